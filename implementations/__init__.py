@@ -1,0 +1,1 @@
+"""What is measured: reference implementations, readable against their papers; imports nothing from bench or metrics."""

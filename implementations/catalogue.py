@@ -1,0 +1,163 @@
+"""Every entry by name: literal tables that import no torch; an entry is resolved when it is used.
+
+Adding a method is one function and one line in its table. Outside packages add theirs through an entry point of the
+catalogue's group (``fidmap.samplers``, ...): it is listed without being imported.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from importlib import metadata
+from typing import Any, Generic, TypeVar
+
+
+class UnknownName(LookupError):
+    """A name that no catalogue holds; the message names the nearest ones."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A name, the object behind it as ``module:attribute``, and what is known of it without importing it."""
+
+    name: str
+    target: str
+    summary: str = ""
+    paper: str = ""
+    source: str = field(default="fidmap", kw_only=True)  # the distribution that it comes from
+
+    def resolve(self) -> Any:
+        """Import the module and return the object; raises ImportError with the entry's name."""
+        module, _, attribute = self.target.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise ImportError(f"cannot load {self.name!r} from {self.target!r}: {error}") from error
+
+    @cached_property
+    def _resolved(self) -> Any:
+        return self.resolve()
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self._resolved(*args, **options)
+
+
+@dataclass(frozen=True)
+class SamplerEntry(Entry):
+    """A sampler; ``order`` is that of its global error on a smooth denoiser, weak order if it is stochastic."""
+
+    family: str = "custom"
+    order: int | None = None
+    stochastic: bool = False
+    coordinate: str | None = None  # sigma, lambda, angle, t; None: not stated
+    coordinates: tuple[str, ...] = ()  # those it takes as an option
+    stages: int = 1  # evaluations in a step strictly inside the path
+
+    def evaluations(self, times: Any, *, path: Any = None, **options: Any) -> int | None:
+        """Evaluations of the denoiser over ``times``.
+
+        A step that touches alpha = 0 or sigma = 0 costs one. The path says which times those are; without it, a time
+        of exactly 0 is taken for sigma = 0, which holds for every path but ``VE`` and ``DiscreteVP``.
+        """
+        steps = len(times) - 1
+        if path is None:
+            ends = [float(t) == 0.0 for t in times]
+        else:
+            ends = [bool(a == 0) or bool(s == 0) for a, s in zip(path.alpha(times), path.sigma(times), strict=True)]
+        touching = sum(ends[i] or ends[i + 1] for i in range(steps))
+        return self.stages * (steps - touching) + touching
+
+    def steps_for(self, nfe: int, *, ends: int = 1) -> int:
+        """The most steps whose evaluations stay within ``nfe``, of which ``ends`` touch an end of the path."""
+        return max(1, (nfe + min(ends, nfe) * (self.stages - 1)) // self.stages)
+
+
+E_ = TypeVar("E_", bound=Entry)
+
+
+class Catalogue(Mapping[str, E_], Generic[E_]):
+    """A lazy mapping ``name -> Entry`` over a literal table and the entry points of one group."""
+
+    def __init__(self, kind: str, entry_type: Callable[..., E_], entries: list[E_]):
+        self.kind, self.entry_type = kind, entry_type
+        self._own = {entry.name: entry for entry in entries}
+
+    @cached_property
+    def _entries(self) -> dict[str, E_]:
+        found = dict(self._own)
+        for point in _entry_points().select(group=f"fidmap.{self.kind}"):
+            if point.name in found:
+                raise ValueError(
+                    f"entry point {point.name!r} of {point.dist.name if point.dist else point.value} would hide "
+                    f"{found[point.name].source}'s {self.kind[:-1]} of that name; rename it"
+                )
+            source = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+            found[point.name] = self.entry_type(point.name, point.value, source=source)
+        return found
+
+    def __getitem__(self, name: str) -> E_:
+        if name in self._entries:
+            return self._entries[name]
+        if ":" in name:  # a single function of the user's, module:function
+            return self.entry_type(name, name, source=name.partition(":")[0])
+        near = difflib.get_close_matches(name, self._entries, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(self._entries)}"
+        raise UnknownName(f"no {self.kind[:-1]} named {name!r}; {hint}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+
+@cache
+def _entry_points() -> metadata.EntryPoints:
+    return metadata.entry_points()
+
+
+PATHS = Catalogue("paths", Entry, [
+    Entry("vp", "implementations.diffusion.path:VP", "variance preserving, linear beta", "2011.13456 (eq. 11)"),
+    Entry("cosine", "implementations.diffusion.path:Cosine", "variance preserving, squared-cosine alpha-bar", "2102.09672 (eq. 17)"),
+    Entry("subvp", "implementations.diffusion.path:SubVP", "sub-variance preserving, linear beta", "2011.13456 (eq. 12)"),
+    Entry("ve", "implementations.diffusion.path:VE", "variance exploding, geometric sigma", "2011.13456 (eq. 9)"),
+    Entry("edm", "implementations.diffusion.path:EDM", "alpha = 1, sigma = t", "2206.00364 (table 1)"),
+    Entry("rectified_flow", "implementations.diffusion.path:RectifiedFlow", "alpha = 1 - t, sigma = t", "2209.03003"),
+    Entry("trigflow", "implementations.diffusion.path:TrigFlow", "alpha = cos t, sigma = sin t", "2410.11081"),
+    Entry("discrete_vp", "implementations.diffusion.path:DiscreteVP", "a table of betas, interpolated", "2006.11239"),
+])  # fmt: skip
+
+SCHEDULES = Catalogue("schedules", Entry, [
+    Entry("uniform", "implementations.diffusion.schedule:uniform", "equal steps of t"),
+    Entry("karras", "implementations.diffusion.schedule:karras", "equal steps of (sigma/alpha)^(1/rho)", "2206.00364 (eq. 5)"),
+    Entry("log_snr", "implementations.diffusion.schedule:log_snr", "equal steps of log alpha/sigma", "2206.00927 (sec. 3.4)"),
+])  # fmt: skip
+
+_RK = ("sigma", "lambda", "angle", "t")
+SAMPLERS = Catalogue("samplers", SamplerEntry, [
+    SamplerEntry("euler", "implementations.samplers.runge_kutta:euler", "explicit Euler", "2206.00364",
+                 family="runge_kutta", order=1, coordinate="sigma", coordinates=_RK),
+    SamplerEntry("heun", "implementations.samplers.runge_kutta:heun", "explicit trapezoid", "2206.00364 (alg. 1)",
+                 family="runge_kutta", order=2, coordinate="sigma", coordinates=_RK, stages=2),
+    SamplerEntry("ddim", "implementations.samplers.ancestral:ddim", "constant x0 over a step, eta of noise", "2010.02502 (eq. 12)",
+                 family="ancestral", order=1, coordinate="lambda"),
+    SamplerEntry("ddpm", "implementations.samplers.ancestral:ddpm", "ancestral sampling", "2006.11239 (alg. 2)",
+                 family="ancestral", order=1, stochastic=True, coordinate="lambda"),
+    SamplerEntry("dpmpp_2m", "implementations.samplers.dpm_solver:dpmpp_2m", "two-step exponential integrator on x0", "2211.01095 (alg. 2)",
+                 family="exponential", order=2, coordinate="lambda"),
+])  # fmt: skip
+
+LOSSES = Catalogue("losses", Entry, [
+    Entry("iou", "implementations.boxes.losses:iou", "1 - IoU", "1608.01471"),
+    Entry("giou", "implementations.boxes.losses:giou", "IoU and the empty part of the enclosing box", "1902.09630"),
+    Entry("diou", "implementations.boxes.losses:diou", "IoU and the centre distance", "1911.08287 (eq. 7)"),
+    Entry("ciou", "implementations.boxes.losses:ciou", "DIoU and the aspect ratio", "1911.08287 (eq. 10)"),
+])  # fmt: skip
+
+CATALOGUES: dict[str, Catalogue[Any]] = {c.kind: c for c in (PATHS, SCHEDULES, SAMPLERS, LOSSES)}
