@@ -9,8 +9,8 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib import metadata
 from typing import Any, Generic, TypeVar
 
@@ -56,6 +56,11 @@ class SamplerEntry(Entry):
     coordinates: tuple[str, ...] = ()  # those it takes as an option
     stages: int = 1  # evaluations in a step strictly inside the path
 
+    def loaded(self) -> SamplerEntry:
+        """Import the sampler; an outside one's function may state ``order``, ``stages``, ... as attributes."""
+        function, names = self._resolved, ("family", "order", "stochastic", "coordinate", "coordinates", "stages")
+        return replace(self, **{name: getattr(function, name) for name in names if hasattr(function, name)})
+
     def evaluations(self, times: Any, *, path: Any = None, **options: Any) -> int | None:
         """Evaluations of the denoiser over ``times``.
 
@@ -88,7 +93,7 @@ class Catalogue(Mapping[str, E_], Generic[E_]):
     @cached_property
     def _entries(self) -> dict[str, E_]:
         found = dict(self._own)
-        for point in _entry_points().select(group=f"fidmap.{self.kind}"):
+        for point in metadata.entry_points(group=f"fidmap.{self.kind}"):
             if point.name in found:
                 raise ValueError(
                     f"entry point {point.name!r} of {point.dist.name if point.dist else point.value} would hide "
@@ -117,11 +122,6 @@ class Catalogue(Mapping[str, E_], Generic[E_]):
         return name in self._entries
 
 
-@cache
-def _entry_points() -> metadata.EntryPoints:
-    return metadata.entry_points()
-
-
 PATHS = Catalogue("paths", Entry, [
     Entry("vp", "implementations.diffusion.path:VP", "variance preserving, linear beta", "2011.13456 (eq. 11)"),
     Entry("cosine", "implementations.diffusion.path:Cosine", "variance preserving, squared-cosine alpha-bar", "2102.09672 (eq. 17)"),
@@ -130,7 +130,7 @@ PATHS = Catalogue("paths", Entry, [
     Entry("edm", "implementations.diffusion.path:EDM", "alpha = 1, sigma = t", "2206.00364 (table 1)"),
     Entry("rectified_flow", "implementations.diffusion.path:RectifiedFlow", "alpha = 1 - t, sigma = t", "2209.03003"),
     Entry("trigflow", "implementations.diffusion.path:TrigFlow", "alpha = cos t, sigma = sin t", "2410.11081"),
-    Entry("discrete_vp", "implementations.diffusion.path:DiscreteVP", "a table of betas, interpolated", "2006.11239"),
+    Entry("discrete_vp", "implementations.diffusion.discrete:DiscreteVP", "a table of betas, interpolated", "2006.11239"),
 ])  # fmt: skip
 
 SCHEDULES = Catalogue("schedules", Entry, [

@@ -1,0 +1,238 @@
+"""Denoisers and their predictions: what a sampler calls, and the views of what comes back."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from implementations.diffusion.path import Images, Path, Time
+
+Head = Literal["x0", "eps", "v", "velocity", "score"]
+Number = float | Tensor  # a float for a scalar t, (n,) for one value a sample
+HEADS: tuple[Head, ...] = ("v", "velocity", "eps", "score", "x0")  # from the most to the least regular at the ends
+
+
+class Prediction:
+    """What a denoiser says of ``x = alpha x0 + sigma eps`` at ``t``: five views, all combinations ``p x0 + r eps``.
+
+    | view     | p      | r        |
+    |----------|--------|----------|
+    | x0       | 1      | 0        |
+    | eps      | 0      | 1        |
+    | v        | -sigma | alpha    |
+    | velocity | alpha' | sigma'   |
+    | score    | 0      | -1/sigma |
+
+    Give one or more; a given view is returned as given, the others are computed from it and ``x`` in one step
+    (``eps`` by way of ``x0`` would lose its digits at small sigma). With both ``x0`` and ``eps`` given, perhaps set
+    apart by a wrapper, every combination is made of these two. Arithmetic is in float32 at least. ``t`` is a scalar
+    or one value a sample, of shape (n,).
+    Raises ValueError for a view that does not exist, such as ``x0`` from ``eps`` at alpha = 0.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        x: Images,
+        t: Time,
+        *,
+        x0: Images | None = None,
+        eps: Images | None = None,
+        v: Images | None = None,
+        velocity: Images | None = None,
+        score: Images | None = None,
+        aux: Any = None,
+    ):
+        given = {"x0": x0, "eps": eps, "v": v, "velocity": velocity, "score": score}
+        heads = {name: view for name, view in given.items() if view is not None}
+        if not heads:
+            raise ValueError(f"a Prediction needs at least one of {', '.join(given)}")
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        for name, view in heads.items():
+            if view.shape != x.shape:
+                raise ValueError(f"{name} has shape {tuple(view.shape)} where x has {tuple(x.shape)}")
+            dtype = torch.promote_types(dtype, view.dtype)
+        self.path, self.t, self.aux = path, torch.as_tensor(t, dtype=torch.float64), aux
+        if self.t.ndim and self.t.shape != x.shape[:1]:
+            raise ValueError(f"t must be a scalar or of shape ({len(x)},), got {tuple(self.t.shape)}")
+        self.x = x.to(dtype)
+        self._views = {name: view.to(dtype) for name, view in heads.items()}
+        self._heads = tuple(name for name in HEADS if name in heads)
+
+    @property
+    def x0(self) -> Images:
+        """The data, ``E[x0 | x]``."""
+        return self._view("x0")
+
+    @property
+    def eps(self) -> Images:
+        """The noise, ``E[eps | x]``."""
+        return self._view("eps")
+
+    @property
+    def v(self) -> Images:
+        """``alpha eps - sigma x0`` (2202.00512, app. D)."""
+        return self._view("v")
+
+    @property
+    def velocity(self) -> Images:
+        """``dx/dt = alpha' x0 + sigma' eps``, the probability flow."""
+        return self._view("velocity")
+
+    @property
+    def score(self) -> Images:
+        """``grad log p_t(x) = -eps / sigma``."""
+        return self._view("score")
+
+    def combine(self, p: float, r: float) -> Images:
+        """Return ``p x0 + r eps`` in one step from the given view; raises ValueError where it does not exist."""
+        return self._combine(p, r, f"{p:.6g} x0 + {r:.6g} eps")
+
+    def _view(self, name: Head) -> Images:
+        if name not in self._views:
+            self._views[name] = self._combine(*self._row(name), name)
+        return self._views[name]
+
+    @cached_property
+    def _scales(self) -> tuple[Number, Number]:
+        return self._at(self.path.alpha), self._at(self.path.sigma)
+
+    def _at(self, function: Callable[[Tensor], Tensor]) -> Number:
+        """A coefficient at t: a float for a scalar t, so that a step of a sampler is arithmetic on floats."""
+        value = function(self.t)
+        return value if value.ndim else value.item()
+
+    def _row(self, name: str) -> tuple[Number, Number]:
+        """The view as (p, r)."""
+        match name:
+            case "x0":
+                return 1.0, 0.0
+            case "eps":
+                return 0.0, 1.0
+            case "v":
+                return -self._scales[1], self._scales[0]
+            case "velocity":
+                return self._at(self.path.d_alpha), self._at(self.path.d_sigma)
+            case _:
+                return 0.0, _ratio(-1.0, self._scales[1])
+
+    def _combine(self, p: Number, r: Number, name: str) -> Images:
+        noise = "eps" if "eps" in self._heads else "score"
+        if "x0" in self._heads and noise in self._heads:
+            scale = -self._scales[1] * r if noise == "score" else r
+            if not _finite(p, scale):
+                raise ValueError(f"{name} does not exist at t = {self._where()}: its coefficients are infinite there")
+            return self._sum(p, self._views["x0"], scale, self._views[noise])
+        for head in self._heads:
+            a, b = self._weights(p, r, head)
+            if _finite(a, b):
+                return self._sum(a, self.x, b, self._views[head])
+        raise ValueError(self._reason(name))
+
+    def _weights(self, p: Number, r: Number, head: str) -> tuple[Number, Number]:
+        """Solve ``p x0 + r eps = a x + b head`` for a and b, where ``x`` has the row (alpha, sigma)."""
+        alpha, sigma = self._scales
+        if head in ("eps", "score"):  # the score is read as eps = -sigma score, which is regular at sigma = 0
+            a = _ratio(p, alpha)
+            b = r - a * sigma
+            return a, -sigma * b if head == "score" else b
+        if head == "x0":
+            a = _ratio(r, sigma)
+            return a, p - a * alpha
+        head_p, head_r = self._row(head)
+        determinant = alpha * head_r - sigma * head_p
+        return _ratio(p * head_r - r * head_p, determinant), _ratio(alpha * r - sigma * p, determinant)
+
+    def _sum(self, a: Number, left: Images, b: Number, right: Images) -> Images:
+        if isinstance(a, Tensor) or isinstance(b, Tensor):
+            shape = (-1,) + (1,) * (left.ndim - 1)
+            a, b = (torch.as_tensor(c).to(left).expand(len(left)).reshape(shape) for c in (a, b))
+            return a * left + b * right
+        if a == 0:
+            return right * b
+        return left * a if b == 0 else (left * a).add_(right, alpha=b)
+
+    def _where(self) -> str:
+        return f"{self.t.item():.6g}" if self.t.ndim == 0 else f"{self.t.min():.6g} to {self.t.max():.6g}"
+
+    def _reason(self, name: str) -> str:
+        alpha, sigma = (float(torch.as_tensor(scale).min()) for scale in self._scales)
+        head = self._heads[0]
+        if alpha == 0 and head in ("eps", "score"):
+            why = "alpha = 0 there: x and eps say nothing of x0"
+        elif sigma == 0 and head == "x0":
+            why = "sigma = 0 there: x and x0 say nothing of eps"
+        elif sigma == 0 and name == "score":
+            why = "sigma = 0 there, and the score is -eps / sigma"
+        else:
+            why = "alpha' or sigma' is infinite there"
+        return f"{name} from {head} does not exist at t = {self._where()} of {self.path!r}: {why}"
+
+
+class Denoiser(ABC):
+    """A path, and what is predicted of the clean data at ``(x, t)`` on it; a wrapped denoiser is again one."""
+
+    path: Path
+
+    @abstractmethod
+    def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
+        """Predict at ``x`` and ``t``, a scalar or of shape (n,); ``condition`` is the denoiser's own affair."""
+
+
+class Network(Denoiser):
+    """A torch module ``module(x, time[, condition])`` as a denoiser, predicting the view ``head``.
+
+    ``x`` is cast to ``dtype`` (default: the module's own, else that of ``x``); ``time`` maps the path's t to the
+    network's (default: itself) and reaches it as a float vector of shape (n,), in float32 at least, since bfloat16
+    has no 999. The condition is passed if it is not None. Raises ValueError on an unknown head.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        module: Callable[..., Tensor],
+        head: Head = "eps",
+        dtype: torch.dtype | None = None,
+        time: Callable[[Tensor], Tensor] | None = None,
+    ):
+        if head not in HEADS:
+            raise ValueError(f"head must be one of {', '.join(HEADS)}, got {head!r}")
+        self.path, self.module, self.head, self.time = path, module, head, time
+        parameters = module.parameters() if isinstance(module, torch.nn.Module) else ()
+        self.dtype = dtype or next((p.dtype for p in parameters if p.is_floating_point()), None)
+
+    def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
+        dtype = self.dtype or x.dtype
+        times = torch.as_tensor(t, dtype=torch.float64)
+        times = (times if self.time is None else self.time(times)).expand(len(x))
+        times = times.to(x.device, torch.promote_types(dtype, torch.float32))
+        inputs = (x.to(dtype), times) if condition is None else (x.to(dtype), times, condition)
+        return Prediction(self.path, x, t, **{self.head: self.module(*inputs)})
+
+
+class CountingDenoiser(Denoiser):
+    """A denoiser that counts its evaluations in ``calls``: the NFE of whatever is run on it."""
+
+    def __init__(self, denoiser: Denoiser):
+        self.denoiser, self.path, self.calls = denoiser, denoiser.path, 0
+
+    def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
+        self.calls += 1
+        return self.denoiser(x, t, condition)
+
+
+def _ratio(a: Number, b: Number) -> Number:
+    """``a / b``, but 0 where a is 0, and infinite where only b is: what has no weight need not exist."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return torch.where(torch.as_tensor(a == 0), 0.0, a / b)
+    return 0.0 if a == 0 else a / b if b != 0 else math.inf
+
+
+def _finite(a: Number, b: Number) -> bool:
+    return all(bool(c.isfinite().all()) if isinstance(c, Tensor) else math.isfinite(c) for c in (a, b))

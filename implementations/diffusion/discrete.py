@@ -1,0 +1,74 @@
+"""The path of a table of betas, continued between its timesteps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from implementations.diffusion.path import Path, Time, Values, as_float64
+
+
+class DiscreteVP(Path):
+    """A table of N betas (2006.11239), continued between its timesteps.
+
+    ``t = k`` is timestep k as networks count it, of alpha-bar ``prod_{i<=k} (1 - beta_i)``; the log-SNR is linear in t
+    between timesteps, and sigma/alpha is linear on [-1, 0], from 0: ``t_min = -1`` is the clean end. Derivatives are
+    those of the piece to the right of a timestep.
+    """
+
+    t_min = -1.0
+    variance_preserving = True
+
+    def __init__(self, betas: Float[Tensor, " steps"] | Sequence[float]):
+        betas = torch.as_tensor(betas, dtype=torch.float64).detach().cpu()
+        if betas.ndim != 1 or len(betas) < 2:
+            raise ValueError(f"DiscreteVP: betas must be a vector of at least 2, got shape {tuple(betas.shape)}")
+        if not bool(((betas > 0) & (betas < 1)).all()):
+            raise ValueError(f"DiscreteVP: betas must lie in (0, 1), got {betas.min():.6g} to {betas.max():.6g}")
+        self.betas = betas
+        self.t_max = float(len(betas) - 1)
+        self._log_snr = -torch.expm1(-torch.log1p(-betas).cumsum(0)).log() / 2
+        slopes = self._log_snr.diff()
+        self._slopes = torch.cat([slopes, slopes[-1:]])  # of the piece to the right of a timestep, the last for the end
+
+    def __repr__(self) -> str:
+        return f"DiscreteVP({len(self.betas)} betas, {self.betas[0]:.4g} to {self.betas[-1]:.4g})"
+
+    def log_snr(self, t: Time) -> Values:
+        t = as_float64(t)
+        start, first, slope = self._piece(t)
+        return torch.where(t < 0, self._log_snr[0].to(t) - (t + 1).log(), first + (t - start) * slope)
+
+    def alpha(self, t: Time) -> Values:
+        return torch.sigmoid(2 * self.log_snr(t)).sqrt()
+
+    def sigma(self, t: Time) -> Values:
+        return torch.sigmoid(-2 * self.log_snr(t)).sqrt()
+
+    def d_alpha(self, t: Time) -> Values:
+        return self.drift(t) * self.alpha(t)
+
+    def d_sigma(self, t: Time) -> Values:
+        return self._d_ratio(t) * self.alpha(t) ** 3  # sigma = r / sqrt(1 + r^2)
+
+    def drift(self, t: Time) -> Values:
+        return -self._d_ratio(t) * self.ratio(t) * self.alpha(t) ** 2  # alpha = 1 / sqrt(1 + r^2)
+
+    def time(self, log_snr: Time) -> Values:
+        log_snr = as_float64(log_snr)
+        knots = self._log_snr.to(log_snr.device)
+        start = (torch.searchsorted(-knots, -log_snr.contiguous()) - 1).clamp(0, len(knots) - 2)
+        inside = start + (log_snr - knots[start]) / (knots[start + 1] - knots[start])
+        return torch.where(log_snr > knots[0], (knots[0] - log_snr).exp() - 1, inside)
+
+    def _piece(self, t: Values) -> tuple[Tensor, Values, Values]:
+        """The timestep at or before ``t``, its log-SNR, and the slope from it."""
+        start = t.long().clamp(0, len(self.betas) - 1)
+        return start, self._log_snr.to(t.device)[start], self._slopes.to(t.device)[start]
+
+    def _d_ratio(self, t: Time) -> Values:
+        t = as_float64(t)
+        return torch.where(t < 0, (-self._log_snr[0]).exp().to(t), -self._piece(t)[2] * self.ratio(t))

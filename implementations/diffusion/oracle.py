@@ -1,0 +1,234 @@
+"""Oracles: denoisers in closed form, for data whose noised density is known exactly.
+
+Inside, everything is float64; results have the dtype of ``x``, float32 at least.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from implementations.diffusion.denoiser import Denoiser, Prediction
+from implementations.diffusion.path import Images, Path, Time, Values
+
+Oracle_ = TypeVar("Oracle_", bound="Oracle")
+UNCONDITIONAL = -1
+
+
+class Oracle(Denoiser):
+    """What the oracles share: the shape of a sample, labels, devices."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype  # of the samples it draws
+    labels: Int[Tensor, " k"] | None = None
+
+    def to(self: Oracle_, device: torch.device | str) -> Oracle_:
+        """Return the same oracle on another device."""
+        moved = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(moved, name, value.to(device))
+        return moved
+
+    def score(self, x: Images, t: Time, condition: Any = None) -> Images:
+        """``grad log p_t(x)``."""
+        return self(x, t, condition).score
+
+    def _flat(self, x: Images) -> Float[Tensor, "n d"]:
+        if x.ndim == 0 or tuple(x.shape[1:]) != self.shape:
+            raise ValueError(f"x must be of shape (n, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
+        return x.reshape(len(x), -1).double()
+
+    def _scales(self, x: Images, t: Time) -> tuple[Float[Tensor, "#n 1"], Float[Tensor, "#n 1"]]:
+        t = torch.as_tensor(t, dtype=torch.float64)
+        if t.ndim and t.shape != x.shape[:1]:
+            raise ValueError(f"t must be a scalar or of shape ({len(x)},), got {tuple(t.shape)}")
+        alpha, sigma = (f(t).to(x.device).reshape(-1, 1) for f in (self.path.alpha, self.path.sigma))
+        return alpha, sigma
+
+    def _outside(self, condition: Any, n: int) -> Tensor | None:
+        """Mask (n or 1, k) of the components that the condition rules out; None where it rules out none."""
+        if condition is None:
+            return None
+        if self.labels is None:
+            raise ValueError(f"this oracle has no labels; condition must be None, got {condition!r}")
+        wanted = torch.as_tensor(condition, device=self.labels.device).reshape(-1, 1)
+        if wanted.is_floating_point() or len(wanted) not in (1, n):
+            raise ValueError(f"condition must be an int or {n} ints, got {condition!r}")
+        known = torch.isin(wanted, self.labels) | (wanted == UNCONDITIONAL)
+        if not bool(known.all()):
+            classes = self.labels.unique().tolist()
+            raise ValueError(
+                f"condition {wanted[~known][0].item()} is none of the labels {classes} (-1: unconditional)"
+            )
+        return (self.labels != wanted) & (wanted != UNCONDITIONAL)
+
+    def _picks(self, n: int, weights: Tensor, condition: Any, generator: torch.Generator | None) -> Tensor:
+        """Draw n indices of components by their weights, within the condition."""
+        outside = self._outside(condition, n)
+        table = weights.expand(1, -1) if outside is None else weights.masked_fill(outside, 0.0)
+        cumulative = table.cumsum(1)
+        where = torch.rand(n, 1, generator=generator, dtype=torch.float64, device=_home(generator, self))
+        where = where.to(weights.device) * cumulative[:, -1:]
+        return torch.searchsorted(cumulative.expand(n, -1).contiguous(), where, right=True).squeeze(1)
+
+    def _normal(self, n: int, d: int, generator: torch.Generator | None) -> Float[Tensor, "n d"]:
+        draw = torch.randn(n, d, generator=generator, dtype=torch.float64, device=_home(generator, self))
+        return draw.to(self._anchor.device)
+
+    @property
+    def _anchor(self) -> Tensor:
+        """Any tensor of the oracle: where it lives."""
+        return next(value for value in vars(self).values() if isinstance(value, Tensor))
+
+
+class MixtureOracle(Oracle):
+    """Data from ``sum_k w_k N(m_k, C_k)``: with noise, a mixture of ``N(alpha m_k, alpha^2 C_k + sigma^2)``.
+
+    ``means`` (k, \\*shape); ``covariances`` (k,) isotropic, (k, \\*shape) diagonal or (k, d, d) full; ``weights`` (k,)
+    positive, normalised here; ``labels`` (k,) ints. With labels, ``condition`` (an int, or n ints) restricts the
+    components; -1 leaves them all. Regular at both ends unless a covariance is singular.
+    Raises ValueError on wrong shapes, and on covariances that are not symmetric and positive semi-definite.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        means: Images,
+        covariances: Tensor,
+        weights: Float[Tensor, " k"] | Sequence[float],
+        labels: Int[Tensor, " k"] | None = None,
+    ):
+        means, covariances, weights = (as_tensor(value) for value in (means, covariances, weights))
+        self.path, self.shape = path, tuple(means.shape[1:])
+        self.dtype = floating(means.dtype)
+        k = len(means)
+        if weights.shape != (k,) or not bool((weights > 0).all()) or not bool(weights.isfinite().all()):
+            raise ValueError(f"weights must be {k} positive numbers, got {weights.tolist()}")
+        self._log_weights = (weights.double() / weights.double().sum()).log()
+        self._means = means.reshape(k, -1).double()
+        self._spectra, self._bases = _spectra(covariances.double(), k, self.shape)
+        self.labels = checked_labels(labels, k, means.device)
+
+    def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
+        alpha, sigma = self._scales(x, t)
+        z, variance, log_joint = self._components(x, t, condition)
+        share = torch.softmax(log_joint, 1)[..., None]
+        whitened = z / variance
+        pull = self._rotate(share * whitened).sum(1)  # sum_k r_k C_k(t)^-1 (x - alpha m_k), minus the score
+        x0 = (share * self._means).sum(1) + alpha * self._rotate(share * self._spectra * whitened).sum(1)
+        views = {"x0": x0, "eps": sigma * pull, "score": -pull}
+        dtype = floating(x.dtype)
+        return Prediction(self.path, x, t, **{name: view.reshape(x.shape).to(dtype) for name, view in views.items()})
+
+    def log_density(self, x: Images, t: Time, condition: Any = None) -> Float[Tensor, " n"]:
+        """``log p_t(x)``, of the class where a condition is given; nats."""
+        log_joint = self._components(x, t, condition)[2]
+        outside = self._outside(condition, len(x))
+        total = 0.0 if outside is None else self._log_weights.masked_fill(outside, -math.inf).logsumexp(1)
+        return (log_joint.logsumexp(1) - total).to(floating(x.dtype))
+
+    def sample(self, n: int, generator: torch.Generator | None = None, condition: Any = None) -> Images:
+        """Draw n samples of the data, without noise."""
+        pick = self._picks(n, self._log_weights.exp(), condition, generator)
+        noise = self._normal(n, self._means.shape[1], generator) * self._spectra.sqrt().expand_as(self._means)[pick]
+        if self._bases is not None:
+            noise = torch.einsum("nde,ne->nd", self._bases[pick], noise)
+        return (self._means[pick] + noise).reshape(n, *self.shape).to(self.dtype)
+
+    def _components(self, x: Images, t: Time, condition: Any) -> tuple[Tensor, Tensor, Float[Tensor, "n k"]]:
+        """Deviations in the eigenbases (n, k, d), their variances (n or 1, k, d or 1), log joints (n, k)."""
+        alpha, sigma = (scale[..., None] for scale in self._scales(x, t))
+        variance = alpha**2 * self._spectra + sigma**2
+        if not bool((variance > 0).all()):
+            raise ValueError(f"at sigma = 0 (t = {t}) a singular covariance has no density; stay at sigma > 0")
+        z = self._flat(x)[:, None] - alpha * self._means
+        if self._bases is not None:
+            z = torch.einsum("kde,nkd->nke", self._bases, z)
+        constants = (2 * math.pi * variance).log().expand(-1, -1, z.shape[-1]).sum(-1)
+        log_joint = self._log_weights - (z.square() / variance).sum(-1) / 2 - constants / 2
+        outside = self._outside(condition, len(x))
+        return z, variance, log_joint if outside is None else log_joint.masked_fill(outside, -math.inf)
+
+    def _rotate(self, z: Float[Tensor, "n k d"]) -> Float[Tensor, "n k d"]:
+        """Back from the eigenbases."""
+        return z if self._bases is None else torch.einsum("kde,nke->nkd", self._bases, z)
+
+
+class GaussianOracle(MixtureOracle):
+    """Data from ``N(mean, C)``: ``mean`` of shape (\\*shape), C a scalar, (\\*shape) diagonal or (d, d) full.
+
+    Linear, so that the probability flow is known too. Raises as ``MixtureOracle``.
+    """
+
+    def __init__(self, path: Path, mean: Values, covariance: float | Tensor):
+        mean, covariance = as_tensor(mean), as_tensor(covariance)
+        covariance = covariance.to(mean.device)
+        super().__init__(path, mean[None], covariance[None], torch.ones(1, dtype=torch.float64, device=mean.device))
+
+    def flow(self, x: Images, t_from: Time, t_to: Time) -> Images:
+        """Carry ``x`` along the probability flow exactly.
+
+        ``x - alpha m`` grows by ``sqrt((alpha'^2 l + sigma'^2) / (alpha^2 l + sigma^2))`` along an eigenvector of C
+        with eigenvalue l.
+        """
+        z, variance, _ = self._components(x, t_from, None)
+        alpha, sigma = (scale[..., None] for scale in self._scales(x, t_to))
+        z = z * ((alpha**2 * self._spectra + sigma**2) / variance).sqrt()
+        return (alpha * self._means + self._rotate(z)).reshape(x.shape).to(floating(x.dtype))
+
+
+def _spectra(covariances: Tensor, k: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
+    """Eigenvalues (k, d or 1) and eigenvectors (k, d, d), None if they are the axes."""
+    d = math.prod(shape)
+    if not bool(covariances.isfinite().all()):
+        raise ValueError("covariances must be finite")
+    if covariances.shape in ((k,), (k, *shape)):
+        spectra, bases = covariances.reshape(k, -1), None
+    elif covariances.shape == (k, d, d):
+        asymmetry = (covariances - covariances.mT).abs().max() / covariances.abs().max()
+        if asymmetry > 1e-6:  # room for a covariance computed in float32
+            raise ValueError(
+                f"a covariance must be symmetric; two halves differ by {asymmetry:.3g} of its largest entry"
+            )
+        spectra, bases = torch.linalg.eigh((covariances + covariances.mT) / 2)
+        # what a positive semi-definite matrix may show below zero, if it was computed in float32
+        spectra = torch.where((spectra < 0) & (spectra > -1e-6 * spectra.amax(1, keepdim=True)), 0.0, spectra)
+    else:
+        raise ValueError(
+            f"covariances must be of shape {(k,)}, {(k, *shape)} or {(k, d, d)}, "
+            f"the leading axis over components; got {tuple(covariances.shape)}"
+        )
+    if bool((spectra < 0).any()):
+        raise ValueError(f"a covariance must be positive semi-definite; it has an eigenvalue {spectra.min():.6g}")
+    return spectra, bases
+
+
+def checked_labels(labels: Any, k: int, device: torch.device) -> Int[Tensor, " k"] | None:
+    """One label a component, none negative; raises ValueError otherwise."""
+    if labels is None:
+        return None
+    labels = torch.as_tensor(labels, device=device)
+    if labels.shape != (k,) or labels.is_floating_point() or bool((labels < 0).any()):
+        raise ValueError(f"labels must be {k} ints, none negative (-1 means unconditional), got {tuple(labels.shape)}")
+    return labels.long()
+
+
+def as_tensor(value: Any) -> Tensor:
+    """Make a tensor, of plain numbers in float64: torch's default would round 0.1 to float32."""
+    return torch.as_tensor(value, dtype=None if hasattr(value, "dtype") else torch.float64)
+
+
+def floating(dtype: torch.dtype) -> torch.dtype:
+    """Give the dtype of results: float32 at least."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _home(generator: torch.Generator | None, oracle: Oracle) -> torch.device:
+    return oracle._anchor.device if generator is None else generator.device

@@ -1,0 +1,290 @@
+"""Paths: isotropic Gaussian forward processes ``x_t = alpha(t) x_0 + sigma(t) eps``, noise growing with ``t``.
+
+Everything is computed and returned in float64: a grid's coefficients are few, and a float32 ``1 - alpha^2`` has lost
+its digits where samplers need them most. Closed forms stand wherever the generic one is 0/0 or cancels.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Values = Float[Tensor, "*batch"]  # float64, of the shape of t
+Time = float | Float[Tensor, "*batch"] | Int[Tensor, "*batch"]
+Images = Float[Tensor, "n *shape"]
+
+
+class Path(ABC):
+    """A forward process on ``[t_min, t_max]``; ``t_min`` is the clean end and ``t_max`` the noisy one.
+
+    With ``f = alpha'/alpha`` and ``g^2 = 2 sigma (sigma' - f sigma)``, ``dx = f x dt + g dw`` has these marginals
+    (2011.13456, eq. 29, solved for f and g). Derivatives that do not exist at an end are infinite there.
+    """
+
+    t_min: float = 0.0
+    t_max: float = 1.0
+    variance_preserving: bool = False  # alpha^2 + sigma^2 = 1
+
+    @abstractmethod
+    def alpha(self, t: Time) -> Values:
+        """Scale of the data."""
+
+    @abstractmethod
+    def sigma(self, t: Time) -> Values:
+        """Standard deviation of the noise."""
+
+    @abstractmethod
+    def d_alpha(self, t: Time) -> Values:
+        """Derivative of alpha."""
+
+    @abstractmethod
+    def d_sigma(self, t: Time) -> Values:
+        """Derivative of sigma."""
+
+    @abstractmethod
+    def time(self, log_snr: Time) -> Values:
+        """Inverse of ``log_snr``; it extrapolates beyond the path's range."""
+
+    def drift(self, t: Time) -> Values:
+        """``f = alpha'/alpha`` of the SDE ``dx = f x dt + g dw``."""
+        return self.d_alpha(t) / self.alpha(t)
+
+    def diffusion(self, t: Time) -> Values:
+        """``g = sqrt(2 sigma (sigma' - f sigma))`` of the SDE ``dx = f x dt + g dw``."""
+        if self.variance_preserving:  # sigma sigma' = -alpha alpha', so g^2 = -2 f, finite where sigma' is not
+            return (-2 * self.drift(t)).sqrt()
+        sigma = self.sigma(t)
+        return (2 * sigma * (self.d_sigma(t) - self.drift(t) * sigma)).sqrt()
+
+    def log_snr(self, t: Time) -> Values:
+        """``lambda = log(alpha / sigma)``: +inf where sigma = 0, -inf where alpha = 0."""
+        return self.alpha(t).log() - self.sigma(t).log()
+
+    def ratio(self, t: Time) -> Values:
+        """``sigma / alpha``, the noise level in units of the data: infinite where alpha = 0."""
+        return self.sigma(t) / self.alpha(t)
+
+    def prior(self, noise: Images, t: float | None = None) -> Images:
+        """Give what a user starts from at ``t`` (default ``t_max``).
+
+        The noise itself on a variance-preserving path, ``sigma(t) noise`` on others.
+        """
+        return noise if self.variance_preserving else noise * float(self.sigma(self.t_max if t is None else t))
+
+
+@dataclass(frozen=True)
+class _LinearBeta(Path):
+    """``alpha = exp(-B/2)``, ``B = beta_min t + (beta_max - beta_min) t^2 / 2``, the integral of beta."""
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.beta_min <= self.beta_max < math.inf:
+            raise ValueError(f"0 < beta_min <= beta_max is needed, got {self.beta_min} and {self.beta_max}")
+
+    def alpha(self, t: Time) -> Values:
+        return (-self._integral(t) / 2).exp()
+
+    def d_alpha(self, t: Time) -> Values:
+        return self.drift(t) * self.alpha(t)
+
+    def drift(self, t: Time) -> Values:
+        return -(self.beta_min + (self.beta_max - self.beta_min) * as_float64(t)) / 2
+
+    def _integral(self, t: Time) -> Values:
+        t = as_float64(t)
+        return t * (self.beta_min + (self.beta_max - self.beta_min) / 2 * t)
+
+    def _time(self, integral: Values) -> Values:
+        """The positive root of B(t) = ``integral``, in the form that does not cancel."""
+        root = (self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * integral).sqrt()
+        return 2 * integral / (self.beta_min + root)
+
+
+@dataclass(frozen=True)
+class VP(_LinearBeta):
+    """Variance preserving: ``alpha = exp(-B/2)``, ``sigma^2 = 1 - exp(-B)`` (2011.13456, eq. 33)."""
+
+    variance_preserving = True
+
+    def sigma(self, t: Time) -> Values:
+        return (-torch.expm1(-self._integral(t))).sqrt()
+
+    def d_sigma(self, t: Time) -> Values:
+        return -self.drift(t) * self.alpha(t) ** 2 / self.sigma(t)
+
+    def time(self, log_snr: Time) -> Values:
+        return self._time(torch.logaddexp(-2 * as_float64(log_snr), torch.zeros((), dtype=torch.float64)))
+
+
+@dataclass(frozen=True)
+class SubVP(_LinearBeta):
+    """Sub-variance preserving: ``alpha = exp(-B/2)``, ``sigma = 1 - exp(-B)`` (2011.13456, eq. 29)."""
+
+    def sigma(self, t: Time) -> Values:
+        return -torch.expm1(-self._integral(t))
+
+    def d_sigma(self, t: Time) -> Values:
+        return -2 * self.drift(t) * (-self._integral(t)).exp()
+
+    def diffusion(self, t: Time) -> Values:
+        return (2 * self.drift(t) * torch.expm1(-2 * self._integral(t))).sqrt()
+
+    def time(self, log_snr: Time) -> Values:
+        return self._time(2 * torch.asinh((-as_float64(log_snr)).exp() / 2))  # sigma/alpha = 2 sinh(B/2)
+
+
+@dataclass(frozen=True)
+class Cosine(Path):
+    """Squared-cosine alpha-bar: ``alpha = cos a / cos b``, ``a = (t+s)/(1+s) pi/2``, b = a at 0 (2102.09672, eq. 17).
+
+    The paper clips its betas at 0.999; here alpha is 0 at t = 1, as the formula has it.
+    """
+
+    s: float = 0.008
+    variance_preserving = True
+
+    def __post_init__(self) -> None:
+        if not self.s > 0:
+            raise ValueError(f"Cosine: s must be positive, got {self.s}")
+
+    @property
+    def _rate(self) -> float:
+        return math.pi / 2 / (1 + self.s)
+
+    def alpha(self, t: Time) -> Values:
+        return torch.sin((1 - as_float64(t)) * self._rate) / math.cos(self._rate * self.s)  # cos a, exactly 0 at t = 1
+
+    def sigma(self, t: Time) -> Values:
+        t, b = as_float64(t), self._rate * self.s
+        # cos^2 b - cos^2 a = sin(a - b) sin(a + b): no cancellation near t = 0
+        return (torch.sin(t * self._rate) * torch.sin(t * self._rate + 2 * b)).sqrt() / math.cos(b)
+
+    def d_alpha(self, t: Time) -> Values:
+        return -self._rate * torch.sin((as_float64(t) + self.s) * self._rate) / math.cos(self._rate * self.s)
+
+    def d_sigma(self, t: Time) -> Values:
+        return -self.alpha(t) * self.d_alpha(t) / self.sigma(t)
+
+    def time(self, log_snr: Time) -> Values:
+        log_snr, b = as_float64(log_snr), self._rate * self.s
+        alpha, sigma2 = torch.sigmoid(2 * log_snr).sqrt(), torch.sigmoid(-2 * log_snr)
+        a = torch.atan2((math.sin(b) ** 2 + sigma2 * math.cos(b) ** 2).sqrt(), alpha * math.cos(b))
+        # a - b by its sine, since the difference itself loses its digits near t = 0
+        return torch.atan2(sigma2 * math.cos(b) ** 2 / torch.sin(a + b), torch.cos(a - b)) / self._rate
+
+
+class _Exploding(Path):
+    """``alpha = 1``: noise is added and nothing is scaled."""
+
+    def alpha(self, t: Time) -> Values:
+        return torch.ones_like(as_float64(t))
+
+    def d_alpha(self, t: Time) -> Values:
+        return torch.zeros_like(as_float64(t))
+
+
+@dataclass(frozen=True)
+class VE(_Exploding):
+    """Variance exploding: ``alpha = 1``, ``sigma = sigma_min (sigma_max/sigma_min)^t`` (2011.13456, app. C).
+
+    sigma is never 0: its clean end is ``sigma_min``.
+    """
+
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_min < self.sigma_max:
+            raise ValueError(f"VE: 0 < sigma_min < sigma_max is needed, got {self.sigma_min} and {self.sigma_max}")
+
+    @property
+    def _rate(self) -> float:
+        return math.log(self.sigma_max / self.sigma_min)
+
+    def sigma(self, t: Time) -> Values:
+        return self.sigma_min * (self._rate * as_float64(t)).exp()
+
+    def d_sigma(self, t: Time) -> Values:
+        return self._rate * self.sigma(t)
+
+    def time(self, log_snr: Time) -> Values:
+        return -(as_float64(log_snr) + math.log(self.sigma_min)) / self._rate
+
+
+@dataclass(frozen=True)
+class EDM(_Exploding):
+    """``alpha = 1``, ``sigma = t`` up to ``sigma_max`` (2206.00364, table 1)."""
+
+    sigma_max: float = 80.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_max < math.inf:
+            raise ValueError(f"EDM: sigma_max must be positive and finite, got {self.sigma_max}")
+
+    @property
+    def t_max(self) -> float:  # type: ignore[override]
+        return self.sigma_max
+
+    def sigma(self, t: Time) -> Values:
+        return as_float64(t)
+
+    def d_sigma(self, t: Time) -> Values:
+        return torch.ones_like(as_float64(t))
+
+    def time(self, log_snr: Time) -> Values:
+        return (-as_float64(log_snr)).exp()
+
+
+@dataclass(frozen=True)
+class RectifiedFlow(Path):
+    """The straight line: ``alpha = 1 - t``, ``sigma = t`` (2209.03003; data at t = 0, the reverse of the paper's)."""
+
+    def alpha(self, t: Time) -> Values:
+        return 1 - as_float64(t)
+
+    def sigma(self, t: Time) -> Values:
+        return as_float64(t)
+
+    def d_alpha(self, t: Time) -> Values:
+        return -torch.ones_like(as_float64(t))
+
+    def d_sigma(self, t: Time) -> Values:
+        return torch.ones_like(as_float64(t))
+
+    def time(self, log_snr: Time) -> Values:
+        return torch.sigmoid(-as_float64(log_snr))
+
+
+@dataclass(frozen=True)
+class TrigFlow(Path):
+    """The circle: ``alpha = cos t``, ``sigma = sin t``, t in [0, pi/2] (2410.11081, sec. 3, unit data variance)."""
+
+    t_max = math.pi / 2
+    variance_preserving = True
+
+    def alpha(self, t: Time) -> Values:
+        return torch.sin(math.pi / 2 - as_float64(t))  # cos(pi/2) would be 6e-17 and not the 0 that an end must be
+
+    def sigma(self, t: Time) -> Values:
+        return torch.sin(as_float64(t))
+
+    def d_alpha(self, t: Time) -> Values:
+        return -self.sigma(t)
+
+    def d_sigma(self, t: Time) -> Values:
+        return self.alpha(t)
+
+    def time(self, log_snr: Time) -> Values:
+        return torch.atan((-as_float64(log_snr)).exp())
+
+
+def as_float64(t: Time) -> Values:
+    """Make a float64 tensor of a time or a log-SNR."""
+    return torch.as_tensor(t, dtype=torch.float64)

@@ -1,0 +1,413 @@
+"""Every sampler of the catalogue: its order on an exact flow, equivariance over paths, ends, noise, cost, errors."""
+
+import math
+
+import pytest
+import torch
+
+from implementations.diffusion import (
+    EDM,
+    SCHEDULES,
+    VE,
+    VP,
+    Cosine,
+    CountingDenoiser,
+    Denoiser,
+    DiscreteVP,
+    GaussianOracle,
+    Network,
+    Prediction,
+    RectifiedFlow,
+    SubVP,
+    TrigFlow,
+)
+from implementations.samplers import SAMPLERS
+from implementations.samplers.noise import PerSampleNoise
+
+CONTINUOUS = [VP(), Cosine(), SubVP(), VE(), EDM(), RectifiedFlow(), TrigFlow()]
+OWN = [name for name, entry in SAMPLERS.items() if entry.source == "fidmap"]
+DETERMINISTIC = [name for name in OWN if not SAMPLERS[name].stochastic]
+# a sampler with the options of one variant; a method that takes a coordinate is one variant in each
+VARIANTS = [(n, {"coordinate": c} if c else {}) for n in OWN for c in SAMPLERS[n].coordinates or (None,)]
+NOISY = [("ddim", {"eta": 0.5}), ("ddim", {"eta": 1.0}), ("ddpm", {}), ("ddpm", {"variance": "large"})]
+
+
+def label(value):
+    if isinstance(value, tuple):
+        return "-".join([value[0], *map(str, value[1].values())])
+    return type(value).__name__ if hasattr(value, "log_snr") else None
+
+
+every = pytest.mark.parametrize("name", OWN)
+every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=label)
+every_path = pytest.mark.parametrize("path", CONTINUOUS, ids=label)
+ode_variants = pytest.mark.parametrize("variant", [v for v in VARIANTS if v[0] in DETERMINISTIC], ids=label)
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def gaussian(path, d=6):
+    return GaussianOracle(path, torch.linspace(-1, 1, d).double(), torch.linspace(0.05, 2, d).double())
+
+
+def start(path, t, z):
+    """The same place in every path: x / hypot(alpha, sigma) is z."""
+    return z * math.hypot(float(path.alpha(t)), float(path.sigma(t)))
+
+
+def rms_error(variant, path, steps, z):
+    name, options = variant
+    times, oracle = SCHEDULES["karras"](path, steps, clean=False), gaussian(path)
+    x = start(path, times[0], z)
+    found = SAMPLERS[name](oracle, x, times, **options)
+    return float((found - oracle.flow(x, times[0], times[-1])).square().mean().sqrt())
+
+
+# the order
+
+
+# in t the paths differ; in the other coordinates equivariance covers the rest
+ORDERS = [
+    (variant, path)
+    for variant in VARIANTS
+    if variant[0] in DETERMINISTIC
+    for path in (CONTINUOUS if variant[1].get("coordinate") == "t" else (VP(), VE(), RectifiedFlow()))
+]
+
+
+@pytest.mark.parametrize(("variant", "path"), ORDERS, ids=label)
+def test_order_on_the_exact_flow(variant, path):
+    errors = [rms_error(variant, path, steps, normal(8, 6)) for steps in (80, 160, 320)]
+    slope = math.log2(errors[0] / errors[-1]) / 2
+    assert abs(slope - SAMPLERS[variant[0]].order) < 0.1, errors
+    assert errors[-1] > 1e-11  # above rounding, where a slope means nothing
+
+
+def covariance_of(variant, oracle, times, d):
+    """Exact covariance of the output: the sampler is affine in x_T and the noises, so unit impulses give its matrix."""
+    name, options = variant
+    drawn = len(times) - 1
+    impulses = torch.eye(d * (1 + drawn), dtype=torch.float64).reshape(-1, 1 + drawn, d)
+    impulses = torch.cat([torch.zeros_like(impulses[:1]), impulses])
+    deviation = (
+        float(oracle.path.alpha(times[0])) ** 2 * oracle._spectra + float(oracle.path.sigma(times[0])) ** 2
+    ).sqrt()
+    x = impulses[:, 0] * deviation + float(oracle.path.alpha(times[0])) * oracle._means
+    out = SAMPLERS[name](oracle, x, times, noise=lambda k, like: impulses[:, 1 + k], **options)
+    columns = out[1:] - out[0]
+    return columns.T @ columns
+
+
+@pytest.mark.parametrize("variant", [("ddim", {"eta": 0.5}), ("ddpm", {}), ("ddpm", {"variance": "large"})], ids=label)
+@pytest.mark.parametrize("path", [VP(), EDM(), RectifiedFlow()], ids=label)
+def test_weak_order_of_the_covariance_on_a_gaussian(variant, path):
+    d, biases = 3, []
+    oracle = gaussian(path, d)
+    for steps in (160, 320, 640):
+        times = SCHEDULES["karras"](path, steps, clean=False)
+        a, s = float(path.alpha(times[-1])), float(path.sigma(times[-1]))
+        truth = torch.diag((a * a * oracle._spectra + s * s).flatten())
+        biases.append(float((covariance_of(variant, oracle, times, d) - truth).norm() / truth.norm()))
+    # asymptotic only slowly: at 160 to 640 steps the second-order term still shows
+    assert abs(math.log2(biases[1] / biases[2]) - 1) < 0.1, biases
+    assert abs(math.log2(biases[0] / biases[2]) / 2 - 1) < 0.15, biases
+
+
+# identities
+
+
+@every_path
+def test_first_order_methods_are_one(path):
+    """DDIM without noise, Euler in sigma and Euler in lambda are the same step (2010.02502, sec. 4.3)."""
+    oracle, times = gaussian(path), SCHEDULES["karras"](path, 20)
+    x = start(path, times[0], normal(5, 6))
+    reference = SAMPLERS["ddim"](oracle, x, times, eta=0.0)
+    for coordinate in ("sigma", "lambda"):
+        found = SAMPLERS["euler"](oracle, x, times, coordinate=coordinate)
+        torch.testing.assert_close(found, reference, rtol=1e-12, atol=1e-12)
+
+
+@every_path
+def test_ddim_with_all_noise_is_ddpm(path):
+    oracle, times = gaussian(path), SCHEDULES["karras"](path, 20)
+    x = start(path, times[0], normal(5, 6))
+    left = SAMPLERS["ddim"](oracle, x, times, eta=1.0)
+    torch.testing.assert_close(left, SAMPLERS["ddpm"](oracle, x, times), rtol=1e-13, atol=1e-13)
+
+
+def test_ddpm_variances_are_those_of_the_table():
+    """On DDPM's own table of betas: large is beta, small is beta (1 - abar_prev) / (1 - abar)."""
+    betas = torch.linspace(1e-3, 0.3, 30, dtype=torch.float64)
+    path, bars = DiscreteVP(betas), (1 - betas).cumprod(0)
+
+    def scale(variance, k):
+        times = torch.tensor([float(k), k - 1.0])
+        outputs = [
+            SAMPLERS["ddpm"](
+                gaussian(path), normal(1, 6), times, variance=variance, noise=lambda _, like, z=z: z + 0 * like
+            )
+            for z in (0.0, 1.0)
+        ]
+        return float((outputs[1] - outputs[0]).mean())
+
+    for k in (1, 7, 29):
+        assert scale("large", k) ** 2 == pytest.approx(float(betas[k]), rel=1e-10)
+        small = betas[k] * (1 - bars[k - 1]) / (1 - bars[k])
+        assert scale("small", k) ** 2 == pytest.approx(float(small), rel=1e-10)
+
+
+@pytest.mark.parametrize("variant", [v for v in VARIANTS + NOISY if v[1].get("coordinate") != "t"], ids=label)
+@pytest.mark.parametrize("clean", [False, True])
+def test_equivariance(variant, clean):
+    """One log-SNR grid gives the same samples on every path, rescaled: the proof of "every path"."""
+    name, options = variant
+    z, results = normal(4, 6), []
+    for path in CONTINUOUS:
+        if clean and isinstance(path, VE):
+            continue  # it has no clean end
+        times = SCHEDULES["karras"](path, 12, sigma_min=0.01, sigma_max=50.0, clean=clean)
+        found = SAMPLERS[name](gaussian(path), start(path, times[0], z), times, **options)
+        results.append(found / float(path.alpha(times[-1])))
+    for found in results[1:]:
+        assert float((found - results[0]).abs().max() / results[0].abs().max()) < 1e-12
+
+
+# ends, steps, dtypes
+
+
+@every_variant
+@pytest.mark.parametrize("path", [*CONTINUOUS, DiscreteVP(torch.linspace(1e-4, 0.02, 1000))], ids=label)
+@pytest.mark.parametrize("steps", [1, 2, 3, 10])
+def test_from_end_to_end_finite_at_the_stated_cost(variant, path, steps):
+    """Uniform times touch every end there is: alpha = 0 where the path has it, sigma = 0."""
+    name, options = variant
+    entry = SAMPLERS[name]
+    for times in (SCHEDULES["uniform"](path, steps), SCHEDULES["karras"](path, steps, clean=False)):
+        counting = CountingDenoiser(gaussian(path))
+        found = entry(counting, path.prior(normal(3, 6), float(times[0])), times, **options)
+        assert found.isfinite().all()
+        assert found.shape == (3, 6)
+        assert counting.calls == entry.evaluations(times, path=path)
+
+
+@every_variant
+def test_one_step_over_the_whole_path_predicts_the_mean(variant):
+    """x' = 1 x0 + 0 eps, and at alpha = 0 nothing is known but the mean."""
+    name, options = variant
+    for path in (RectifiedFlow(), TrigFlow(), Cosine()):
+        oracle, times = gaussian(path), SCHEDULES["uniform"](path, 1)
+        found = SAMPLERS[name](oracle, normal(3, 6), times, **options)
+        torch.testing.assert_close(found, oracle._means.expand(3, 6), rtol=1e-14, atol=1e-14)
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("head", ["eps", "x0", "v", "velocity", "score"])
+def test_networks_of_any_precision_and_head(name, dtype, head):
+    module = torch.nn.Linear(6, 6).to(dtype)
+    network = Network(VP(), lambda x, t: module(x), head=head, dtype=dtype)
+    x = normal(3, 6).to(dtype)
+    found = SAMPLERS[name](network, x, SCHEDULES["karras"](VP(), 4, sigma_min=0.1, sigma_max=2.0))
+    assert found.dtype == torch.promote_types(dtype, torch.float32)
+    assert found.isfinite().all()
+
+
+@every
+def test_pure(name):
+    path, x = EDM(), normal(3, 6)
+    times = SCHEDULES["karras"](path, 5)
+    x_before, times_before = x.clone(), times.clone()
+    first = SAMPLERS[name](gaussian(path), x, times)
+    assert torch.equal(first, SAMPLERS[name](gaussian(path), x, times))
+    assert torch.equal(x, x_before)
+    assert torch.equal(times, times_before)
+
+
+@every
+def test_callback_and_condition(name):
+    seen, path = [], EDM()
+    times = SCHEDULES["karras"](path, 4)
+
+    class Conditional(Denoiser):
+        def __init__(self):
+            self.path = path
+
+        def __call__(self, x, t, condition=None):
+            assert condition == "a cat"
+            assert t.ndim == 0
+            assert t.dtype == torch.float64
+            return Prediction(path, x, t, x0=torch.zeros_like(x))
+
+    found = SAMPLERS[name](
+        Conditional(),
+        normal(3, 6),
+        times,
+        condition="a cat",
+        callback=lambda i, t, x, p: seen.append((i, float(t), x, p)),
+    )
+    assert [i for i, *_ in seen] == [0, 1, 2, 3]
+    assert [t for _, t, *_ in seen] == times[1:].tolist()
+    assert torch.equal(seen[-1][2], found)
+    assert [float(p.t) for *_, p in seen] == times[:-1].tolist()
+
+
+# noise
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 4, 4)])
+def test_noise_is_the_same_in_any_batch(shape):
+    like = torch.empty(512, *shape, dtype=torch.float64)
+    whole = PerSampleNoise(range(512))
+    for draw in (0, 1, 1000):
+        together = whole(draw, like)
+        for i in (0, 1, 37, 511):
+            assert torch.equal(PerSampleNoise([i])(draw, like[:1])[0], together[i])
+        assert torch.equal(whole(draw, like.float()), together.float())
+    assert not torch.equal(whole(0, like), whole(1, like))
+
+
+def test_noise_is_standard_normal_and_independent():
+    noise, like = PerSampleNoise(range(64)), torch.empty(64, 500, dtype=torch.float64)
+    draws = torch.stack([noise(k, like) for k in range(4)])
+    n = draws.numel()
+    assert abs(float(draws.mean())) < 5 / math.sqrt(n)  # five standard errors
+    assert abs(float(draws.var()) - 1) < 5 * math.sqrt(2 / n)
+    correlations = torch.corrcoef(draws.reshape(4 * 64, 500))
+    largest = float((correlations - torch.eye(256)).abs().max())
+    assert largest < 6 / math.sqrt(500)  # of 33,000 pairs
+
+
+def test_wrong_noise_is_named():
+    with pytest.raises(ValueError, match="2 seeds were given for a batch of 3"):
+        PerSampleNoise([1, 2])(0, torch.empty(3, 4))
+    with pytest.raises(ValueError, match="negative"):
+        PerSampleNoise([1, -2])
+
+
+@pytest.mark.parametrize("variant", [*VARIANTS, *NOISY], ids=label)
+def test_samples_do_not_depend_on_the_batch(variant):
+    name, options = variant
+    path, x = VP(), normal(64, 6)
+    times = SCHEDULES["karras"](path, 10)
+    together = SAMPLERS[name](gaussian(path), x, times, noise=PerSampleNoise(range(64)), **options)
+    for i in (0, 17, 63):
+        alone = SAMPLERS[name](gaussian(path), x[i : i + 1], times, noise=PerSampleNoise([i]), **options)
+        # sums over a batch of another size differ in their last bits
+        torch.testing.assert_close(alone[0], together[i], rtol=1e-10, atol=1e-12)
+
+
+# inversion
+
+
+@ode_variants
+@pytest.mark.parametrize("path", [VP(), RectifiedFlow()], ids=label)
+def test_there_and_back_falls_with_the_order(variant, path):
+    name, options = variant
+    oracle, errors = gaussian(path), []
+    for steps in (80, 160, 320):
+        times = SCHEDULES["karras"](path, steps, sigma_min=0.05, sigma_max=20.0, clean=False)
+        x = oracle.flow(start(path, times[0], normal(5, 6)), times[0], times[-1])
+        up = SAMPLERS[name](oracle, x, times.flip(0), **options)
+        errors.append(float((SAMPLERS[name](oracle, up, times, **options) - x).norm()))
+    # at least the order: errors of the two ways may cancel, as a trapezoid's do
+    assert math.log2(errors[0] / errors[-1]) / 2 > SAMPLERS[name].order - 0.1, errors
+
+
+@ode_variants
+def test_inversion_from_the_clean_end_is_finite(variant):
+    name, options = variant
+    for path in (VP(), EDM(), RectifiedFlow(), TrigFlow()):
+        oracle = gaussian(path)
+        found = SAMPLERS[name](oracle, oracle.sample(4), SCHEDULES["karras"](path, 10).flip(0), **options)
+        assert found.isfinite().all()
+
+
+# errors
+
+
+@every
+@pytest.mark.parametrize(
+    ("times", "says"),
+    [
+        ([1.0], "at least 2"),
+        ([], "at least 2"),
+        ([[1.0, 0.5]], "at least 2"),
+        ([1.0, 0.2, 0.5], "strictly monotone"),
+        ([1.0, 0.5, 0.5, 0.1], "strictly monotone"),
+        ([1.0, math.nan, 0.1], "nan"),
+        ([1.5, 0.5], r"\[0.0, 1.0\] .* got 1.5"),
+        ([0.5, -0.1], "got -0.1"),
+    ],
+)
+def test_wrong_times_are_named(name, times, says):
+    with pytest.raises(ValueError, match=says):
+        SAMPLERS[name](gaussian(VP()), normal(2, 6), torch.tensor(times, dtype=torch.float64))
+
+
+@every
+def test_wrong_states_are_named(name):
+    times = SCHEDULES["karras"](VP(), 4)
+    for x, says in [
+        (normal(0, 6), "at least one"),
+        (normal(2, 6) * math.nan, "first step"),
+        (torch.ones(2, 6).long(), "floating"),
+    ]:
+        with pytest.raises(ValueError, match=says):
+            SAMPLERS[name](gaussian(VP()), x, times)
+
+
+@every
+def test_a_denoiser_that_returns_nan_is_named_with_its_step(name):
+    class Breaks(Denoiser):
+        def __init__(self):
+            self.path, self.oracle = VP(), gaussian(VP())
+
+        def __call__(self, x, t, condition=None):
+            prediction = self.oracle(x, t)
+            return Prediction(self.path, x, t, x0=prediction.x0 * math.nan) if t < 0.4 else prediction
+
+    times = torch.tensor([1.0, 0.8, 0.5, 0.3, 0.1], dtype=torch.float64)
+    # a method with stages after the first meets it a step earlier
+    step = 4 if SAMPLERS[name].stages == 1 else 3
+    with pytest.raises(FloatingPointError, match=f"not finite after step {step} of 4"):
+        SAMPLERS[name](Breaks(), normal(2, 6), times)
+
+
+@pytest.mark.parametrize("variant", NOISY, ids=label)
+def test_noise_has_no_inverse(variant):
+    name, options = variant
+    with pytest.raises(ValueError, match="ascending"):
+        SAMPLERS[name](gaussian(VP()), normal(2, 6), torch.tensor([0.1, 0.5]), **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("euler", {"coordinate": "time"}),
+        ("heun", {"coordinate": "x"}),
+        ("ddim", {"eta": 1.5}),
+        ("ddpm", {"variance": "mid"}),
+    ],
+)
+def test_wrong_options_are_named(name, options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))} must"):
+        SAMPLERS[name](gaussian(VP()), normal(2, 6), torch.tensor([0.5, 0.1]), **options)
+
+
+def test_heuns_weight_in_lambda_is_continuous_where_its_series_takes_over():
+    from implementations.samplers.grid import Point
+    from implementations.samplers.runge_kutta import COORDINATES
+
+    def weight(h):
+        here, there = (
+            Point(0.0, 1 / math.hypot(1, math.exp(-level)), 1 / math.hypot(1, math.exp(level)), level)
+            for level in (0.0, h)
+        )
+        return COORDINATES["lambda"].step(here, there)[2]
+
+    for h in (0.02, -0.02):
+        # at 0.02 the closed form has lost four digits of sixteen and the series' next term is 1e-13
+        assert weight(h * (1 - 1e-9)) == pytest.approx(weight(h * (1 + 1e-9)), abs=1e-10)
+    assert weight(20.0) == pytest.approx(1 / (1 - math.exp(-20)) - 1 / 20, rel=1e-14)
