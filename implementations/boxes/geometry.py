@@ -1,0 +1,129 @@
+"""The geometry of pairs of boxes, written once: lengths of a pair, its overlap, its distance, its aspect.
+
+Boxes are ``xyxy``. IoU and its descendants do not change when a pair is moved or scaled, so ``measure`` hands out
+lengths in units of the enclosing box's longer side: no square or quotient of theirs overflows or vanishes, whether the
+boxes measure 1e-8 or 1e30. Every function is elementwise over pairs, so that a compiler can fuse a loss into one loop
+and a bad pair cannot reach its neighbours.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+class Axis(NamedTuple):
+    """Lengths of pairs of boxes along x or y, in units of the enclosing box's longer side."""
+
+    pred: Float[Tensor, "*n"]  # side of the prediction
+    target: Float[Tensor, "*n"]  # side of the target
+    overlap: Float[Tensor, "*n"]  # side of the intersection, 0 where the boxes are apart
+    enclosing: Float[Tensor, "*n"]  # side of the smallest box around both
+    offset: Float[Tensor, "*n"]  # the prediction's centre minus the target's, of either sign
+
+
+class Pair(NamedTuple):
+    """All that a loss needs of pairs of boxes: their lengths along both axes."""
+
+    x: Axis
+    y: Axis
+
+
+def measure(pred: Float[Tensor, "*#n 4"], target: Float[Tensor, "*#n 4"]) -> Pair:
+    """Lengths of each pair; a box whose side is negative has side 0 there, at its centre.
+
+    Half precision is measured in float32. The unit is a constant to autograd, which leaves the gradient of every
+    quantity that does not depend on scale as it is.
+    """
+    (x1, y1, x2, y2), (tx1, ty1, tx2, ty2) = _coordinates(pred), _coordinates(target)
+    x, y = _axis(x1, x2, tx1, tx2), _axis(y1, y2, ty1, ty2)
+    longer = torch.maximum(x.enclosing, y.enclosing).detach()
+    unit = 1 / longer.clamp(min=smallest(longer))
+    return Pair(Axis(*(length * unit for length in x)), Axis(*(length * unit for length in y)))
+
+
+def union(pair: Pair) -> Float[Tensor, "*n"]:
+    """Area that either box covers; in floating point too it is never less than the intersection."""
+    x, y = pair
+    return x.pred * y.pred + x.target * y.target - x.overlap * y.overlap
+
+
+def overlap_ratio(pair: Pair, eps: float) -> Float[Tensor, "*n"]:
+    """IoU, intersection over union, in [0, 1]; exactly 1 for equal boxes, 0 where a box has no area."""
+    return pair.x.overlap * pair.y.overlap / union(pair).clamp(min=eps**2)
+
+
+def empty_ratio(pair: Pair, eps: float) -> Float[Tensor, "*n"]:
+    """Part of the enclosing box that neither box covers, in [0, 1]: GIoU's penalty (1902.09630, alg. 1)."""
+    enclosing = pair.x.enclosing * pair.y.enclosing
+    return (enclosing - union(pair)) / enclosing.clamp(min=eps**2)
+
+
+def distance_ratio(pair: Pair, eps: float) -> Float[Tensor, "*n"]:
+    """Squared distance of the centres over the enclosing box's squared diagonal, in [0, 1] (1911.08287, eq. 6)."""
+    x, y = pair
+    return (x.offset**2 + y.offset**2) / (x.enclosing**2 + y.enclosing**2).clamp(min=eps**2)
+
+
+def aspect_angle(width: Float[Tensor, "*n"], height: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """Angle ``atan(width / height)`` in [0, pi/2], with a finite gradient at height 0; 0 for a box without size."""
+    least = smallest(width)
+    longer = torch.maximum(width, height).detach().clamp(min=least)
+    # In units of the longer side, atan2's gradient has squares that cannot vanish, but for a point: there it is 0/0.
+    return torch.atan2(width / longer, torch.where(longer > least, height / longer, 1))
+
+
+def pairwise_iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "m 4"], *, eps: float = 1e-7) -> Float[Tensor, "n m"]:
+    """IoU of every box of ``a`` with every box of ``b``; raises ValueError on a wrong shape or dtype."""
+    check_boxes("a", a)
+    check_boxes("b", b)
+    return overlap_ratio(measure(a[:, None], b[None]), eps)
+
+
+def check_boxes(name: str, boxes: Tensor) -> None:
+    """Raise ValueError unless ``boxes`` are real floating point, (n, 4)."""
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"{name} has shape {tuple(boxes.shape)}; accepted is (n, 4), a box a row as x1, y1, x2, y2")
+    if not boxes.is_floating_point():
+        raise ValueError(f"{name} is {boxes.dtype}; accepted is a floating-point dtype: call {name}.float()")
+
+
+def check_values(name: str, boxes: Float[Tensor, "n 4"]) -> None:
+    """Raise ValueError on the first row that is not finite or has a negative side; waits for the device."""
+    bad: Bool[Tensor, " n"] = ~boxes.isfinite().all(-1) | (boxes[:, 2:] < boxes[:, :2]).any(-1)
+    if bad.any():
+        row = int(bad.nonzero()[0])
+        raise ValueError(f"{name}[{row}] is {boxes[row].tolist()}; accepted is finite x1 <= x2, y1 <= y2")
+
+
+def smallest(like: Tensor) -> float:
+    """Length under which a box has no size: quotients by the square of it are still finite in the dtype."""
+    return 8 * torch.finfo(like.dtype).tiny ** 0.5
+
+
+def _coordinates(boxes: Float[Tensor, "*n 4"]) -> tuple[Float[Tensor, "*n"], ...]:
+    if boxes.dtype.itemsize < 4:
+        boxes = boxes.float()
+    return (boxes / 4).unbind(-1)  # a quarter is exact, and no difference of finite quarters overflows
+
+
+def _axis(low: Tensor, high: Tensor, target_low: Tensor, target_high: Tensor) -> Axis:
+    low, high = _ordered(low, high)
+    target_low, target_high = _ordered(target_low, target_high)
+    overlap = torch.minimum(high, target_high) - torch.maximum(low, target_low)
+    return Axis(
+        pred=high - low,
+        target=target_high - target_low,
+        # Not clamp: its gradient at 0 is 1 or 0 by torch's version, and a flat box needs it to grow.
+        overlap=torch.where(overlap < 0, 0, overlap),
+        enclosing=torch.maximum(high, target_high) - torch.minimum(low, target_low),
+        offset=((low - target_low) + (high - target_high)) / 2,
+    )
+
+
+def _ordered(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    inverted, centre = high < low, (low + high) / 2
+    return torch.where(inverted, centre, low), torch.where(inverted, centre, high)
