@@ -1,0 +1,151 @@
+"""The Fréchet distance against closed forms, high precision, its own second route, and its statistics' algebra."""
+
+from __future__ import annotations
+
+import mpmath
+import pytest
+import torch
+
+from metrics import FeatureStatistics, FrechetDistance, frechet_distance, frechet_distance_from_features
+
+
+def draw(n: int, d: int, seed: int, *, shift: float = 0.0) -> torch.Tensor:
+    """Correlated features whose spectrum falls as 1/k."""
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(d, d, dtype=torch.float64, generator=generator) / torch.arange(1, d + 1)
+    return torch.randn(n, d, dtype=torch.float64, generator=generator) @ mixing.mT + shift
+
+
+def exactly(mean: torch.Tensor, covariance: torch.Tensor, **origin: str) -> FeatureStatistics:
+    """Statistics of 1,000 imagined samples that have exactly this mean and covariance."""
+    n, mean, covariance = 1000, mean.double(), covariance.double()
+    return FeatureStatistics(n, n * mean, (n - 1) * covariance + n * torch.outer(mean, mean), **origin)
+
+
+def traces(*features: torch.Tensor) -> float:
+    return sum(float(torch.cov(x.mT).trace()) for x in features)
+
+
+def test_commuting_covariances_have_a_closed_form():
+    """With S = U diag(w) U' on both sides, d² = |m1 - m2|² + sum (sqrt w1 - sqrt w2)²."""
+    u = torch.linalg.qr(draw(12, 12, 0)).Q
+    w1, w2 = torch.linspace(0.1, 3, 12).double(), torch.linspace(5, 0, 12).double()
+    m1, m2 = torch.ones(12).double(), torch.linspace(-1, 1, 12).double()
+    found = frechet_distance(exactly(m1, u * w1 @ u.mT), exactly(m2, u * w2 @ u.mT))
+    truth = (m1 - m2).square().sum() + (w1.sqrt() - w2.sqrt()).square().sum()
+    assert found == pytest.approx(float(truth), rel=1e-11)  # the zero of w2 costs no more: it is dropped as rounding
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.3, torch.pi / 2])
+def test_rank_one_covariances_have_a_closed_form(angle: float):
+    """tr sqrt(uu' vv') = |u'v|: the roots that a matrix square root gets wrong by 1e-8."""
+    u = 2 * torch.eye(6).double()[0]
+    v = 3 * torch.tensor([torch.cos(torch.tensor(angle).double()), torch.sin(torch.tensor(angle).double()), 0, 0, 0, 0])
+    found = frechet_distance(exactly(0 * u, torch.outer(u, u)), exactly(0 * u, torch.outer(v.double(), v.double())))
+    assert found == pytest.approx(4 + 9 - 2 * abs(float(u @ v.double())), abs=1e-12 * 13)
+
+
+def test_agrees_with_fifty_digits():
+    x, y = draw(9, 4, 1), draw(7, 4, 2, shift=0.5)
+    with mpmath.workdps(50):
+        (m1, s1), (m2, s2) = (moments(z) for z in (x, y))
+        root = sum(mpmath.sqrt(mpmath.re(w)) for w in mpmath.eig(s1 * s2, left=False, right=False))
+        truth = float(mpmath.norm(m1 - m2) ** 2 + sum(s1[i, i] + s2[i, i] for i in range(4)) - 2 * root)
+    statistics = [FeatureStatistics.from_features(z) for z in (x, y)]
+    assert frechet_distance(*statistics) == pytest.approx(truth, rel=1e-12)  # float64 over some tens of operations
+    assert frechet_distance_from_features(x, y) == pytest.approx(truth, rel=1e-12)
+
+
+def moments(x: torch.Tensor) -> tuple[mpmath.matrix, mpmath.matrix]:
+    rows, n = mpmath.matrix(x.tolist()), len(x)
+    mean = mpmath.matrix([mpmath.fsum(rows[:, j]) / n for j in range(x.shape[1])])
+    centred = rows - mpmath.ones(n, 1) * mean.T
+    return mean, centred.T * centred / (n - 1)
+
+
+@pytest.mark.parametrize("n", [2, 20, 63, 64, 65, 300])
+def test_both_routes_agree_at_any_rank(n: int):
+    """From sums and from features; below n = 65 the covariances are singular."""
+    x, y = draw(n, 64, 3), draw(n + 5, 64, 4, shift=0.2)
+    sums = frechet_distance(FeatureStatistics.from_features(x), FeatureStatistics.from_features(y))
+    assert sums == pytest.approx(frechet_distance_from_features(x, y), rel=1e-10)  # of the sums' cancellation
+
+
+@pytest.mark.parametrize("n", [20, 65, 300])
+def test_self_distance_vanishes_relative_to_the_traces(n: int):
+    x = draw(n, 64, 5, shift=3.0)
+    statistics = FeatureStatistics.from_features(x)
+    assert frechet_distance(statistics, statistics) <= 1e-12 * 2 * traces(x)
+    assert frechet_distance_from_features(x, x) <= 1e-12 * 2 * traces(x)
+
+
+def test_symmetric_and_invariant_under_rotation_and_scaled_by_a_square():
+    x, y = draw(200, 16, 6), draw(150, 16, 7, shift=1.0)
+    d = frechet_distance_from_features(x, y)
+    u = torch.linalg.qr(draw(16, 16, 8)).Q
+    assert frechet_distance_from_features(y, x) == pytest.approx(d, rel=1e-12)
+    assert frechet_distance_from_features(x @ u + 5, y @ u + 5) == pytest.approx(d, rel=1e-11)
+    assert frechet_distance_from_features(3 * x, 3 * y) == pytest.approx(9 * d, rel=1e-12)
+
+
+def test_merged_shards_equal_a_single_pass():
+    x, y = draw(300, 32, 9), draw(300, 32, 10, shift=0.1)
+    whole = FeatureStatistics.from_features(x)
+    first, *rest = (FeatureStatistics.from_features(part) for part in x.split(41))
+    merged = sum(rest, first)
+    assert merged.count == whole.count
+    torch.testing.assert_close(merged.covariance, whole.covariance, rtol=1e-12, atol=1e-12)  # another order of sums
+    torch.testing.assert_close(whole.covariance, torch.cov(x.mT), rtol=1e-11, atol=1e-12)
+    other = FeatureStatistics.from_features(y)
+    assert frechet_distance(merged, other) == pytest.approx(frechet_distance(whole, other), rel=1e-11)
+
+
+def test_saved_statistics_come_back_to_the_bit(tmp_path):
+    origin = {"extractor": "fmnist@0123", "resize": "none", "data": "abcd"}
+    saved = FeatureStatistics.from_features(draw(30, 8, 11), **origin)
+    saved.save(tmp_path / "s.safetensors")
+    loaded = FeatureStatistics.load(tmp_path / "s.safetensors")
+    assert (loaded.count, loaded.extractor, loaded.resize, loaded.data) == (30, *origin.values())
+    assert torch.equal(loaded.total, saved.total)
+    assert torch.equal(loaded.outer, saved.outer)
+
+
+def test_bad_input_is_refused_by_name(tmp_path):
+    mean, covariance = torch.zeros(3), torch.eye(3)
+    for field in ("extractor", "resize"):
+        one, two = exactly(mean, covariance, **{field: "one"}), exactly(mean, covariance, **{field: "two"})
+        with pytest.raises(ValueError, match=f"differ in {field}: 'one' and 'two'"):
+            frechet_distance(one, two)
+    with pytest.raises(ValueError, match="differ in data"):
+        exactly(mean, covariance, data="one") + exactly(mean, covariance, data="two")
+    with pytest.raises(ValueError, match="3 and 4 features"):
+        frechet_distance(exactly(mean, covariance), exactly(torch.zeros(4), torch.eye(4)))
+    with pytest.raises(ValueError, match="3 and 4 features"):
+        frechet_distance_from_features(torch.zeros(5, 3), torch.zeros(5, 4))
+    with pytest.raises(ValueError, match="2 of 3 rows of features are not finite"):
+        FeatureStatistics.from_features(torch.tensor([[0.0, 1], [torch.nan, 1], [0, torch.inf]]))
+    with pytest.raises(ValueError, match=r"\(5,\)"):
+        FeatureStatistics.from_features(torch.zeros(5))
+    with pytest.raises(ValueError, match="at least 2 samples; there are 1"):
+        frechet_distance_from_features(torch.zeros(1, 3), torch.zeros(5, 3))
+    with pytest.raises(ValueError, match="at least 2 samples; there are 1"):
+        frechet_distance(FeatureStatistics.from_features(torch.zeros(1, 3)), exactly(mean, covariance))
+
+
+def test_the_metric_merges_batches_and_ranks_as_sums():
+    x, y = draw(120, 8, 12), draw(90, 8, 13, shift=0.3)
+    truth = frechet_distance_from_features(x, y)
+    whole, ranks = FrechetDistance(8), [FrechetDistance(8), FrechetDistance(8)]
+    for rank, (a, b) in enumerate(zip(x.split(60), y.split(45), strict=True)):
+        for metric in (whole, ranks[rank]):
+            for part in a.split(17):
+                metric.update(part, real=True)
+            metric.update(b, real=False)
+    assert float(whole.compute()) == pytest.approx(truth, rel=1e-11)
+    ranks[0].merge_state(ranks[1])
+    assert float(ranks[0].compute()) == pytest.approx(truth, rel=1e-11)
+    whole.reset()
+    with pytest.raises(ValueError, match="there are 0"):
+        whole.compute()
+    with pytest.raises(ValueError, match=r"\(n, 8\) is accepted"):
+        whole.update(torch.zeros(4, 9), real=True)
