@@ -1,12 +1,12 @@
 """A task: typed parameters in, measurements out; it declares each measure's unit, direction and determinism.
 
-    class Parameters(TaskParameters):
-        sampler: str
-        steps: int = 10
+class Parameters(TaskParameters):
+    sampler: str
+    steps: int = 10
 
-    @task(kind="plain", entry="sampler", measures=[Measure("rms_error", direction="lower")])
-    def sampler_error(parameters: Parameters, context: Context) -> Measurements:
-        return {"rms_error": ...}
+@task(kind="plain", entry="sampler", measures=[Measure("rms_error", direction="lower")])
+def sampler_error(parameters: Parameters, context: Context) -> Measurements:
+    return {"rms_error": ...}
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from implementations.catalogue import CATALOGUES
 
 Kind = Literal["plain", "ladder", "contest"]
 Direction = Literal["lower", "higher", "target"]  # target: any change outside the window is worse
@@ -27,6 +29,23 @@ class TaskParameters(BaseModel):
     """Base of every task's parameters: unknown keys are errors, values are checked and frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _named(kind: str) -> AfterValidator:
+    def check(name: str) -> str:
+        try:
+            CATALOGUES[kind][name]
+        except LookupError as error:
+            raise ValueError(str(error)) from None
+        return name
+
+    return AfterValidator(check)
+
+
+SamplerName = Annotated[str, _named("samplers")]
+PathName = Annotated[str, _named("paths")]
+ScheduleName = Annotated[str, _named("schedules")]
+LossName = Annotated[str, _named("losses")]
 
 
 @dataclass(frozen=True)
@@ -60,10 +79,6 @@ class Value:
 Measurements = Mapping[str, float | Value]
 
 
-class Diverged(ArithmeticError):
-    """The cell produced values that are not finite; recorded with status ``diverged``."""
-
-
 @dataclass
 class Context:
     """What the harness lends a task: the seed, the device, and a place for arrays worth keeping."""
@@ -91,6 +106,7 @@ class Task:
     measures: dict[str, Measure]
     run: Callable[[Any, Context], Measurements]
     summary: str
+    packages: tuple[str, ...] = ()  # peers that it calls: their versions belong to the hash
 
     @property
     def timing(self) -> bool:
@@ -99,16 +115,19 @@ class Task:
 
 
 def task(
-    *, entry: str, measures: list[Measure], kind: Kind = "plain", catalogue: str | None = None
+    *, entry: str, measures: list[Measure], kind: Kind = "plain", catalogue: str = "", packages: tuple[str, ...] = ()
 ) -> Callable[[Callable[..., Measurements]], Task]:
-    """Make a Task of a function ``(parameters, context) -> measurements``; its name is the task's."""
+    """Make a Task of a function ``(parameters, context) -> measurements``; its name is the task's.
+
+    ``entry`` is the parameter that names what is measured (a list of names in a contest), ``catalogue`` where those
+    names come from.
+    """
 
     def wrap(function: Callable[..., Measurements]) -> Task:
         hints = typing.get_type_hints(function)
         parameters = hints[next(iter(inspect.signature(function).parameters))]
         summary = (function.__doc__ or "").strip().partition("\n")[0]
-        kinds = catalogue or {"sampler": "samplers", "samplers": "samplers", "loss": "losses"}.get(entry, "")
         table = {measure.name: measure for measure in measures}
-        return Task(function.__name__, kind, entry, kinds, parameters, table, function, summary)
+        return Task(function.__name__, kind, entry, catalogue, parameters, table, function, summary, packages)
 
     return wrap

@@ -1,0 +1,43 @@
+"""Everything that has a name, for ``fidmap list`` and for suites; imports neither torch nor pandas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from implementations.catalogue import CATALOGUES, Catalogue, Entry
+from metrics.catalogue import METRICS
+
+TASKS = Catalogue("tasks", Entry, [
+    Entry("sampler_order", "bench.tasks.sampler_order:sampler_order", "order of accuracy on an exact Gaussian"),
+    Entry("sampler_error", "bench.tasks.sampler_error:sampler_error", "error to the exact flow, sliced W2 to exact draws"),
+    Entry("sampler_quality", "bench.tasks.sampler_quality:sampler_quality", "fd_fmnist of samples of an empirical oracle"),
+    Entry("sampler_overhead", "bench.tasks.sampler_overhead:sampler_overhead", "time a step, without a model"),
+    Entry("iou_regression", "bench.tasks.iou_regression:iou_regression", "the DIoU regression simulation"),
+    Entry("detection_ap", "bench.tasks.detection_ap:detection_ap", "AP of perturbed detections on scenes"),
+])  # fmt: skip
+
+SUITES_FOLDER = Path(__file__).parent / "suites"
+
+
+@cache
+def kinds() -> dict[str, Mapping[str, Any]]:
+    """Every catalogue by the name of what it holds."""
+    metric_entries = [Entry(name, target, summary) for name, (target, summary) in METRICS.items()]
+    suites = [
+        Entry(file.stem, f"bench/suites/{file.name}", _summary(file)) for file in sorted(SUITES_FOLDER.glob("*.toml"))
+    ]
+    return {
+        **CATALOGUES,
+        "metrics": Catalogue("metrics", Entry, metric_entries),
+        "tasks": TASKS,
+        "suites": Catalogue("suites", Entry, suites),
+    }
+
+
+def _summary(file: Path) -> str:
+    import tomllib
+
+    return tomllib.loads(file.read_text()).get("title", "")

@@ -1,0 +1,245 @@
+"""The ``fidmap`` command: parses, calls, prints; what is slow to import is imported inside."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.errors import UsageError
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="Judge generative samplers and object detectors by numbers that can be re-derived.",
+)  # fmt: skip
+
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the records.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
+
+
+@app.command()
+def run(
+    suite: Annotated[str, typer.Argument(help="A suite's name, or a TOML file of your own.")],
+    only: Annotated[str | None, typer.Option(help="Only cells whose name matches this glob.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the records  [default: runs/SUITE]")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at once  [default: the number of cores]")] = None,
+    seed: Annotated[int | None, typer.Option(help="First seed, in place of the suite's.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    sampler: Annotated[
+        list[str] | None, typer.Option(metavar="MODULE:FUNCTION", help="A sampler of yours to run too.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run cells again that are stored.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and stop.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many cells.")] = None,
+    keep: Annotated[str | None, typer.Option(metavar="samples", help="Store generated samples too (uint8).")] = None,
+) -> int:
+    """Run a suite; cells that are stored already are not run again."""
+    from bench import report, tables
+    from bench import suite as suites
+    from bench.progress import Reporter
+    from bench.run import missing
+    from bench.run import run as execute
+    from bench.store import Store
+
+    if keep not in (None, "samples"):
+        raise UsageError(f"--keep takes samples, given {keep!r}")
+    _check_device(device)
+    samplers = tuple(_check_sampler(name) for name in sampler or ())
+    file = suites.find(suite)
+    plan = suites.read(file)
+    store = Store(out or Path("runs") / plan.name)
+    cells = suites.expand(plan, seed=seed, device=device, samplers=samplers, where=str(file.name))
+    cells = suites.select(cells, only, limit)
+    if dry_run:
+        waiting = {cell.hash for cell in missing(cells, store, force=force)}
+        for cell in cells:
+            state = "skip" if cell.skip else "run" if cell.hash in waiting else "stored"
+            print(f"{state:<7} {cell.name}")
+        _tell(f"{len(cells)} cells, {len(waiting)} to run")
+        return 0
+    store.create()
+    store.put(f"suites/{plan.name}.toml", file.read_bytes())
+    waiting_cells = missing(cells, store, force=force)
+    jobs = jobs or (1 if device != "cpu" else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    _tell(
+        f"{plan.name}: {len(cells)} cells, {len(cells) - len(waiting_cells)} stored, "
+        f"{len(waiting_cells)} to run into {store.folder}"
+    )
+    reporter = Reporter(waiting_cells, jobs)
+    try:
+        counts = execute(waiting_cells, store, jobs=jobs, keep_samples=keep == "samples", progress=reporter)
+    finally:
+        reporter.close()
+    print(tables.render(store, [plan], "md"))
+    report.save(store, store.folder / "report")
+    _tell(f"tables and pictures are in {store.folder / 'report'}")
+    bad = {status: n for status, n in counts.items() if status not in ("ok", "skipped")}
+    if bad:
+        _tell("ended otherwise: " + ", ".join(f"{n} {status}" for status, n in sorted(bad.items())))
+    return int(bool(set(bad) - {"diverged"}))
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[
+        str | None, typer.Argument(help="samplers, losses, tasks, suites, ...; all of them without.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what has a name."""
+    from dataclasses import asdict
+
+    from bench.catalogue import kinds
+
+    catalogues = kinds()
+    if kind is not None and kind not in catalogues:
+        raise UsageError(f"no kind {kind!r}; there are {', '.join(catalogues)}")
+    chosen = {kind: catalogues[kind]} if kind else catalogues
+    if as_json:
+        print(
+            json.dumps({name: [asdict(entry) for entry in table.values()] for name, table in chosen.items()}, indent=1)
+        )
+        return
+    for name, table in chosen.items():
+        print(f"{name} ({len(table)})")
+        for entry in table.values():
+            source = "" if entry.source == "fidmap" else f" [{entry.source}]"
+            paper = f" ({entry.paper})" if entry.paper else ""
+            print(f"  {entry.name:<18} {entry.summary or entry.target}{paper}{source}")
+
+
+@app.command()
+def table(
+    out: Out = None,
+    format: Annotated[str, typer.Option(help="md, csv, json or latex.")] = "md",
+    save: Annotated[Path | None, typer.Option(help="Write tables and pictures into this folder too.")] = None,
+) -> None:
+    """Print the tables of a folder of records."""
+    from bench import report, tables
+
+    if format not in tables.FORMATS:
+        raise UsageError(f"--format {format!r}: expected {', '.join(tables.FORMATS)}")
+    store = _open(out)
+    print(tables.render(store, report.suites(store), format), end="")
+    if save:
+        for file in report.save(store, save):
+            _tell(f"wrote {file}")
+
+
+@app.command()
+def compare(
+    baseline: Annotated[Path, typer.Argument(help="A folder of records, or a file of `fidmap table --format json`.")],
+    candidate: Annotated[Path, typer.Argument(help="The same, to be judged.")],
+    as_json: AsJson = False,
+    timings: Annotated[
+        bool, typer.Option("--timings", help="Let timings decide too; they are advisory without.")
+    ] = False,
+) -> int:
+    """Hold a candidate's records against a baseline's; exit code 1 where something is worse or missing."""
+    from bench.compare import compare as hold
+    from bench.store import load
+
+    result = hold(load(baseline), load(candidate), gate_timings=timings)
+    if as_json:
+        print(json.dumps(result.as_dict(), indent=1))
+    else:
+        for finding in result.findings:
+            if finding.verdict != "same":
+                print(finding.line() + ("" if finding.gates else " [advisory]"))
+        print(", ".join(f"{n} {verdict}" for verdict, n in sorted(result.counts.items())))
+    return result.exit_code
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="pytest-benchmark's JSON (--benchmark-json FILE).")],
+    out: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("runs/microbench"),
+) -> None:
+    """Store pytest-benchmark's results as records."""
+    from bench.microbench import import_file
+    from bench.store import Store
+
+    records = import_file(file, Store(out).create())
+    _tell(f"stored {len(records)} records in {out}")
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> int:
+    """Say what this machine has, what is missing, and how to get it."""
+    from dataclasses import asdict
+
+    from bench.doctor import examine
+
+    findings = examine()
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=1))
+    else:
+        for finding in findings:
+            remedy = "" if finding.found else f"  ->  {finding.remedy}"
+            state = "ok" if finding.found else "MISSING" if finding.needed else "absent"
+            print(f"{state:<8}{finding.name:<28}{finding.detail}{remedy}")
+    return int(any(finding.needed and not finding.found for finding in findings))
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, or a TOML file of your own.")],
+    out: Annotated[Path, typer.Option(help="Folder of checkpoints and weights.")] = Path("runs/train"),
+    steps: Annotated[int | None, typer.Option(min=1, help="In place of the recipe's budget.")] = None,
+) -> None:
+    """Train a shipped model again from its recipe."""
+    from bench.train import train as train_recipe
+
+    for name, value in train_recipe(recipe, out, steps=steps).items():
+        print(f"{name}: {value}")
+
+
+def _check_device(device: str) -> None:
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or (kind == "cpu" and index):
+        raise UsageError(f"--device {device!r}: expected cpu, cuda or cuda:N")
+    if kind == "cuda":
+        import torch
+
+        if not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count():
+            raise UsageError(f"--device {device}: torch sees {torch.cuda.device_count()} CUDA devices here")
+
+
+def _check_sampler(name: str) -> str:
+    from implementations.catalogue import SAMPLERS
+
+    module, _, function = name.partition(":")
+    if not module or not function:
+        raise UsageError(f"--sampler {name!r}: expected MODULE:FUNCTION")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # a module beside the user, as with python -m
+    try:
+        found: Any = SAMPLERS[name].resolve()
+    except ImportError as error:
+        raise UsageError(f"--sampler {error}") from None
+    if not callable(found):
+        raise UsageError(f"--sampler {name!r} is no function")
+    return name
+
+
+def _open(out: Path | None) -> Any:
+    """The store at ``out``, or the one under runs/ that was written last."""
+    from bench.store import Store
+
+    if out is None:
+        stores = sorted(Path("runs").glob("*/records"), key=lambda folder: folder.stat().st_mtime)
+        if not stores:
+            raise UsageError("there are no records under runs/; make some with: fidmap run quick")
+        out = stores[-1].parent
+    store = Store(out)
+    if not store.records_folder.is_dir():
+        raise UsageError(f"{out} holds no records; make some with: fidmap run SUITE --out {out}")
+    return store
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,88 @@
+"""What this machine has, what is missing, and how to get it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from bench import environment
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked for; ``needed`` is False where fidmap works without it."""
+
+    name: str
+    found: bool
+    detail: str
+    remedy: str = ""
+    needed: bool = False
+
+
+def examine() -> list[Finding]:
+    """Look at hardware, packages, data and tools; imports torch only to ask for its devices."""
+    machine = environment.machine()
+    found = [
+        Finding("machine", True, f"{machine['cpu']} x {machine['cores']}, {machine['ram_gib']} GiB, {machine['os']}"),
+        Finding("python", True, machine["python"]),
+        _disk(),
+    ]
+    found += [_package(name, needed=True) for name in ("fidmap", *_requirements(None))]
+    found += [_package(name, needed=False) for name in _requirements("peers")]
+    return [*found, _cuda(), _compiler(), _training_set()]
+
+
+def _requirements(extra: str | None) -> list[str]:
+    """Distributions that fidmap requires, or that one of its extras does, by its own metadata."""
+    try:
+        lines = metadata.requires("fidmap") or []
+    except metadata.PackageNotFoundError:
+        return []
+    names = []
+    for line in lines:
+        requirement, _, marker = line.partition(";")
+        if (f"extra == '{extra}'" in marker.replace('"', "'")) if extra else ("extra" not in marker):
+            names.append(requirement.strip().split(">")[0].split("=")[0].split("<")[0].split("[")[0].strip())
+    return names
+
+
+def _package(name: str, *, needed: bool) -> Finding:
+    remedy = f"pip install {name if name != 'fidmap' else '--editable .'}" if needed else "pip install 'fidmap[peers]'"
+    try:
+        return Finding(name, True, metadata.version(name), needed=needed)
+    except metadata.PackageNotFoundError:
+        return Finding(name, False, "not installed", remedy, needed)
+
+
+def _cuda() -> Finding:
+    if importlib.util.find_spec("torch") is None:
+        return Finding("cuda", False, "torch is not installed", "pip install torch")
+    import torch
+
+    if not torch.cuda.is_available():
+        remedy = "GPU cells are not measured here; all else runs on the CPU"
+        return Finding("cuda", False, f"no CUDA device (torch {torch.__version__})", remedy)
+    return Finding("cuda", True, ", ".join(gpu["name"] for gpu in environment.gpus()) or "present")
+
+
+def _compiler() -> Finding:
+    compiler = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
+    remedy = "apt-get install g++ (torch.compile uses it; eager code is used without)"
+    return Finding("C++ compiler", bool(compiler), Path(compiler).name if compiler else "none found", remedy)
+
+
+def _training_set() -> Finding:
+    from bench.data.fashion_mnist import find_split
+
+    where = find_split("train")
+    remedy = "apt-get install dataset-fashion-mnist, or set FIDMAP_DATA (only training needs it)"
+    return Finding("Fashion-MNIST training set", where is not None, "found" if where else "not found", remedy)
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(".").free / 2**30
+    return Finding("free disk here", free > 1, f"{free:.0f} GiB", "a run of `quick` needs about 0.1 GiB", True)

@@ -1,0 +1,151 @@
+"""The fingerprint of machine, software and source, so that a number can be traced and re-derived."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import bench
+
+# Packages whose version can move a number; each is recorded if it is installed.
+PACKAGES = (
+    "torch", "torchvision", "numpy", "scipy", "torchmetrics", "pycocotools", "faster-coco-eval",
+    "diffusers", "transformers", "torchdiffeq", "zuko", "k-diffusion",
+)  # fmt: skip
+BASE = ("torch", "torchvision", "numpy", "scipy")  # those in every cell's hash
+
+
+def digest(value: Any) -> str:
+    """A short SHA-256 of bytes, or of a value's canonical JSON."""
+    if not isinstance(value, bytes):
+        value = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode()
+    return hashlib.sha256(value).hexdigest()[:16]
+
+
+@cache
+def versions(names: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+    """Versions of the named distributions that are installed."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def tree_hash(package: str) -> str:
+    """Hash of a package's source, weights and data: every tracked kind of file below it, by relative path.
+
+    A single module is hashed alone. Nothing is imported but the parents of a dotted name.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        raise ImportError(f"no module named {package!r}")
+    if not spec.submodule_search_locations:
+        return digest(Path(spec.origin).read_bytes()) if spec.origin and os.path.exists(spec.origin) else package
+    root = Path(next(iter(spec.submodule_search_locations)))
+    total = hashlib.sha256()
+    for file in sorted(root.rglob("*")):
+        if file.suffix in {".py", ".safetensors", ".toml", ".gz"} and "__pycache__" not in file.parts:
+            total.update(
+                file.relative_to(root).as_posix().encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest()
+            )
+    return total.hexdigest()[:16]
+
+
+def source_hash(modules: Iterable[str]) -> str:
+    """Hash over several packages or modules."""
+    return digest({module: tree_hash(module) for module in modules})
+
+
+def code() -> dict[str, Any]:
+    """Version, commit and whether the tree was dirty; the commit is None outside a checkout of this project."""
+    root = Path(bench.__file__).resolve().parent.parent
+    commit = dirty = None
+    if (root / ".git").exists():
+        commit = _run("git", "-C", str(root), "rev-parse", "HEAD")
+        dirty = bool(_run("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"))
+    return {"version": bench.__version__, "commit": commit, "dirty": dirty}
+
+
+@cache
+def processor() -> str:
+    """The CPU's model name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return (_run("sysctl", "-n", "machdep.cpu.brand_string") if sys.platform == "darwin" else None) or (
+        platform.processor() or platform.machine()
+    )
+
+
+def machine() -> dict[str, Any]:
+    """Operating system, CPU, memory, Python and package versions; needs no torch."""
+    import psutil
+
+    return {
+        "os": f"{platform.system()} {platform.release()}",
+        "cpu": processor(),
+        "cores": os.cpu_count(),
+        "ram_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "python": platform.python_version(),
+        "packages": versions(),
+        "gpus": gpus(),
+    }
+
+
+@cache
+def gpus() -> list[dict[str, str]]:
+    """What nvidia-smi says of each GPU: name, memory, driver, clocks, power limit, throttle reasons."""
+    fields = ("name", "memory.total", "driver_version", "clocks.sm", "clocks.max.sm", "power.limit",
+              "clocks_throttle_reasons.active")  # fmt: skip
+    out = _run("nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader")
+    return [dict(zip(fields, (v.strip() for v in line.split(",")), strict=False)) for line in (out or "").splitlines()]
+
+
+def torch_state() -> dict[str, Any]:
+    """Thread settings and numerical flags of this process's torch."""
+    import torch
+
+    state: dict[str, Any] = {
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+        "interop_threads": torch.get_num_interop_threads(),
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+    if torch.cuda.is_available():
+        state["tf32"] = torch.backends.cudnn.allow_tf32
+    return state
+
+
+def device_identity(device: str) -> str:
+    """The hardware behind a device name: records of one are never used for another."""
+    if device == "cpu":
+        return processor()
+    index = int(device.partition(":")[2] or 0)
+    found = gpus()
+    return found[index]["name"] if index < len(found) else device
+
+
+def _run(*command: str) -> str | None:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

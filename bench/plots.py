@@ -1,0 +1,123 @@
+"""Records as pictures, as the suite lays them out: curves or bars, a panel a facet."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+from bench.store import Record, Store
+from bench.suite import PlotSpec
+from bench.tables import lookup, matching, show
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's palette, told apart by colour-blind readers too.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
+MARKERS = "osD^vP*X"
+
+
+def draw(spec: PlotSpec, store: Store, records: list[Record]) -> bytes | None:
+    """The picture of the spec as PNG bytes, None where no record matches."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    chosen = [record for record in matching(records, spec.task, spec.where) if record.status == "ok"]
+    if not chosen:
+        return None
+    facets = list(dict.fromkeys(show(lookup(r, spec.facet)) if spec.facet else "" for r in chosen))
+    series = list(dict.fromkeys(_name(spec, r) for r in chosen))
+    figure, grid = pyplot.subplots(
+        1, len(facets), figsize=(max(4.2 * len(facets), 6.4), 4.4), sharey=True, squeeze=False, layout="constrained"
+    )
+    for axes, facet in zip(grid[0], facets, strict=True):
+        here = [r for r in chosen if not spec.facet or show(lookup(r, spec.facet)) == facet]
+        (_bars if spec.kind == "bar" else _lines)(axes, spec, store, here, series)
+        axes.set_title(f"{spec.facet} {facet}" if spec.facet else "", fontsize=10)
+        axes.set_xlabel(spec.xlabel or spec.x.lstrip("@"))
+        axes.grid(True, which="major", alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        if "x" in spec.log:
+            axes.set_xscale("log")
+            _plain_ticks(axes, spec, here)
+        if "y" in spec.log:
+            axes.set_yscale("log")
+    grid[0][0].set_ylabel(spec.ylabel or spec.y.lstrip("@"))
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    if labels:
+        figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)
+    figure.suptitle(spec.title, fontsize=11)
+    target = io.BytesIO()
+    figure.savefig(target, format="png", dpi=130, metadata={"Software": None})
+    pyplot.close(figure)
+    return target.getvalue()
+
+
+def _name(spec: PlotSpec, record: Record) -> str:
+    return show(lookup(record, spec.series)) if spec.series else ""
+
+
+def _points(spec: PlotSpec, store: Store, records: list[Record]) -> list[tuple[Any, Any]]:
+    """Points (x, y) of one series; a name with @ is an array kept beside the record."""
+    points: list[tuple[Any, Any]] = []
+    for record in records:
+        arrays = store.arrays(record) if "@" in spec.x + spec.y else {}
+        y = arrays[spec.y[1:]].tolist() if spec.y.startswith("@") else [lookup(record, spec.y)]
+        if spec.x.startswith("@"):
+            x = arrays[spec.x[1:]].tolist()
+        else:
+            x = list(range(1, len(y) + 1)) if spec.x == "index" else [lookup(record, spec.x)]
+        points += [(a, b) for a, b in zip(x, y, strict=True) if b is not None]
+    return sorted(points)
+
+
+def _lines(axes: Axes, spec: PlotSpec, store: Store, records: list[Record], series: list[str]) -> None:
+    for index, name in enumerate(series):
+        points = _points(spec, store, [r for r in records if _name(spec, r) == name])
+        if points:
+            style: dict[str, Any] = (
+                {"marker": MARKERS[index % len(MARKERS)], "markersize": 5} if len(points) <= 30 else {}
+            )
+            axes.plot(
+                *zip(*points, strict=True), color=COLOURS[index % len(COLOURS)], label=name, linewidth=1.6, **style
+            )
+    if spec.floor:
+        floors = [value for r in records if (value := lookup(r, spec.floor)) is not None]
+        if floors:
+            axes.axhline(sum(floors) / len(floors), color="grey", linestyle="--", label="floor (exact draws)")
+    for order in spec.slopes:
+        _slope(axes, spec, store, records, order)
+
+
+def _slope(axes: Axes, spec: PlotSpec, store: Store, records: list[Record], order: int) -> None:
+    """A dotted guide of slope -order through the middle of the picture's first points."""
+    points = _points(spec, store, records)
+    xs = sorted({x for x, _ in points})
+    start = max(y for x, y in points if x == xs[0])
+    axes.plot(
+        xs, [start * (xs[0] / x) ** order for x in xs], color="grey", linestyle=":", linewidth=1, label=f"order {order}"
+    )
+
+
+def _bars(axes: Axes, spec: PlotSpec, store: Store, records: list[Record], series: list[str]) -> None:
+    labels = list(dict.fromkeys(show(lookup(r, spec.x)) for r in records))
+    width = 0.8 / len(series)
+    for index, name in enumerate(series):
+        own = {show(lookup(r, spec.x)): lookup(r, spec.y) for r in records if _name(spec, r) == name}
+        where = [labels.index(label) + (index - (len(series) - 1) / 2) * width for label in own]
+        axes.bar(where, list(own.values()), width, color=COLOURS[index % len(COLOURS)], label=name or None)
+    axes.set_xticks(range(len(labels)), labels, rotation=20)
+
+
+def _plain_ticks(axes: Axes, spec: PlotSpec, records: list[Record]) -> None:
+    """Ticks at the values that were measured, where they are few."""
+    values = (
+        sorted({lookup(r, spec.x) for r in records} - {None})
+        if not spec.x.startswith("@") and spec.x != "index"
+        else []
+    )
+    if 0 < len(values) <= 8:
+        axes.set_xticks(values, [show(value) for value in values])
+        axes.minorticks_off()

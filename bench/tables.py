@@ -1,0 +1,221 @@
+"""Records as tables: markdown and LaTeX as the suite lays them out, CSV one row a measure, JSON the whole store."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from bench.catalogue import TASKS
+from bench.store import Measured, Record, Store, bundle, frame
+from bench.suite import Suite, TableSpec
+from bench.task import Measure
+from implementations.catalogue import UnknownName
+
+FORMATS = ("md", "csv", "json", "latex")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, a header, rows of text, and notes."""
+
+    name: str
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    notes: list[str]
+
+    def render(self, style: str = "md") -> str:
+        """The table as text, ``md`` or ``latex``."""
+        from tabulate import tabulate
+
+        kind = {"md": "github", "latex": "latex_booktabs"}[style]
+        body = tabulate(self.rows, self.header, tablefmt=kind, disable_numparse=True)
+        title, notes = (f"## {self.title}", [f"- {note}" for note in self.notes])
+        if style == "latex":
+            title, notes = (f"% {self.title}", [f"% {note}" for note in self.notes])
+        return "\n".join([title, "", body, *([""] if notes else []), *notes]) + "\n"
+
+
+def render(store: Store, suites: list[Suite], style: str = "md") -> str:
+    """All of a store as one text in one of ``FORMATS``."""
+    if style == "json":
+        return bundle(store)
+    records = store.records()
+    if style == "csv":
+        return frame(records).to_csv(index=False)
+    foot = provenance(records, store.environments())
+    tables = [table.render(style) for table in build(records, suites)]
+    return "\n".join([*tables, "\n".join(foot if style == "md" else [f"% {line}" for line in foot]), ""])
+
+
+def build(records: list[Record], suites: list[Suite]) -> list[Table]:
+    """The tables that the suites lay out, then one a task for records that none of them shows."""
+    tables, shown = [], set()
+    records = [part for record in records for part in split(record)]
+    for suite in suites:
+        own = [record for record in records if record.suite == suite.name]
+        for spec in suite.table:
+            chosen = matching(own, spec.task, spec.where)
+            shown |= {record.key for record in chosen}
+            if chosen:
+                tables.append(lay_out(spec, chosen))
+    rest = [record for record in records if record.key not in shown]
+    for task in dict.fromkeys(record.task for record in rest):
+        own = [record for record in rest if record.task == task]
+        tables.append(lay_out(default_spec(task, own), own))
+    return tables
+
+
+def lay_out(spec: TableSpec, records: list[Record]) -> Table:
+    """One table of its records: rows by parameters, columns by measures or by one parameter's values."""
+    columns = _columns(spec, records)
+    notes = [spec.note] if spec.note else []
+    reasons: dict[str, int] = {}
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        groups.setdefault(tuple(show(lookup(record, row)) for row in spec.rows), []).append(record)
+    rows = []
+    for index, (key, own) in enumerate(groups.items()):
+        rows.append([*key, *(_cell([r for r in own if keep(r)], name, reasons) for _, name, keep in columns)])
+        following = list(groups)[index + 1] if index + 1 < len(groups) else None
+        if spec.floor and (following is None or following[:-1] != key[:-1]):
+            same = [r for k, members in groups.items() if k[:-1] == key[:-1] for r in members]
+            floors = [_cell([r for r in same if keep(r)], spec.floor, {}) for _, _, keep in columns]
+            rows.append([*key[:-1], "floor (exact draws)", *floors])
+    notes += [f"[{mark}] {reason}" for reason, mark in reasons.items()]
+    return Table(spec.name, spec.title, [*spec.rows, *(title for title, _, _ in columns)], rows, notes)
+
+
+def split(record: Record) -> list[Record]:
+    """A contest as one record an entry (its measures are named ``measure:entry``); any other record as it is."""
+    if record.kind != "contest" or not record.measures:
+        return [record]
+    entries = dict.fromkeys(m.name.partition(":")[2] for m in record.measures)
+    return [
+        record.model_copy(update={
+            "entry": entry,
+            "measures": [m.model_copy(update={"name": m.name.partition(":")[0]}) for m in record.measures
+                         if m.name.partition(":")[2] == entry],
+        })
+        for entry in entries
+    ]  # fmt: skip
+
+
+def default_spec(task: str, records: list[Record]) -> TableSpec:
+    """Rows by entry and the parameters that vary, every measure a column."""
+    names = list(dict.fromkeys(name for record in records for name in record.parameters))
+    varying = [n for n in names if len({show(record.parameters.get(n)) for record in records}) > 1]
+    measures = list(dict.fromkeys(m.name for record in records for m in record.measures))
+    rows = list(
+        dict.fromkeys(["entry", *(n for n in varying if show(records[0].parameters.get(n)) != records[0].entry)])
+    )
+    return TableSpec(name=task, title=task, task=task, rows=rows, values=measures or ["status"])
+
+
+def matching(records: Iterable[Record], task: str, where: dict[str, Any]) -> list[Record]:
+    """Records of a task whose parameters have the given values (a list: any of them)."""
+    return [
+        record
+        for record in records
+        if record.task == task
+        and all(lookup(record, k) in (v if isinstance(v, list) else [v]) for k, v in where.items())
+    ]
+
+
+def lookup(record: Record, name: str) -> Any:
+    """A parameter of a record, a measure's value, or its entry, seed, device or status."""
+    if name in record.parameters:
+        return record.parameters[name]
+    if name in ("entry", "seed", "device", "status", "threads"):
+        return getattr(record, name)
+    return record.value(name)
+
+
+def show(value: Any) -> str:
+    """A value as a table prints it: four significant digits."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{k}={show(v)}" for k, v in value.items()) or "-"
+    return ", ".join(map(show, value)) if isinstance(value, list) else str(value)
+
+
+def declared(task: str, measure: str) -> Measure:
+    """A measure as its task declares it; a bare one where the task is not known here."""
+    try:
+        return TASKS[task].resolve().measures[measure]
+    except (UnknownName, ImportError, KeyError):
+        return Measure(measure)
+
+
+def provenance(records: list[Record], environments: dict[str, Any]) -> list[str]:
+    """Where the numbers come from: code, machine, software, seeds, extractors, data."""
+    if not records:
+        return ["no records"]
+    lines = []
+    code = {
+        f"fidmap {r.version}, commit {(r.commit or 'unknown')[:12]}{' with changes' if r.dirty else ''}"
+        for r in records
+    }
+    for name in dict.fromkeys(r.environment for r in records):
+        env = environments.get(name, {})
+        packages = ", ".join(f"{k} {v}" for k, v in env.get("packages", {}).items() if k in ("torch", "numpy", "scipy"))
+        gpus = "".join(f", {gpu['name']}" for gpu in env.get("gpus", []))
+        lines.append(
+            f"{env.get('cpu', '?')} x {env.get('cores', '?')}{gpus}, Python {env.get('python', '?')}, {packages}"
+        )
+    measures = [m for r in records for m in r.measures]
+    found = {
+        "seed": {str(r.seed) for r in records},
+        "threads": {str(r.threads) for r in records},
+        "extractor": {m.extractor for m in measures if m.extractor},
+        "reference data": {m.reference for m in measures if m.reference},
+    }
+    facts = [f"{name} {', '.join(sorted(values))}" for name, values in found.items() if values]
+    dates = sorted(r.started_at[:10] for r in records)
+    parts = [*sorted(code), *dict.fromkeys(lines), *facts, f"measured {dates[0]}", f"{len(records)} cells"]
+    return ["; ".join(parts) + "."]
+
+
+def _columns(spec: TableSpec, records: list[Record]) -> list[tuple[str, str, Callable[[Record], bool]]]:
+    """Header, measure and choice of records of each column."""
+    titles = {}
+    for name in spec.values:
+        unit = declared(spec.task, name).unit
+        titles[name] = f"{name} ({unit})" if unit else name
+    if spec.columns is None:
+        return [(titles[name], name, lambda record: True) for name in spec.values]
+    column = spec.columns
+    values = list(dict.fromkeys(show(lookup(record, column)) for record in records))
+
+    def of(value: str) -> Callable[[Record], bool]:
+        return lambda record: show(lookup(record, column)) == value
+
+    many = len(spec.values) > 1
+    return [
+        (f"{titles[name]}, {column} {value}" if many else f"{column} {value}", name, of(value))
+        for name in spec.values
+        for value in values
+    ]
+
+
+def _cell(records: list[Record], name: str, reasons: dict[str, int]) -> str:
+    """A value with its interval, the mean and spread over seeds, or a status with its reason noted."""
+    measured: list[Measured] = [m for record in records if (m := record.measure(name))]
+    if len({m.value for m in measured}) == 1:
+        m = measured[0]
+        return show(m.value) + (f" [{show(m.interval[0])}, {show(m.interval[1])}]" if m.interval else "")
+    if measured:
+        values = [m.value for m in measured]
+        return f"{show(statistics.fmean(values))} ± {show(statistics.stdev(values))}"
+    if name == "status" and records:
+        return records[0].status
+    ended = [record for record in records if record.status != "ok"]
+    if not ended:
+        return "-"
+    reason = ended[0].error or ended[0].status
+    return f"{ended[0].status} [{reasons.setdefault(reason, len(reasons) + 1)}]"

@@ -1,0 +1,193 @@
+"""Latency on CPU and CUDA behind one function: warm-up, interleaved rounds, raw samples.
+
+A and B are measured in turn, in an order drawn anew each round, so that drift of the machine cancels in their ratio.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+Function = Callable[[], Any]
+
+
+class Clock(Protocol):
+    """Times one call after another; the durations are read together, at the end of a round of rounds."""
+
+    def start(self, function: Function, number: int) -> Any:
+        """Run ``function`` ``number`` times and return a handle of the sample."""
+
+    def read(self, handles: Sequence[Any]) -> list[float]:
+        """Seconds of each sample; waits for the device."""
+
+    def peak_memory(self, function: Function) -> int | None:
+        """Bytes at the peak of one call above those before it; None where it is not measured."""
+
+
+class CpuClock:
+    """``time.perf_counter_ns`` around the call."""
+
+    def start(self, function: Function, number: int) -> int:
+        begin = time.perf_counter_ns()
+        for _ in range(number):
+            function()
+        return time.perf_counter_ns() - begin
+
+    def read(self, handles: Sequence[int]) -> list[float]:
+        return [handle * 1e-9 for handle in handles]
+
+    def peak_memory(self, function: Function) -> int | None:
+        return None
+
+
+class CudaClock:
+    """CUDA events around the call, read once the device has caught up; L2 is flushed before each sample.
+
+    ``cuda`` is ``torch.cuda``, or a stand-in with Event, synchronize, the two memory statistics and ``flush``.
+    """
+
+    def __init__(self, device: str = "cuda", cuda: Any = None):
+        import torch
+
+        self.cuda = cuda or torch.cuda
+        self.device = device
+        if cuda is None:
+            size = 2 * torch.cuda.get_device_properties(device).L2_cache_size
+            cache = torch.empty(max(size, 1), dtype=torch.int8, device=device)
+            self.flush: Function = cache.zero_
+        else:
+            self.flush = cuda.flush
+
+    def start(self, function: Function, number: int) -> tuple[Any, Any]:
+        begin, end = self.cuda.Event(enable_timing=True), self.cuda.Event(enable_timing=True)
+        self.flush()
+        begin.record()
+        for _ in range(number):
+            function()
+        end.record()
+        return begin, end
+
+    def read(self, handles: Sequence[tuple[Any, Any]]) -> list[float]:
+        self.cuda.synchronize(self.device)
+        return [begin.elapsed_time(end) * 1e-3 for begin, end in handles]  # elapsed_time is in ms
+
+    def peak_memory(self, function: Function) -> int | None:
+        self.cuda.synchronize(self.device)
+        before = self.cuda.memory_allocated(self.device)
+        self.cuda.reset_peak_memory_stats(self.device)
+        function()
+        self.cuda.synchronize(self.device)
+        return int(self.cuda.max_memory_allocated(self.device) - before)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Raw samples of one function in seconds a call, and what is read off them."""
+
+    samples: tuple[float, ...]
+    warmups: int
+    number: int  # calls a sample
+    peak_memory: int | None = None
+
+    def quantile(self, q: float) -> float:
+        """Seconds a call at quantile ``q``."""
+        return float(np.quantile(self.samples, q))
+
+    @property
+    def median(self) -> float:
+        """Median seconds a call."""
+        return self.quantile(0.5)
+
+    @property
+    def spread(self) -> float:
+        """Interquartile range relative to the median."""
+        return (self.quantile(0.75) - self.quantile(0.25)) / self.median
+
+    def summary(self) -> dict[str, Any]:
+        """What a record keeps."""
+        names = {"median": 0.5, "q1": 0.25, "q3": 0.75, "p90": 0.9, "p99": 0.99}
+        return {name: self.quantile(q) for name, q in names.items()} | {
+            "warmups": self.warmups, "number": self.number, "n": len(self.samples), "peak_memory": self.peak_memory,
+        }  # fmt: skip
+
+
+def clock_for(device: str) -> Clock:
+    """The clock of a torch device name."""
+    return CudaClock(device) if device.startswith("cuda") else CpuClock()
+
+
+def measure(
+    functions: Mapping[str, Function],
+    *,
+    clock: Clock,
+    seed: int = 0,
+    rounds: int = 20,
+    spread: float = 0.05,
+    max_seconds: float = 10.0,
+    min_sample: float = 1e-3,
+) -> dict[str, Timing]:
+    """Time the functions in interleaved rounds until every relative interquartile range is at most ``spread``.
+
+    At least ``rounds`` rounds are run (20 make a paired test possible), then more until the bound or ``max_seconds``
+    is reached. A sample repeats its function until it lasts ``min_sample`` seconds. Warm-up ends when a call is no
+    more than 10 % faster than the one before it.
+    """
+    warmups = {name: _warm_up(function, clock) for name, function in functions.items()}
+    number = {name: max(1, math.ceil(min_sample / last)) for name, (_, last) in warmups.items()}
+    samples: dict[str, list[float]] = {name: [] for name in functions}
+    order, generator = list(functions), random.Random(seed)
+    deadline = time.monotonic() + max_seconds
+    while True:
+        handles: dict[str, list[Any]] = {name: [] for name in functions}
+        for _ in range(rounds if not samples[order[0]] else 5):
+            generator.shuffle(order)
+            for name in order:
+                handles[name].append(clock.start(functions[name], number[name]))
+            if time.monotonic() > deadline and len(samples[order[0]]) + len(handles[order[0]]) >= rounds:
+                break
+        for name in functions:
+            samples[name] += [seconds / number[name] for seconds in clock.read(handles[name])]
+        timings = {name: Timing(tuple(samples[name]), warmups[name][0], number[name]) for name in functions}
+        if time.monotonic() > deadline or all(timing.spread <= spread for timing in timings.values()):
+            break
+    peaks = {name: clock.peak_memory(function) for name, function in functions.items()}
+    return {n: Timing(t.samples, t.warmups, t.number, peaks[n]) for n, t in timings.items()}
+
+
+def paired_ratio(
+    a: Sequence[float], b: Sequence[float], *, seed: int = 0, resamples: int = 2000
+) -> tuple[float, tuple[float, float]]:
+    """Median of the ratios a/b of interleaved samples, with a 95 % bootstrap interval.
+
+    Samples of one round are a pair; the bootstrap resamples pairs, on log ratios. Raises ValueError under 20 pairs.
+    """
+    if len(a) != len(b) or len(a) < 20:
+        raise ValueError(f"paired ratios take two lists of one length, at least 20; given {len(a)} and {len(b)}")
+    logs = np.log(np.asarray(a)) - np.log(np.asarray(b))
+    draws = np.random.default_rng(seed).integers(len(logs), size=(resamples, len(logs)))
+    low, high = np.quantile(np.median(logs[draws], axis=1), [0.025, 0.975])
+    return float(np.exp(np.median(logs))), (float(np.exp(low)), float(np.exp(high)))
+
+
+def median_interval(samples: Sequence[float], *, seed: int = 0, resamples: int = 2000) -> tuple[float, float]:
+    """A 95 % bootstrap interval of the median."""
+    draws = np.random.default_rng(seed).choice(np.asarray(samples), size=(resamples, len(samples)))
+    low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _warm_up(function: Function, clock: Clock, limit: int = 20) -> tuple[int, float]:
+    """Calls until two in a row agree, and the last one's seconds."""
+    last = math.inf
+    for count in range(1, limit + 1):
+        (seconds,) = clock.read([clock.start(function, 1)])
+        if count >= 3 and seconds > 0.9 * last:
+            break
+        last = seconds
+    return count, max(seconds, 1e-9)

@@ -1,0 +1,90 @@
+"""A recipe: what is trained, on which seed, for how many steps; a TOML file, checked before anything runs."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.environment import digest
+from bench.errors import UsageError
+from bench.suite import explain
+
+FOLDER = Path(__file__).parent / "recipes"
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Optimiser(_Strict):
+    """The optimiser and its schedule: a linear rise over ``warmup`` of the steps, then a linear fall to 0."""
+
+    name: Literal["sgd", "adamw"]
+    rate: float = Field(gt=0)
+    momentum: Share = 0.9  # Nesterov's for sgd, beta_1 for adamw
+    weight_decay: float = Field(default=0.0, ge=0)  # of weights with two dimensions or more
+    warmup: Share = 0.0
+
+
+class Recipe(_Strict):
+    """A training run; ``name`` names the output's files, so it is held to letters, digits and underscores."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")
+    task: Literal["fmnist_classifier"]
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    steps: int = Field(ge=1)
+    batch: int = Field(ge=2)
+    ema: Share = 0.0  # decay of the averaged weights, which are then the ones shipped; 0: none
+    threads: int = Field(default=1, ge=1)  # of the CPU: the bits of a run depend on them
+    checkpoint_every: int = Field(default=500, ge=1)  # steps
+    optimiser: Optimiser
+
+    @property
+    def hash(self) -> str:
+        """A hash of every value: a checkpoint resumes only under its own."""
+        return digest(self.model_dump())
+
+
+def recipes() -> list[str]:
+    """The names of the shipped recipes."""
+    return sorted(file.stem for file in FOLDER.glob("*.toml"))
+
+
+def load_recipe(recipe: str | Path) -> Recipe:
+    """Read a shipped recipe by its name, or any by the path of a ``.toml`` file.
+
+    Raises UsageError (one line: file, line or key, what is accepted) on an unknown name or file, broken syntax, an
+    unknown key or a wrong value.
+    """
+    file = Path(recipe) if str(recipe).endswith(".toml") else _shipped(str(recipe))
+    try:
+        return Recipe.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{file}: not TOML: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the recipe {file}: {getattr(error, 'strerror', None) or error}") from None
+    except ValidationError as error:
+        raise UsageError(f"{file}: {explain(error)}") from None
+
+
+def change(recipe: Recipe, **values: Any) -> Recipe:
+    """The recipe with other values, checked as a file's are; None leaves one as it is."""
+    given = {key: value for key, value in values.items() if value is not None}
+    try:
+        return Recipe.model_validate(recipe.model_dump() | given)  # model_copy would not check them
+    except ValidationError as error:
+        raise UsageError(f"recipe {recipe.name}: {explain(error)}") from None
+
+
+def _shipped(name: str) -> Path:
+    if name not in recipes():  # a name of the list, so never a path
+        near = difflib.get_close_matches(name, recipes(), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(recipes())}"
+        raise UsageError(f"no recipe named {name!r}; {hint} (a file of your own ends in .toml)")
+    return FOLDER / f"{name}.toml"

@@ -1,0 +1,125 @@
+"""The runner: failures apart, resume, two runs at once, and nothing reused that is no longer true."""
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from bench.store import Store
+
+FAULTY = (Path(__file__).parent / "faulty.py").read_text()
+TASK = "faulty = faulty:faulty"
+
+
+@pytest.fixture
+def site(outside):
+    return outside("faulty", FAULTY, tasks=TASK)
+
+
+def suite(folder: Path, axes: str, extra: str = "") -> Path:
+    file = folder / "mine.toml"
+    file.write_text(f'name = "mine"\ntimeout_s = 8\nmemory_gib = 1\n{extra}\n[[block]]\ntask = "faulty"\n{axes}\n')
+    return file
+
+
+def stored(folder: Path) -> dict[tuple, tuple]:
+    """Deterministic content of a store by cell."""
+    return {
+        (r.entry, r.parameters["index"], r.seed): (r.status, [(m.name, m.value) for m in r.measures])
+        for r in Store(folder).records()
+    }
+
+
+def test_bad_cells_are_recorded_and_the_others_go_on(fidmap, site, tmp_path):
+    kinds = ["well", "raises", "diverges", "nan", "dies", "exits", "hungry", "undeclared"]
+    file = suite(tmp_path, f"axes.behaviour = {json.dumps(kinds)}\naxes.index = [0, 1]\nsettings.seconds = 0.01\n"
+                           'exclude = [{match = {behaviour = "well", index = 1}, reason = "for show"}]')  # fmt: skip
+    late = '[[block]]\ntask = "faulty"\naxes.behaviour = ["late"]\nsettings.seconds = 60\n'
+    file.write_text(file.read_text() + late)
+    result = fidmap("run", file, "--out", "store", "--jobs", "2", site=site)
+    assert result.returncode == 1, result.stderr
+    status = {(r.entry, r.parameters["index"]): (r.status, r.error) for r in Store(tmp_path / "store").records()}
+    expected = {"well": "ok", "raises": "failed", "diverges": "diverged", "nan": "diverged", "dies": "out_of_memory",
+                "exits": "failed", "hungry": "out_of_memory", "undeclared": "failed"}  # fmt: skip
+    assert {kind: status[kind, 0][0] for kind in kinds} == expected
+    assert status["well", 1] == ("skipped", "for show")
+    assert status["late", 0][0] == "timeout"
+    assert "as asked" in status["raises", 0][1]
+    assert "cube" in status["undeclared", 0][1]
+    # What failed is tried again, what ended is not.
+    again = fidmap("run", file, "--out", "store", "--dry-run", site=site)
+    assert "17 cells, 11 to run" in again.stderr
+
+
+def test_kill_and_resume_loses_and_repeats_nothing(fidmap, site, tmp_path):
+    file = suite(
+        tmp_path, 'axes.behaviour = ["well"]\naxes.index = [0,1,2,3,4,5,6,7,8,9,10,11]\nsettings.seconds = 0.25'
+    )
+    assert fidmap("run", file, "--out", "whole", "--jobs", "1", site=site).returncode == 0
+    records, moments = tmp_path / "killed" / "records", random.Random(0)
+    written: dict[str, int] = {}
+    for _ in range(3):
+        process = fidmap("run", file, "--out", "killed", "--jobs", "2", site=site, background=True)
+        target = len(written) + 2
+        while len(list(records.glob("*.json")) if records.exists() else []) < target and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0, 0.3))
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        now = {file.name: file.stat().st_mtime_ns for file in records.glob("*.json")}
+        assert all(now[name] == at for name, at in written.items()), "a finished cell ran again"
+        written = now
+    assert fidmap("run", file, "--out", "killed", site=site).returncode == 0
+    assert all((records / name).stat().st_mtime_ns == at for name, at in written.items())
+    assert stored(tmp_path / "killed") == stored(tmp_path / "whole")
+    assert len(stored(tmp_path / "whole")) == 12
+
+
+def test_two_runs_into_one_folder_at_once(fidmap, site, tmp_path):
+    file = suite(
+        tmp_path, 'axes.behaviour = ["well"]\naxes.index = [0,1,2,3,4,5]\nsettings.seconds = 0.1', "seeds = [0, 1]"
+    )
+    pair = [fidmap("run", file, "--out", "store", site=site, background=True) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in pair] == [0, 0], [p.stderr.read() for p in pair]
+    assert stored(tmp_path / "store") == {
+        ("well", i, s): ("ok", [("square", i * i), ("seed", s)]) for i in range(6) for s in range(2)
+    }
+    assert not list((tmp_path / "store").rglob(".*.tmp"))
+
+
+def test_a_record_is_used_again_only_while_it_is_true(fidmap, site, outside, tmp_path):
+    file = suite(tmp_path, 'axes.behaviour = ["well"]\naxes.index = [1, 2]')
+    waiting = lambda *more, where=site: fidmap("run", file, "--out", "store", "--dry-run", *more, site=where).stderr  # noqa: E731
+    assert fidmap("run", file, "--out", "store", site=site).returncode == 0
+    assert " 0 to run" in waiting()
+    assert " 2 to run" in waiting("--force")
+    assert " 2 to run" in waiting("--seed", "7")
+    threads = file.read_text()
+    file.write_text(threads + "threads = 2\n")
+    assert " 2 to run" in waiting()
+    file.write_text(threads)
+    assert " 2 to run" in waiting(where=outside("faulty", FAULTY + "\n# changed\n", tasks=TASK))
+
+
+def test_a_truncated_record_is_named_set_aside_and_run_again(fidmap, site, tmp_path):
+    file = suite(tmp_path, 'axes.behaviour = ["well"]\naxes.index = [1, 2]')
+    assert fidmap("run", file, "--out", "store", site=site).returncode == 0
+    broken = next((tmp_path / "store" / "records").glob("*.json"))
+    broken.write_bytes(broken.read_bytes()[:100])
+    result = fidmap("run", file, "--out", "store", site=site)
+    assert result.returncode == 0
+    assert broken.name in result.stderr
+    assert "1 stored, 1 to run" in result.stderr
+    assert (tmp_path / "store" / "aside" / broken.name).exists()
+    assert len(stored(tmp_path / "store")) == 2
+
+
+def test_only_and_limit_choose_cells(fidmap, site, tmp_path):
+    file = suite(tmp_path, 'axes.behaviour = ["well"]\naxes.index = [1, 2, 13]')
+    names = lambda *more: fidmap("run", file, "--dry-run", *more, site=site).stdout.split()[1::2]  # noqa: E731
+    assert names("--only", "index=1*") == ["faulty/well/index=1", "faulty/well/index=13"]
+    assert names("--limit", "1") == ["faulty/well/index=1"]

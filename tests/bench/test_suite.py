@@ -1,0 +1,104 @@
+"""Suites: what a file may hold, what its errors say, and what a cell's hash and key cover."""
+
+import pytest
+
+from bench.errors import UsageError
+from bench.suite import SUITES_FOLDER, expand, find, read, select
+
+MINIMAL = """
+name = "mine"
+[[block]]
+task = "sampler_error"
+settings = { oracle = "gaussian" }
+axes.sampler = ["euler", "heun"]
+axes.nfe = [5, 10]
+"""
+
+
+def parse(tmp_path, text):
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    return read(file)
+
+
+@pytest.mark.parametrize("file", sorted(SUITES_FOLDER.glob("*.toml")), ids=lambda file: file.stem)
+def test_shipped_suites_expand(file):
+    suite = read(find(file.stem))
+    cells = expand(suite)
+    assert suite.name == file.stem
+    assert len({cell.key for cell in cells}) == len({cell.hash for cell in cells}) == len(cells) > 0
+    tasks = {cell.task for cell in cells}
+    assert {spec.task for spec in [*suite.table, *suite.plot]} <= tasks
+
+
+def test_axes_are_crossed_zipped_ones_vary_together_and_exclusions_say_why(tmp_path):
+    text = MINIMAL + 'zip = { samples = [10, 20], path = ["vp", "edm"] }\n'
+    text += 'exclude = [{ match = { sampler = "heun", nfe = [5] }, reason = "too few" }]\n'
+    cells = expand(parse(tmp_path, text))
+    found = {(c.entry, c.parameters["nfe"], c.parameters["samples"], c.parameters["path"]): c.skip for c in cells}
+    pairs = [(10, "vp"), (20, "edm")]
+    assert found == {
+        (sampler, nfe, *pair): "too few" if (sampler, nfe) == ("heun", 5) else None
+        for sampler in ("euler", "heun") for nfe in (5, 10) for pair in pairs
+    }  # fmt: skip
+
+
+def test_selectors_choose_by_what_the_catalogue_states(tmp_path):
+    def entries(selector):
+        return {c.entry for c in expand(parse(tmp_path, MINIMAL.replace('["euler", "heun"]', selector)))}
+
+    assert entries('{ family = "runge_kutta" }') == {"euler", "heun"}
+    assert entries('{ name = "dd*" }') == {"ddim", "ddpm"}
+    assert entries('{ coordinate = "lambda", stochastic = false }') == {"ddim", "dpmpp_2m"}
+
+
+def test_hash_covers_what_moves_numbers_and_key_what_is_measured(tmp_path):
+    suite = parse(tmp_path, MINIMAL)
+    first, second = expand(suite)[0], expand(suite, seed=3)[0]
+    assert (first.key == second.key, first.hash == second.hash) == (False, False)
+    threads = expand(parse(tmp_path, MINIMAL + "threads = 2\n"))[0]
+    assert (first.key == threads.key, first.hash == threads.hash) == (True, False)
+    device = expand(suite, device="cuda:0")[0]
+    assert (first.key == device.key, first.hash == device.hash) == (True, False)
+    renamed = expand(parse(tmp_path, MINIMAL.replace("mine", "yours")))[0]
+    assert (first.key, first.hash) == (renamed.key, renamed.hash)
+
+
+def test_defaults_spelled_out_are_the_same_cell(tmp_path):
+    spelled = MINIMAL.replace("settings = {", 'settings = { path = "vp", samples = 2000,')
+    assert [c.hash for c in expand(parse(tmp_path, spelled))] == [c.hash for c in expand(parse(tmp_path, MINIMAL))]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("[5, 10]", "[5, 10"), ["mine.toml", "line"]),
+        (("[5, 10]", '["five"]'), ["mine.toml", "block 0", "nfe", "integer", "five"]),
+        (("[5, 10]", "[0]"), ["nfe", "greater than or equal to 1"]),
+        (('"euler", "heun"', '"euler", "hune"'), ["hune", "heun"]),
+        (("axes.sampler", "axis.sampler"), ["block.0.axis"]),
+        (("axes.nfe", "axes.nef"), ["nef", "nfe"]),
+        (("sampler_error", "sampler_errors"), ["sampler_errors", "did you mean sampler_error"]),
+        (('name = "mine"', 'name = "../mine"'), ["name", "pattern"]),
+        (('name = "mine"', "name = 3"), ["name", "string"]),
+        (('"euler", "heun"', '"os:getcwd"'), ["os:getcwd", "names code"]),
+        (("sampler_error", "os:getcwd"), ["os:getcwd", "names code"]),
+        (('["euler", "heun"]', '{ colour = "red" }'), ["colour"]),
+        (('["euler", "heun"]', '{ family = "none" }'), ["no entry of samplers"]),
+        (('"gaussian"', '"laplace"'), ["oracle", "'gaussian' or 'mixture'", "laplace"]),
+        (('"gaussian"', '"gaussian", path = "vpp"'), ["path", "did you mean"]),
+    ],
+)  # fmt: skip
+def test_errors_name_the_file_the_key_and_what_is_accepted(tmp_path, change, says):
+    assert change[0] in MINIMAL
+    with pytest.raises(UsageError) as caught:
+        expand(parse(tmp_path, MINIMAL.replace(*change)), where="mine.toml")
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in says:
+        assert word in message
+
+
+def test_only_without_a_match_is_an_error(tmp_path):
+    with pytest.raises(UsageError, match="matches none of 4 cells"):
+        select(expand(parse(tmp_path, MINIMAL)), "nothing", None)

@@ -1,0 +1,199 @@
+"""The training loop: learns, repeats to the bit, resumes to the bit; and recipes are checked before anything runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+from bench.errors import UsageError
+from bench.train import fmnist_classifier, loop, train
+from bench.train.recipe import Recipe, change, load_recipe, recipes
+
+X = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+TRUTH = torch.tensor([[1.0, -2.0, 0.5, 3.0]])
+SMALL = Recipe(name="small", task="fmnist_classifier", steps=12, batch=16, checkpoint_every=5,
+               optimiser={"name": "adamw", "rate": 0.1, "warmup": 0.25})  # fmt: skip
+
+
+def job(recipe: Recipe) -> loop.Job:
+    """A regression that draws noise and dropout, so that a wrong random state shows."""
+
+    def loss(model: nn.Module, step: int) -> torch.Tensor:
+        x = X[loop.shuffled(len(X), 16, recipe.seed, step)]
+        return nn.functional.mse_loss(model(x), x @ TRUTH.mT + 0.01 * torch.randn(len(x), 1))
+
+    return loop.Job(
+        nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.1), nn.Linear(16, 1)), loss, lambda model: {"figure": 1}
+    )
+
+
+def fitted(recipe: Recipe, folder: Path) -> dict[str, torch.Tensor]:
+    with loop._reproducible(recipe):
+        return loop.fit(job(recipe), recipe, folder / "checkpoint").state_dict()
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, ema: float, name: str, monkeypatch: pytest.MonkeyPatch):
+    recipe = change(SMALL, ema=ema, optimiser={"name": name, "rate": 0.02, "warmup": 0.25})
+    whole = fitted(recipe, tmp_path / "whole")
+
+    def killed(seed: int, step: int) -> int:
+        if step == 8:
+            raise KeyboardInterrupt
+        return original(seed, step)
+
+    original = loop.seed_of
+    monkeypatch.setattr(loop, "seed_of", lambda *parts: killed(*parts) if len(parts) == 2 else original(*parts))
+    with pytest.raises(KeyboardInterrupt):
+        fitted(recipe, tmp_path)
+    monkeypatch.setattr(loop, "seed_of", original)
+    assert torch.load(tmp_path / "checkpoint", weights_only=True)["step"] == 5
+    assert same(fitted(recipe, tmp_path), whole)
+
+
+def test_the_seed_decides_the_weights_and_nothing_leaks(tmp_path: Path):
+    torch.manual_seed(1)
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    one = fitted(SMALL, tmp_path / "1")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
+    torch.manual_seed(2)
+    assert same(one, fitted(SMALL, tmp_path / "2"))
+    assert not same(one, fitted(change(SMALL, seed=1), tmp_path / "3"))
+
+
+def test_the_average_is_the_exponential_mean_of_the_iterates(tmp_path: Path):
+    """Against its definition, from the weights after each step count of the same trajectory."""
+    recipe = change(SMALL, steps=3, ema=0.5, checkpoint_every=1)
+    iterates = []
+    with loop._reproducible(recipe), pytest.MonkeyPatch.context() as patch:
+        plan = job(recipe)
+        iterates.append(plan.model[0].weight.detach().clone())
+        save = loop._save
+        patch.setattr(loop, "_save", lambda *a: (iterates.append(a[3][0].weight.detach().clone()), save(*a)))
+        found = loop.fit(plan, recipe, tmp_path / "checkpoint")[0].weight
+    truth = 0.125 * iterates[0] + 0.125 * iterates[1] + 0.25 * iterates[2] + 0.5 * iterates[3]
+    torch.testing.assert_close(found.detach(), truth, rtol=1e-6, atol=1e-7)  # float32, three roundings
+
+
+def test_every_pass_is_a_permutation_and_passes_differ():
+    passes = [torch.cat([loop.shuffled(20, 5, 7, 4 * epoch + k) for k in range(4)]) for epoch in range(3)]
+    for indices in passes:
+        assert indices.sort().values.tolist() == list(range(20))
+    assert not torch.equal(passes[0], passes[1])
+    assert len(loop.shuffled(20, 6, 7, 2)) == 6  # three whole batches, the last two samples left out
+    with pytest.raises(ValueError, match="at most the 20 samples"):
+        loop.shuffled(20, 21, 7, 0)
+
+
+def test_seeds_differ_beyond_32_bits_and_by_length():
+    assert len({loop.seed_of(a, b) for a in range(30) for b in range(30)}) == 900
+    assert loop.seed_of(1, 2) != loop.seed_of(1, 2, 1)
+
+
+def test_the_rate_rises_then_falls_to_nearly_nothing():
+    rates = [loop._ramp(step, change(SMALL, steps=100)) for step in range(100)]
+    assert rates[:25] == pytest.approx([(k + 1) / 25 for k in range(25)])
+    assert rates[24:] == sorted(rates[24:], reverse=True)
+    assert max(rates) == 1
+    assert 0 < rates[-1] < 0.02
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path):
+    bad = loop.Job(nn.Linear(1, 1), lambda model, step: model.weight.sum() * torch.nan, dict)
+    with pytest.raises(ArithmeticError, match="the loss is nan at step 0"):
+        loop.fit(bad, SMALL, tmp_path / "checkpoint")
+
+
+def test_train_writes_weights_and_card_and_refuses_a_foreign_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(fmnist_classifier, "job", job)
+    found = train("fmnist_classifier", tmp_path / "out", steps=4, progress=False)
+    weights = Path(found["weights"])
+    assert weights == tmp_path / "out" / "fmnist_classifier.safetensors"
+    card = json.loads(weights.with_suffix(".json").read_text())
+    assert card == {name: value for name, value in found.items() if name != "weights"}
+    assert card["figure"] == 1
+    assert card["recipe"]["steps"] == 4
+    with safe_open(weights, "pt") as stored:
+        assert stored.metadata()["recipe_hash"] == card["recipe_hash"]
+    first = load_file(weights)
+    train("fmnist_classifier", tmp_path / "out", steps=4, progress=False)  # finished: nothing is trained again
+    assert same(first, load_file(weights))
+    with pytest.raises(UsageError, match="belongs to another recipe or step count"):
+        train("fmnist_classifier", tmp_path / "out", steps=5, progress=False)
+    with pytest.raises(UsageError, match="is a file"):
+        train("fmnist_classifier", weights, steps=4, progress=False)
+
+
+def test_missing_data_are_an_error_of_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def absent(split: str) -> None:
+        raise FileNotFoundError(f"the {split} set is not here")
+
+    monkeypatch.setattr(fmnist_classifier.fashion_mnist, "load", absent)
+    with pytest.raises(UsageError, match="the train set is not here"):
+        train("fmnist_classifier", tmp_path, progress=False)
+
+
+def test_the_classifier_learns_from_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Sixty small steps on the test images, in place of the training set: the loss of a guess is log 10 = 2.30."""
+    images, labels = fmnist_classifier.fashion_mnist.load("test")
+    monkeypatch.setattr(fmnist_classifier.fashion_mnist, "load", lambda split: (images, labels))
+    recipe = change(load_recipe("fmnist_classifier"), steps=60, batch=64)
+    with loop._reproducible(recipe):
+        plan = fmnist_classifier.job(recipe)
+        model = loop.fit(plan, recipe, tmp_path / "checkpoint").eval()
+        with torch.no_grad():
+            losses = [float(plan.loss(model, step)) for step in range(60, 70)]
+    assert sum(losses) / 10 < 1.5
+
+
+def test_shipped_recipes_are_valid():
+    assert "fmnist_classifier" in recipes()
+    assert [load_recipe(name).name for name in recipes()] == recipes()
+
+
+@pytest.mark.parametrize(
+    ("change_to", "message"),
+    [
+        ('colour = "red"\n', "colour: Extra inputs are not permitted"),
+        ('name = "../escape"\n', "name: String should match pattern"),
+        ('steps = "many"\n', "steps: .*integer.*'many'"),
+        ('task = "os"\n', "task: Input should be 'fmnist_classifier'"),
+        ("steps = \n", "not TOML: .*line 3"),
+    ],
+)
+def test_a_wrong_recipe_is_one_line_with_file_and_key(tmp_path: Path, change_to: str, message: str):
+    key = change_to.split()[0]
+    lines = ['name = "mine"', 'task = "fmnist_classifier"', "steps = 5", "batch = 8"]
+    kept = [line for line in lines if not line.startswith(key)]
+    file = tmp_path / "mine.toml"
+    at = lines.index(f"{key} = 5") if key == "steps" else 0
+    kept.insert(at, change_to.strip())
+    file.write_text("\n".join([*kept, "[optimiser]", 'name = "sgd"', "rate = 0.1"]))
+    with pytest.raises(UsageError, match=f"mine.toml: {message}") as caught:
+        load_recipe(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_recipes_and_values_are_errors_of_use(tmp_path: Path):
+    with pytest.raises(UsageError, match="did you mean fmnist_classifier"):
+        load_recipe("fmnist_clasifier")
+    with pytest.raises(UsageError, match=r"no recipe named '\.\./recipes/fmnist_classifier'"):
+        load_recipe("../recipes/fmnist_classifier")
+    with pytest.raises(UsageError, match=r"cannot read the recipe .*absent\.toml"):
+        load_recipe(tmp_path / "absent.toml")
+    with pytest.raises(UsageError, match="steps: Input should be greater than or equal to 1"):
+        train("fmnist_classifier", tmp_path, steps=0)
