@@ -1,0 +1,121 @@
+"""Sessions over one environment: .nox/env, made by pip once and again when pyproject.toml or constraints.txt change."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["bench"]
+nox.needs_version = ">=2024.10.9"
+
+ROOT = Path(__file__).parent
+BIN = "Scripts" if os.name == "nt" else "bin"
+
+
+def environment(session: nox.Session, name: str, *requirements: str, project: bool) -> Path:
+    """The folder of programs of .nox/NAME, made or renewed if what it is made of has changed."""
+    folder = ROOT / ".nox" / name
+    programs = folder / BIN
+    content = "\0".join([sys.version, *requirements, (ROOT / "constraints.txt").read_text()])
+    if project:
+        content += (ROOT / "pyproject.toml").read_text()
+    lock, stamp = hashlib.sha256(content.encode()).hexdigest(), folder / "lock"
+    if stamp.exists() and stamp.read_text() == lock:
+        return programs
+    session.log(f"making the environment {folder.relative_to(ROOT)}; this downloads packages once")
+    session.run(sys.executable, "-m", "virtualenv", "--quiet", str(folder), external=True)
+    python = str(programs / "python")
+    # Old resolvers need many minutes for these requirements.
+    session.run(python, "-m", "pip", "install", "--quiet", "--upgrade", "pip", external=True)
+    install = [python, "-m", "pip", "install", "--quiet", *requirements]
+    pinned = subprocess.run([*install, "-c", "constraints.txt"], cwd=ROOT, check=False)
+    if pinned.returncode:
+        session.warn("the versions of constraints.txt cannot be had here; installing what pip's configuration allows")
+        session.run(*install, external=True)
+    stamp.write_text(lock)
+    return programs
+
+
+def main(session: nox.Session) -> Path:
+    return environment(session, "env", "--editable", ".[peers,dev]", project=True)
+
+
+def fidmap(session: nox.Session, *arguments: str, **options: object) -> None:
+    session.run(str(main(session) / "fidmap"), *arguments, external=True, **options)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Run a suite (default: quick) and print its tables; what follows -- goes to `fidmap run`."""
+    fidmap(session, "run", *(session.posargs or ["quick"]))
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests; what follows -- goes to pytest."""
+    session.run(str(main(session) / "python"), "-m", "pytest", *session.posargs, external=True)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and types; needs no torch."""
+    programs = environment(session, "lint", "ruff", "mypy", "pydantic", "typer", "numpy", project=False)
+    session.run(str(programs / "ruff"), "check", ".", external=True)
+    session.run(str(programs / "ruff"), "format", "--check", ".", external=True)
+    session.run(str(programs / "mypy"), "bench", "implementations", "metrics", external=True)
+
+
+@nox.session
+def microbench(session: nox.Session) -> None:
+    """Run the pytest-benchmark files and import their JSON into runs/microbench."""
+    report = ROOT / "runs" / "microbench.json"
+    report.parent.mkdir(exist_ok=True)
+    python = str(main(session) / "python")
+    options = [
+        "--benchmark-only",
+        "--benchmark-save-data",
+        f"--benchmark-json={report}",
+        "-o",
+        "addopts=--import-mode=importlib",
+    ]
+    session.run(python, "-m", "pytest", "tests/benchmarks", *options, *session.posargs, external=True)
+    fidmap(session, "import", str(report), "--out", "runs/microbench")
+    fidmap(session, "table", "--out", "runs/microbench")
+
+
+@nox.session
+def regress(session: nox.Session) -> None:
+    """Run quick and hold it against results/baselines: exit code 1 where something is worse."""
+    fidmap(session, "run", "quick", silent=True)
+    fidmap(session, "compare", "results/baselines/quick.json", "runs/quick", *session.posargs)
+
+
+@nox.session
+def leaderboard(session: nox.Session) -> None:
+    """Run quick and write its tables, pictures and baseline into results/."""
+    fidmap(session, "run", "quick")
+    fidmap(session, "table", "--out", "runs/quick", "--save", "results/quick", silent=True)
+    target = ROOT / "results" / "baselines" / "quick.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("w") as file:
+        session.run(
+            str(main(session) / "fidmap"),
+            "table",
+            "--out",
+            "runs/quick",
+            "--format",
+            "json",
+            external=True,
+            stdout=file,
+        )
+
+
+@nox.session
+def full(session: nox.Session) -> None:
+    """Run every suite that comes with fidmap."""
+    for suite in sorted((ROOT / "bench" / "suites").glob("*.toml")):
+        fidmap(session, "run", suite.stem)
