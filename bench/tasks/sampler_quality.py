@@ -52,7 +52,8 @@ def sampler_quality(parameters: Parameters, context: Context) -> Measurements:
     counted = CountingDenoiser(oracle)
     found = require_finite(entry(counted, x, times, **parameters.options), "the samples")
     features = _features(found)
-    origin = {"extractor": EXTRACTOR, "reference": f"{fashion_mnist.data_hash('test')}[:{parameters.images}]"}
+    data = f"{fashion_mnist.data_hash('test')}[:{parameters.images}]"
+    origin: dict[str, Any] = {"extractor": EXTRACTOR, "reference": data}
     distance = _distance(features, parameters.images)
     floor = _floor(parameters.images, parameters.samples, context.seed)
     context.keep("features", features.float())

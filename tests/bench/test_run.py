@@ -123,3 +123,16 @@ def test_only_and_limit_choose_cells(fidmap, site, tmp_path):
     names = lambda *more: fidmap("run", file, "--dry-run", *more, site=site).stdout.split()[1::2]  # noqa: E731
     assert names("--only", "index=1*") == ["faulty/well/index=1", "faulty/well/index=13"]
     assert names("--limit", "1") == ["faulty/well/index=1"]
+
+
+def test_quick_repeats_bit_for_bit_on_one_worker_or_two(fidmap, tmp_path):
+    """Every deterministic measure, over all kinds of tasks."""
+    measures = []
+    for jobs in ("1", "2"):
+        for only in ("nfe=10*path=vp", "detection_ap/*level=0.2", "sampler_order/*", "iou_regression/diou"):
+            result = fidmap("run", "quick", "--only", only, "--jobs", jobs, "--out", jobs)
+            assert result.returncode == 0, result.stderr
+        records = Store(tmp_path / jobs).records()
+        measures.append({(r.key, m.name): m.value for r in records for m in r.measures if m.deterministic})
+    assert len(measures[0]) > 100
+    assert measures[0] == measures[1]

@@ -1,0 +1,100 @@
+"""Tables and pictures show what the records hold: values, spreads, floors, failures, and where they come from."""
+
+import pytest
+from safetensors.torch import save
+
+from bench import plots, tables
+from bench.store import Measured, Store
+from bench.suite import PlotSpec, Suite, TableSpec
+
+
+@pytest.fixture
+def records(record):
+    def cell(sampler, nfe, value, seed=0, **changes):
+        measures = [Measured(name="error", value=value), Measured(name="floor", value=0.01, interval=(0.005, 0.015))]
+        identity = {
+            "measures": measures,
+            "task": "t",
+            "suite": "mine",
+            "entry": sampler,
+            "parameters": {"sampler": sampler, "nfe": nfe},
+            "seed": seed,
+        }
+        return record(f"{sampler}{nfe}{seed}", **(identity | changes))
+
+    return [
+        cell("euler", 5, 0.5),
+        cell("euler", 10, 0.25),
+        cell("heun", 5, 0.1, seed=0),
+        cell("heun", 5, 0.3, seed=1),
+        cell("heun", 10, 0.0, measures=[], status="failed", error="as asked"),
+    ]
+
+
+SPEC = TableSpec(name="a", title="A", task="t", rows=["sampler"], columns="nfe", values=["error"], floor="floor")
+
+
+def test_a_table_spreads_a_measure_over_a_parameter(records):
+    table = tables.lay_out(SPEC, records)
+    assert table.header == ["sampler", "nfe 5", "nfe 10"]
+    assert table.rows == [
+        ["euler", "0.5", "0.25"],
+        ["heun", "0.2 ± 0.1414", "failed [1]"],
+        ["floor (exact draws)", "0.01 [0.005, 0.015]", "0.01 [0.005, 0.015]"],
+    ]
+    assert table.notes == ["[1] as asked"]
+    assert "| euler" in table.render("md")
+    assert "\\toprule" in table.render("latex")
+
+
+def test_records_that_no_suite_lays_out_get_a_table_of_their_task(records):
+    suite = Suite(name="mine", block=[{"task": "t"}], table=[SPEC.model_copy(update={"where": {"sampler": "euler"}})])
+    laid_out, rest = tables.build(records, [suite])
+    assert [row[0] for row in laid_out.rows] == ["euler", "floor (exact draws)"]
+    assert {row[rest.header.index("entry")] for row in rest.rows} == {"heun"}
+
+
+def test_a_contest_is_one_row_an_entry(record):
+    measures = [Measured(name=f"{m}:{e}", value=v) for m, e, v in [("ms", "a", 1), ("ms", "b", 2), ("ratio", "b", 2)]]
+    contest = record(kind="contest", entry="a,b", task="t", measures=measures)
+    (table,) = tables.build([contest], [])
+    assert table.header == ["entry", "ms", "ratio"]
+    assert table.rows == [["a", "1", "-"], ["b", "2", "2"]]
+
+
+def test_provenance_names_code_machine_seed_and_extractor(record):
+    measure = Measured(name="fd", value=1.0, extractor="fmnist@abc", reference="def")
+    (line,) = tables.provenance(
+        [record(measures=[measure], seed=4, commit="c" * 40, dirty=True)], {"e": {"cpu": "Z80"}}
+    )
+    for fact in ("fmnist@abc", "def", "seed 4", "cccc with changes", "Z80", "2026-01-01"):
+        assert fact in line
+
+
+@pytest.mark.parametrize("kind", ["line", "bar"])
+def test_pictures_are_drawn(records, tmp_path, kind):
+    spec = PlotSpec(
+        name="p",
+        title="P",
+        task="t",
+        kind=kind,
+        x="nfe",
+        y="error",
+        series="sampler",
+        log="xy",
+        floor="floor",
+        slopes=[1],
+    )
+    assert plots.draw(spec, Store(tmp_path), records).startswith(b"\x89PNG")
+    assert plots.draw(spec, Store(tmp_path), records[-1:]) is None  # nothing that ended well
+
+
+def test_pictures_of_arrays_read_what_is_kept_beside_the_record(record, tmp_path):
+    import torch
+
+    store = Store(tmp_path).create()
+    kept = record(task="t", arrays=["curve"], hash="h")
+    store.write(kept, save({"curve": torch.tensor([4.0, 2.0, 1.0])}))
+    spec = PlotSpec(name="p", title="P", task="t", x="index", y="@curve")
+    assert plots._points(spec, store, [kept]) == [(1, 4.0), (2, 2.0), (3, 1.0)]
+    assert plots.draw(spec, store, [kept]).startswith(b"\x89PNG")
