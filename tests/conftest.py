@@ -6,10 +6,23 @@ import sys
 from pathlib import Path
 
 import pytest
+from jaxtyping import config, install_import_hook
 
-from bench.store import Measured, Record
+# Shapes and dtypes of every annotated function are checked while the tests run; at run time they cost nothing.
+install_import_hook(["bench.data", "implementations", "metrics"], "beartype.beartype")
+
+from bench.store import Measured, Record  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _own_errors(request):
+    """Tests marked ``wrong_input`` see the errors that a user sees, not those of the shape checker."""
+    wrong = request.node.get_closest_marker("wrong_input") is not None
+    config.update("jaxtyping_disable", wrong)
+    yield
+    config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

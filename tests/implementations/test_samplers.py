@@ -327,6 +327,7 @@ def test_inversion_from_the_clean_end_is_finite(variant):
 # errors
 
 
+@pytest.mark.wrong_input
 @every
 @pytest.mark.parametrize(
     ("times", "says"),
@@ -346,6 +347,7 @@ def test_wrong_times_are_named(name, times, says):
         SAMPLERS[name](gaussian(VP()), normal(2, 6), torch.tensor(times, dtype=torch.float64))
 
 
+@pytest.mark.wrong_input
 @every
 def test_wrong_states_are_named(name):
     times = SCHEDULES["karras"](VP(), 4)
@@ -382,6 +384,7 @@ def test_noise_has_no_inverse(variant):
         SAMPLERS[name](gaussian(VP()), normal(2, 6), torch.tensor([0.1, 0.5]), **options)
 
 
+@pytest.mark.wrong_input
 @pytest.mark.parametrize(
     ("name", "options"),
     [

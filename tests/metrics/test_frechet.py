@@ -110,6 +110,7 @@ def test_saved_statistics_come_back_to_the_bit(tmp_path):
     assert torch.equal(loaded.outer, saved.outer)
 
 
+@pytest.mark.wrong_input
 def test_bad_input_is_refused_by_name(tmp_path):
     mean, covariance = torch.zeros(3), torch.eye(3)
     for field in ("extractor", "resize"):
