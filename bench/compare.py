@@ -92,7 +92,10 @@ def _cell(old: Record, new: Record | None, gate_timings: bool) -> list[Finding]:
         if found is None:
             findings.append(_finding("missing", new, measure.name, measure.value, None))
             continue
-        verdict, why = _judge(measure, found)
+        if not measure.deterministic and measure.unit and old.hardware != new.hardware:
+            verdict, why = "incomparable", f"{old.hardware} and {new.hardware}"  # ratios remain
+        else:
+            verdict, why = _judge(measure, found)
         gates = measure.deterministic or gate_timings
         findings.append(_finding(verdict, new, measure.name, measure.value, found.value, why, gates))
     known = {measure.name for measure in old.measures}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -160,7 +161,7 @@ class _Session:
             position=cell.position, task=cell.task, kind=cell.kind, entry=cell.entry, parameters=cell.parameters,
             seed=cell.seed, key=cell.key, hash=cell.hash, **self.code,
             environment=self.store.write_environment(self.machine | {"torch": outcome.state}),
-            device=cell.device, threads=cell.threads,
+            device=cell.device, hardware=cell.hardware, threads=cell.threads,
             measures=[Measured(**m) for m in outcome.measures], timing=outcome.timing, arrays=outcome.names,
             status=outcome.status, error=outcome.error, started_at=started.isoformat(), duration=duration,
         )  # fmt: skip
@@ -195,6 +196,7 @@ def _memory(pid: int | None) -> float:
 def _work(connection: Connection, threads: int) -> None:
     """A worker's life: cells in, outcomes out, until the coordinator is gone."""
     os.dup2(2, 1)  # stdout is for results
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator sees it, and ends its workers
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)  # read when torch and numpy are loaded, which is not yet
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -68,6 +68,7 @@ class Record(BaseModel):
     dirty: bool | None = None
     environment: str  # hash of a file in environments/
     device: str
+    hardware: str = ""  # the model behind the device
     threads: int
     # results
     measures: list[Measured] = []

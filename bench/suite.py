@@ -116,6 +116,7 @@ class Cell:
     parameters: dict[str, Any]
     seed: int
     device: str
+    hardware: str
     threads: int
     timeout_s: float
     memory_gib: float
@@ -233,7 +234,7 @@ def _expand_block(
         shown = {k: v for k, v in given.items() if k != task.entry} | ({"seed": seed} if len(seeds) > 1 else {})
         name = "/".join([task.name, entry, ",".join(f"{k}={_plain(v)}" for k, v in sorted(shown.items()))]).rstrip("/")
         yield Cell(
-            suite.name, task.name, task.kind, task.timing, entry, parameters, seed, device, block.threads,
+            suite.name, task.name, task.kind, task.timing, entry, parameters, seed, device, hardware, block.threads,
             suite.timeout_s, suite.memory_gib, name, environment.digest(identity), environment.digest(full), reason,
         )  # fmt: skip
 

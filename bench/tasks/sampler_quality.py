@@ -50,7 +50,7 @@ def sampler_quality(parameters: Parameters, context: Context) -> Measurements:
     times = grid(parameters.schedule, path, entry.steps_for(parameters.nfe), parameters.schedule_options)
     x = start(oracle, times[0], parameters.samples, generator)
     counted = CountingDenoiser(oracle)
-    found = require_finite(entry(counted, x, times, **parameters.options), "the samples")
+    found = require_finite(entry(counted, x, times, **parameters.options), "the samples").cpu()
     features = _features(found)
     data = f"{fashion_mnist.data_hash('test')}[:{parameters.images}]"
     origin: dict[str, Any] = {"extractor": EXTRACTOR, "reference": data}

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from implementations.diffusion.path import Images, Path, Time
 
 Head = Literal["x0", "eps", "v", "velocity", "score"]
-Number = float | Tensor  # a float for a scalar t, (n,) for one value a sample
+Number: TypeAlias = float | Tensor  # a float for a scalar t, (n,) for one value a sample
 HEADS: tuple[Head, ...] = ("v", "velocity", "eps", "score", "x0")  # from the most to the least regular at the ends
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Values = Float[Tensor, "*batch"]  # float64, of the shape of t
-Time = float | Float[Tensor, "*batch"] | Int[Tensor, "*batch"]
-Images = Float[Tensor, "n *shape"]
+Values: TypeAlias = Float[Tensor, "*batch"]  # float64, of the shape of t
+Time: TypeAlias = float | Float[Tensor, "*batch"] | Int[Tensor, "*batch"]
+Images: TypeAlias = Float[Tensor, "n *shape"]
 
 
 class Path(ABC):

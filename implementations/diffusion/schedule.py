@@ -9,6 +9,7 @@ it, or on a path that never reaches sigma = 0, there are ``steps + 1`` grid poin
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from implementations.diffusion.path import Path
 
-Times = Float[Tensor, " times"]
+Times: TypeAlias = Float[Tensor, " times"]
 
 
 def uniform(path: Path, steps: int, *, start: float | None = None, end: float | None = None) -> Times:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor
@@ -13,7 +13,7 @@ from implementations.diffusion.path import Images
 from implementations.samplers.grid import Callback, Grid, Point
 from implementations.samplers.noise import Noise, PerSampleNoise
 
-Times = Float[Tensor, " points"]
+Times: TypeAlias = Float[Tensor, " points"]
 
 
 def ddim(

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -28,7 +28,7 @@ from implementations.diffusion.path import Images
 from implementations.samplers.grid import Callback, Grid, Point
 from implementations.samplers.noise import Noise
 
-Times = Float[Tensor, " points"]
+Times: TypeAlias = Float[Tensor, " points"]
 
 
 def euler(
