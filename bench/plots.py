@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from bench.store import Record, Store
@@ -34,20 +35,24 @@ def draw(spec: PlotSpec, store: Store, records: list[Record]) -> bytes | None:
     )
     for axes, facet in zip(grid[0], facets, strict=True):
         here = [r for r in chosen if not spec.facet or show(lookup(r, spec.facet)) == facet]
-        (_bars if spec.kind == "bar" else _lines)(axes, spec, store, here, series)
+        if spec.kind == "bar":
+            _bars(axes, spec, here, series)
+        else:
+            _lines(axes, spec, store, here, series)
         axes.set_title(f"{spec.facet} {facet}" if spec.facet else "", fontsize=10)
         axes.set_xlabel(spec.xlabel or spec.x.lstrip("@"))
         axes.grid(True, which="major", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         if "x" in spec.log:
             axes.set_xscale("log")
-            _plain_ticks(axes, spec, here)
+        if spec.kind == "line":
+            _plain_ticks(axes, sorted({x for x, _ in _points(spec, store, here)}))
         if "y" in spec.log:
             axes.set_yscale("log")
     grid[0][0].set_ylabel(spec.ylabel or spec.y.lstrip("@"))
     handles, labels = grid[0][0].get_legend_handles_labels()
     if labels:
-        figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)
+        figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=9)
     figure.suptitle(spec.title, fontsize=11)
     target = io.BytesIO()
     figure.savefig(target, format="png", dpi=130, metadata={"Software": None})
@@ -76,48 +81,45 @@ def _points(spec: PlotSpec, store: Store, records: list[Record]) -> list[tuple[A
 def _lines(axes: Axes, spec: PlotSpec, store: Store, records: list[Record], series: list[str]) -> None:
     for index, name in enumerate(series):
         points = _points(spec, store, [r for r in records if _name(spec, r) == name])
+        style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "label": name, "linewidth": 1.6}
+        if len(points) <= 30:  # larger markers lie below smaller ones: methods that coincide are seen to
+            style |= {"marker": MARKERS[index % len(MARKERS)], "markersize": 9 - 5 * index / len(series)}
         if points:
-            style: dict[str, Any] = (
-                {"marker": MARKERS[index % len(MARKERS)], "markersize": 5} if len(points) <= 30 else {}
-            )
-            axes.plot(
-                *zip(*points, strict=True), color=COLOURS[index % len(COLOURS)], label=name, linewidth=1.6, **style
-            )
-    if spec.floor:
-        floors = [value for r in records if (value := lookup(r, spec.floor)) is not None]
-        if floors:
-            axes.axhline(sum(floors) / len(floors), color="grey", linestyle="--", label="floor (exact draws)")
+            axes.plot(*zip(*points, strict=True), **style)
+    floors = [m for r in records if spec.floor and (m := r.measure(spec.floor))]
+    if floors:
+        axes.axhline(fmean(m.value for m in floors), color="grey", linestyle="--", label="floor (exact draws)")
+        ranges = [m.interval for m in floors if m.interval]
+        if ranges:
+            axes.axhspan(min(low for low, _ in ranges), max(high for _, high in ranges), color="grey", alpha=0.15)
     for order in spec.slopes:
         _slope(axes, spec, store, records, order)
 
 
 def _slope(axes: Axes, spec: PlotSpec, store: Store, records: list[Record], order: int) -> None:
-    """A dotted guide of slope -order through the middle of the picture's first points."""
+    """A dotted guide of slope -order from the picture's first and highest point."""
     points = _points(spec, store, records)
     xs = sorted({x for x, _ in points})
     start = max(y for x, y in points if x == xs[0])
-    axes.plot(
-        xs, [start * (xs[0] / x) ** order for x in xs], color="grey", linestyle=":", linewidth=1, label=f"order {order}"
-    )
+    guide = [start * (xs[0] / x) ** order for x in xs]
+    axes.plot(xs, guide, color="grey", linestyle=":", linewidth=order, label=f"order {order}")
 
 
-def _bars(axes: Axes, spec: PlotSpec, store: Store, records: list[Record], series: list[str]) -> None:
+def _bars(axes: Axes, spec: PlotSpec, records: list[Record], series: list[str]) -> None:
     labels = list(dict.fromkeys(show(lookup(r, spec.x)) for r in records))
     width = 0.8 / len(series)
     for index, name in enumerate(series):
-        own = {show(lookup(r, spec.x)): lookup(r, spec.y) for r in records if _name(spec, r) == name}
-        where = [labels.index(label) + (index - (len(series) - 1) / 2) * width for label in own]
-        axes.bar(where, list(own.values()), width, color=COLOURS[index % len(COLOURS)], label=name or None)
+        own = [(show(lookup(r, spec.x)), m) for r in records if _name(spec, r) == name and (m := r.measure(spec.y))]
+        where = [labels.index(label) + (index - (len(series) - 1) / 2) * width for label, _ in own]
+        ranges = [(m.value, m.interval or (m.value, m.value)) for _, m in own]
+        errors = [[value - low for value, (low, _) in ranges], [high - value for value, (_, high) in ranges]]
+        colour = COLOURS[index % len(COLOURS)]
+        axes.bar(where, [m.value for _, m in own], width, color=colour, label=name or None, yerr=errors, capsize=3)
     axes.set_xticks(range(len(labels)), labels, rotation=20)
 
 
-def _plain_ticks(axes: Axes, spec: PlotSpec, records: list[Record]) -> None:
+def _plain_ticks(axes: Axes, values: list[float]) -> None:
     """Ticks at the values that were measured, where they are few."""
-    values = (
-        sorted({lookup(r, spec.x) for r in records} - {None})
-        if not spec.x.startswith("@") and spec.x != "index"
-        else []
-    )
-    if 0 < len(values) <= 8:
+    if len(values) <= 8:
         axes.set_xticks(values, [show(value) for value in values])
         axes.minorticks_off()
