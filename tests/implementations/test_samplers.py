@@ -14,6 +14,7 @@ from implementations.diffusion import (
     CountingDenoiser,
     Denoiser,
     DiscreteVP,
+    EmpiricalOracle,
     GaussianOracle,
     Network,
     Prediction,
@@ -296,6 +297,23 @@ def test_samples_do_not_depend_on_the_batch(variant):
         alone = SAMPLERS[name](gaussian(path), x[i : i + 1], times, noise=PerSampleNoise([i]), **options)
         # sums over a batch of another size differ in their last bits
         torch.testing.assert_close(alone[0], together[i], rtol=1e-10, atol=1e-12)
+
+
+@every
+def test_batched_float32_samples_are_the_same_but_for_changes_of_basin(name):
+    """Rounding may send a path to another datum where it starts on the border of two; nowhere else does it show."""
+    data = normal(40, 6, seed=1)
+    oracle, times = EmpiricalOracle(VP(), data), SCHEDULES["karras"](VP(), 10)
+    x = normal(512, 6).float()
+    together = SAMPLERS[name](oracle, x, times, noise=PerSampleNoise(range(512)))
+    assert together.dtype == torch.float32
+    picked = range(0, 512, 8)
+    alone = torch.cat([SAMPLERS[name](oracle, x[i : i + 1], times, noise=PerSampleNoise([i])) for i in picked])
+    apart = (alone - together[::8]).norm(dim=1) > 1e-4 * alone.norm(dim=1)
+    basins = [torch.cdist(found.double(), data).argmin(1) for found in (alone, together[::8])]
+    changed = basins[0] != basins[1]
+    assert bool((changed | ~apart).all())
+    assert int(changed.sum()) <= 1  # of 64
 
 
 # inversion
