@@ -26,7 +26,8 @@ def import_file(file: Path, store: Store) -> list[Record]:
         name = store.write_environment({"cpu": machine["cpu"].get("brand_raw", machine["processor"]),
                                         "cores": machine["cpu"].get("count"), "python": machine["python_version"],
                                         "os": f"{machine['system']} {machine['release']}"})  # fmt: skip
-        records = [_record(item, name, commit, content["datetime"]) for item in content["benchmarks"]]
+        items = enumerate(content["benchmarks"])
+        records = [_record(item, position, name, commit, content["datetime"]) for position, item in items]
     except FileNotFoundError:
         raise UsageError(f"there is no {file}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -36,17 +37,17 @@ def import_file(file: Path, store: Store) -> list[Record]:
     return records
 
 
-def _record(item: dict[str, Any], environment_hash: str, commit: dict[str, Any], started: str) -> Record:
+def _record(item: dict[str, Any], position: int, environment_hash: str, commit: dict[str, Any], started: str) -> Record:
     stats = item["stats"]
     samples = stats.get("data") or []
-    parameters = {"benchmark": item["fullname"], **{k: str(v) for k, v in (item.get("params") or {}).items()}}
-    identity = {"task": SUITE, "parameters": parameters}
-    interval = median_interval(samples) if len(samples) >= 20 else None
-    median = Measured(
-        name="median", value=stats["median"], interval=interval, n=stats["rounds"], unit="s", deterministic=False
-    )
+    parameters = {"file": item["fullname"].partition("::")[0]}
+    identity = {"task": SUITE, "entry": item["name"], "parameters": parameters}
+    median = Measured(name="median", value=stats["median"] * 1e3, n=stats["rounds"], unit="ms", deterministic=False)
+    if len(samples) >= 20:
+        low, high = median_interval(samples)
+        median.interval = (low * 1e3, high * 1e3)
     return Record(
-        suite=SUITE, task=SUITE, kind="plain", entry=item["name"], parameters=parameters, seed=0,
+        suite=SUITE, position=position, task=SUITE, kind="plain", entry=item["name"], parameters=parameters, seed=0,
         key=environment.digest(identity), hash=environment.digest(identity | {"stats": stats, "started": started}),
         version=environment.code()["version"], commit=commit.get("id"), dirty=commit.get("dirty"),
         environment=environment_hash, device="cpu", threads=1, measures=[median],

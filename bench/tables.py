@@ -7,11 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from bench.catalogue import TASKS
 from bench.store import Measured, Record, Store, bundle, frame
 from bench.suite import Suite, TableSpec
-from bench.task import Measure
-from implementations.catalogue import UnknownName
 
 FORMATS = ("md", "csv", "json", "latex")
 
@@ -144,14 +141,6 @@ def show(value: Any) -> str:
     return ", ".join(map(show, value)) if isinstance(value, list) else str(value)
 
 
-def declared(task: str, measure: str) -> Measure:
-    """A measure as its task declares it; a bare one where the task is not known here."""
-    try:
-        return TASKS[task].resolve().measures[measure]
-    except (UnknownName, ImportError, KeyError):
-        return Measure(measure)
-
-
 def provenance(records: list[Record], environments: dict[str, Any]) -> list[str]:
     """Where the numbers come from: code, machine, software, seeds, extractors, data."""
     if not records:
@@ -185,7 +174,7 @@ def _columns(spec: TableSpec, records: list[Record]) -> list[tuple[str, str, Cal
     """Header, measure and choice of records of each column."""
     titles = {}
     for name in spec.values:
-        unit = declared(spec.task, name).unit
+        unit = next((m.unit for record in records if (m := record.measure(name))), "")
         titles[name] = f"{name} ({unit})" if unit else name
     if spec.columns is None:
         return [(titles[name], name, lambda record: True) for name in spec.values]
