@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -26,10 +27,12 @@ def main(arguments: list[str] | None = None) -> None:
     except (UsageError, UnknownName) as error:
         sys.exit(_say(str(error)))
     except (KeyboardInterrupt, typer.Abort):
-        print("fidmap: interrupted; what had finished is stored, the same command goes on from there", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader of stdout has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        sys.exit(_say(f"{error.filename or 'stdout'}: {error.strerror or error}"))
     sys.exit(code or 0)
 
 

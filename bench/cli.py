@@ -27,7 +27,7 @@ def run(
     only: Annotated[str | None, typer.Option(help="Only cells whose name matches this glob.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the records  [default: runs/SUITE]")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Cells at once  [default: the number of cores]")] = None,
-    seed: Annotated[int | None, typer.Option(help="First seed, in place of the suite's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="First seed, in place of the suite's.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     sampler: Annotated[
         list[str] | None, typer.Option(metavar="MODULE:FUNCTION", help="A sampler of yours to run too.")
@@ -38,6 +38,7 @@ def run(
     keep: Annotated[str | None, typer.Option(metavar="samples", help="Store generated samples too (uint8).")] = None,
 ) -> int:
     """Run a suite; cells that are stored already are not run again."""
+    from bench import cells as expansion
     from bench import report, tables
     from bench import suite as suites
     from bench.progress import Reporter
@@ -51,19 +52,19 @@ def run(
     samplers = tuple(_check_sampler(name) for name in sampler or ())
     file = suites.find(suite)
     plan = suites.read(file)
-    store = Store(out or Path("runs") / plan.name)
-    cells = suites.expand(plan, seed=seed, device=device, samplers=samplers, where=str(file.name))
-    cells = suites.select(cells, only, limit)
+    store = Store(out or Path("runs") / plan.name, repair=not dry_run)
+    cells = expansion.expand(plan, seed=seed, device=device, samplers=samplers, where=str(file.name))
+    everything, cells = cells, expansion.select(cells, only, limit)
     if dry_run:
-        waiting = {cell.hash for cell in missing(cells, store, force=force)}
+        waiting = {cell.hash for cell in missing(cells, store, force=force, keep_samples=keep is not None)}
         for cell in cells:
             state = "skip" if cell.skip else "run" if cell.hash in waiting else "stored"
             print(f"{state:<7} {cell.name}")
         _tell(f"{len(cells)} cells, {len(waiting)} to run")
         return 0
     store.create()
-    store.put(f"suites/{plan.name}.toml", file.read_bytes())
-    waiting_cells = missing(cells, store, force=force)
+    store.write_suite(plan.name, plan.model_dump(mode="json"), [cell.hash for cell in everything])
+    waiting_cells = missing(cells, store, force=force, keep_samples=keep is not None)
     jobs = jobs or (1 if device != "cpu" else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
     _tell(
         f"{plan.name}: {len(cells)} cells, {len(cells) - len(waiting_cells)} stored, "
@@ -72,10 +73,13 @@ def run(
     reporter = Reporter(waiting_cells, jobs)
     try:
         counts = execute(waiting_cells, store, jobs=jobs, keep_samples=keep == "samples", progress=reporter)
+    except KeyboardInterrupt:
+        _tell("interrupted; what had finished is stored, the same command goes on from there")
+        return 130
     finally:
         reporter.close()
-    print(tables.render(store, [plan], "md"))
     report.save(store, store.folder / "report")
+    print(tables.render(store, report.plans(store), "md"))
     _tell(f"tables and pictures are in {store.folder / 'report'}")
     bad = {status: n for status, n in counts.items() if status not in ("ok", "skipped")}
     if bad:
@@ -124,7 +128,7 @@ def table(
     if format not in tables.FORMATS:
         raise UsageError(f"--format {format!r}: expected {', '.join(tables.FORMATS)}")
     store = _open(out)
-    print(tables.render(store, report.suites(store), format), end="")
+    print(tables.render(store, report.plans(store), format), end="")
     if save:
         for file in report.save(store, save):
             _tell(f"wrote {file}")
@@ -216,7 +220,7 @@ def _check_sampler(name: str) -> str:
     if not module or not function:
         raise UsageError(f"--sampler {name!r}: expected MODULE:FUNCTION")
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # a module beside the user, as with python -m
+        sys.path.append(os.getcwd())  # a module beside the user; last, so that it hides none of ours
     try:
         found: Any = SAMPLERS[name].resolve()
     except ImportError as error:

@@ -68,7 +68,8 @@ def compare(baseline: list[Record], candidate: list[Record], *, gate_timings: bo
         findings += _cell(old, after.get(key), gate_timings)
     for key, new in after.items():
         if key not in before:
-            findings.append(_finding("new", new, "cell", None, new.status))
+            failed = new.status not in ("ok", "skipped")
+            findings.append(_finding("worse" if failed else "new", new, "status", None, new.status, new.error or ""))
     return Comparison(findings)
 
 
@@ -90,13 +91,14 @@ def _cell(old: Record, new: Record | None, gate_timings: bool) -> list[Finding]:
     for measure in old.measures:
         found = new.measure(measure.name)
         if found is None:
-            findings.append(_finding("missing", new, measure.name, measure.value, None))
+            gates = measure.deterministic or gate_timings
+            findings.append(_finding("missing", new, measure.name, measure.value, None, gates=gates))
             continue
         if not measure.deterministic and measure.unit and old.hardware != new.hardware:
             verdict, why = "incomparable", f"{old.hardware} and {new.hardware}"  # ratios remain
         else:
             verdict, why = _judge(measure, found)
-        gates = measure.deterministic or gate_timings
+        gates = measure.deterministic or found.deterministic or gate_timings
         findings.append(_finding(verdict, new, measure.name, measure.value, found.value, why, gates))
     known = {measure.name for measure in old.measures}
     findings += [_finding("new", new, m.name, None, m.value) for m in new.measures if m.name not in known]
@@ -104,15 +106,20 @@ def _cell(old: Record, new: Record | None, gate_timings: bool) -> list[Finding]:
 
 
 def _judge(old: Measured, new: Measured) -> tuple[Verdict, str]:
-    for field in ("extractor", "reference", "unit", "direction"):
+    for field in ("extractor", "reference"):
         if getattr(old, field) != getattr(new, field):
             return "incomparable", f"{field} differs: {getattr(old, field)} and {getattr(new, field)}"
+    for field in ("unit", "direction", "deterministic"):  # a gate must not open because its declaration changed
+        if getattr(old, field) != getattr(new, field):
+            return "worse", f"{field} differs: {getattr(old, field)} and {getattr(new, field)}; make a new baseline"
     if not old.deterministic:
         return _judge_timing(old, new)
-    if old.value == new.value:
+    if old.value == new.value or (math.isnan(old.value) and math.isnan(new.value)):
         return "same", ""
     if not math.isfinite(new.value):
         return "worse", "not finite"
+    if not math.isfinite(old.value):
+        return "better", "finite now"
     change = new.value - old.value
     allowed = max(old.window * abs(old.value), old.floor)
     if abs(change) <= allowed:
@@ -124,6 +131,8 @@ def _judge(old: Measured, new: Measured) -> tuple[Verdict, str]:
 
 
 def _judge_timing(old: Measured, new: Measured) -> tuple[Verdict, str]:
+    if not old.value > 0 or not math.isfinite(new.value):
+        return "ambiguous", "a timing of 0 or without a value"
     ratio = new.value / old.value
     if 1 / FACTOR <= ratio <= FACTOR:
         return "same", ""

@@ -44,12 +44,21 @@ def versions(names: tuple[str, ...] = PACKAGES) -> dict[str, str]:
     return found
 
 
+def python() -> str:
+    """Implementation and version of the interpreter."""
+    return f"{platform.python_implementation()} {platform.python_version()}"
+
+
 @cache
 def tree_hash(package: str) -> str:
-    """Hash of a package's source, weights and data: every tracked kind of file below it, by relative path.
+    """Hash of a package's source, weights and data: every file below it, by relative path.
 
     A single module is hashed alone. Nothing is imported but the parents of a dotted name.
     """
+    return _tree_hash(package)
+
+
+def _tree_hash(package: str) -> str:
     spec = importlib.util.find_spec(package)
     if spec is None:
         raise ImportError(f"no module named {package!r}")
@@ -58,16 +67,16 @@ def tree_hash(package: str) -> str:
     root = Path(next(iter(spec.submodule_search_locations)))
     total = hashlib.sha256()
     for file in sorted(root.rglob("*")):
-        if file.suffix in {".py", ".safetensors", ".toml", ".gz"} and "__pycache__" not in file.parts:
+        if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".pyc":
             total.update(
                 file.relative_to(root).as_posix().encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest()
             )
     return total.hexdigest()[:16]
 
 
-def source_hash(modules: Iterable[str]) -> str:
-    """Hash over several packages or modules."""
-    return digest({module: tree_hash(module) for module in modules})
+def source_hash(modules: Iterable[str], *, again: bool = False) -> str:
+    """Hash over several packages or modules; ``again`` reads the files anew."""
+    return digest({module: (_tree_hash if again else tree_hash)(module) for module in modules})
 
 
 def code() -> dict[str, Any]:
@@ -103,7 +112,7 @@ def machine() -> dict[str, Any]:
         "cpu": processor(),
         "cores": os.cpu_count(),
         "ram_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "python": platform.python_version(),
+        "python": python(),
         "packages": versions(),
         "gpus": gpus(),
     }
@@ -123,6 +132,7 @@ def torch_state() -> dict[str, Any]:
     import torch
 
     state: dict[str, Any] = {
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
@@ -139,9 +149,9 @@ def device_identity(device: str) -> str:
     """The hardware behind a device name: records of one are never used for another."""
     if device == "cpu":
         return processor()
-    index = int(device.partition(":")[2] or 0)
-    found = gpus()
-    return found[index]["name"] if index < len(found) else device
+    import torch
+
+    return torch.cuda.get_device_name(device) if torch.cuda.is_available() else device
 
 
 def _run(*command: str) -> str | None:

@@ -26,18 +26,18 @@ def import_file(file: Path, store: Store) -> list[Record]:
         name = store.write_environment({"cpu": machine["cpu"].get("brand_raw", machine["processor"]),
                                         "cores": machine["cpu"].get("count"), "python": machine["python_version"],
                                         "os": f"{machine['system']} {machine['release']}"})  # fmt: skip
-        items = enumerate(content["benchmarks"])
-        records = [_record(item, position, name, commit, content["datetime"]) for position, item in items]
-    except FileNotFoundError:
-        raise UsageError(f"there is no {file}") from None
+        records = [_record(item, name, commit, content["datetime"]) for item in content["benchmarks"]]
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{file} is not pytest-benchmark's JSON: {type(error).__name__} {error}") from error
     for record in records:
         store.write(record)
+    store.write_suite(SUITE, None, [record.hash for record in records])
     return records
 
 
-def _record(item: dict[str, Any], position: int, environment_hash: str, commit: dict[str, Any], started: str) -> Record:
+def _record(item: dict[str, Any], environment_hash: str, commit: dict[str, Any], started: str) -> Record:
     stats = item["stats"]
     samples = stats.get("data") or []
     parameters = {"file": item["fullname"].partition("::")[0]}
@@ -47,7 +47,7 @@ def _record(item: dict[str, Any], position: int, environment_hash: str, commit: 
         low, high = median_interval(samples)
         median.interval = (low * 1e3, high * 1e3)
     return Record(
-        suite=SUITE, position=position, task=SUITE, kind="plain", entry=item["name"], parameters=parameters, seed=0,
+        suite=SUITE, task=SUITE, kind="plain", entry=item["name"], parameters=parameters, seed=0,
         key=environment.digest(identity), hash=environment.digest(identity | {"stats": stats, "started": started}),
         version=environment.code()["version"], commit=commit.get("id"), dirty=commit.get("dirty"),
         environment=environment_hash, device="cpu", threads=1, measures=[median],

@@ -6,8 +6,8 @@ import sys
 import time
 from statistics import fmean
 
+from bench.cells import Cell
 from bench.store import Record
-from bench.suite import Cell
 
 EVERY = 10.0  # seconds between two lines where stderr is no terminal
 

@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from bench import plots, tables
+from bench.errors import UsageError
 from bench.store import Store, write_atomic
-from bench.suite import Suite, read
+from bench.suite import Plan, Suite
 
 
-def suites(store: Store) -> list[Suite]:
+def plans(store: Store) -> list[Plan]:
     """The suites whose cells a store holds, as they were when last run."""
-    return [read(file) for file in sorted((store.folder / "suites").glob("*.toml"))]
+    found = []
+    for name, stored in store.suites().items():
+        if stored["suite"] is None:  # imported records: no suite lays them out
+            continue
+        try:
+            found.append(Plan(Suite.model_validate(stored["suite"]), stored["cells"]))
+        except ValidationError:
+            print(f"fidmap: {store.folder}/suites/{name}.json is not a suite of this fidmap; left out", file=sys.stderr)
+    return found
 
 
 def save(store: Store, folder: Path) -> list[Path]:
     """Write ``tables.md``, ``measures.csv`` and one PNG a plot of the store's suites; returns the files."""
-    laid_out = suites(store)
+    laid_out = plans(store)
     files = {"tables.md": tables.render(store, laid_out, "md").encode()}
     files["measures.csv"] = tables.render(store, laid_out, "csv").encode()
     records = store.records()
-    for suite in laid_out:
-        own = [part for record in records if record.suite == suite.name for part in tables.split(record)]
+    for suite, cells in laid_out:
+        own = [part for record in records if record.hash in set(cells) for part in tables.split(record)]
         for spec in suite.plot:
-            picture = plots.draw(spec, store, own)
+            try:
+                picture = plots.draw(spec, store, own)
+            except (UsageError, KeyError) as error:
+                print(f"fidmap: plot {spec.name}: {error}", file=sys.stderr)
+                continue
+            name = spec.name if len(laid_out) == 1 else f"{suite.name}-{spec.name}"
             if picture:
-                files[f"{spec.name}.png"] = picture
+                files[f"{name}.png"] = picture
     for name, content in files.items():
         write_atomic(folder / name, content)
     return [folder / name for name in files]

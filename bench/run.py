@@ -6,6 +6,8 @@ The coordinator alone writes records, each as soon as its cell ends, and imports
 
 from __future__ import annotations
 
+import json
+import math
 import multiprocessing
 import os
 import signal
@@ -21,8 +23,8 @@ from typing import Any
 
 from bench import environment
 from bench.catalogue import TASKS
-from bench.store import FINISHED, Measured, Record, Status, Store
-from bench.suite import Cell
+from bench.cells import Cell
+from bench.store import Measured, Record, Status, Store
 from bench.task import Context, Task, Value
 
 POLL = 0.1  # seconds between two looks at deadlines and memory
@@ -36,7 +38,7 @@ class Outcome:
 
     status: Status
     error: str | None = None
-    measures: list[dict[str, Any]] = field(default_factory=list)
+    measures: list[Measured] = field(default_factory=list)
     timing: dict[str, Any] = field(default_factory=dict)
     arrays: bytes | None = None
     names: list[str] = field(default_factory=list)
@@ -46,11 +48,13 @@ class Outcome:
 Progress = Callable[[Cell, Record | None], None]  # called with None when a cell begins
 
 
-def missing(cells: Iterable[Cell], store: Store, *, force: bool = False) -> list[Cell]:
-    """Cells without a finished record in the store."""
-    if force:
-        return list(cells)
-    return [cell for cell in cells if not ((record := store.get(cell.hash)) and record.status in FINISHED)]
+def missing(cells: Iterable[Cell], store: Store, *, force: bool = False, keep_samples: bool = False) -> list[Cell]:
+    """Cells without a finished record in the store, or without the samples that are to be kept."""
+    return [
+        cell
+        for cell in cells
+        if force or not store.holds(cell.hash, arrays=["samples"] if keep_samples and cell.samples else [])
+    ]
 
 
 def run(
@@ -145,7 +149,7 @@ class _Session:
             outcome = Outcome("timeout", f"stopped after {cell.timeout_s:g} s (the suite's timeout_s)")
         elif (used := _memory(worker.process.pid)) > cell.memory_gib:
             outcome = Outcome(
-                "out_of_memory", f"stopped at {used:.1f} GiB (the suite's memory_gib is {cell.memory_gib:g})"
+                "out_of_memory", f"stopped at {used:.3g} GiB (the suite's memory_gib is {cell.memory_gib:g})"
             )
         if outcome is None:
             return
@@ -158,11 +162,11 @@ class _Session:
         """Write a cell's record."""
         record = Record(
             suite=cell.suite,
-            position=cell.position, task=cell.task, kind=cell.kind, entry=cell.entry, parameters=cell.parameters,
+            task=cell.task, kind=cell.kind, entry=cell.entry, parameters=cell.parameters,
             seed=cell.seed, key=cell.key, hash=cell.hash, **self.code,
             environment=self.store.write_environment(self.machine | {"torch": outcome.state}),
             device=cell.device, hardware=cell.hardware, threads=cell.threads,
-            measures=[Measured(**m) for m in outcome.measures], timing=outcome.timing, arrays=outcome.names,
+            measures=outcome.measures, timing=outcome.timing, arrays=outcome.names,
             status=outcome.status, error=outcome.error, started_at=started.isoformat(), duration=duration,
         )  # fmt: skip
         self.store.write(record, outcome.arrays)
@@ -238,35 +242,41 @@ def _run_cell(cell: Cell, keep_samples: bool) -> Outcome:
         task = TASKS[cell.task].resolve()
         torch.manual_seed(cell.seed)
         values = task.run(task.parameters.model_validate(cell.parameters), context)
-        outcome.measures = [_measured(task, name, value) for name, value in values.items()]
-        if bad := [m["name"] for m in outcome.measures if m["value"] != m["value"] or abs(m["value"]) == float("inf")]:
+        if environment.source_hash(cell.modules, again=True) != cell.source:
+            raise RuntimeError("the source changed during the run; run again")
+        measures = [_measured(task, name, value) for name, value in values.items()]
+        if bad := [m.name for m in measures if not math.isfinite(m.value)]:
             outcome.status, outcome.error = "diverged", f"not finite: {', '.join(bad)}"
+        outcome.measures, outcome.timing = measures, json.loads(json.dumps(context.timing))
+        outcome.arrays, outcome.names = save(context.arrays) if context.arrays else None, sorted(context.arrays)
     except FloatingPointError as error:
-        outcome.status, outcome.error = "diverged", str(error)
+        outcome.status, outcome.error = "diverged", _line(str(error))
     except (MemoryError, torch.OutOfMemoryError) as error:
         outcome.status, outcome.error = "out_of_memory", _reason(error)
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
         outcome.status, outcome.error = "failed", _reason(error)
-    outcome.timing = context.timing
-    if context.arrays:
-        outcome.arrays, outcome.names = save(context.arrays), sorted(context.arrays)
     return outcome
 
 
 def _reason(error: BaseException) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({os.path.basename(last.filename)}:{last.lineno})"
+    return _line(f"{type(error).__name__}: {error} ({os.path.basename(last.filename)}:{last.lineno})")
 
 
-def _measured(task: Task, name: str, value: float | Value) -> dict[str, Any]:
+def _line(text: str) -> str:
+    """The text on one line, in what JSON can hold."""
+    return " ".join(text.encode(errors="replace").decode().split())
+
+
+def _measured(task: Task, name: str, value: float | Value) -> Measured:
     """A returned value with what its task declares of it; a contest names its measures ``measure:entry``."""
     declared = task.measures.get(name.partition(":")[0])
     if declared is None:
         raise RuntimeError(f"{task.name} returned {name!r}, a measure that it does not declare")
     value = value if isinstance(value, Value) else Value(float(value))
-    return {
-        "name": name, "value": float(value.value), "interval": value.interval, "n": value.n,
-        "unit": declared.unit, "direction": declared.direction, "deterministic": declared.deterministic,
-        "window": declared.window, "floor": declared.floor, "extractor": value.extractor, "reference": value.reference,
-    }  # fmt: skip
+    return Measured(
+        name=name, value=float(value.value), interval=value.interval, n=value.n, unit=declared.unit,
+        direction=declared.direction, deterministic=declared.deterministic, window=declared.window,
+        floor=declared.floor, extractor=value.extractor, reference=value.reference,
+    )  # fmt: skip

@@ -1,8 +1,9 @@
 """Records on disk: one JSON file a cell, named by its hash, written atomically; arrays beside it in safetensors.
 
-    FOLDER/records/HASH.json  arrays/HASH.safetensors  environments/HASH.json  suites/NAME.toml  aside/
+    FOLDER/records/HASH.json  arrays/HASH.safetensors  environments/HASH.json  suites/NAME.json  aside/
 
-A record is the commit point of its cell: its arrays and its environment are on disk before it is.
+A record is the commit point of its cell: its arrays and its environment are on disk before it is. A suite's file has
+the hashes of its cells as last run: of that suite, what is not among them (older source, another device) is not shown.
 """
 
 from __future__ import annotations
@@ -54,7 +55,6 @@ class Record(BaseModel):
     schema_version: int = SCHEMA_VERSION
     # identity
     suite: str
-    position: int = 0  # of the cell in its suite: how tables are ordered
     task: str
     kind: str
     entry: str
@@ -89,10 +89,13 @@ class Record(BaseModel):
 
 
 class Store:
-    """A folder of records; several processes may write into one at once."""
+    """A folder of records; several processes may write into one at once.
 
-    def __init__(self, folder: Path | str):
-        self.folder = Path(folder)
+    ``repair``: damaged records are set aside, so that their cells run again; else they are named and left.
+    """
+
+    def __init__(self, folder: Path | str, *, repair: bool = False):
+        self.folder, self.repair = Path(folder), repair
         if self.folder.exists() and not self.folder.is_dir():
             raise UsageError(f"{folder} is a file; --out takes a folder")
         self.records_folder = self.folder / "records"
@@ -122,33 +125,60 @@ class Store:
             self.put(f"environments/{name}.json", json.dumps(environment, indent=1, sort_keys=True).encode())
         return name
 
+    def write_suite(self, name: str, suite: dict[str, Any] | None, cells: list[str]) -> None:
+        """Store which cells a suite has now, and how it is shown."""
+        self.put(f"suites/{name}.json", json.dumps({"suite": suite, "cells": cells}, indent=1).encode())
+
     def put(self, relative: str, content: bytes) -> None:
         """Write a file atomically: temporary file, fsync, rename."""
         write_atomic(self.folder / relative, content)
 
     def get(self, name: str) -> Record | None:
-        """The record of that hash, None where there is none; a damaged one is named and set aside."""
+        """The record of that hash, None where there is none that can be read."""
         return self._read(self.records_folder / f"{name}.json")
 
-    def records(self) -> list[Record]:
-        """The newest record of every key, in the order of their suites."""
-        newest: dict[str, Record] = {}
-        for file in sorted(self.records_folder.glob("*.json")):
-            record = self._read(file)
-            if record and (record.key not in newest or newest[record.key].started_at <= record.started_at):
-                newest[record.key] = record
-        return sorted(newest.values(), key=lambda r: (r.suite, r.position, r.key))
+    def holds(self, name: str, *, arrays: Iterable[str] = ()) -> bool:
+        """Whether a finished record of that hash is here, with all its arrays and those asked for."""
+        record = self.get(name)
+        return (
+            record is not None
+            and record.status in FINISHED
+            and (record.status != "ok" or set(arrays) <= set(record.arrays))
+            and (not record.arrays or (self.folder / "arrays" / f"{name}.safetensors").exists())
+        )
+
+    def suites(self) -> dict[str, dict[str, Any]]:
+        """What ``write_suite`` stored, by name."""
+        return self._documents("suites", ("suite", "cells"))
 
     def environments(self) -> dict[str, Any]:
         """Every stored environment by its hash."""
-        files = sorted((self.folder / "environments").glob("*.json"))
-        return {file.stem: json.loads(file.read_text()) for file in files}
+        return self._documents("environments", ())
+
+    def records(self) -> list[Record]:
+        """The records of every suite's cells, in order, then the newest of each key of what is in no suite."""
+        suites = self.suites()
+        names = dict.fromkeys(name for suite in suites.values() for name in suite["cells"])
+        shown = [record for name in names if (record := self.get(name))]
+        newest: dict[str, Record] = {}
+        for file in sorted(self.records_folder.glob("*.json")) if self.records_folder.is_dir() else []:
+            record = None if file.stem in names else self._read(file)
+            if record is None or record.suite in suites:
+                continue
+            if record.key not in newest or newest[record.key].started_at <= record.started_at:
+                newest[record.key] = record
+        return shown + sorted(newest.values(), key=lambda r: (r.suite, r.started_at, r.key))
 
     def arrays(self, record: Record) -> dict[str, Any]:
-        """The tensors kept beside a record."""
+        """The tensors kept beside a record; raises UsageError where their file is gone or damaged."""
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        return load_file(self.folder / "arrays" / f"{record.hash}.safetensors") if record.arrays else {}
+        file = self.folder / "arrays" / f"{record.hash}.safetensors"
+        try:
+            return load_file(file) if record.arrays else {}
+        except (OSError, SafetensorError) as error:
+            raise UsageError(f"cannot read {file}: {error}; `fidmap run` measures its cell again") from None
 
     def frame(self) -> pandas.DataFrame:
         """One row a measure: identity, parameters, value, interval, status."""
@@ -156,16 +186,36 @@ class Store:
 
     def _read(self, file: Path) -> Record | None:
         try:
-            return Record.model_validate_json(file.read_bytes())
+            content = file.read_bytes()
+            record = Record.model_validate_json(content)
+            if record.hash == file.stem:
+                return record
+            reason = f"it holds the record {record.hash}"
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise UsageError(f"cannot read {file}: {error.strerror}") from error
         except ValidationError as error:
-            aside = self.folder / "aside" / file.name
-            aside.parent.mkdir(exist_ok=True)
-            os.replace(file, aside)
-            why = error.errors()[0]["msg"]
-            print(f"fidmap: {file} is damaged ({why}); set aside as {aside}, its cell will run again", file=sys.stderr)
+            _require_known_schema(file, content)
+            reason = error.errors()[0]["msg"]
+        if not self.repair:
+            print(f"fidmap: {file} is damaged ({reason}); left out", file=sys.stderr)
             return None
+        aside = self.folder / "aside" / file.name
+        aside.parent.mkdir(exist_ok=True)
+        os.replace(file, aside)
+        print(f"fidmap: {file} is damaged ({reason}); set aside as {aside}, its cell will run again", file=sys.stderr)
+        return None
+
+    def _documents(self, folder: str, keys: tuple[str, ...]) -> dict[str, Any]:
+        found = {}
+        for file in sorted((self.folder / folder).glob("*.json")):
+            try:
+                content = json.loads(file.read_bytes())
+                found[file.stem] = {key: content[key] for key in keys} if keys else content
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                print(f"fidmap: {file} is damaged ({error}); left out", file=sys.stderr)
+        return found
 
 
 def frame(records: Iterable[Record]) -> pandas.DataFrame:
@@ -176,10 +226,13 @@ def frame(records: Iterable[Record]) -> pandas.DataFrame:
     for record in records:
         identity = {
             "suite": record.suite, "task": record.task, "entry": record.entry, "seed": record.seed,
-            "status": record.status, "key": record.key, "hash": record.hash, **record.parameters,
+            "status": record.status, "error": record.error, "device": record.device, "hardware": record.hardware,
+            "threads": record.threads, "environment": record.environment, "commit": record.commit,
+            "key": record.key, "hash": record.hash, **record.parameters,
         }  # fmt: skip
         measures = [
-            m.model_dump(include={"value", "unit", "n", "interval"}) | {"measure": m.name} for m in record.measures
+            m.model_dump(include={"value", "unit", "n", "interval", "extractor", "reference"}) | {"measure": m.name}
+            for m in record.measures
         ]
         rows += [identity | measure for measure in measures or [{}]]
     return pandas.DataFrame(rows)
@@ -195,14 +248,14 @@ def bundle(store: Store) -> str:
 def load(path: Path | str) -> list[Record]:
     """Records of a store's folder or of a bundle file; raises UsageError where there are none to read."""
     path = Path(path)
-    if path.is_dir():
+    if path.is_dir():  # a store
         records = Store(path).records()
         if not records:
             raise UsageError(f"{path} holds no records; make some with: fidmap run SUITE --out {path}")
         return records
     try:
         content = json.loads(path.read_bytes())
-        return [Record.model_validate_json(json.dumps(item)) for item in content["records"]]
+        records = [Record.model_validate_json(json.dumps(item)) for item in content["records"]]
     except FileNotFoundError:
         raise UsageError(
             f"there is no {path}: expected a folder of records or a file of `fidmap table --format json`"
@@ -210,6 +263,9 @@ def load(path: Path | str) -> list[Record]:
     except (ValueError, KeyError, TypeError) as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"{path} is not a file of `fidmap table --format json`: {reason}") from error
+    if not records:
+        raise UsageError(f"{path} holds no records")
+    return records
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -229,6 +285,16 @@ def write_atomic(path: Path, content: bytes) -> None:
             raise
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}; what was stored before is kept") from error
+
+
+def _require_known_schema(file: Path, content: bytes) -> None:
+    """Raise UsageError where a newer fidmap wrote the record: it is not damaged."""
+    try:
+        version = json.loads(content)["schema_version"]
+    except (ValueError, KeyError, TypeError):
+        return
+    if version != SCHEMA_VERSION:
+        raise UsageError(f"{file} has schema version {version!r}, and this fidmap reads {SCHEMA_VERSION}")
 
 
 def _alive(temporary: str) -> bool:

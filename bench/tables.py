@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.store import Measured, Record, Store, bundle, frame
-from bench.suite import Suite, TableSpec
+from bench.suite import Plan, TableSpec
 
 FORMATS = ("md", "csv", "json", "latex")
 
@@ -35,7 +35,7 @@ class Table:
         return "\n".join([title, "", body, *([""] if notes else []), *notes]) + "\n"
 
 
-def render(store: Store, suites: list[Suite], style: str = "md") -> str:
+def render(store: Store, plans: list[Plan], style: str = "md") -> str:
     """All of a store as one text in one of ``FORMATS``."""
     if style == "json":
         return bundle(store)
@@ -43,16 +43,16 @@ def render(store: Store, suites: list[Suite], style: str = "md") -> str:
     if style == "csv":
         return frame(records).to_csv(index=False)
     foot = provenance(records, store.environments())
-    tables = [table.render(style) for table in build(records, suites)]
+    tables = [table.render(style) for table in build(records, plans)]
     return "\n".join([*tables, "\n".join(foot if style == "md" else [f"% {line}" for line in foot]), ""])
 
 
-def build(records: list[Record], suites: list[Suite]) -> list[Table]:
+def build(records: list[Record], plans: list[Plan]) -> list[Table]:
     """The tables that the suites lay out, then one a task for records that none of them shows."""
     tables, shown = [], set()
     records = [part for record in records for part in split(record)]
-    for suite in suites:
-        own = [record for record in records if record.suite == suite.name]
+    for suite, cells in plans:
+        own = [record for record in records if record.hash in set(cells)]
         for spec in suite.table:
             chosen = matching(own, spec.task, spec.where)
             shown |= {record.key for record in chosen}
@@ -68,21 +68,24 @@ def build(records: list[Record], suites: list[Suite]) -> list[Table]:
 def lay_out(spec: TableSpec, records: list[Record]) -> Table:
     """One table of its records: rows by parameters, columns by measures or by one parameter's values."""
     columns = _columns(spec, records)
+    names = [*spec.rows, *_unnamed(spec, records)]
     notes = [spec.note] if spec.note else []
     reasons: dict[str, int] = {}
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
-        groups.setdefault(tuple(show(lookup(record, row)) for row in spec.rows), []).append(record)
+        groups.setdefault(tuple(show(lookup(record, name)) for name in names), []).append(record)
     rows = []
     for index, (key, own) in enumerate(groups.items()):
         rows.append([*key, *(_cell([r for r in own if keep(r)], name, reasons) for _, name, keep in columns)])
         following = list(groups)[index + 1] if index + 1 < len(groups) else None
         if spec.floor and (following is None or following[:-1] != key[:-1]):
             same = [r for k, members in groups.items() if k[:-1] == key[:-1] for r in members]
-            floors = [_cell([r for r in same if keep(r)], spec.floor, {}) for _, _, keep in columns]
+            floors = [
+                _cell([r for r in same if keep(r) and r.status == "ok"], spec.floor, {}) for _, _, keep in columns
+            ]
             rows.append([*key[:-1], "floor (exact draws)", *floors])
     notes += [f"[{mark}] {reason}" for reason, mark in reasons.items()]
-    return Table(spec.name, spec.title, [*spec.rows, *(title for title, _, _ in columns)], rows, notes)
+    return Table(spec.name, spec.title, [*names, *(title for title, _, _ in columns)], rows, notes)
 
 
 def split(record: Record) -> list[Record]:
@@ -154,9 +157,7 @@ def provenance(records: list[Record], environments: dict[str, Any]) -> list[str]
         env = environments.get(name, {})
         packages = ", ".join(f"{k} {v}" for k, v in env.get("packages", {}).items() if k in ("torch", "numpy", "scipy"))
         gpus = "".join(f", {gpu['name']}" for gpu in env.get("gpus", []))
-        lines.append(
-            f"{env.get('cpu', '?')} x {env.get('cores', '?')}{gpus}, Python {env.get('python', '?')}, {packages}"
-        )
+        lines.append(f"{env.get('cpu', '?')} x {env.get('cores', '?')}{gpus}, {env.get('python', '?')}, {packages}")
     measures = [m for r in records for m in r.measures]
     found = {
         "seed": {str(r.seed) for r in records},
@@ -192,19 +193,33 @@ def _columns(spec: TableSpec, records: list[Record]) -> list[tuple[str, str, Cal
     ]
 
 
+def _unnamed(spec: TableSpec, records: list[Record]) -> list[str]:
+    """Parameters that differ between records of one cell: only seeds are averaged over, so these become rows too."""
+    named = [*spec.rows, *([spec.columns] if spec.columns else [])]
+    cells: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        cells.setdefault(tuple(show(lookup(record, name)) for name in named), []).append(record)
+    return [
+        name
+        for name in dict.fromkeys(name for record in records for name in [*record.parameters, "device", "threads"])
+        if name not in named and any(len({show(lookup(r, name)) for r in same}) > 1 for same in cells.values())
+    ]
+
+
 def _cell(records: list[Record], name: str, reasons: dict[str, int]) -> str:
     """A value with its interval, the mean and spread over seeds, or a status with its reason noted."""
-    measured: list[Measured] = [m for record in records if (m := record.measure(name))]
-    if len({m.value for m in measured}) == 1:
-        m = measured[0]
-        return show(m.value) + (f" [{show(m.interval[0])}, {show(m.interval[1])}]" if m.interval else "")
-    if measured:
-        values = [m.value for m in measured]
-        return f"{show(statistics.fmean(values))} ± {show(statistics.stdev(values))}"
-    if name == "status" and records:
-        return records[0].status
+    if name == "status":
+        return ", ".join(dict.fromkeys(record.status for record in records)) or "-"
     ended = [record for record in records if record.status != "ok"]
-    if not ended:
-        return "-"
-    reason = ended[0].error or ended[0].status
-    return f"{ended[0].status} [{reasons.setdefault(reason, len(reasons) + 1)}]"
+    marks = [str(reasons.setdefault(r.error or r.status, len(reasons) + 1)) for r in ended]
+    mark = f" [{', '.join(dict.fromkeys(marks))}]" if marks else ""
+    measured: list[Measured] = [m for record in records if record.status == "ok" and (m := record.measure(name))]
+    if not measured:
+        return f"{ended[0].status}{mark}" if ended else "-"
+    if ended:
+        mark = f" of {len(measured)} of {len(records)} seeds{mark}"
+    values = [m.value for m in measured]
+    if len(set(values)) == 1:
+        interval = measured[0].interval
+        return show(values[0]) + (f" [{show(interval[0])}, {show(interval[1])}]" if interval else "") + mark
+    return f"{show(statistics.fmean(values))} ± {show(statistics.stdev(values))}{mark}"

@@ -91,7 +91,7 @@ class Context:
 
     def keep(self, name: str, tensor: Any) -> None:
         """Store a tensor beside the record (features, detections, raw timings: always)."""
-        self.arrays[name] = tensor.detach().cpu().contiguous()
+        self.arrays[name] = tensor.detach().cpu().contiguous().clone()  # safetensors refuses shared memory
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,7 @@ class Task:
     run: Callable[[Any, Context], Measurements]
     summary: str
     packages: tuple[str, ...] = ()  # peers that it calls: their versions belong to the hash
+    samples: bool = False  # it keeps what is generated under the name "samples" where asked to
 
     @property
     def timing(self) -> bool:
@@ -115,7 +116,13 @@ class Task:
 
 
 def task(
-    *, entry: str, measures: list[Measure], kind: Kind = "plain", catalogue: str = "", packages: tuple[str, ...] = ()
+    *,
+    entry: str,
+    measures: list[Measure],
+    kind: Kind = "plain",
+    catalogue: str = "",
+    packages: tuple[str, ...] = (),
+    samples: bool = False,
 ) -> Callable[[Callable[..., Measurements]], Task]:
     """Make a Task of a function ``(parameters, context) -> measurements``; its name is the task's.
 
@@ -128,6 +135,6 @@ def task(
         parameters = hints[next(iter(inspect.signature(function).parameters))]
         summary = (function.__doc__ or "").strip().partition("\n")[0]
         table = {measure.name: measure for measure in measures}
-        return Task(function.__name__, kind, entry, catalogue, parameters, table, function, summary, packages)
+        return Task(function.__name__, kind, entry, catalogue, parameters, table, function, summary, packages, samples)
 
     return wrap

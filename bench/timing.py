@@ -47,7 +47,7 @@ class CpuClock:
 
 
 class CudaClock:
-    """CUDA events around the call, read once the device has caught up; L2 is flushed before each sample.
+    """CUDA events around a sample's calls, read once the device has caught up; L2 is flushed before each sample.
 
     ``cuda`` is ``torch.cuda``, or a stand-in with Event, synchronize, the two memory statistics and ``flush``.
     """
@@ -66,11 +66,12 @@ class CudaClock:
 
     def start(self, function: Function, number: int) -> tuple[Any, Any]:
         begin, end = self.cuda.Event(enable_timing=True), self.cuda.Event(enable_timing=True)
-        self.flush()
-        begin.record()
-        for _ in range(number):
-            function()
-        end.record()
+        with self.cuda.device(self.device):  # events belong to the current device's stream
+            self.flush()
+            begin.record()
+            for _ in range(number):
+                function()
+            end.record()
         return begin, end
 
     def read(self, handles: Sequence[tuple[Any, Any]]) -> list[float]:
@@ -107,7 +108,7 @@ class Timing:
     @property
     def spread(self) -> float:
         """Interquartile range relative to the median."""
-        return (self.quantile(0.75) - self.quantile(0.25)) / self.median
+        return (self.quantile(0.75) - self.quantile(0.25)) / max(self.median, 1e-12)  # a coarse clock may say 0
 
     def summary(self) -> dict[str, Any]:
         """What a record keeps."""

@@ -34,8 +34,9 @@ class Entry:
         module, _, attribute = self.target.partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise ImportError(f"cannot load {self.name!r} from {self.target!r}: {error}") from error
+        except (Exception, SystemExit) as error:  # outside code may raise anything while it is imported
+            reason = " ".join(f"{type(error).__name__} {error}".split())
+            raise ImportError(f"cannot load {self.name!r} from {self.target!r}: {reason}") from error
 
     @cached_property
     def _resolved(self) -> Any:
@@ -55,17 +56,22 @@ class SamplerEntry(Entry):
     coordinate: str | None = None  # sigma, lambda, angle, t; None: not stated
     coordinates: tuple[str, ...] = ()  # those it takes as an option
     stages: int = 1  # evaluations in a step strictly inside the path
+    noisy: tuple[str, ...] = ()  # options that add noise unless they are 0
 
     def loaded(self) -> SamplerEntry:
         """Import the sampler; an outside one's function may state ``order``, ``stages``, ... as attributes."""
-        function, names = self._resolved, ("family", "order", "stochastic", "coordinate", "coordinates", "stages")
+        function, names = self._resolved, ("family", "order", "stochastic", "coordinate", "coordinates", "stages", "noisy")
         return replace(self, **{name: getattr(function, name) for name in names if hasattr(function, name)})
+
+    def draws_noise(self, options: Mapping[str, Any]) -> bool:
+        """Whether it is stochastic with these options."""
+        return self.stochastic or any(options.get(name) for name in self.noisy)
 
     def evaluations(self, times: Any, *, path: Any = None, **options: Any) -> int | None:
         """Evaluations of the denoiser over ``times``.
 
         A step that touches alpha = 0 or sigma = 0 costs one. The path says which times those are; without it, a time
-        of exactly 0 is taken for sigma = 0, which holds for every path but ``VE`` and ``DiscreteVP``.
+        of exactly 0 is taken for sigma = 0 (not so on ``VE`` and ``DiscreteVP``), and alpha = 0 is not seen.
         """
         steps = len(times) - 1
         if path is None:
@@ -94,13 +100,10 @@ class Catalogue(Mapping[str, E_], Generic[E_]):
     def _entries(self) -> dict[str, E_]:
         found = dict(self._own)
         for point in metadata.entry_points(group=f"fidmap.{self.kind}"):
-            if point.name in found:
-                raise ValueError(
-                    f"entry point {point.name!r} of {point.dist.name if point.dist else point.value} would hide "
-                    f"{found[point.name].source}'s {self.kind[:-1]} of that name; rename it"
-                )
             source = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
-            found[point.name] = self.entry_type(point.name, point.value, source=source)
+            # A name that is taken stays with its owner; the newcomer goes by its distribution's as well.
+            name = f"{source.partition(' ')[0]}.{point.name}" if point.name in found else point.name
+            found[name] = self.entry_type(name, point.value, source=source)
         return found
 
     def __getitem__(self, name: str) -> E_:
@@ -146,7 +149,7 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, [
     SamplerEntry("heun", "implementations.samplers.runge_kutta:heun", "explicit trapezoid", "2206.00364 (alg. 1)",
                  family="runge_kutta", order=2, coordinate="sigma", coordinates=_RK, stages=2),
     SamplerEntry("ddim", "implementations.samplers.ancestral:ddim", "constant x0 over a step, eta of noise", "2010.02502 (eq. 12)",
-                 family="ancestral", order=1, coordinate="lambda"),
+                 family="ancestral", order=1, coordinate="lambda", noisy=("eta",)),
     SamplerEntry("ddpm", "implementations.samplers.ancestral:ddpm", "ancestral sampling", "2006.11239 (alg. 2)",
                  family="ancestral", order=1, stochastic=True, coordinate="lambda"),
     SamplerEntry("dpmpp_2m", "implementations.samplers.dpm_solver:dpmpp_2m", "two-step exponential integrator on x0", "2211.01095 (alg. 2)",
@@ -154,7 +157,7 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, [
 ])  # fmt: skip
 
 LOSSES = Catalogue("losses", Entry, [
-    Entry("iou", "implementations.boxes.losses:iou", "1 - IoU", "1608.01471"),
+    Entry("iou", "implementations.boxes.losses:iou", "1 - IoU", "1902.09630 (sec. 1)"),
     Entry("giou", "implementations.boxes.losses:giou", "IoU and the empty part of the enclosing box", "1902.09630"),
     Entry("diou", "implementations.boxes.losses:diou", "IoU and the centre distance", "1911.08287 (eq. 7)"),
     Entry("ciou", "implementations.boxes.losses:ciou", "DIoU and the aspect ratio", "1911.08287 (eq. 10)"),

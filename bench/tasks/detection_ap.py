@@ -87,7 +87,7 @@ def perturb(dataset: dict[str, Any], perturbation: str, level: float, seed: int 
 
     - ``jitter``: the centre moves by ``level`` standard normals of the sides, which grow by ``exp(level z)``.
     - ``drop``: a share ``level`` is missing.
-    - ``duplicate``: a share ``level`` has a second detection, displaced by 5 % of its sides, scored like any other.
+    - ``duplicate``: a share ``level`` has a second detection, jittered at level .05, scored like any other.
     - ``score_noise``: beside each truth stands a false positive scored in [0, .5); all scores get ``level`` normals.
     - ``class_swap``: a share ``level`` has another class.
     - ``background``: to a share ``level`` comes a false positive of its sides, anywhere, of any class, scored alike.
@@ -96,7 +96,7 @@ def perturb(dataset: dict[str, Any], perturbation: str, level: float, seed: int 
     """
     if perturbation not in _PERTURBATIONS:
         raise ValueError(f"perturbation {perturbation!r} is not one of {', '.join(_PERTURBATIONS)}")
-    rng = np.random.default_rng([seed, 2])
+    rng = np.random.default_rng([seed, 0, 2])  # no stream of a scene: those are [seed, i] and [seed, i, 1]
     truths = [truth for truth in dataset["annotations"] if not truth["iscrowd"]]
     image, category = (np.array([t[key] for t in truths], dtype=np.int64) for key in ("image_id", "category_id"))
     box = np.array([t["bbox"] for t in truths], dtype=float).reshape(-1, 4)

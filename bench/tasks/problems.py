@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
+import scipy.stats
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from bench.task import Value
-from implementations.catalogue import PATHS, SCHEDULES
-from implementations.diffusion import GaussianOracle, MixtureOracle, Path
+from implementations.catalogue import PATHS, SAMPLERS, SCHEDULES, SamplerEntry
+from implementations.diffusion import CountingDenoiser, GaussianOracle, MixtureOracle, Path
+from implementations.samplers.noise import PerSampleNoise
 
 OracleName = Literal["gaussian", "mixture"]
 
@@ -47,33 +50,87 @@ def eight_gaussians(path: Path, device: str = "cpu") -> MixtureOracle:
 ORACLES: dict[str, Callable[[Path, str], Any]] = {"gaussian": gaussian, "mixture": eight_gaussians}
 
 
-def grid(schedule: str, path: Path, steps: int, options: dict[str, Any]) -> Float[Tensor, " steps+1"]:
-    """A schedule's times."""
-    return SCHEDULES[schedule](path, steps, **options)
+class Solution(NamedTuple):
+    """What a sampler made of exact draws at the first time of its grid."""
+
+    start: Float[Tensor, "n *shape"]
+    samples: Float[Tensor, "n *shape"]
+    times: Float[Tensor, " steps+1"]
+    evaluations: int
 
 
-def start(oracle: Any, t: float | Tensor, n: int, generator: torch.Generator) -> Float[Tensor, "n *shape"]:
-    """Exact draws of the marginal at ``t``: data, scaled and noised. No mismatch with a prior enters the error."""
-    data = oracle.sample(n, generator=generator)
-    noise = torch.randn(data.shape, generator=generator, dtype=torch.float64, device=generator.device).to(data)
+def solve(
+    sampler: str,
+    oracle: Any,
+    *,
+    options: dict[str, Any],
+    schedule: str,
+    schedule_options: dict[str, Any],
+    nfe: int,
+    n: int,
+    seed: int,
+) -> Solution:
+    """Run a sampler from exact draws of the marginal, on the grid of the most steps that ``nfe`` evaluations allow.
+
+    No mismatch with a prior enters the error. Raises ValueError where the sampler exceeds ``nfe`` or returns another
+    shape or an integer type, FloatingPointError where its output is not finite.
+    """
+    entry = SAMPLERS[sampler].loaded()
+    times = affordable(entry, oracle.path, schedule, schedule_options, nfe)
+    x = marginal(oracle, times[0], n, generator(seed, "start"))
+    base = seed_of(seed, "noise") << 32  # no two seeds share a sample's noise
+    counted = CountingDenoiser(oracle)
+    found = entry(counted, x, times, noise=PerSampleNoise(range(base, base + n)), **options)
+    if counted.calls > nfe:
+        raise ValueError(f"{sampler} made {counted.calls} evaluations, allowed are {nfe}: does it state its `stages`?")
+    return Solution(x, require_samples(found, x), times, counted.calls)
+
+
+def affordable(
+    entry: SamplerEntry, path: Path, schedule: str, options: dict[str, Any], nfe: int
+) -> Float[Tensor, " steps+1"]:
+    """The schedule's grid of the most steps that cost at most ``nfe`` evaluations; of one step at the least."""
+    for steps in range(entry.steps_for(nfe, ends=2), 1, -1):
+        times = SCHEDULES[schedule](path, steps, **options)
+        cost = entry.evaluations(times, path=path)
+        if cost is None or cost <= nfe:
+            return times
+    return SCHEDULES[schedule](path, 1, **options)
+
+
+def marginal(oracle: Any, t: float | Tensor, n: int, source: torch.Generator) -> Float[Tensor, "n *shape"]:
+    """Exact draws at ``t``: data, scaled and noised."""
+    data = oracle.sample(n, generator=source)
+    noise = torch.randn(data.shape, generator=source, dtype=torch.float64).to(data)
     return oracle.path.alpha(t).to(data) * data + oracle.path.sigma(t).to(data) * noise
 
 
-def truth_generator(seed: int) -> torch.Generator:
-    """The generator of the exact draws that samples are held against, apart from that of the start."""
-    return torch.Generator().manual_seed(2**32 + seed)
+def seed_of(seed: int, role: Literal["start", "noise", "truth", "directions"]) -> int:
+    """A seed of its own for each role: 32 bits, since torch's CPU generator keeps no more of them."""
+    return int(np.random.SeedSequence([seed, *role.encode()]).generate_state(1)[0])
+
+
+def generator(seed: int, role: Literal["start", "noise", "truth", "directions"]) -> torch.Generator:
+    """A generator of a role."""
+    return torch.Generator().manual_seed(seed_of(seed, role))
 
 
 def floor_of(distance: Callable[[Tensor], float], draw: Callable[[], Tensor], repeats: int = 8) -> Value:
-    """The mean distance of exact draws, and the range in which 95 % of them lie: what a perfect sampler reaches."""
+    """What a perfect sampler reaches: the mean distance of exact draws, and the range in which 95 % of others lie.
+
+    A prediction interval, ``mean ± t_(.975, n-1) sd sqrt(1 + 1/n)``.
+    """
     values = [distance(draw()) for _ in range(repeats)]
-    mean, spread = statistics.fmean(values), 1.96 * statistics.stdev(values)
-    return Value(mean, (mean - spread, mean + spread), n=repeats)
+    reach = scipy.stats.t.ppf(0.975, repeats - 1) * statistics.stdev(values) * math.sqrt(1 + 1 / repeats)
+    mean = statistics.fmean(values)
+    return Value(mean, (mean - reach, mean + reach), n=repeats)
 
 
-def require_finite(x: Tensor, what: str) -> Tensor:
-    """``x`` itself; raises FloatingPointError where a value is not finite."""
-    bad = int((~torch.isfinite(x)).sum())
+def require_samples(found: Tensor, x: Tensor) -> Tensor:
+    """``found`` itself; raises ValueError on another shape than x's or an integer, FloatingPointError if not finite."""
+    if found.shape != x.shape or not found.is_floating_point():
+        raise ValueError(f"the sampler returned {found.dtype} of shape {tuple(found.shape)} for {tuple(x.shape)}")
+    bad = int((~torch.isfinite(found)).sum())
     if bad:
-        raise FloatingPointError(f"{bad} of {x.numel()} values of {what} are not finite")
-    return x
+        raise FloatingPointError(f"{bad} of {found.numel()} values of the samples are not finite")
+    return found

@@ -5,23 +5,13 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from bench.task import Context, Measure, Measurements, PathName, SamplerName, ScheduleName, TaskParameters, Value, task
-from bench.tasks.problems import (
-    ORACLES,
-    OracleName,
-    floor_of,
-    grid,
-    make_path,
-    require_finite,
-    start,
-    truth_generator,
-)
+from bench.tasks.problems import ORACLES, OracleName, floor_of, generator, make_path, marginal, seed_of, solve
 from implementations.catalogue import SAMPLERS
-from implementations.diffusion import CountingDenoiser, GaussianOracle
+from implementations.diffusion import GaussianOracle
 from metrics import sliced_wasserstein
 
 
@@ -41,42 +31,46 @@ class Parameters(TaskParameters):
 @task(
     entry="sampler",
     catalogue="samplers",
+    samples=True,
     measures=[
         Measure("rms_error", "RMS distance to the exact flow of the same start", window=0.02),
         Measure("sliced_w2", "sliced 2-Wasserstein distance to exact draws", window=0.05),
         Measure("sliced_w2_floor", "the same of other exact draws", direction="target", window=0.05),
-        Measure("nfe", "evaluations counted at the model", direction="target", window=0.0),
+        Measure("evaluations", "counted at the model", direction="target", window=0.0),
     ],
 )
 def sampler_error(parameters: Parameters, context: Context) -> Measurements:
-    """Distance to the exact flow (Gaussian, deterministic samplers) and to exact draws."""
-    entry = SAMPLERS[parameters.sampler].loaded()
+    """Distance to the exact flow (Gaussian, deterministic samplers) and to exact draws at the grid's last time."""
     oracle = ORACLES[parameters.oracle](make_path(parameters.path), context.device)
-    generator = torch.Generator().manual_seed(context.seed)
-    times = grid(parameters.schedule, oracle.path, entry.steps_for(parameters.nfe), parameters.schedule_options)
-    x = start(oracle, times[0], parameters.samples, generator)
-    counted = CountingDenoiser(oracle)
-    found = require_finite(entry(counted, x, times, **parameters.options), "the samples")
-    exact, floor = truth(parameters.oracle, parameters.samples, context.seed, context.device)
+    solution = solve(
+        parameters.sampler, oracle, options=parameters.options, schedule=parameters.schedule,
+        schedule_options=parameters.schedule_options, nfe=parameters.nfe, n=parameters.samples, seed=context.seed,
+    )  # fmt: skip
+    end = solution.times[-1]
+    exact, floor = truth(
+        parameters.oracle, parameters.path, float(end), parameters.samples, context.seed, context.device
+    )
     measures: dict[str, float | Value] = {
-        "sliced_w2": Value(sliced_wasserstein(found, exact, seed=context.seed), n=parameters.samples),
+        "sliced_w2": Value(_distance(solution.samples, exact, context.seed), n=parameters.samples),
         "sliced_w2_floor": floor,
-        "nfe": counted.calls,
+        "evaluations": solution.evaluations,
     }
-    if isinstance(oracle, GaussianOracle) and not entry.stochastic:
-        flow = oracle.flow(x, times[0], times[-1])
-        measures["rms_error"] = Value(float((found - flow).square().mean().sqrt()), n=parameters.samples)
+    if isinstance(oracle, GaussianOracle) and not SAMPLERS[parameters.sampler].loaded().draws_noise(parameters.options):
+        flow = oracle.flow(solution.start, solution.times[0], end)
+        measures["rms_error"] = Value(float((solution.samples - flow).square().mean().sqrt()), n=parameters.samples)
     if context.keep_samples:
-        context.keep("samples", found)
+        context.keep("samples", solution.samples)
     return measures
 
 
-@lru_cache(maxsize=4)
-def truth(oracle: OracleName, samples: int, seed: int, device: str) -> tuple[Tensor, Value]:
-    """Exact draws, and the floor of other exact draws against them; the path has no part in either."""
-    source, generator = ORACLES[oracle](make_path("vp"), device), truth_generator(seed)
-    exact = source.sample(samples, generator=generator)
-    floor = floor_of(
-        lambda again: sliced_wasserstein(again, exact, seed=seed), lambda: source.sample(samples, generator=generator)
-    )
+@lru_cache(maxsize=16)
+def truth(oracle: OracleName, path: str, t: float, samples: int, seed: int, device: str) -> tuple[Tensor, Value]:
+    """Exact draws at ``t``, and the floor of other exact draws against them."""
+    source, stream = ORACLES[oracle](make_path(path), device), generator(seed, "truth")
+    exact = marginal(source, t, samples, stream)
+    floor = floor_of(lambda again: _distance(again, exact, seed), lambda: marginal(source, t, samples, stream))
     return exact, floor
+
+
+def _distance(x: Tensor, y: Tensor, seed: int) -> float:
+    return sliced_wasserstein(x, y, seed=seed_of(seed, "directions"))

@@ -9,9 +9,9 @@ from pydantic import Field
 from torch import Tensor
 
 from bench.task import Context, Measure, Measurements, PathName, SamplerName, TaskParameters, Value, task
-from bench.tasks.problems import grid, make_path
+from bench.tasks.problems import make_path
 from bench.timing import clock_for, measure, median_interval, paired_ratio
-from implementations.catalogue import SAMPLERS
+from implementations.catalogue import SAMPLERS, SCHEDULES
 from implementations.diffusion import CountingDenoiser, Denoiser, Path, Prediction
 
 
@@ -49,7 +49,7 @@ def sampler_overhead(parameters: Parameters, context: Context) -> Measurements:
     path = make_path(parameters.path)
     generator = torch.Generator().manual_seed(context.seed)
     x, eps, noise = (torch.randn(parameters.shape, generator=generator).to(context.device) for _ in range(3))
-    times = grid("karras", path, parameters.steps, {})
+    times = SCHEDULES["karras"](path, parameters.steps)
     denoiser, drawn = Idle(path, eps), lambda draw, like: noise
     calls = {}
     for name in parameters.samplers:

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from bench.data import fashion_mnist
 from bench.task import Context, Measure, Measurements, PathName, SamplerName, ScheduleName, TaskParameters, Value, task
-from bench.tasks.problems import floor_of, grid, make_path, require_finite, start, truth_generator
-from implementations.catalogue import SAMPLERS
-from implementations.diffusion import CountingDenoiser, EmpiricalOracle
+from bench.tasks.problems import floor_of, generator, make_path, solve
+from implementations.diffusion import EmpiricalOracle
 from metrics import FeatureStatistics, frechet_distance
 from metrics.extractors import fmnist
 
@@ -36,21 +35,22 @@ class Parameters(TaskParameters):
 @task(
     entry="sampler",
     catalogue="samplers",
+    samples=True,
     measures=[
         Measure("fd_fmnist", "Frechet distance of Fashion-MNIST features to the data", window=0.05),
         Measure("fd_fmnist_floor", "the same of the oracle's exact draws", direction="target", window=0.05),
-        Measure("nfe", "evaluations counted at the model", direction="target", window=0.0),
+        Measure("evaluations", "counted at the model", direction="target", window=0.0),
     ],
 )
 def sampler_quality(parameters: Parameters, context: Context) -> Measurements:
     """fd_fmnist of the samples, beside the floor that exact draws of the same number reach."""
-    entry, path = SAMPLERS[parameters.sampler].loaded(), make_path(parameters.path)
+    path = make_path(parameters.path)
     oracle = EmpiricalOracle(path, _pixels(parameters.images)).to(context.device)
-    generator = torch.Generator().manual_seed(context.seed)
-    times = grid(parameters.schedule, path, entry.steps_for(parameters.nfe), parameters.schedule_options)
-    x = start(oracle, times[0], parameters.samples, generator)
-    counted = CountingDenoiser(oracle)
-    found = require_finite(entry(counted, x, times, **parameters.options), "the samples").cpu()
+    solution = solve(
+        parameters.sampler, oracle, options=parameters.options, schedule=parameters.schedule,
+        schedule_options=parameters.schedule_options, nfe=parameters.nfe, n=parameters.samples, seed=context.seed,
+    )  # fmt: skip
+    found = solution.samples.cpu()
     features = _features(found)
     data = f"{fashion_mnist.data_hash('test')}[:{parameters.images}]"
     origin: dict[str, Any] = {"extractor": EXTRACTOR, "reference": data}
@@ -62,7 +62,7 @@ def sampler_quality(parameters: Parameters, context: Context) -> Measurements:
     return {
         "fd_fmnist": Value(distance, n=parameters.samples, **origin),
         "fd_fmnist_floor": replace(floor, **origin),
-        "nfe": counted.calls,
+        "evaluations": solution.evaluations,
     }
 
 
@@ -91,6 +91,6 @@ def _distance(features: Float[Tensor, "n 64"], images: int) -> float:
 @lru_cache(maxsize=2)
 def _floor(images: int, samples: int, seed: int) -> Value:
     """Of exact draws of the oracle: images drawn with replacement."""
-    features, generator = _features(_pixels(images)), truth_generator(seed)
-    draw = lambda: features[torch.randint(images, (samples,), generator=generator)]  # noqa: E731
+    features, stream = _features(_pixels(images)), generator(seed, "truth")
+    draw = lambda: features[torch.randint(images, (samples,), generator=stream)]  # noqa: E731
     return floor_of(lambda drawn: _distance(drawn, images), draw)

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-from bench.task import Context, Measure, TaskParameters, task
+from bench.task import Context, Measure, TaskParameters, Value, task
 
 
 class Parameters(TaskParameters):
@@ -33,4 +33,11 @@ def faulty(parameters: Parameters, context: Context):
             time.sleep(30 + len(held))
         case "undeclared":
             return {"cube": 1.0}
+        case "unsound":
+            return {"square": Value(1.0, n="many")}
+        case "unspeakable":
+            raise RuntimeError("two\nlines \udcff")
+        case "edits":
+            with open(__file__, "a") as file:
+                file.write("# edited\n")
     return {"square": parameters.index**2, "seed": context.seed}

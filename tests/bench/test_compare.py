@@ -35,6 +35,12 @@ def judge(record):
         (measured(0.0), measured(1e-13), ("worse", 1)),
         (measured(1.0), measured(math.nan), ("worse", 1)),
         (measured(1.0, extractor="a@1"), measured(1.0, extractor="a@2"), ("incomparable", 0)),
+        (measured(math.inf), measured(math.inf), ("same", 0)),
+        (measured(math.nan), measured(math.nan), ("same", 0)),
+        (measured(math.inf), measured(1e9), ("better", 0)),
+        (measured(1.0, unit="s"), measured(1.0, unit="ms"), ("worse", 1)),  # a gate does not open by its declaration
+        (measured(1.0), measured(50.0, direction="higher"), ("worse", 1)),
+        (measured(1.0, deterministic=False), measured(50.0), ("worse", 1)),
         (measured(1.0, reference="a"), measured(9.0, reference="b"), ("incomparable", 0)),
     ],
 )  # fmt: skip
@@ -53,6 +59,21 @@ def test_timings_are_advisory_unless_asked_for(judge):
     assert judge(base, timing(1.5, 1.4, 1.6), gate_timings=True) == ("worse", 1)
     assert judge(base, timing(0.5, 0.4, 0.6), gate_timings=True) == ("better", 0)
     assert judge(base, timing(1.5, 1.0, 2.0), gate_timings=True) == ("ambiguous", 0)
+    assert judge(timing(0.0, 0.0, 0.0), base, gate_timings=True) == ("ambiguous", 0)
+
+
+def test_timings_of_other_hardware_are_incomparable_but_for_ratios(record):
+    def verdicts(**units):
+        def store(value, hardware):
+            slow = [
+                measured(value, name, unit=unit, deterministic=False, interval=(value, value))
+                for name, unit in units.items()
+            ]
+            return [record(measures=slow, hardware=hardware)]
+
+        return {f.measure: f.verdict for f in compare(store(1.0, "a"), store(9.0, "b")).findings}
+
+    assert verdicts(time="ms", ratio="") == {"time": "incomparable", "ratio": "worse"}
 
 
 def test_cells_that_fail_appear_or_go(record):
@@ -67,6 +88,7 @@ def test_cells_that_fail_appear_or_go(record):
     assert codes([failed], [failed]) == (["same"], 0)
     assert codes([ok, record("m")], [ok]) == (["same", "missing"], 1)
     assert codes([ok], [ok, record("m")]) == (["same", "new"], 0)
+    assert codes([ok], [ok, record("m", status="failed", error="why", measures=[])]) == (["same", "worse"], 1)
     assert codes([ok], [record(measures=[])]) == (["missing"], 1)
     assert codes([ok], [record(device="cuda:0")]) == (["incomparable"], 0)
     # A key is found whatever the hash: source, machine and threads may differ between two stores.

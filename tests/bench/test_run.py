@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.store import Store
+from bench.store import Record, Store
 
 FAULTY = (Path(__file__).parent / "faulty.py").read_text()
 TASK = "faulty = faulty:faulty"
@@ -35,7 +35,7 @@ def stored(folder: Path) -> dict[tuple, tuple]:
 
 
 def test_bad_cells_are_recorded_and_the_others_go_on(fidmap, site, tmp_path):
-    kinds = ["well", "raises", "diverges", "nan", "dies", "exits", "hungry", "undeclared"]
+    kinds = ["well", "raises", "diverges", "nan", "dies", "exits", "hungry", "undeclared", "unsound", "unspeakable"]
     file = suite(tmp_path, f"axes.behaviour = {json.dumps(kinds)}\naxes.index = [0, 1]\nsettings.seconds = 0.01\n"
                            'exclude = [{match = {behaviour = "well", index = 1}, reason = "for show"}]')  # fmt: skip
     late = '[[block]]\ntask = "faulty"\naxes.behaviour = ["late"]\nsettings.seconds = 60\n'
@@ -44,15 +44,17 @@ def test_bad_cells_are_recorded_and_the_others_go_on(fidmap, site, tmp_path):
     assert result.returncode == 1, result.stderr
     status = {(r.entry, r.parameters["index"]): (r.status, r.error) for r in Store(tmp_path / "store").records()}
     expected = {"well": "ok", "raises": "failed", "diverges": "diverged", "nan": "diverged", "dies": "out_of_memory",
-                "exits": "failed", "hungry": "out_of_memory", "undeclared": "failed"}  # fmt: skip
+                "exits": "failed", "hungry": "out_of_memory", "undeclared": "failed", "unsound": "failed",
+                "unspeakable": "failed"}  # fmt: skip
     assert {kind: status[kind, 0][0] for kind in kinds} == expected
     assert status["well", 1] == ("skipped", "for show")
     assert status["late", 0][0] == "timeout"
     assert "as asked" in status["raises", 0][1]
     assert "cube" in status["undeclared", 0][1]
+    assert "two lines" in status["unspeakable", 0][1]
     # What failed is tried again, what ended is not.
     again = fidmap("run", file, "--out", "store", "--dry-run", site=site)
-    assert "17 cells, 11 to run" in again.stderr
+    assert "21 cells, 15 to run" in again.stderr
 
 
 def test_kill_and_resume_loses_and_repeats_nothing(fidmap, site, tmp_path):
@@ -136,3 +138,38 @@ def test_quick_repeats_bit_for_bit_on_one_worker_or_two(fidmap, tmp_path):
         measures.append({(r.key, m.name): m.value for r in records for m in r.measures if m.deterministic})
     assert len(measures[0]) > 100
     assert measures[0] == measures[1]
+
+
+def test_a_source_that_changes_during_a_run_gives_no_record(fidmap, site, tmp_path):
+    file = suite(tmp_path, 'axes.behaviour = ["edits"]')
+    assert fidmap("run", file, "--out", "store", site=site).returncode == 1
+    (record,) = [Record.model_validate_json(f.read_bytes()) for f in (tmp_path / "store" / "records").glob("*.json")]
+    assert (record.status, record.measures) == ("failed", [])
+    assert "source changed" in record.error
+
+
+def test_tables_show_what_the_source_of_now_gives(fidmap, site, outside, tmp_path):
+    """A, then B, then A again, which is stored: A's number is shown; what left the suite is not."""
+    file = suite(tmp_path, 'axes.behaviour = ["well"]\naxes.index = [2, 3]')
+    other = FAULTY.replace("parameters.index**2", "parameters.index**3")
+    shown = []
+    for source in (FAULTY, other, FAULTY):
+        result = fidmap("run", file, "--out", "store", site=outside("faulty", source, tasks=TASK))
+        shown.append({r.parameters["index"]: r.value("square") for r in Store(tmp_path / "store").records()})
+    assert shown == [{2: 4, 3: 9}, {2: 8, 3: 27}, {2: 4, 3: 9}]
+    assert "2 stored, 0 to run" in result.stderr
+    suite(tmp_path, 'axes.behaviour = ["well"]\naxes.index = [2]')
+    fidmap("run", file, "--out", "store", site=site)
+    assert len(Store(tmp_path / "store").records()) == 1
+
+
+def test_interrupted_by_the_user(fidmap, site, tmp_path):
+    file = suite(tmp_path, 'axes.behaviour = ["well"]\naxes.index = [0,1,2,3,4,5,6,7,8,9]\nsettings.seconds = 0.5')
+    process = fidmap("run", file, "--out", "store", site=site, background=True)
+    while not list((tmp_path / "store" / "records").glob("*.json")) and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; what had finished is stored" in said
+    assert "Traceback" not in said

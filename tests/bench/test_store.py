@@ -71,8 +71,54 @@ def test_what_a_dead_writer_left_is_swept_and_a_live_one_s_is_not(tmp_path):
 
 def test_errors_of_use(tmp_path):
     (tmp_path / "file").write_text("{}")
-    for path, says in [("file", "not a file of"), ("nothing", "there is no"), (".", "holds no records")]:
+    (tmp_path / "none").write_text('{"records": []}')
+    for path, says in [
+        ("file", "not a file of"),
+        ("none", "holds no records"),
+        ("nothing", "there is no"),
+        (".", "holds no records"),
+    ]:
         with pytest.raises(UsageError, match=says):
             load(tmp_path / path)
     with pytest.raises(UsageError, match="is a file"):
         Store(tmp_path / "file")
+
+
+def test_reading_leaves_a_damaged_record_where_it_is_and_running_sets_it_aside(record, tmp_path, capsys):
+    Store(tmp_path).create().write(record())
+    file = tmp_path / "records" / "k2026.json"
+    file.rename(file.with_name("other.json"))  # a record under a name that is not its hash
+    assert Store(tmp_path).get("other") is None
+    assert file.with_name("other.json").exists()
+    assert "other.json is damaged" in capsys.readouterr().err
+    assert Store(tmp_path, repair=True).get("other") is None
+    assert (tmp_path / "aside" / "other.json").exists()
+
+
+def test_a_record_of_a_newer_fidmap_is_not_damaged(record, tmp_path):
+    Store(tmp_path).create().write(record())
+    file = tmp_path / "records" / "k2026.json"
+    file.write_text(file.read_text().replace('"schema_version": 1', '"schema_version": 2, "colour": "red"'))
+    with pytest.raises(UsageError, match="schema version 2"):
+        Store(tmp_path, repair=True).get("k2026")
+    assert file.exists()
+
+
+def test_a_suite_shows_its_own_cells_in_order_and_no_others(record, tmp_path):
+    store = Store(tmp_path).create()
+    for key, hash_ in [("a", "1"), ("a", "2"), ("b", "3"), ("c", "4")]:
+        store.write(record(key, hash=hash_, started=f"202{hash_}-01-01T00:00:00"))
+    store.write(record("z", suite="other"))
+    store.write_suite("s", {}, ["3", "1", "9"])
+    assert [r.hash for r in store.records()] == ["3", "1", "z2026"]
+
+
+def test_a_record_without_its_arrays_is_not_held(record, tmp_path):
+    store = Store(tmp_path).create()
+    store.write(record(arrays=["curve"]), b"x")
+    assert store.holds("k2026")
+    assert not store.holds("k2026", arrays=["samples"])
+    (tmp_path / "arrays" / "k2026.safetensors").unlink()
+    assert not store.holds("k2026")
+    with pytest.raises(UsageError, match="cannot read"):
+        store.arrays(store.get("k2026"))

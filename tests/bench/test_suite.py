@@ -2,8 +2,10 @@
 
 import pytest
 
+from bench import environment
+from bench.cells import expand, select
 from bench.errors import UsageError
-from bench.suite import SUITES_FOLDER, expand, find, read, select
+from bench.suite import SUITES_FOLDER, find, read
 
 MINIMAL = """
 name = "mine"
@@ -13,6 +15,8 @@ settings = { oracle = "gaussian" }
 axes.sampler = ["euler", "heun"]
 axes.nfe = [5, 10]
 """
+
+SHOWN = 'name = "a"\ntitle = ""'
 
 
 def parse(tmp_path, text):
@@ -72,6 +76,13 @@ def test_defaults_spelled_out_are_the_same_cell(tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        (("[5, 10]", "[5, 10]\nsettings.nfe = 5"), ["line"]),
+        (("oracle = ", "nfe = 5, oracle = "), ["nfe is in settings and in axes"]),
+        (('["euler", "heun"]', '"euler"'), ["axes.sampler", "list"]),
+        (("[5, 10]", f'[5, 10]\n[[table]]\n{SHOWN}\ntask = "x"\nrows = []\nvalues = ["a"]'), ["table a", "'x'"]),
+        (("[5, 10]", f'[5, 10]\n[[plot]]\n{SHOWN}\ntask = "sampler_error"\nx = "nfe"\ny = "y"'), ["plot a", "'y'"]),
+        (('name = "mine"', 'name = "mine"\nseeds = [-1]'), ["seeds", "greater than or equal to 0"]),
+        (('name = "mine"', 'name = "quick"'), ["quick", "comes with fidmap"]),
         (("[5, 10]", "[5, 10"), ["mine.toml", "line"]),
         (("[5, 10]", '["five"]'), ["mine.toml", "block 0", "nfe", "integer", "five"]),
         (("[5, 10]", "[0]"), ["nfe", "greater than or equal to 1"]),
@@ -102,3 +113,40 @@ def test_errors_name_the_file_the_key_and_what_is_accepted(tmp_path, change, say
 def test_only_without_a_match_is_an_error(tmp_path):
     with pytest.raises(UsageError, match="matches none of 4 cells"):
         select(expand(parse(tmp_path, MINIMAL)), "nothing", None)
+
+
+def test_a_sampler_of_the_user_needs_an_axis_to_join(tmp_path):
+    suite = parse(
+        tmp_path,
+        MINIMAL.replace('axes.sampler = ["euler", "heun"]', "").replace("oracle = ", 'sampler = "euler", oracle = '),
+    )
+    with pytest.raises(UsageError, match="no axis of samplers"):
+        expand(suite, samplers=("mine:sample",))
+
+
+def test_an_axis_of_contests_is_a_list_of_lists(tmp_path):
+    text = 'name = "mine"\n[[block]]\ntask = "sampler_overhead"\n'
+    text += 'axes.samplers = [["euler", "heun"], { coordinate = "lambda" }]'
+    entries = [cell.entry for cell in expand(parse(tmp_path, text))]
+    assert entries == ["euler,heun", "ddim,ddpm,dpmpp_2m"]
+
+
+def test_hash_covers_the_machine_s_switches(tmp_path, monkeypatch):
+    suite = parse(tmp_path, MINIMAL)
+    before = expand(suite)[0].hash
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    assert expand(suite)[0].hash != before
+
+
+def test_tree_hash_covers_every_file_of_a_package(tmp_path, monkeypatch):
+    package = tmp_path / "hashed_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    hashes = {environment.source_hash(["hashed_package"], again=True)}
+    for name in ("a.py", "weights.pt", "b.json"):
+        (package / name).write_text("1")
+        hashes.add(environment.source_hash(["hashed_package"], again=True))
+    (package / "a.py").rename(package / "c.py")
+    hashes.add(environment.source_hash(["hashed_package"], again=True))
+    assert len(hashes) == 5

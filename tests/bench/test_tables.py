@@ -5,7 +5,7 @@ from safetensors.torch import save
 
 from bench import plots, tables
 from bench.store import Measured, Store
-from bench.suite import PlotSpec, Suite, TableSpec
+from bench.suite import Plan, PlotSpec, Suite, TableSpec
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_table_spreads_a_measure_over_a_parameter(records):
 
 def test_records_that_no_suite_lays_out_get_a_table_of_their_task(records):
     suite = Suite(name="mine", block=[{"task": "t"}], table=[SPEC.model_copy(update={"where": {"sampler": "euler"}})])
-    laid_out, rest = tables.build(records, [suite])
+    laid_out, rest = tables.build(records, [Plan(suite, [record.hash for record in records])])
     assert [row[0] for row in laid_out.rows] == ["euler", "floor (exact draws)"]
     assert {row[rest.header.index("entry")] for row in rest.rows} == {"heun"}
 
@@ -98,3 +98,18 @@ def test_pictures_of_arrays_read_what_is_kept_beside_the_record(record, tmp_path
     spec = PlotSpec(name="p", title="P", task="t", x="index", y="@curve")
     assert plots._points(spec, store, [kept]) == [(1, 4.0), (2, 2.0), (3, 1.0)]
     assert plots.draw(spec, store, [kept]).startswith(b"\x89PNG")
+
+
+def test_a_mean_over_seeds_says_which_seeds_failed(records):
+    records[3].status, records[3].error = "diverged", "not finite: error"
+    table = tables.lay_out(SPEC, records)
+    assert table.rows[1][1] == "0.1 of 1 of 2 seeds [1]"
+    assert table.notes == ["[1] not finite: error", "[2] as asked"]
+
+
+def test_only_seeds_are_averaged_over(records):
+    """Records of one row and column that differ in a parameter: it becomes a row."""
+    records[3].parameters["path"] = "vp"
+    table = tables.lay_out(SPEC, records)
+    assert table.header[:2] == ["sampler", "path"]
+    assert ["heun", "vp", "0.3", "-"] in table.rows

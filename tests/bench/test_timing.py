@@ -1,5 +1,6 @@
 """Timing: on a clock whose durations are known, on a stand-in for CUDA, and on a GPU where there is one."""
 
+import contextlib
 import itertools
 import random
 
@@ -41,6 +42,9 @@ class FakeCuda:
         for work in self.queue:
             work()
         self.queue.clear()
+
+    def device(self, name):
+        return contextlib.nullcontext()
 
     def memory_allocated(self, device):
         return self.memory
