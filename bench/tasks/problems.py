@@ -11,9 +11,10 @@ import numpy as np
 import scipy.stats
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
-from bench.task import Value
+from bench.task import PathName, SamplerName, ScheduleName, TaskParameters, Value
 from implementations.catalogue import PATHS, SAMPLERS, SCHEDULES, SamplerEntry
 from implementations.diffusion import CountingDenoiser, GaussianOracle, MixtureOracle, Path
 from implementations.samplers.noise import PerSampleNoise
@@ -50,6 +51,22 @@ def eight_gaussians(path: Path, device: str = "cpu") -> MixtureOracle:
 ORACLES: dict[str, Callable[[Path, str], Any]] = {"gaussian": gaussian, "mixture": eight_gaussians}
 
 
+class Budgeted(TaskParameters):
+    """A sampler with at most ``nfe`` evaluations, from exact draws at the first time of its schedule."""
+
+    sampler: SamplerName
+    options: dict[str, Any] = {}
+    path: PathName = "vp"
+    schedule: ScheduleName = "karras"
+    schedule_options: dict[str, Any] = {}
+    nfe: int = Field(ge=1)
+
+    @property
+    def entry(self) -> SamplerEntry:
+        """The sampler, with what it states of itself."""
+        return SAMPLERS[self.sampler].loaded()
+
+
 class Solution(NamedTuple):
     """What a sampler made of exact draws at the first time of its grid."""
 
@@ -59,43 +76,34 @@ class Solution(NamedTuple):
     evaluations: int
 
 
-def solve(
-    sampler: str,
-    oracle: Any,
-    *,
-    options: dict[str, Any],
-    schedule: str,
-    schedule_options: dict[str, Any],
-    nfe: int,
-    n: int,
-    seed: int,
-) -> Solution:
-    """Run a sampler from exact draws of the marginal, on the grid of the most steps that ``nfe`` evaluations allow.
+def solve(parameters: Budgeted, oracle: Any, n: int, seed: int) -> Solution:
+    """Run a sampler from exact draws of the marginal, on the grid of the most steps that its budget allows.
 
     No mismatch with a prior enters the error. Raises ValueError where the sampler exceeds ``nfe`` or returns another
     shape or an integer type, FloatingPointError where its output is not finite.
     """
-    entry = SAMPLERS[sampler].loaded()
-    times = affordable(entry, oracle.path, schedule, schedule_options, nfe)
+    times = affordable(parameters, oracle.path)
     x = marginal(oracle, times[0], n, generator(seed, "start"))
     base = seed_of(seed, "noise") << 32  # no two seeds share a sample's noise
     counted = CountingDenoiser(oracle)
-    found = entry(counted, x, times, noise=PerSampleNoise(range(base, base + n)), **options)
-    if counted.calls > nfe:
-        raise ValueError(f"{sampler} made {counted.calls} evaluations, allowed are {nfe}: does it state its `stages`?")
+    found = parameters.entry(counted, x, times, noise=PerSampleNoise(range(base, base + n)), **parameters.options)
+    if counted.calls > parameters.nfe:
+        raise ValueError(
+            f"{parameters.sampler} made {counted.calls} evaluations, allowed are {parameters.nfe}: "
+            "does it state its `stages`?"
+        )
     return Solution(x, require_samples(found, x), times, counted.calls)
 
 
-def affordable(
-    entry: SamplerEntry, path: Path, schedule: str, options: dict[str, Any], nfe: int
-) -> Float[Tensor, " steps+1"]:
-    """The schedule's grid of the most steps that cost at most ``nfe`` evaluations; of one step at the least."""
-    for steps in range(entry.steps_for(nfe, ends=2), 1, -1):
-        times = SCHEDULES[schedule](path, steps, **options)
+def affordable(parameters: Budgeted, path: Path) -> Float[Tensor, " steps+1"]:
+    """The grid of the most steps that cost at most ``nfe`` evaluations; of one step at the least."""
+    entry, schedule = parameters.entry, SCHEDULES[parameters.schedule]
+    for steps in range(entry.steps_for(parameters.nfe, ends=2), 1, -1):
+        times = schedule(path, steps, **parameters.schedule_options)
         cost = entry.evaluations(times, path=path)
-        if cost is None or cost <= nfe:
+        if cost is None or cost <= parameters.nfe:
             return times
-    return SCHEDULES[schedule](path, 1, **options)
+    return schedule(path, 1, **parameters.schedule_options)
 
 
 def marginal(oracle: Any, t: float | Tensor, n: int, source: torch.Generator) -> Float[Tensor, "n *shape"]:

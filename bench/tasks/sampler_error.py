@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 from pydantic import Field
 from torch import Tensor
 
-from bench.task import Context, Measure, Measurements, PathName, SamplerName, ScheduleName, TaskParameters, Value, task
-from bench.tasks.problems import ORACLES, OracleName, floor_of, generator, make_path, marginal, seed_of, solve
-from implementations.catalogue import SAMPLERS
+from bench.task import Context, Measure, Measurements, Value, task
+from bench.tasks.problems import ORACLES, Budgeted, OracleName, floor_of, generator, make_path, marginal, seed_of, solve
 from implementations.diffusion import GaussianOracle
 from metrics import sliced_wasserstein
 
 
-class Parameters(TaskParameters):
-    """A sampler with at most ``nfe`` evaluations of an oracle, from exact draws at the first time of its schedule."""
+class Parameters(Budgeted):
+    """A sampler on an oracle with a budget."""
 
-    sampler: SamplerName
-    options: dict[str, Any] = {}
     oracle: OracleName = "gaussian"
-    path: PathName = "vp"
-    schedule: ScheduleName = "karras"
-    schedule_options: dict[str, Any] = {}
-    nfe: int = Field(ge=1)
     samples: int = Field(default=2000, ge=2)
 
 
@@ -42,10 +34,7 @@ class Parameters(TaskParameters):
 def sampler_error(parameters: Parameters, context: Context) -> Measurements:
     """Distance to the exact flow (Gaussian, deterministic samplers) and to exact draws at the grid's last time."""
     oracle = ORACLES[parameters.oracle](make_path(parameters.path), context.device)
-    solution = solve(
-        parameters.sampler, oracle, options=parameters.options, schedule=parameters.schedule,
-        schedule_options=parameters.schedule_options, nfe=parameters.nfe, n=parameters.samples, seed=context.seed,
-    )  # fmt: skip
+    solution = solve(parameters, oracle, parameters.samples, context.seed)
     end = solution.times[-1]
     exact, floor = truth(
         parameters.oracle, parameters.path, float(end), parameters.samples, context.seed, context.device
@@ -55,7 +44,7 @@ def sampler_error(parameters: Parameters, context: Context) -> Measurements:
         "sliced_w2_floor": floor,
         "evaluations": solution.evaluations,
     }
-    if isinstance(oracle, GaussianOracle) and not SAMPLERS[parameters.sampler].loaded().draws_noise(parameters.options):
+    if isinstance(oracle, GaussianOracle) and not parameters.entry.draws_noise(parameters.options):
         flow = oracle.flow(solution.start, solution.times[0], end)
         measures["rms_error"] = Value(float((solution.samples - flow).square().mean().sqrt()), n=parameters.samples)
     if context.keep_samples:

@@ -12,22 +12,16 @@ from pydantic import Field
 from torch import Tensor
 
 from bench.data import fashion_mnist
-from bench.task import Context, Measure, Measurements, PathName, SamplerName, ScheduleName, TaskParameters, Value, task
-from bench.tasks.problems import floor_of, generator, make_path, solve
+from bench.task import Context, Measure, Measurements, Value, task
+from bench.tasks.problems import Budgeted, floor_of, generator, make_path, solve
 from implementations.diffusion import EmpiricalOracle
 from metrics import FeatureStatistics, frechet_distance
 from metrics.extractors import fmnist
 
 
-class Parameters(TaskParameters):
-    """A sampler with at most ``nfe`` evaluations of the empirical oracle of the first ``images`` test images."""
+class Parameters(Budgeted):
+    """A sampler on the empirical oracle of the first ``images`` test images, with a budget."""
 
-    sampler: SamplerName
-    options: dict[str, Any] = {}
-    path: PathName = "vp"
-    schedule: ScheduleName = "karras"
-    schedule_options: dict[str, Any] = {}
-    nfe: int = Field(ge=1)
     images: int = Field(default=2000, ge=2, le=10000)
     samples: int = Field(default=500, ge=65)  # more than the 64 features: covariances of full rank
 
@@ -46,10 +40,7 @@ def sampler_quality(parameters: Parameters, context: Context) -> Measurements:
     """fd_fmnist of the samples, beside the floor that exact draws of the same number reach."""
     path = make_path(parameters.path)
     oracle = EmpiricalOracle(path, _pixels(parameters.images)).to(context.device)
-    solution = solve(
-        parameters.sampler, oracle, options=parameters.options, schedule=parameters.schedule,
-        schedule_options=parameters.schedule_options, nfe=parameters.nfe, n=parameters.samples, seed=context.seed,
-    )  # fmt: skip
+    solution = solve(parameters, oracle, parameters.samples, context.seed)
     found = solution.samples.cpu()
     features = _features(found)
     data = f"{fashion_mnist.data_hash('test')}[:{parameters.images}]"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench.task import Context
-from bench.tasks.problems import floor_of, gaussian, generator, make_path, solve
+from bench.tasks.problems import Budgeted, floor_of, gaussian, generator, make_path, solve
 from bench.tasks.sampler_error import sampler_error
 from bench.tasks.sampler_order import sampler_order
 from bench.tasks.sampler_overhead import sampler_overhead
@@ -73,11 +73,10 @@ def test_start_noise_truth_and_directions_are_streams_of_their_own():
 
 def test_noise_differs_between_seeds():
     """From sigma 80 the output is nearly a function of the noise: with the same noise the correlation is .9997."""
-    options = {"options": {}, "schedule": "karras", "schedule_options": {}, "nfe": 20, "n": 500}
-    oracle = gaussian(make_path("vp"))
-    outputs = [solve("ddpm", oracle, seed=seed, **options).samples[:, -1] for seed in (0, 1)]
+    parameters, oracle = Budgeted(sampler="ddpm", nfe=20), gaussian(make_path("vp"))
+    outputs = [solve(parameters, oracle, 500, seed).samples[:, -1] for seed in (0, 1)]
     assert abs(float(torch.corrcoef(torch.stack(outputs))[0, 1])) < 5 / 500**0.5
-    again = solve("ddpm", oracle, seed=1, **options).samples[:, -1]
+    again = solve(parameters, oracle, 500, 1).samples[:, -1]
     assert torch.equal(again, outputs[1])
 
 
@@ -87,8 +86,8 @@ def test_budgets_are_kept_and_used(path, sampler):
     oracle, stages = gaussian(make_path(path)), SAMPLERS[sampler].stages
     for schedule, options in (("karras", {}), ("uniform", {}), ("log_snr", {"clean": False})):
         for nfe in (stages, 5, 10):
-            grid = {"options": {}, "schedule": schedule, "schedule_options": options}
-            found = solve(sampler, oracle, nfe=nfe, n=2, seed=0, **grid)
+            parameters = Budgeted(sampler=sampler, schedule=schedule, schedule_options=options, nfe=nfe)
+            found = solve(parameters, oracle, 2, 0)
             assert nfe - stages < found.evaluations <= nfe
 
 
