@@ -139,7 +139,7 @@ PATHS = Catalogue("paths", Entry, [
 SCHEDULES = Catalogue("schedules", Entry, [
     Entry("uniform", "implementations.diffusion.schedule:uniform", "equal steps of t"),
     Entry("karras", "implementations.diffusion.schedule:karras", "equal steps of (sigma/alpha)^(1/rho)", "2206.00364 (eq. 5)"),
-    Entry("log_snr", "implementations.diffusion.schedule:log_snr", "equal steps of log alpha/sigma", "2206.00927 (sec. 3.4)"),
+    Entry("log_snr", "implementations.diffusion.schedule:log_snr", "equal steps of log alpha/sigma", "2206.00927"),
 ])  # fmt: skip
 
 _RK = ("sigma", "lambda", "angle", "t")

@@ -10,6 +10,8 @@ n, beside the distance of real data to real data.
 
 from __future__ import annotations
 
+import functools
+import operator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,17 +21,20 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+ROWS = 8192  # made float64 and centred at a time
+
 
 @dataclass(frozen=True, eq=False)
 class FeatureStatistics:
-    """Sums from which mean and covariance follow, with what the features are of; ``+`` merges shards.
+    """Count, mean and scatter of features, with what the features are of; ``+`` merges shards.
 
+    ``scatter`` is ``sum (x - mean)(x - mean)'``: sums of x x' would lose as many digits as the mean is far from 0.
     ``extractor`` is name@hash, ``resize`` the interpolation before it, ``data`` the hash of the images.
     """
 
     count: int
-    total: Float64[Tensor, " d"]
-    outer: Float64[Tensor, "d d"]
+    mean: Float64[Tensor, " d"]
+    scatter: Float64[Tensor, "d d"]
     extractor: str = ""
     resize: str = ""
     data: str = ""
@@ -38,32 +43,34 @@ class FeatureStatistics:
     def from_features(
         cls, features: Float[Tensor, "n d"], *, extractor: str = "", resize: str = "", data: str = ""
     ) -> FeatureStatistics:
-        """The sums of features, in float64; raises ValueError on another shape and on values that are not finite."""
-        x = _checked(features)
-        return cls(len(x), x.sum(0), x.mT @ x, extractor, resize, data)
+        """Those of features, in float64; raises ValueError on another shape and on values that are not finite."""
+        _check(features)
+        blocks = (cls(*_moments(rows.double()), extractor, resize, data) for rows in features.split(ROWS))
+        return functools.reduce(operator.add, blocks)
 
     def __add__(self, other: FeatureStatistics) -> FeatureStatistics:
-        """The statistics of both sets together; raises ValueError where extractor, resize or data differ."""
-        _require_same(self, other, ("extractor", "resize", "data"))
-        total, outer = self.total + other.total, self.outer + other.outer
-        return replace(self, count=self.count + other.count, total=total, outer=outer)
+        """The statistics of both sets together (Chan, Golub and LeVeque, 1983).
 
-    @property
-    def mean(self) -> Float64[Tensor, " d"]:
-        """The sample mean."""
-        return self.total / self.count
+        ``M = M_a + M_b + n_a n_b / n (m_b - m_a)(m_b - m_a)'``. Raises ValueError where extractor, resize, data or
+        the number of features differ.
+        """
+        _require_same(self, other, ("extractor", "resize", "data"))
+        count, apart = self.count + other.count, other.mean - self.mean
+        share = other.count / max(count, 1)
+        scatter = self.scatter + other.scatter + self.count * share * torch.outer(apart, apart)
+        return replace(self, count=count, mean=self.mean + share * apart, scatter=scatter)
 
     @property
     def covariance(self) -> Float64[Tensor, "d d"]:
         """The sample covariance, over n - 1; raises ValueError below two samples."""
         if self.count < 2:
             raise ValueError(f"a covariance needs at least 2 samples; there are {self.count}")
-        return (self.outer - self.count * torch.outer(self.mean, self.mean)) / (self.count - 1)
+        return self.scatter / (self.count - 1)
 
     def save(self, file: str | Path) -> None:
         """Write one safetensors file; its metadata hold the count, extractor, resize and data."""
         metadata = {"count": str(self.count), "extractor": self.extractor, "resize": self.resize, "data": self.data}
-        save_file({"total": self.total.contiguous(), "outer": self.outer.contiguous()}, file, metadata)
+        save_file({"mean": self.mean.contiguous(), "scatter": self.scatter.contiguous()}, file, metadata)
 
     @classmethod
     def load(cls, file: str | Path) -> FeatureStatistics:
@@ -71,7 +78,7 @@ class FeatureStatistics:
         with safe_open(file, "pt") as stored:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
             metadata = dict(stored.metadata() or {})
-        if set(tensors) != {"total", "outer"} or set(metadata) != {"count", "extractor", "resize", "data"}:
+        if set(tensors) != {"mean", "scatter"} or set(metadata) != {"count", "extractor", "resize", "data"}:
             raise ValueError(
                 f"{file} holds no feature statistics: tensors {sorted(tensors)}, metadata {sorted(metadata)}"
             )
@@ -93,7 +100,9 @@ def frechet_distance_from_features(x: Float[Tensor, "n d"], y: Float[Tensor, "m 
     The root of each covariance is the triangle of the centred features' QR decomposition (for n < d, those features):
     the more accurate way, and the fast one for n < d. Raises ValueError as ``frechet_distance`` does.
     """
-    x, y = _checked(x), _checked(y)
+    _check(x)
+    _check(y)
+    x, y = x.double(), y.double()
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"the sets have {x.shape[1]} and {y.shape[1]} features; equal numbers are accepted")
     return _distance(x.mean(0), _triangle(x), y.mean(0), _triangle(y))
@@ -113,13 +122,12 @@ def _distance(
 def _root(statistics: FeatureStatistics) -> Float64[Tensor, "r d"]:
     """R with R'R = S and a row a positive eigenvalue.
 
-    Those within the rounding of the sums are taken for 0: the square root of a spurious 1e-16 would be 1e-8. That
-    rounding is relative to the second moment, not to S, since S is a difference.
+    Those within rounding are taken for 0: the square root of a spurious 1e-16 would be 1e-8. The rounding of the
+    eigenvalues is of d eps, that of a sum of n terms walks as sqrt(n) eps, both of the largest.
     """
-    covariance = statistics.covariance
-    values, vectors = torch.linalg.eigh(covariance)
-    scale = values[-1] + statistics.mean.square().sum()
-    kept = values > len(values) * torch.finfo(values.dtype).eps * scale
+    values, vectors = torch.linalg.eigh(statistics.covariance)
+    rounding = (len(values) + statistics.count**0.5) * torch.finfo(values.dtype).eps
+    kept = values > rounding * values[-1]
     return values[kept].sqrt()[:, None] * vectors[:, kept].mT
 
 
@@ -131,18 +139,24 @@ def _triangle(x: Float64[Tensor, "n d"]) -> Float64[Tensor, "r d"]:
     return torch.linalg.qr(centred, mode="r").R if n > d else centred
 
 
-def _checked(features: Float[Tensor, "n d"]) -> Float64[Tensor, "n d"]:
+def _moments(x: Float64[Tensor, "n d"]) -> tuple[int, Float64[Tensor, " d"], Float64[Tensor, "d d"]]:
+    """Count, mean and scatter; zeros of no rows."""
+    mean = x.sum(0) / max(len(x), 1)
+    centred = x - mean
+    return len(x), mean, centred.mT @ centred
+
+
+def _check(features: Float[Tensor, "n d"]) -> None:
     if features.ndim != 2:
         raise ValueError(f"features have the shape {tuple(features.shape)}; (n, d) is accepted")
     wrong = int((~torch.isfinite(features).all(1)).sum())
     if wrong:
         raise ValueError(f"{wrong} of {len(features)} rows of features are not finite")
-    return features.double()
 
 
 def _require_same(a: FeatureStatistics, b: FeatureStatistics, fields: tuple[str, ...]) -> None:
     for name in fields:
         if getattr(a, name) != getattr(b, name):
             raise ValueError(f"the statistics differ in {name}: {getattr(a, name)!r} and {getattr(b, name)!r}")
-    if a.total.shape != b.total.shape:
-        raise ValueError(f"the statistics have {len(a.total)} and {len(b.total)} features; equal numbers are accepted")
+    if a.mean.shape != b.mean.shape:
+        raise ValueError(f"the statistics have {len(a.mean)} and {len(b.mean)} features; equal numbers are accepted")

@@ -62,7 +62,10 @@ def box_loss(formula: Callable[[Pair, float], Tensor]) -> Callable[..., Tensor]:
 
 @box_loss
 def iou(pair: Pair, eps: float) -> Float[Tensor, "*n"]:
-    """Overlap alone, ``1 - IoU``, in [0, 1]; no gradient where the boxes are apart (UnitBox, 1608.01471)."""
+    """Overlap alone, ``1 - IoU``, in [0, 1]; no gradient where the boxes are apart.
+
+    The linear form: UnitBox (1608.01471) has ``-ln IoU``.
+    """
     return 1 - overlap_ratio(pair, eps)
 
 

@@ -31,8 +31,9 @@ class Prediction:
 
     Give one or more; a given view is returned as given, the others are computed from it and ``x`` in one step
     (``eps`` by way of ``x0`` would lose its digits at small sigma). With both ``x0`` and ``eps`` given, perhaps set
-    apart by a wrapper, every combination is made of these two. Arithmetic is in float32 at least. ``t`` is a scalar
-    or one value a sample, of shape (n,).
+    apart by a wrapper, every combination is made of these two. Where sigma' is infinite, as at t = 0 of ``VP``, a given
+    score makes the velocity ``f x - g^2/2 score`` (2011.13456, eq. 13). Arithmetic is in float32 at least. ``t`` is a
+    scalar or one value a sample, of shape (n,).
     Raises ValueError for a view that does not exist, such as ``x0`` from ``eps`` at alpha = 0.
     """
 
@@ -96,8 +97,17 @@ class Prediction:
 
     def _view(self, name: Head) -> Images:
         if name not in self._views:
-            self._views[name] = self._combine(*self._row(name), name)
+            row = self._row(name)
+            regular = name == "velocity" and "score" in self._heads and not _finite(*row)
+            self._views[name] = self._flow() if regular else self._combine(*row, name)
         return self._views[name]
+
+    def _flow(self) -> Images:
+        """``f x - g^2/2 score``: f and g are finite at ends where sigma' is not."""
+        f, g = self._at(self.path.drift), self._at(self.path.diffusion)
+        if not _finite(f, g):
+            raise ValueError(self._reason("velocity"))
+        return self._sum(f, self.x, -g * g / 2, self._views["score"])
 
     @cached_property
     def _scales(self) -> tuple[Number, Number]:
@@ -189,8 +199,8 @@ class Network(Denoiser):
     """A torch module ``module(x, time[, condition])`` as a denoiser, predicting the view ``head``.
 
     ``x`` is cast to ``dtype`` (default: the module's own, else that of ``x``); ``time`` maps the path's t to the
-    network's (default: itself) and reaches it as a float vector of shape (n,), in float32 at least, since bfloat16
-    has no 999. The condition is passed if it is not None. Raises ValueError on an unknown head.
+    network's (default: ``path.network_time``), which reaches it as a float vector of shape (n,), in float32 at least,
+    since bfloat16 has no 999. The condition is passed if it is not None. Raises ValueError on an unknown head.
     """
 
     def __init__(
@@ -203,14 +213,13 @@ class Network(Denoiser):
     ):
         if head not in HEADS:
             raise ValueError(f"head must be one of {', '.join(HEADS)}, got {head!r}")
-        self.path, self.module, self.head, self.time = path, module, head, time
+        self.path, self.module, self.head, self.time = path, module, head, time or path.network_time
         parameters = module.parameters() if isinstance(module, torch.nn.Module) else ()
         self.dtype = dtype or next((p.dtype for p in parameters if p.is_floating_point()), None)
 
     def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
         dtype = self.dtype or x.dtype
-        times = torch.as_tensor(t, dtype=torch.float64)
-        times = (times if self.time is None else self.time(times)).expand(len(x))
+        times = self.time(torch.as_tensor(t, dtype=torch.float64)).expand(len(x))
         times = times.to(x.device, torch.promote_types(dtype, torch.float32))
         inputs = (x.to(dtype), times) if condition is None else (x.to(dtype), times, condition)
         return Prediction(self.path, x, t, **{self.head: self.module(*inputs)})

@@ -42,6 +42,10 @@ class DiscreteVP(Path):
         start, first, slope = self._piece(t)
         return torch.where(t < 0, self._log_snr[0].to(t) - (t + 1).log(), first + (t - start) * slope)
 
+    def network_time(self, t: Time) -> Values:
+        """``max(t, 0)``: on [-1, 0), the last clean step, a network is asked at its least timestep."""
+        return as_float64(t).clamp(min=0)
+
     def alpha(self, t: Time) -> Values:
         return torch.sigmoid(2 * self.log_snr(t)).sqrt()
 

@@ -90,5 +90,5 @@ class EmpiricalOracle(Oracle):
 
 def _weighted_sum(weights: Float[Tensor, "n m"], data: Float[Tensor, "m d"]) -> Float[Tensor, "n d"]:
     """``weights @ data`` without the data that weigh nothing: at small sigma, nearly all of them."""
-    kept = (weights.detach().amax(0) > 1e-25).nonzero().squeeze(1)  # far below float64's rounding of the mean
+    kept = (weights.detach().sum(0) > 1e-25).nonzero().squeeze(1)  # far below float64's rounding of the mean
     return weights @ data if 2 * len(kept) > len(data) else weights[:, kept] @ data[kept]

@@ -43,7 +43,7 @@ class Oracle(Denoiser):
     def _flat(self, x: Images) -> Float[Tensor, "n d"]:
         if x.ndim == 0 or tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"x must be of shape (n, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
-        return x.reshape(len(x), -1).double()
+        return x.reshape(len(x), math.prod(self.shape)).double()
 
     def _scales(self, x: Images, t: Time) -> tuple[Float[Tensor, "#n 1"], Float[Tensor, "#n 1"]]:
         t = torch.as_tensor(t, dtype=torch.float64)
@@ -93,7 +93,8 @@ class MixtureOracle(Oracle):
 
     ``means`` (k, \\*shape); ``covariances`` (k,) isotropic, (k, \\*shape) diagonal or (k, d, d) full; ``weights`` (k,)
     positive, normalised here; ``labels`` (k,) ints. With labels, ``condition`` (an int, or n ints) restricts the
-    components; -1 leaves them all. Regular at both ends unless a covariance is singular.
+    components; -1 leaves them all. Regular at both ends unless a covariance is singular: a full one is where an
+    eigenvalue is within ``d eps`` of the largest, with the eps of its dtype.
     Raises ValueError on wrong shapes, and on covariances that are not symmetric and positive semi-definite.
     """
 
@@ -113,7 +114,7 @@ class MixtureOracle(Oracle):
             raise ValueError(f"weights must be {k} positive numbers, got {weights.tolist()}")
         self._log_weights = (weights.double() / weights.double().sum()).log()
         self._means = means.reshape(k, -1).double()
-        self._spectra, self._bases = _spectra(covariances.double(), k, self.shape)
+        self._spectra, self._bases = _spectra(covariances, k, self.shape)
         self.labels = checked_labels(labels, k, means.device)
 
     def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
@@ -186,7 +187,8 @@ class GaussianOracle(MixtureOracle):
 
 def _spectra(covariances: Tensor, k: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
     """Eigenvalues (k, d or 1) and eigenvectors (k, d, d), None if they are the axes."""
-    d = math.prod(shape)
+    d, eps = math.prod(shape), torch.finfo(floating(covariances.dtype)).eps
+    covariances = covariances.double()
     if not bool(covariances.isfinite().all()):
         raise ValueError("covariances must be finite")
     if covariances.shape in ((k,), (k, *shape)):
@@ -198,8 +200,9 @@ def _spectra(covariances: Tensor, k: int, shape: tuple[int, ...]) -> tuple[Tenso
                 f"a covariance must be symmetric; two halves differ by {asymmetry:.3g} of its largest entry"
             )
         spectra, bases = torch.linalg.eigh((covariances + covariances.mT) / 2)
-        # what a positive semi-definite matrix may show below zero, if it was computed in float32
-        spectra = torch.where((spectra < 0) & (spectra > -1e-6 * spectra.amax(1, keepdim=True)), 0.0, spectra)
+        # a zero eigenvalue shows as the rounding of the matrix, of either sign: kept, it would be a score of 1e15
+        rounding = d * eps * spectra.abs().amax(1, keepdim=True)
+        spectra = torch.where(spectra.abs() <= rounding, 0.0, spectra)
     else:
         raise ValueError(
             f"covariances must be of shape {(k,)}, {(k, *shape)} or {(k, d, d)}, "

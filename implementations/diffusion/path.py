@@ -23,8 +23,8 @@ Images: TypeAlias = Float[Tensor, "n *shape"]
 class Path(ABC):
     """A forward process on ``[t_min, t_max]``; ``t_min`` is the clean end and ``t_max`` the noisy one.
 
-    With ``f = alpha'/alpha`` and ``g^2 = 2 sigma (sigma' - f sigma)``, ``dx = f x dt + g dw`` has these marginals
-    (2011.13456, eq. 29, solved for f and g). Derivatives that do not exist at an end are infinite there.
+    With ``f = d log alpha / dt`` and ``g^2 = d sigma^2 / dt - 2 f sigma^2``, ``dx = f x dt + g dw`` has these marginals
+    (2107.00630; 2206.00927). Derivatives that do not exist at an end are infinite there.
     """
 
     t_min: float = 0.0
@@ -50,6 +50,10 @@ class Path(ABC):
     @abstractmethod
     def time(self, log_snr: Time) -> Values:
         """Inverse of ``log_snr``; it extrapolates beyond the path's range."""
+
+    def network_time(self, t: Time) -> Values:
+        """What a network is asked for ``t``: itself, but where the path has times that no network has seen."""
+        return as_float64(t)
 
     def drift(self, t: Time) -> Values:
         """``f = alpha'/alpha`` of the SDE ``dx = f x dt + g dw``."""
@@ -110,7 +114,7 @@ class _LinearBeta(Path):
 
 @dataclass(frozen=True)
 class VP(_LinearBeta):
-    """Variance preserving: ``alpha = exp(-B/2)``, ``sigma^2 = 1 - exp(-B)`` (2011.13456, eq. 33)."""
+    """Variance preserving: ``alpha = exp(-B/2)``, ``sigma^2 = 1 - exp(-B)`` (2011.13456, eq. 29)."""
 
     variance_preserving = True
 

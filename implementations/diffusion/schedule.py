@@ -55,7 +55,7 @@ def log_snr(
     sigma_max: float | None = None,
     clean: bool = True,
 ) -> Times:
-    """Equal steps of ``log(alpha/sigma)`` (2206.00927, sec. 3.4); raises ValueError on levels outside the path."""
+    """Equal steps of ``log(alpha/sigma)`` (2206.00927); raises ValueError on levels outside the path."""
     low, high = _bounds(path, steps, sigma_min, sigma_max)
     ramp = _ramp(path, steps, clean)
     return _times(path, -math.log(high) + ramp * (math.log(high) - math.log(low)), clean)

@@ -29,7 +29,9 @@ def ddim(
     """DDIM: ``x' = alpha' x0 + sqrt(sigma'^2 - s^2) eps + s z`` (2010.02502, eq. 12 and 16).
 
     ``s^2 = eta^2 sigma'^2 (1 - e^(2 (lambda - lambda')))``; ``eta`` in [0, 1] goes from the probability flow to
-    ancestral sampling. Raises ValueError on another eta, and on ascending times unless eta is 0.
+    ancestral sampling. The default ``noise`` is that of seeds 0 to n-1, the same at each call: for further batches,
+    hand over ``PerSampleNoise`` with other seeds. Raises ValueError on another eta, and on ascending times unless eta
+    is 0.
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie in [0, 1], got {eta}")
@@ -61,7 +63,8 @@ def ddpm(
 
     ``variance``: ``small`` is the posterior's; ``large`` the forward variance of the step on the variance-preserving
     path of the same log-SNR, ``1 - alpha^2/alpha'^2`` there (2006.11239, sec. 3.2). A step that touches an end of the
-    path takes no noise. Raises ValueError on another variance and on ascending times.
+    path takes no noise. The default ``noise`` is that of seeds 0 to n-1, the same at each call: for further batches,
+    hand over ``PerSampleNoise`` with other seeds. Raises ValueError on another variance and on ascending times.
     """
     if variance not in ("small", "large"):
         raise ValueError(f"variance must be small or large, got {variance!r}")

@@ -32,13 +32,15 @@ class Point(NamedTuple):
 class Grid:
     """Times, checked: at least 2, finite, strictly monotone and within the path; descending unless ``reversible``.
 
-    Raises ValueError otherwise, naming the value.
+    A time that its own dtype's rounding parts from an end of the path is that end, so that alpha = 0 and sigma = 0 are
+    met exactly. Raises ValueError otherwise, naming the value.
     """
 
     def __init__(self, path: Path, times: Float[Tensor, " points"], reversible: bool = True):
-        times = torch.as_tensor(times).detach().to("cpu", torch.float64)
+        times = torch.as_tensor(times).detach().cpu()
         if times.ndim != 1 or len(times) < 2:
             raise ValueError(f"times must be a vector of at least 2 (one step), got shape {tuple(times.shape)}")
+        times = _at_the_ends(times, path)
         outside = ~((times >= path.t_min) & (times <= path.t_max))  # true of NaN, too
         if bool(outside.any()):
             wrong = times[outside][0].item()
@@ -93,3 +95,16 @@ class Grid:
                 f"{self.times[first + 1]:.6g}: the denoiser returned NaN or infinity there, or the solver diverged"
             )
         return x
+
+
+def _at_the_ends(times: Tensor, path: Path) -> Float[Tensor, " points"]:
+    """In float64, an end where the times' dtype has the end rounded, or is an ulp beyond it."""
+    exact = times.double()
+    if not times.is_floating_point():
+        return exact
+    eps = torch.finfo(times.dtype).eps
+    for end, outward in ((path.t_min, -1), (path.t_max, 1)):
+        beyond = outward * (exact - end)
+        near = (times == torch.tensor(end, dtype=times.dtype)) | ((beyond > 0) & (beyond <= eps * abs(end)))
+        exact = torch.where(near, end, exact)
+    return exact

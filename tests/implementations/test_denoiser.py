@@ -165,6 +165,18 @@ def test_network_casts_and_passes_times_that_bfloat16_has_not(dtype):
     assert module.seen[2] == [500.0, 500.0]
 
 
+def test_a_network_has_no_time_before_its_first():
+    """[-1, 0) of a table is the last clean step: an inversion starts there, and networks count from 0."""
+    module, path = Recorder(torch.float32), DiscreteVP(torch.linspace(1e-4, 0.02, 1000))
+    network = Network(path, module)
+    for t, seen in [(-1.0, [0.0, 0.0]), (-0.25, [0.0, 0.0]), (torch.tensor([-1.0, 3.5]), [0.0, 3.5])]:
+        prediction = network(torch.ones(2, 3), t)
+        assert module.seen[2] == seen
+        assert torch.equal(prediction.t, torch.as_tensor(t, dtype=torch.float64))  # the path's own stays
+    Network(path, module, time=lambda t: t)(torch.ones(2, 3), -1.0)
+    assert module.seen[2] == [-1.0, -1.0]
+
+
 def test_counting_counts_calls():
     counting = CountingDenoiser(GaussianOracle(EDM(), torch.zeros(3), 1.0))
     assert counting.calls == 0

@@ -10,6 +10,7 @@ from implementations.diffusion import (
     EDM,
     VE,
     VP,
+    Cosine,
     EmpiricalOracle,
     GaussianOracle,
     MixtureOracle,
@@ -104,6 +105,62 @@ def test_regular_at_both_ends(path, name):
         torch.testing.assert_close(noisy.eps, x, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_singular_covariance_is_found_whatever_the_sign_of_its_rounding(dtype):
+    """Of rank 5 in 6 dimensions: its zero comes back as some 1e-16 of the largest eigenvalue, above or below 0."""
+    for seed in range(100):
+        root = normal(6, 5, seed=seed).to(dtype)
+        oracle = GaussianOracle(EDM(), torch.zeros(6, dtype=dtype), root @ root.T)
+        with pytest.raises(ValueError, match="singular covariance"):
+            oracle.score(torch.ones(2, 6), 0.0)
+        assert oracle.score(torch.ones(2, 6), 0.01).isfinite().all()
+
+
+def test_a_small_variance_is_not_taken_for_zero():
+    """1e-12 of the largest, a thousand times float64's rounding of a 6 x 6 matrix."""
+    basis = torch.linalg.qr(normal(6, 6)).Q
+    spectrum = torch.tensor([1e-12, 1, 1, 1, 1, 1], dtype=torch.float64)
+    oracle = GaussianOracle(EDM(), torch.zeros(6).double(), basis * spectrum @ basis.T)
+    score = oracle.score(1e-6 * basis[:, 0].expand(1, 6), 0.0)
+    # an eigenvalue of 1e-12 is known to eps / 1e-12
+    assert float((score + 1e6 * basis[:, 0]).norm()) < 1e-3 * 1e6
+
+
+@pytest.mark.parametrize("name", ["diagonal", "full mixture"])
+def test_velocity_at_the_clean_end_where_that_of_sigma_is_infinite(name):
+    """As x0 and eps it is inf - inf at t = 0 of these paths; as f x - g^2/2 score it is the limit from above."""
+    x = normal(4, 2, 3, seed=3)
+    for path in (VP(), Cosine()):
+        oracle = oracles(path)[name]
+        velocity = oracle(x, 0.0).velocity
+        # smooth in t, at a scale of 0.01: the difference over 1e-7 is of 1e-5
+        torch.testing.assert_close(velocity, oracle(x, 1e-7).velocity, rtol=1e-4, atol=1e-4)
+        times = torch.tensor([0.0, 0.3, 0.0, 0.7], dtype=torch.float64)
+        each = torch.cat([oracle(x[i : i + 1], float(t)).velocity for i, t in enumerate(times)])
+        torch.testing.assert_close(oracle(x, times).velocity, each, rtol=1e-11, atol=1e-11)
+        if name == "diagonal":
+            h = 1e-5  # second order: errors of h^2 and of eps / h
+            there = [oracle.flow(x, 0.0, k * h) for k in (1, 2)]
+            difference = (4 * there[0] - there[1] - 3 * x) / (2 * h)
+            torch.testing.assert_close(velocity, difference, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_an_empty_batch_is_a_batch(name):
+    oracle, x = oracles(VP())[name], torch.zeros(0, 2, 3)
+    conditions = [None] if oracle.labels is None else [None, 1, torch.zeros(0).long()]
+    for t in (0.5, torch.zeros(0)):
+        for condition in conditions:
+            prediction = oracle(x, t, condition)
+            for view in (prediction.x0, prediction.eps, prediction.v, prediction.velocity, prediction.score):
+                assert view.shape == x.shape
+            assert oracle.score(x, t, condition).shape == x.shape
+            assert oracle.log_density(x, t, condition).shape == (0,)
+    assert oracle.sample(0).shape == x.shape
+    if isinstance(oracle, GaussianOracle):
+        assert oracle.flow(x, 0.5, 0.1).shape == x.shape
+
+
 @every_path
 def test_special_cases_agree(path):
     mean, full, x, t = normal(2, 3), covariance(6), normal(4, 2, 3, seed=3), float(path.time(0.7))
@@ -188,6 +245,53 @@ def test_samples_keep_to_their_condition():
     oracle = MixtureOracle(EDM(), means, torch.full((3,), 1e-4), [1.0, 1.0, 2.0], torch.tensor([0, 1, 1]))
     wanted = torch.arange(100) % 2
     assert torch.equal((oracle.sample(100, condition=wanted) > 0).flatten().long(), wanted)
+
+
+@pytest.mark.parametrize("kind", ["isotropic", "diagonal", "full"])
+def test_samples_have_the_law_of_their_component(kind):
+    """Mean and covariance of each of three, drawn together by ``condition``, within six standard errors."""
+    variances = torch.tensor([0.1, 1.0, 4.0], dtype=torch.float64)
+    given = {
+        "isotropic": variances,
+        "diagonal": variances[:, None] * (normal(3, 4, seed=1).square() + 0.1),
+        "full": variances[:, None, None] * torch.stack([covariance(4, seed) for seed in range(3)]),
+    }[kind]
+    full = {"isotropic": lambda c: c * torch.eye(4).double(), "diagonal": torch.diag, "full": lambda c: c}[kind]
+    means = normal(3, 4, seed=2)
+    oracle = MixtureOracle(VP(), means, given, [1.0, 2.0, 7.0], torch.tensor([4, 2, 9]))
+    n, wanted = 20_000, torch.tensor([4, 2, 9]).repeat(20_000)
+    samples = oracle.sample(len(wanted), torch.Generator().manual_seed(0), wanted)
+    for k, label in enumerate([4, 2, 9]):
+        drawn, c = samples[wanted == label], full(given[k])
+        assert float(((drawn.mean(0) - means[k]) / (c.diagonal() / n).sqrt()).abs().max()) < 6
+        # Var of an entry of a Gaussian's sample covariance: (c_ii c_jj + c_ij^2) / (n - 1)
+        error = ((torch.outer(c.diagonal(), c.diagonal()) + c.square()) / (n - 1)).sqrt()
+        assert float(((drawn.T.cov() - c) / error).abs().max()) < 6
+
+
+def test_components_are_drawn_by_their_weights():
+    weights, n = torch.tensor([0.1, 0.2, 0.7], dtype=torch.float64), 30_000
+    means = torch.tensor([[-9.0], [0.0], [9.0]], dtype=torch.float64)
+    oracle = MixtureOracle(VP(), means, torch.full((3,), 0.01), 5 * weights, torch.tensor([0, 1, 1]))
+    for condition, shares in [(None, weights), (-1, weights), (1, torch.tensor([0, 2 / 9, 7 / 9]).double())]:
+        drawn = oracle.sample(n, torch.Generator().manual_seed(0), condition)
+        counts = torch.cdist(drawn, means).argmin(1).bincount(minlength=3)
+        # six standard errors of a binomial, none where the share is 0
+        assert bool(((counts / n - shares).abs() <= 6 * (shares * (1 - shares) / n).sqrt()).all())
+
+
+def test_empirical_samples_are_the_data_of_their_condition_in_equal_shares():
+    data, labels, n = torch.arange(10.0)[:, None], torch.arange(10) % 3, 20_000
+    oracle = EmpiricalOracle(VP(), data, labels)
+    for condition in (None, -1, 2, torch.arange(n) % 3):
+        drawn = oracle.sample(n, torch.Generator().manual_seed(0), condition).flatten().long()
+        if isinstance(condition, torch.Tensor):
+            assert torch.equal(labels[drawn], condition)
+            continue
+        share = (labels == condition).double() if condition == 2 else torch.ones(10).double()
+        share /= share.sum()
+        error = (drawn.bincount(minlength=10) / n - share).abs()
+        assert bool((error <= 6 * (share * (1 - share) / n).sqrt()).all())  # six standard errors, none at share 0
 
 
 def test_dtypes_and_devices():

@@ -40,7 +40,7 @@ def test_derivatives_equal_differences(path, name):
 
 @every_path
 def test_sde_has_the_marginals_of_the_path(path):
-    """d(alpha)/dt = f alpha and d(sigma^2)/dt = 2 f sigma^2 + g^2 (2011.13456, eq. 29)."""
+    """d(alpha)/dt = f alpha and d(sigma^2)/dt = 2 f sigma^2 + g^2 (2206.00927)."""
     times = inside(path)
     f, g = path.drift(times), path.diffusion(times)
     alpha, sigma = path.alpha(times), path.sigma(times)

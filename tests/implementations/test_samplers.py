@@ -280,6 +280,14 @@ def test_noise_is_standard_normal_and_independent():
     assert largest < 6 / math.sqrt(500)  # of 33,000 pairs
 
 
+@pytest.mark.parametrize("length", [1, 4, 500])
+def test_draws_do_not_overlap(length):
+    """Counters that follow one another give draw k+1 as draw k, four numbers later, for each seed."""
+    noise, like = PerSampleNoise(range(16)), torch.empty(16, length, dtype=torch.float64)
+    draws = [set(noise(k, like).flatten().tolist()) for k in range(20)]
+    assert len(set.union(*draws)) == 20 * 16 * length  # float64 normals: none comes twice by chance
+
+
 def test_wrong_noise_is_named():
     with pytest.raises(ValueError, match="2 seeds were given for a batch of 3"):
         PerSampleNoise([1, 2])(0, torch.empty(3, 4))
@@ -314,6 +322,21 @@ def test_batched_float32_samples_are_the_same_but_for_changes_of_basin(name):
     changed = basins[0] != basins[1]
     assert bool((changed | ~apart).all())
     assert int(changed.sum()) <= 1  # of 64
+
+
+@every
+@pytest.mark.parametrize("path", CONTINUOUS, ids=label)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_times_of_low_precision_meet_the_ends_exactly(name, path, dtype):
+    """float32's pi/2 lies beyond pi/2, float16's before it: at neither is alpha 0."""
+    times = torch.linspace(path.t_max, path.t_min, 5, dtype=dtype)
+    exact = times.double()
+    exact[0], exact[-1] = path.t_max, path.t_min
+    ulp_beyond = times.clone()
+    ulp_beyond[0] = torch.nextafter(torch.tensor(path.t_max, dtype=dtype), torch.tensor(math.inf, dtype=dtype))
+    x, sampler = path.prior(normal(3, 6)), SAMPLERS[name]
+    for given in (times, ulp_beyond):
+        assert torch.equal(sampler(gaussian(path), x, given), sampler(gaussian(path), x, exact))
 
 
 # inversion

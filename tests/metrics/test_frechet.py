@@ -18,8 +18,7 @@ def draw(n: int, d: int, seed: int, *, shift: float = 0.0) -> torch.Tensor:
 
 def exactly(mean: torch.Tensor, covariance: torch.Tensor, **origin: str) -> FeatureStatistics:
     """Statistics of 1,000 imagined samples that have exactly this mean and covariance."""
-    n, mean, covariance = 1000, mean.double(), covariance.double()
-    return FeatureStatistics(n, n * mean, (n - 1) * covariance + n * torch.outer(mean, mean), **origin)
+    return FeatureStatistics(1000, mean.double(), 999 * covariance.double(), **origin)
 
 
 def traces(*features: torch.Tensor) -> float:
@@ -67,8 +66,49 @@ def moments(x: torch.Tensor) -> tuple[mpmath.matrix, mpmath.matrix]:
 def test_both_routes_agree_at_any_rank(n: int):
     """From sums and from features; below n = 65 the covariances are singular."""
     x, y = draw(n, 64, 3), draw(n + 5, 64, 4, shift=0.2)
-    sums = frechet_distance(FeatureStatistics.from_features(x), FeatureStatistics.from_features(y))
-    assert sums == pytest.approx(frechet_distance_from_features(x, y), rel=1e-10)  # of the sums' cancellation
+    found = frechet_distance(FeatureStatistics.from_features(x), FeatureStatistics.from_features(y))
+    assert found == pytest.approx(frechet_distance_from_features(x, y), rel=1e-10)  # of the squaring, at d²/traces 0.1
+
+
+def flat(n: int, d: int, rank: int, seed: int, shift: float) -> torch.Tensor:
+    """Features on a plane of a few dimensions, far from 0."""
+    generator = torch.Generator().manual_seed(seed)
+    plane = torch.randn(rank, d, dtype=torch.float64, generator=generator)
+    return torch.randn(n, rank, dtype=torch.float64, generator=generator) @ plane + shift
+
+
+def streamed(features: torch.Tensor, batch: int) -> FeatureStatistics:
+    first, *rest = (FeatureStatistics.from_features(part) for part in features.split(batch))
+    return sum(rest, first)
+
+
+@pytest.mark.parametrize("batch", [100_000, 1000])
+def test_no_digits_are_lost_to_a_mean_or_to_many_samples(batch: int):
+    """A spurious eigenvalue of 1e-16 would show as 1e-8 of the traces: against a full rank it meets its square root."""
+    x, y = flat(100_000, 8, 2, 20, shift=100.0), draw(500, 8, 21, shift=100.0)
+    found = frechet_distance(streamed(x, batch), FeatureStatistics.from_features(y))
+    assert abs(found - frechet_distance_from_features(x, y)) < 1e-10 * traces(x, y)
+
+
+def test_rounding_of_a_long_stream_is_no_eigenvalue():
+    """It walks with the number of merges beyond d eps, if not for every seed."""
+    y = draw(500, 2, 22, shift=100.0)
+    other = FeatureStatistics.from_features(y)
+    for seed in range(8):
+        x = flat(3000, 2, 1, seed, shift=100.0)
+        found = frechet_distance(streamed(x, 3), other)
+        assert abs(found - frechet_distance_from_features(x, y)) < 1e-10 * traces(x, y)
+
+
+def test_small_variances_are_kept_at_a_large_mean():
+    """A spectrum over five decades at a mean of 1,000, where sums of x x' keep five digits less."""
+    scales = torch.logspace(0, -2.5, 32, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(23)
+    x, y = torch.randn(2, 20_000, 32, dtype=torch.float64, generator=generator) * scales + 1000
+    found = frechet_distance(streamed(x, 3000), FeatureStatistics.from_features(1.1 * (y - 1000) + 1000))
+    truth = frechet_distance_from_features(x, 1.1 * (y - 1000) + 1000)
+    # the least eigenvalue, 1e-5 of the largest, has eps / 1e-5 of rounding; d² is 1 % of the traces
+    assert found == pytest.approx(truth, rel=1e-10)
 
 
 @pytest.mark.parametrize("n", [20, 65, 300])
@@ -91,8 +131,7 @@ def test_symmetric_and_invariant_under_rotation_and_scaled_by_a_square():
 def test_merged_shards_equal_a_single_pass():
     x, y = draw(300, 32, 9), draw(300, 32, 10, shift=0.1)
     whole = FeatureStatistics.from_features(x)
-    first, *rest = (FeatureStatistics.from_features(part) for part in x.split(41))
-    merged = sum(rest, first)
+    merged = streamed(x, 41)
     assert merged.count == whole.count
     torch.testing.assert_close(merged.covariance, whole.covariance, rtol=1e-12, atol=1e-12)  # another order of sums
     torch.testing.assert_close(whole.covariance, torch.cov(x.mT), rtol=1e-11, atol=1e-12)
@@ -106,8 +145,17 @@ def test_saved_statistics_come_back_to_the_bit(tmp_path):
     saved.save(tmp_path / "s.safetensors")
     loaded = FeatureStatistics.load(tmp_path / "s.safetensors")
     assert (loaded.count, loaded.extractor, loaded.resize, loaded.data) == (30, *origin.values())
-    assert torch.equal(loaded.total, saved.total)
-    assert torch.equal(loaded.outer, saved.outer)
+    assert torch.equal(loaded.mean, saved.mean)
+    assert torch.equal(loaded.scatter, saved.scatter)
+
+
+def test_nothing_merges_as_nothing():
+    none, some = FeatureStatistics.from_features(torch.zeros(0, 8)), FeatureStatistics.from_features(draw(30, 8, 14))
+    for merged in (none + some, some + none):
+        assert merged.count == 30
+        assert torch.equal(merged.mean, some.mean)
+        assert torch.equal(merged.scatter, some.scatter)
+    assert (none + none).count == 0
 
 
 @pytest.mark.wrong_input
@@ -133,18 +181,26 @@ def test_bad_input_is_refused_by_name(tmp_path):
         frechet_distance(FeatureStatistics.from_features(torch.zeros(1, 3)), exactly(mean, covariance))
 
 
-def test_the_metric_merges_batches_and_ranks_as_sums():
-    x, y = draw(120, 8, 12), draw(90, 8, 13, shift=0.3)
+def test_the_metric_merges_batches_and_ranks():
+    x, y = draw(120, 8, 12, shift=100.0), draw(90, 8, 13, shift=100.3)
     truth = frechet_distance_from_features(x, y)
-    whole, ranks = FrechetDistance(8), [FrechetDistance(8), FrechetDistance(8)]
+
+    def gather(state: torch.Tensor, group: object) -> list[torch.Tensor]:
+        return [rank.real if state is ranks[0].real else rank.fake for rank in ranks]
+
+    synced = {"dist_sync_fn": gather, "distributed_available_fn": lambda: True}
+    whole, ranks = FrechetDistance(8), [FrechetDistance(8, **synced), FrechetDistance(8)]
     for rank, (a, b) in enumerate(zip(x.split(60), y.split(45), strict=True)):
         for metric in (whole, ranks[rank]):
             for part in a.split(17):
                 metric.update(part, real=True)
             metric.update(b, real=False)
     assert float(whole.compute()) == pytest.approx(truth, rel=1e-11)
-    ranks[0].merge_state(ranks[1])
-    assert float(ranks[0].compute()) == pytest.approx(truth, rel=1e-11)
+    assert float(ranks[0].compute()) == pytest.approx(truth, rel=1e-11)  # of both, gathered
+    merged = FrechetDistance(8)
+    for rank in ranks:
+        merged.merge_state(rank)
+    assert float(merged.compute()) == pytest.approx(truth, rel=1e-11)
     whole.reset()
     with pytest.raises(ValueError, match="there are 0"):
         whole.compute()
