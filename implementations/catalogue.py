@@ -60,7 +60,8 @@ class SamplerEntry(Entry):
 
     def loaded(self) -> SamplerEntry:
         """Import the sampler; an outside one's function may state ``order``, ``stages``, ... as attributes."""
-        function, names = self._resolved, ("family", "order", "stochastic", "coordinate", "coordinates", "stages", "noisy")
+        function = self._resolved
+        names = ("family", "order", "stochastic", "coordinate", "coordinates", "stages", "noisy")
         return replace(self, **{name: getattr(function, name) for name in names if hasattr(function, name)})
 
     def draws_noise(self, options: Mapping[str, Any]) -> bool:

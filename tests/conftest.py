@@ -17,10 +17,10 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
-def _own_errors(request):
-    """Tests marked ``wrong_input`` see the errors that a user sees, not those of the shape checker."""
-    wrong = request.node.get_closest_marker("wrong_input") is not None
-    config.update("jaxtyping_disable", wrong)
+def _unchecked(request):
+    """Tests marked ``unchecked`` run as a user runs: they see our errors and not the shape checker's."""
+    unchecked = request.node.get_closest_marker("unchecked") is not None
+    config.update("jaxtyping_disable", unchecked)
     yield
     config.update("jaxtyping_disable", False)
 

@@ -83,7 +83,7 @@ def test_an_absent_training_set_says_where_it_was_sought_and_how_to_get_it(nowhe
         assert part in str(caught.value)
 
 
-@pytest.mark.wrong_input
+@pytest.mark.unchecked
 def test_damaged_files_and_unknown_splits_are_refused(nowhere: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("FIDMAP_DATA", str(nowhere))
     _write_training_set(nowhere, 0)

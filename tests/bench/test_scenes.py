@@ -132,7 +132,7 @@ def test_annotations_are_quick():
     assert time.perf_counter() - started < 5  # .2 s alone on a core; the rest is for a busy machine
 
 
-@pytest.mark.wrong_input
+@pytest.mark.unchecked
 @pytest.mark.parametrize("bad", [{"n": -1}, {"seed": -1}, {"size": (100, 640)}, {"size": (160, 700)}])
 def test_bad_calls(bad):
     with pytest.raises(ValueError, match=r"negative|accepted"):

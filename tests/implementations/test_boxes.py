@@ -206,7 +206,7 @@ def test_reductions(name):
     assert LOSSES[name](pred[:0], target[:0], reduction="mean") == 0
 
 
-@pytest.mark.wrong_input
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("pred", "target", "options", "message"),
     [
@@ -225,7 +225,7 @@ def test_bad_input_is_named(pred, target, options, message):
         LOSSES["ciou"](pred, target, **options)
 
 
-@pytest.mark.wrong_input
+@pytest.mark.unchecked
 def test_pairwise_iou_is_the_row_by_row_one():
     a, b = boxes(5, 17), boxes(7, 18)
     table = pairwise_iou(a, b)

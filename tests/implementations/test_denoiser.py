@@ -128,7 +128,7 @@ def test_low_precision_is_lifted_before_arithmetic():
     assert Prediction(EDM(), x.bfloat16(), 1.0, eps=head).x0.dtype == torch.float32
 
 
-@pytest.mark.wrong_input
+@pytest.mark.unchecked
 def test_malformed_predictions_are_named():
     x = torch.zeros(2, 3)
     with pytest.raises(ValueError, match="at least one of x0"):

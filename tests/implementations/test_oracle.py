@@ -309,7 +309,7 @@ def test_dtypes_and_devices():
         assert oracle._anchor.device.type == "cpu"
 
 
-def test_wrong_input_is_named():
+def test_unchecked_is_named():
     data, mean = torch.zeros(3, 2), torch.zeros(2)
     labelled = MixtureOracle(EDM(), data, torch.ones(3), torch.ones(3), torch.tensor([0, 1, 1]))
     for call, says in [

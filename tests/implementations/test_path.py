@@ -120,7 +120,7 @@ def test_the_catalogue_holds_every_path():
     assert {entry.resolve() for entry in PATHS.values()} >= {type(path) for path in EVERY}
 
 
-@pytest.mark.wrong_input
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("make", "names"),
     [

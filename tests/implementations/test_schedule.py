@@ -67,7 +67,7 @@ def test_defaults_yield_to_the_path():
     assert float(SCHEDULES["karras"](EDM(sigma_max=10.0), 5)[0]) == pytest.approx(10.0, rel=1e-14)
 
 
-@pytest.mark.wrong_input
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("name", "path", "steps", "options", "says"),
     [

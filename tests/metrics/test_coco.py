@@ -169,7 +169,7 @@ def test_result_survives_pickling():
 GOOD = found([0, 0, 5, 5], 0.5)
 
 
-@pytest.mark.wrong_input
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
@@ -203,7 +203,7 @@ def test_a_bad_annotation_is_named(change, message):
         evaluate_coco(dataset(truth([0, 0, 5, 5]) | change), [GOOD])
 
 
-@pytest.mark.wrong_input
+@pytest.mark.unchecked
 def test_bad_calls(tmp_path):
     data = dataset(truth([0, 0, 5, 5]))
     (tmp_path / "torn.json").write_text('[{"image_id": 1')

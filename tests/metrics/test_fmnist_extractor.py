@@ -87,7 +87,7 @@ def test_the_distance_tells_damage_from_real_data(images: torch.Tensor, features
     assert frechet_distance_from_features(missing, whole) > 2 * found[0]
 
 
-@pytest.mark.wrong_input
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("images", "message"),
     [

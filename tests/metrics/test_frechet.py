@@ -158,7 +158,7 @@ def test_nothing_merges_as_nothing():
     assert (none + none).count == 0
 
 
-@pytest.mark.wrong_input
+@pytest.mark.unchecked
 def test_bad_input_is_refused_by_name(tmp_path):
     mean, covariance = torch.zeros(3), torch.eye(3)
     for field in ("extractor", "resize"):

@@ -45,7 +45,7 @@ def test_errors_at_the_floor_are_left_out_and_named():
     assert fit.below_floor == (160, 320)
 
 
-@pytest.mark.wrong_input
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("steps", "errors", "message"),
     [

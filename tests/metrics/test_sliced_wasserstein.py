@@ -77,7 +77,7 @@ def test_draws_as_many_directions_as_asked_and_orthonormal_ones(projections: int
         torch.testing.assert_close(basis.mT @ basis, torch.eye(basis.shape[1]).double(), rtol=0, atol=1e-14)
 
 
-@pytest.mark.wrong_input
+@pytest.mark.unchecked
 def test_bad_input_is_refused_by_name():
     x = draw(5, 3)
     with pytest.raises(ValueError, match=r"\(5, 3\) and \(5, 4\)"):
