@@ -84,4 +84,4 @@ def _floor(images: int, samples: int, seed: int) -> Value:
     """Of exact draws of the oracle: images drawn with replacement."""
     features, stream = _features(_pixels(images)), generator(seed, "truth")
     draw = lambda: features[torch.randint(images, (samples,), generator=stream)]  # noqa: E731
-    return floor_of(lambda drawn: _distance(drawn, images), draw)
+    return floor_of(lambda drawn: _distance(drawn, images), draw, repeats=40)
