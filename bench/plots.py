@@ -46,7 +46,7 @@ def draw(spec: PlotSpec, store: Store, records: list[Record]) -> bytes | None:
         if "x" in spec.log:
             axes.set_xscale("log")
         if spec.kind == "line":
-            _plain_ticks(axes, sorted({x for x, _ in _points(spec, store, here)}))
+            _plain_ticks(axes, sorted({x for x, _ in _points(spec, store, here)}), "x" in spec.log)
         if "y" in spec.log:
             axes.set_yscale("log")
     grid[0][0].set_ylabel(spec.ylabel or spec.y.lstrip("@"))
@@ -118,8 +118,12 @@ def _bars(axes: Axes, spec: PlotSpec, records: list[Record], series: list[str]) 
     axes.set_xticks(range(len(labels)), labels, rotation=20)
 
 
-def _plain_ticks(axes: Axes, values: list[float]) -> None:
-    """Ticks at the values that were measured, where they are few."""
-    if len(values) <= 8:
-        axes.set_xticks(values, [show(value) for value in values])
+def _plain_ticks(axes: Axes, values: list[float], log: bool) -> None:
+    """Ticks at the values that were measured, where they are few; of two that would overlap, the greater."""
+    kept: list[float] = []
+    for value in reversed(values):
+        near = kept and (value > kept[-1] / 1.15 if log else kept[-1] - value < 0.04 * (values[-1] - values[0]))
+        kept += [] if near else [value]
+    if len(kept) <= 8:
+        axes.set_xticks(kept, [show(value) for value in kept])
         axes.minorticks_off()
