@@ -98,8 +98,8 @@ def _expand_block(
 ) -> Iterator[Cell]:
     axes, settings = _axes(block, task, samplers)
     zipped = [dict(zip(block.zip, values, strict=True)) for values in zip(*block.zip.values(), strict=True)] or [{}]
-    modules = tuple(dict.fromkeys((*MODULES, task.run.__module__.partition(".")[0])))
-    modules = tuple(module for module in modules if module != "bench")
+    package = task.run.__module__.partition(".")[0]
+    modules = MODULES if package == "bench" else (*MODULES, package)  # an outside task's whole package
     source, hardware = environment.source_hash(modules), environment.device_identity(device)
     common = {
         "source": source,

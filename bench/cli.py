@@ -39,7 +39,7 @@ def run(
 ) -> int:
     """Run a suite; cells that are stored already are not run again."""
     from bench import cells as expansion
-    from bench import report, tables
+    from bench import report
     from bench import suite as suites
     from bench.progress import Reporter
     from bench.run import missing
@@ -78,9 +78,9 @@ def run(
         return 130
     finally:
         reporter.close()
-    report.save(store, store.folder / "report")
-    print(tables.render(store, report.plans(store), "md"))
-    _tell(f"tables and pictures are in {store.folder / 'report'}")
+    written, *_ = report.save(store, store.folder / "report")
+    print(written.read_text(encoding="utf-8"))
+    _tell(f"tables and pictures are in {written.parent}")
     bad = {status: n for status, n in counts.items() if status not in ("ok", "skipped")}
     if bad:
         _tell("ended otherwise: " + ", ".join(f"{n} {status}" for status, n in sorted(bad.items())))

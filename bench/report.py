@@ -27,7 +27,7 @@ def plans(store: Store) -> list[Plan]:
 
 
 def save(store: Store, folder: Path) -> list[Path]:
-    """Write ``tables.md``, ``measures.csv`` and one PNG a plot of the store's suites; returns the files."""
+    """Write ``tables.md``, ``measures.csv`` and one PNG a plot of the suites; returns the files, the tables first."""
     laid_out = plans(store)
     files = {"tables.md": tables.render(store, laid_out, "md").encode()}
     files["measures.csv"] = tables.render(store, laid_out, "csv").encode()

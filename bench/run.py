@@ -1,6 +1,6 @@
 """Executes cells: persistent spawned workers that can be killed, resume from the store, failures kept apart.
 
-The coordinator alone writes records, each as soon as its cell ends, and imports no torch. Deterministic cells run
+The coordinator alone writes records, each as soon as its cell ends. Deterministic cells run
 ``jobs`` at a time; cells with a timing run alone after them.
 """
 

@@ -72,7 +72,7 @@ class Record(BaseModel):
     threads: int
     # results
     measures: list[Measured] = []
-    timing: dict[str, Any] = {}  # entry -> median, quartiles, p90, p99, samples
+    timing: dict[str, Any] = {}  # entry -> median, quartiles, p90, p99; raw samples are arrays
     arrays: list[str] = []
     status: Status = "ok"
     error: str | None = None

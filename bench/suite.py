@@ -14,7 +14,7 @@ axes.nfe = [5, 10]                        # axes are crossed
 zip = { a = [1, 2], b = [3, 4] }          # zipped axes vary together
 exclude = [{ match = { sampler = "ddpm" }, reason = "has no deterministic flow" }]
 
-[[table]] and [[plot]]                    # what is shown: bench.tables.TableSpec, bench.plots.PlotSpec
+[[table]] and [[plot]]                    # what is shown: TableSpec and PlotSpec, below
 """
 
 from __future__ import annotations

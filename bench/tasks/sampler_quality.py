@@ -83,5 +83,8 @@ def _distance(features: Float[Tensor, "n 64"], images: int) -> float:
 def _floor(images: int, samples: int, seed: int) -> Value:
     """Of exact draws of the oracle: images drawn with replacement."""
     features, stream = _features(_pixels(images)), generator(seed, "truth")
-    draw = lambda: features[torch.randint(images, (samples,), generator=stream)]  # noqa: E731
+
+    def draw() -> Tensor:
+        return features[torch.randint(images, (samples,), generator=stream)]
+
     return floor_of(lambda drawn: _distance(drawn, images), draw, repeats=40)

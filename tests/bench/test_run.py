@@ -96,7 +96,10 @@ def test_two_runs_into_one_folder_at_once(fidmap, site, tmp_path):
 
 def test_a_record_is_used_again_only_while_it_is_true(fidmap, site, outside, tmp_path):
     file = suite(tmp_path, 'axes.behaviour = ["well"]\naxes.index = [1, 2]')
-    waiting = lambda *more, where=site: fidmap("run", file, "--out", "store", "--dry-run", *more, site=where).stderr  # noqa: E731
+
+    def waiting(*more, where=site):
+        return fidmap("run", file, "--out", "store", "--dry-run", *more, site=where).stderr
+
     assert fidmap("run", file, "--out", "store", site=site).returncode == 0
     assert " 0 to run" in waiting()
     assert " 2 to run" in waiting("--force")
@@ -123,7 +126,10 @@ def test_a_truncated_record_is_named_set_aside_and_run_again(fidmap, site, tmp_p
 
 def test_only_and_limit_choose_cells(fidmap, site, tmp_path):
     file = suite(tmp_path, 'axes.behaviour = ["well"]\naxes.index = [1, 2, 13]')
-    names = lambda *more: fidmap("run", file, "--dry-run", *more, site=site).stdout.split()[1::2]  # noqa: E731
+
+    def names(*more):
+        return fidmap("run", file, "--dry-run", *more, site=site).stdout.split()[1::2]
+
     assert names("--only", "index=1*") == ["faulty/well/index=1", "faulty/well/index=13"]
     assert names("--limit", "1") == ["faulty/well/index=1"]
 

@@ -93,7 +93,10 @@ def test_measuring_goes_on_until_the_spread_is_small_or_time_is_out():
 def test_interleaving_cancels_drift():
     """The machine slows down fourfold during the run; the paired ratio does not notice."""
     cuda = FakeCuda()
-    slow = lambda base: lambda: cuda.launch(lambda: base * (1 + min(cuda.now, 3e5) / 1e5))  # noqa: E731
+
+    def slow(base):
+        return lambda: cuda.launch(lambda: base * (1 + min(cuda.now, 3e5) / 1e5))
+
     timings = measure({"a": slow(3.0), "b": slow(1.0)}, clock=CudaClock("cuda", cuda), rounds=40, min_sample=0)
     a, b = (timings[name].samples for name in "ab")
     assert max(a) > 1.5 * min(a)
