@@ -87,6 +87,13 @@ class SamplerEntry(Entry):
         return max(1, (nfe + min(ends, nfe) * (self.stages - 1)) // self.stages)
 
 
+@dataclass(frozen=True)
+class LossEntry(Entry):
+    """A box loss; suites choose by ``family``, the file that it stands in, or ``peer``."""
+
+    family: str = "custom"
+
+
 E_ = TypeVar("E_", bound=Entry)
 
 
@@ -157,11 +164,37 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, [
                  family="exponential", order=2, coordinate="lambda"),
 ])  # fmt: skip
 
-LOSSES = Catalogue("losses", Entry, [
-    Entry("iou", "implementations.boxes.losses:iou", "1 - IoU", "1902.09630 (sec. 1)"),
-    Entry("giou", "implementations.boxes.losses:giou", "IoU and the empty part of the enclosing box", "1902.09630"),
-    Entry("diou", "implementations.boxes.losses:diou", "IoU and the centre distance", "1911.08287 (eq. 7)"),
-    Entry("ciou", "implementations.boxes.losses:ciou", "DIoU and the aspect ratio", "1911.08287 (eq. 10)"),
+_LOSSES = "implementations.boxes.losses."
+LOSSES = Catalogue("losses", LossEntry, [
+    LossEntry("l1", _LOSSES + "coordinates:l1", "sum of the coordinates' absolute differences", family="coordinates"),
+    LossEntry("smooth_l1", _LOSSES + "coordinates:smooth_l1", "L1, quadratic near 0", "1504.08083 (eq. 3)", family="coordinates"),
+    LossEntry("bounded_iou", _LOSSES + "coordinates:bounded_iou", "the IoU that each coordinate bounds", "1711.00164", family="coordinates"),
+    LossEntry("iou", _LOSSES + "overlap:iou", "1 - IoU", "1902.09630 (sec. 1)", family="overlap"),
+    LossEntry("iou_log", _LOSSES + "overlap:iou_log", "-log IoU", "1608.01471", family="overlap"),
+    LossEntry("giou", _LOSSES + "overlap:giou", "IoU and the empty part of the enclosing box", "1902.09630", family="overlap"),
+    LossEntry("diou", _LOSSES + "overlap:diou", "IoU and the centre distance", "1911.08287 (eq. 7)", family="overlap"),
+    LossEntry("ciou", _LOSSES + "overlap:ciou", "DIoU and the aspect ratio", "1911.08287 (eq. 10)", family="overlap"),
+    LossEntry("eiou", _LOSSES + "shape:eiou", "DIoU and the difference of both sides", "2101.08158", family="shape"),
+    LossEntry("siou", _LOSSES + "shape:siou", "distance weighed by its angle, and shape", "2205.12740", family="shape"),
+    LossEntry("shape_iou", _LOSSES + "shape:shape_iou", "distance and shape weighed by the target's shape", "2312.17663", family="shape"),
+    LossEntry("mpdiou", _LOSSES + "shape:mpdiou", "distances of two corners", "2307.07662", family="shape"),
+    LossEntry("piou", _LOSSES + "shape:piou", "distances of the edges in sides of the target", "10.1016/j.neunet.2023.11.041", family="shape"),
+    LossEntry("alpha_iou", _LOSSES + "powers:alpha_iou", "1 - IoU^a", "2110.13675", family="power"),
+    LossEntry("alpha_giou", _LOSSES + "powers:alpha_giou", "GIoU, each term to the power a", "2110.13675", family="power"),
+    LossEntry("alpha_diou", _LOSSES + "powers:alpha_diou", "DIoU, each term to the power a", "2110.13675", family="power"),
+    LossEntry("alpha_ciou", _LOSSES + "powers:alpha_ciou", "CIoU, each term to the power a", "2110.13675", family="power"),
+    LossEntry("focal_eiou", _LOSSES + "focusing:focal_eiou", "EIoU weighed by overlap", "2101.08158", family="focusing"),
+    LossEntry("wiou_v1", _LOSSES + "focusing:wiou_v1", "IoU times attention to distance", "2301.10051", family="focusing"),
+    LossEntry("wiou_v2", _LOSSES + "focusing:wiou_v2", "WIoU v1, poor boxes weighed up", "2301.10051", family="focusing"),
+    LossEntry("wiou_v3", _LOSSES + "focusing:wiou_v3", "WIoU v1, ordinary boxes weighed up", "2301.10051", family="focusing"),
+    LossEntry("piou_v2", _LOSSES + "focusing:piou_v2", "PIoU, boxes of middling quality weighed up", "10.1016/j.neunet.2023.11.041", family="focusing"),
+    LossEntry("inner_iou", _LOSSES + "remapped:inner_iou", "IoU of both boxes scaled about their centres", "2311.02877", family="remapped"),
+    LossEntry("focaler_iou", _LOSSES + "remapped:focaler_iou", "IoU stretched from an interval to [0, 1]", "2401.10525", family="remapped"),
+    LossEntry("nwd", _LOSSES + "gaussian:nwd", "Wasserstein distance of the boxes as Gaussians", "2110.13389", family="gaussian"),
+    LossEntry("kld", _LOSSES + "gaussian:kld", "divergence of the boxes as Gaussians", "2106.01883", family="gaussian"),
+    LossEntry("torchvision_giou", "implementations.peers.torchvision_losses:giou", "generalized_box_iou_loss", family="peer"),
+    LossEntry("torchvision_diou", "implementations.peers.torchvision_losses:diou", "distance_box_iou_loss", family="peer"),
+    LossEntry("torchvision_ciou", "implementations.peers.torchvision_losses:ciou", "complete_box_iou_loss", family="peer"),
 ])  # fmt: skip
 
 CATALOGUES: dict[str, Catalogue[Any]] = {c.kind: c for c in (PATHS, SCHEDULES, SAMPLERS, LOSSES)}

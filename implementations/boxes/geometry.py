@@ -8,11 +8,15 @@ and a bad pair cannot reach its neighbours.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+Columns = Sequence[Tensor]  # x1, y1, x2, y2 of boxes, (*n,) each
 
 
 class Axis(NamedTuple):
@@ -22,32 +26,46 @@ class Axis(NamedTuple):
     target: Float[Tensor, "*n"]  # side of the target
     overlap: Float[Tensor, "*n"]  # side of the intersection, 0 where the boxes are apart
     enclosing: Float[Tensor, "*n"]  # side of the smallest box around both
-    offset: Float[Tensor, "*n"]  # the prediction's centre minus the target's, of either sign
+    low: Float[Tensor, "*n"]  # the prediction's lower edge minus the target's, of either sign
+    high: Float[Tensor, "*n"]  # the same of the upper edges
+    offset: Float[Tensor, "*n"]  # the same of the centres
 
 
 class Pair(NamedTuple):
-    """All that a loss needs of pairs of boxes: their lengths along both axes."""
+    """All that a loss needs of pairs of boxes: their lengths along both axes, and what they are measured in.
+
+    What is not in units is in quarters, since the whole may be greater than the dtype's largest number.
+    """
 
     x: Axis
     y: Axis
+    unit: Float[Tensor, "*n"]  # a quarter of the unit
+    edges: Columns  # a quarter of the prediction's coordinates minus the target's, of inverted boxes as they are given
 
 
 def measure(pred: Float[Tensor, "*#n 4"], target: Float[Tensor, "*#n 4"]) -> Pair:
     """Lengths of each pair; a box whose side is negative has side 0 there, at its centre.
 
     Half precision is measured in float32. The unit is a constant to autograd, which leaves the gradient of every
-    quantity that does not depend on scale as it is.
+    quantity that does not depend on scale as it is; one that does is a multiple of ``Pair.unit``.
     """
-    (x1, y1, x2, y2), (tx1, ty1, tx2, ty2) = _coordinates(pred), _coordinates(target)
+    return measure_columns(pred.unbind(-1), target.unbind(-1))
+
+
+def measure_columns(pred: Columns, target: Columns) -> Pair:
+    """``measure`` of boxes whose coordinates lie apart, which a compiler fuses into one loop over contiguous memory."""
+    (x1, y1, x2, y2), (tx1, ty1, tx2, ty2) = ([_quarter(side) for side in boxes] for boxes in (pred, target))
     x, y = _axis(x1, x2, tx1, tx2), _axis(y1, y2, ty1, ty2)
     longer = torch.maximum(x.enclosing, y.enclosing).detach()
-    unit = 1 / longer.clamp(min=smallest(longer))
-    return Pair(Axis(*(length * unit for length in x)), Axis(*(length * unit for length in y)))
+    unit = longer.clamp(min=smallest(longer))
+    scale = 1 / unit
+    edges = (x1 - tx1, y1 - ty1, x2 - tx2, y2 - ty2)
+    return Pair(Axis(*(length * scale for length in x)), Axis(*(length * scale for length in y)), unit, edges)
 
 
 def union(pair: Pair) -> Float[Tensor, "*n"]:
     """Area that either box covers; in floating point too it is never less than the intersection."""
-    x, y = pair
+    x, y = pair[:2]
     return x.pred * y.pred + x.target * y.target - x.overlap * y.overlap
 
 
@@ -64,7 +82,7 @@ def empty_ratio(pair: Pair, eps: float) -> Float[Tensor, "*n"]:
 
 def distance_ratio(pair: Pair, eps: float) -> Float[Tensor, "*n"]:
     """Squared distance of the centres over the enclosing box's squared diagonal, in [0, 1] (1911.08287, eq. 6)."""
-    x, y = pair
+    x, y = pair[:2]
     return (x.offset**2 + y.offset**2) / (x.enclosing**2 + y.enclosing**2).clamp(min=eps**2)
 
 
@@ -74,6 +92,34 @@ def aspect_angle(width: Float[Tensor, "*n"], height: Float[Tensor, "*n"]) -> Flo
     longer = torch.maximum(width, height).detach().clamp(min=least)
     # In units of the longer side, atan2's gradient has squares that cannot vanish, but for a point: there it is 0/0.
     return torch.atan2(width / longer, torch.where(longer > least, height / longer, 1))
+
+
+def aspect_gap(pair: Pair) -> Float[Tensor, "*n"]:
+    """CIoU's v, ``4 / pi^2 (atan(wg / hg) - atan(w / h))^2``, in [0, 1] (1911.08287, eq. 9)."""
+    x, y = pair[:2]
+    return (2 / math.pi * (aspect_angle(x.target, y.target) - aspect_angle(x.pred, y.pred))).square()
+
+
+def squared_unit(pair: Pair) -> Float[Tensor, "*n"]:
+    """The unit's square, for what does depend on scale; at most the root of the dtype's largest number."""
+    largest = torch.finfo(pair.unit.dtype).max ** 0.25
+    return (4 * pair.unit.clamp(max=largest / 4)) ** 2
+
+
+def power(ratio: Float[Tensor, "*n"], exponent: float, eps: float) -> Float[Tensor, "*n"]:
+    """``ratio ** exponent`` of numbers from 0 on; for exponents under 1 a straight line below ``eps``.
+
+    Their slope at 0 would be infinite, and infinity times a gradient of 0 is not a number.
+    """
+    if exponent >= 1:
+        return ratio**exponent
+    return torch.where(ratio > eps, ratio.clamp(min=eps) ** exponent, ratio * eps ** (exponent - 1))
+
+
+def root(square: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """Square root whose gradient at 0 is 0, the middle of a cone's slopes there."""
+    positive = square > 0
+    return torch.where(positive, torch.where(positive, square, 1).sqrt(), 0 * square)
 
 
 def pairwise_iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "m 4"], *, eps: float = 1e-7) -> Float[Tensor, "n m"]:
@@ -104,10 +150,9 @@ def smallest(like: Tensor) -> float:
     return 8 * torch.finfo(like.dtype).tiny ** 0.5
 
 
-def _coordinates(boxes: Float[Tensor, "*n 4"]) -> tuple[Float[Tensor, "*n"], ...]:
-    if boxes.dtype.itemsize < 4:
-        boxes = boxes.float()
-    return (boxes / 4).unbind(-1)  # a quarter is exact, and no difference of finite quarters overflows
+def _quarter(coordinate: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """Exact but for the smallest numbers, and no difference of finite quarters overflows."""
+    return (coordinate.float() if coordinate.dtype.itemsize < 4 else coordinate) / 4
 
 
 def _axis(low: Tensor, high: Tensor, target_low: Tensor, target_high: Tensor) -> Axis:
@@ -120,6 +165,8 @@ def _axis(low: Tensor, high: Tensor, target_low: Tensor, target_high: Tensor) ->
         # Not clamp: its gradient at 0 is 1 or 0 by torch's version, and a flat box needs it to grow.
         overlap=torch.where(overlap < 0, 0, overlap),
         enclosing=torch.maximum(high, target_high) - torch.minimum(low, target_low),
+        low=low - target_low,
+        high=high - target_high,
         offset=((low - target_low) + (high - target_high)) / 2,
     )
 

@@ -1,0 +1,133 @@
+"""The contract of every box loss, ``loss(pred, target, **options) -> (n,)`` on ``xyxy`` boxes, row by row.
+
+``reduction`` is ``none``, ``mean`` (0 for no boxes) or ``sum``. A negative side counts as 0. Value and gradient are
+finite for every finite input; NaN gives NaN in its own row and changes no other. ``eps`` is relative: a denominator
+is held at ``eps`` (squared, where it is an area) in units of the enclosing box's longer side, so it moves no value
+unless the boxes are ``1/eps`` times longer than wide. Half precision computes in and returns float32. Wrong shapes and
+dtypes and unknown values of options raise ValueError, unknown options TypeError; ``validate=True`` also raises
+ValueError on boxes that are inverted or not finite, naming the row, and has to wait for the device to do so.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from implementations.boxes.geometry import check_boxes, check_values, measure
+
+Formula = Callable[..., Tensor]  # (pair, eps, **options) -> a loss a pair
+Reduction = Literal["none", "mean", "sum"]
+
+
+class BoxLoss(Protocol):
+    """A loss under the module's contract, and the formula that it is made of."""
+
+    __name__: str
+    formula: Formula
+
+    def __call__(self, pred: Tensor, target: Tensor, **options: Any) -> Tensor:
+        """The loss of each pair, reduced as asked."""
+
+
+def box_loss(formula: Formula) -> BoxLoss:
+    """Make a loss under the module's contract of a formula over the lengths of a pair; its keywords are the options.
+
+    The formula stays at hand as ``loss.formula``, for pairs measured elsewhere: of boxes by the column, or of every box
+    with every other (``pairwise``).
+    """
+    keywords = [p for p in inspect.signature(formula).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    accepted = [keyword.name for keyword in keywords]
+    name = formula.__name__
+
+    def loss(
+        pred: Float[Tensor, "n 4"],
+        target: Float[Tensor, "n 4"],
+        *,
+        reduction: Reduction = "none",
+        eps: float = 1e-7,
+        validate: bool = False,
+        **options: Any,
+    ) -> Float[Tensor, "*n"]:
+        for which, boxes in (("pred", pred), ("target", target)):
+            check_boxes(which, boxes)
+            if validate:
+                check_values(which, boxes)
+        if len(pred) != len(target):
+            raise ValueError(f"{len(pred)} pred boxes and {len(target)} target boxes; accepted is one target a pred")
+        _check_options(name, eps, options, accepted)
+        return _reduce(formula(measure(pred, target), eps, **options), reduction)
+
+    signature = inspect.signature(loss)
+    fixed = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    functools.update_wrapper(loss, formula)
+    made: Any = loss
+    del made.__wrapped__  # the signature is the contract's, not the formula's
+    made.__signature__ = signature.replace(parameters=[*fixed, *keywords])
+    made.formula = formula
+    return made
+
+
+def pairwise(
+    loss: Callable[..., Tensor],
+    pred: Float[Tensor, "n 4"],
+    target: Float[Tensor, "m 4"],
+    *,
+    eps: float = 1e-7,
+    validate: bool = False,
+    **options: Any,
+) -> Float[Tensor, "n m"]:
+    """A loss of every ``pred`` with every ``target``, as matching and assignment need it: entry or function of LOSSES.
+
+    Raises ValueError as the loss does, and TypeError for a loss that is not made of a formula over pairs.
+    """
+    formula = formula_of(loss)
+    if formula is None:
+        raise TypeError(f"{getattr(loss, 'name', loss)!r} takes boxes row by row; accepted are fidmap's own losses")
+    for which, boxes in (("pred", pred), ("target", target)):
+        check_boxes(which, boxes)
+        if validate:
+            check_values(which, boxes)
+    keywords = [p.name for p in inspect.signature(formula).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    _check_options(formula.__name__, eps, options, keywords)
+    return formula(measure(pred[:, None], target[None]), eps, **options)
+
+
+def formula_of(loss: Callable[..., Tensor]) -> Formula | None:
+    """The formula behind a loss, given as a function or an entry of LOSSES; None where there is none (a peer's)."""
+    function = loss.resolve() if hasattr(loss, "resolve") else loss
+    return getattr(function, "formula", None)
+
+
+def choose(option: str, value: Any, accepted: tuple[str, ...]) -> None:
+    """Raise ValueError unless the option's value is one of those accepted."""
+    if value not in accepted:
+        raise ValueError(f"{option} is {value!r}; accepted are {', '.join(map(repr, accepted))}")
+
+
+def positive(**numbers: float) -> None:
+    """Raise ValueError, naming the option, unless each number is positive."""
+    for option, value in numbers.items():
+        if not value > 0:
+            raise ValueError(f"{option} is {value}; accepted is a positive number")
+
+
+def _check_options(name: str, eps: float, options: dict[str, Any], accepted: list[str]) -> None:
+    positive(eps=eps)
+    if unknown := [option for option in options if option not in accepted]:
+        known = f"its options are {', '.join(accepted)}" if accepted else "it has none of its own"
+        raise TypeError(f"{name} has no option {unknown[0]!r}; {known}")
+
+
+def _reduce(loss: Float[Tensor, " n"], reduction: Reduction) -> Float[Tensor, "*n"]:
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return loss.sum()
+    if reduction == "mean":
+        return loss.sum() / max(1, loss.numel())
+    raise ValueError(f"reduction is {reduction!r}; accepted are 'none', 'mean', 'sum'")

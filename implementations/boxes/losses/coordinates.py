@@ -1,0 +1,68 @@
+"""Losses of coordinates one by one: L1, smooth L1, and Bounded IoU."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from implementations.boxes.geometry import Pair
+from implementations.boxes.losses.contract import box_loss, choose, positive
+
+
+@box_loss
+def l1(pair: Pair, eps: float, *, form: str = "xyxy") -> Float[Tensor, "*n"]:
+    """Sum of the absolute differences of a box's four coordinates, as corners or (``form="cxcywh"``) centre and sides.
+
+    A loss of coordinates and not of boxes: an inverted box is as far as its coordinates are, and is pulled open. The
+    value stops at the dtype's largest number.
+    """
+    distances = _distances(pair, form)
+    return _whole(distances[0] + distances[1] + (distances[2] + distances[3]))
+
+
+@box_loss
+def smooth_l1(pair: Pair, eps: float, *, beta: float = 1.0, form: str = "xyxy") -> Float[Tensor, "*n"]:
+    """L1 with a parabola of ``d^2 / (2 beta)`` where a difference d is under ``beta``, less ``beta / 2`` elsewhere.
+
+    Summed over the four coordinates (1504.08083, eq. 3, with beta = 1); ``beta`` in units of the coordinates.
+    """
+    positive(beta=beta)
+    return _whole(sum(huber(distance, beta / 4) for distance in _distances(pair, form)))
+
+
+@box_loss
+def bounded_iou(pair: Pair, eps: float, *, beta: float = 1.0) -> Float[Tensor, "*n"]:
+    """Each coordinate by the IoU that the others would leave it, ``2 sum_i H(1 - IoU_i)`` (1711.00164).
+
+    ``IoU_x = max(0, (wg - 2 |dx|) / (wg + 2 |dx|))`` of centres, ``IoU_w = min(w / wg, wg / w)``, likewise y and h; H
+    is smooth L1 at ``beta``, by default a parabola all along. The value is in [0, 4] at beta = 1.
+    """
+    positive(beta=beta)
+    total = torch.zeros_like(pair.unit)
+    for axis in pair[:2]:
+        pred, target = axis.pred.clamp(min=eps), axis.target.clamp(min=eps)
+        away = 2 * axis.offset.abs()
+        place = ((target - away) / (target + away)).clamp(min=0)
+        size = torch.minimum(pred / target, target / pred)
+        total = total + huber(1 - place, beta) + huber(1 - size, beta)
+    return 2 * total
+
+
+def huber(distance: Float[Tensor, "*n"], beta: float) -> Float[Tensor, "*n"]:
+    """``d^2 / (2 beta)`` of a distance under ``beta``, ``d - beta / 2`` from there on; no square overflows."""
+    bent = distance.clamp(max=beta)
+    return bent * (bent / (2 * beta)) + (distance - bent)
+
+
+def _distances(pair: Pair, form: str) -> list[Tensor]:
+    """A quarter of the absolute difference of each coordinate."""
+    choose("form", form, ("xyxy", "cxcywh"))
+    x1, y1, x2, y2 = pair.edges
+    if form == "xyxy":
+        return [x1.abs(), y1.abs(), x2.abs(), y2.abs()]
+    return [(x1 / 2 + x2 / 2).abs(), (y1 / 2 + y2 / 2).abs(), (x2 - x1).abs(), (y2 - y1).abs()]
+
+
+def _whole(quarter: Tensor) -> Tensor:
+    return 4 * quarter.clamp(max=torch.finfo(quarter.dtype).max / 4)

@@ -1,0 +1,113 @@
+"""Losses that add terms of centres, edges and sides to IoU: EIoU, SIoU, Shape-IoU, MPDIoU, PIoU."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from implementations.boxes.geometry import Pair, distance_ratio, overlap_ratio, smallest
+from implementations.boxes.losses.contract import box_loss, choose, positive
+
+
+@box_loss
+def eiou(pair: Pair, eps: float, *, sides: str = "difference") -> Float[Tensor, "*n"]:
+    """DIoU and both sides, ``1 - IoU + rho^2 / c^2 + (w - wg)^2 / cw^2 + (h - hg)^2 / ch^2`` (2101.08158).
+
+    ``sides="offset"`` is a version of public code that squares the centres' distance along each axis where the sides'
+    difference belongs: a box of any size at the target's centre has then no penalty.
+    """
+    choose("sides", sides, ("difference", "offset"))
+    loss = 1 - overlap_ratio(pair, eps) + distance_ratio(pair, eps)
+    for axis in pair[:2]:
+        wrong = axis.pred - axis.target if sides == "difference" else axis.offset
+        loss = loss + (wrong / axis.enclosing.clamp(min=eps)) ** 2
+    return loss
+
+
+@box_loss
+def siou(pair: Pair, eps: float, *, theta: float = 4.0, distance: str = "squared") -> Float[Tensor, "*n"]:
+    """Overlap, distance with its angle, and shape, ``1 - IoU + (D + O) / 2`` (2205.12740).
+
+    ``D = sum_t (1 - exp(-g r_t))`` with ``r_x = (dx / cw)^2`` and ``g = 2 - sin(2 asin s)``, s the smaller of |dx| and
+    |dy| over the centres' distance; ``O = sum_t (1 - exp(-|dt| / max t))^theta`` of the sides. ``distance`` names two
+    versions of public texts: ``unsquared`` has ``r_x = |dx| / cw``; ``rewarded`` has ``1 - exp(+g r_t)``, which falls
+    as the boxes part, below 0.
+    """
+    positive(theta=theta)
+    choose("distance", distance, ("squared", "unsquared", "rewarded"))
+    x, y = pair[:2]
+    # sin(2 asin s) = 2 s sqrt(1 - s^2), and sqrt(1 - s^2) is the larger of the two over the distance.
+    squared = (x.offset**2 + y.offset**2).clamp(min=eps**2)
+    gamma = 2 - 2 * (x.offset * y.offset).abs() / squared
+    cost = torch.zeros_like(gamma)
+    for axis in (x, y):
+        ratio = axis.offset / axis.enclosing.clamp(min=eps)
+        exponent = gamma * (ratio.abs() if distance == "unsquared" else ratio**2)
+        cost = cost + 1 - torch.exp(exponent if distance == "rewarded" else -exponent)
+    changes = [_change(axis.pred, axis.target) for axis in (x, y)]
+    return 1 - overlap_ratio(pair, eps) + (cost + _shape_cost(changes, theta)) / 2
+
+
+@box_loss
+def shape_iou(pair: Pair, eps: float, *, scale: float = 0.0, theta: float = 4.0) -> Float[Tensor, "*n"]:
+    """Distance and shape weighed by the target's own, ``1 - IoU + (hh dx^2 + ww dy^2) / c^2 + O / 2`` (2312.17663).
+
+    ``ww = 2 wg^s / (wg^s + hg^s)``, ``hh = 2 hg^s / (wg^s + hg^s)``, s = ``scale``, which belongs to the data set (0:
+    both are 1); ``O = sum_t (1 - exp(-o_t))^theta`` with ``o_w = hh |dw| / max w`` and ``o_h = ww |dh| / max h``.
+    """
+    positive(theta=theta)
+    x, y = pair[:2]
+    tilt = scale * (x.target.clamp(min=eps).log() - y.target.clamp(min=eps).log())
+    ww, hh = 2 * torch.sigmoid(tilt), 2 * torch.sigmoid(-tilt)
+    diagonal = (x.enclosing**2 + y.enclosing**2).clamp(min=eps**2)
+    distance = (hh * x.offset**2 + ww * y.offset**2) / diagonal
+    changes = [hh * _change(x.pred, x.target), ww * _change(y.pred, y.target)]
+    return 1 - overlap_ratio(pair, eps) + distance + _shape_cost(changes, theta) / 2
+
+
+@box_loss
+def mpdiou(pair: Pair, eps: float, *, image_size: tuple[float, float] | None = None) -> Float[Tensor, "*n"]:
+    """Distances of two corners, ``1 - IoU + (d_tl^2 + d_br^2) / (W^2 + H^2)``, top left and bottom right (2307.07662).
+
+    ``image_size`` is the image's (height, width), the paper's denominator; without it, the enclosing box's sides are
+    taken, which makes the loss independent of scale.
+    """
+    x, y = pair[:2]
+    if image_size is None:
+        per_unit = 1 / (x.enclosing**2 + y.enclosing**2).clamp(min=eps**2)
+    else:
+        height, width = image_size
+        positive(**{"image_size[0]": height, "image_size[1]": width})
+        per_unit = squared_over(pair, height**2 + width**2)
+    corners = (x.low**2 + y.low**2) + (x.high**2 + y.high**2)
+    return 1 - overlap_ratio(pair, eps) + corners * per_unit
+
+
+@box_loss
+def piou(pair: Pair, eps: float) -> Float[Tensor, "*n"]:
+    """Distances of the four edges in sides of the target, ``1 - IoU + 1 - exp(-P^2)`` (Powerful-IoU).
+
+    ``P = (|x1 - x1g| + |x2 - x2g|) / 4 wg + (|y1 - y1g| + |y2 - y2g|) / 4 hg`` (10.1016/j.neunet.2023.11.041).
+    """
+    return 2 - overlap_ratio(pair, eps) - torch.exp(-(edge_distance(pair, eps) ** 2))
+
+
+def edge_distance(pair: Pair, eps: float) -> Float[Tensor, "*n"]:
+    """PIoU's P, the mean distance of the edges in sides of the target; it does not fall when the box is enlarged."""
+    return sum((axis.low.abs() + axis.high.abs()) / (4 * axis.target.clamp(min=eps)) for axis in pair[:2])
+
+
+def squared_over(pair: Pair, area: float) -> Float[Tensor, "*n"]:
+    """The unit's square over an area in units of the coordinates, at most the root of the dtype's largest number."""
+    largest = torch.finfo(pair.unit.dtype).max ** 0.25
+    return (4 * (pair.unit / area**0.5).clamp(max=largest / 4)) ** 2
+
+
+def _change(pred: Tensor, target: Tensor) -> Tensor:
+    """Difference of two sides over the larger, in [0, 1]; 0 where neither has a length."""
+    return (pred - target).abs() / torch.maximum(pred, target).clamp(min=smallest(pred))
+
+
+def _shape_cost(changes: list[Tensor], theta: float) -> Tensor:
+    return sum((1 - torch.exp(-change)) ** theta for change in changes)

@@ -1,0 +1,24 @@
+"""torchvision's box losses under the contract's call; their behaviour, ``eps`` and dtypes are torchvision's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jaxtyping import Float
+from torch import Tensor
+from torchvision import ops
+
+
+def _adapt(peer: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def loss(
+        pred: Float[Tensor, "n 4"], target: Float[Tensor, "n 4"], *, reduction: str = "none", eps: float = 1e-7
+    ) -> Float[Tensor, "*n"]:
+        return peer(pred, target, reduction=reduction, eps=eps)
+
+    loss.__doc__ = f"torchvision's ``{peer.__name__}``; ``eps`` is added to denominators."
+    return loss
+
+
+giou = _adapt(ops.generalized_box_iou_loss)
+diou = _adapt(ops.distance_box_iou_loss)
+ciou = _adapt(ops.complete_box_iou_loss)
