@@ -197,4 +197,13 @@ LOSSES = Catalogue("losses", LossEntry, [
     LossEntry("torchvision_ciou", "implementations.peers.torchvision_losses:ciou", "complete_box_iou_loss", family="peer"),
 ])  # fmt: skip
 
-CATALOGUES: dict[str, Catalogue[Any]] = {c.kind: c for c in (PATHS, SCHEDULES, SAMPLERS, LOSSES)}
+_SCORES = "implementations.boxes.classification:"
+CLASSIFICATION_LOSSES = Catalogue("classification_losses", Entry, [
+    Entry("focal", _SCORES + "focal", "cross-entropy that fades on easy elements", "1708.02002 (eq. 5)"),
+    Entry("quality_focal", _SCORES + "quality_focal", "focal loss on a quality in [0, 1]", "2006.04388 (eq. 2)"),
+    Entry("distribution_focal", _SCORES + "distribution_focal", "a distance as a distribution over bins", "2006.04388 (eq. 6)"),
+    Entry("generalised_focal", _SCORES + "generalised_focal", "focal loss between two labels", "2006.04388 (eq. 7)"),
+    Entry("varifocal", _SCORES + "varifocal", "quality-weighted positives, focal negatives", "2008.13367 (eq. 2)"),
+])  # fmt: skip
+
+CATALOGUES: dict[str, Catalogue[Any]] = {c.kind: c for c in (PATHS, SCHEDULES, SAMPLERS, LOSSES, CLASSIFICATION_LOSSES)}

@@ -1,0 +1,220 @@
+"""Losses of class scores that go with boxes: focal loss and its descendants, on logits, element by element.
+
+All share one contract. ``reduction`` is ``none``, ``mean`` (0 for no elements), ``sum``, or ``positives``, the papers'
+normalisation: the sum over the number of targets above 0, at least 1. Everything is computed from log-sigmoids, so
+small losses keep their digits and value and gradient are finite for logits of up to 1e30 either way; NaN gives NaN in
+its own element. Half precision computes in and returns float32, else the result has the dtype of the logits. Wrong
+shapes, dtypes and options raise ValueError; ``validate=True`` also raises it on logits that are not finite and on
+targets out of range, naming the element, and has to wait for the device to do so.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+from torch.nn.functional import log_softmax, logsigmoid
+
+Reduction = Literal["none", "mean", "sum", "positives"]
+
+
+def focal(
+    logits: Float[Tensor, "*n"],
+    targets: Shaped[Tensor, "*n"],
+    *,
+    alpha: float | None = 0.25,
+    gamma: float = 2.0,
+    reduction: Reduction = "none",
+    validate: bool = False,
+) -> Float[Tensor, "*m"]:
+    """Cross-entropy that fades on easy elements, ``-alpha_t (1 - p_t)^gamma log p_t`` (1708.02002, eq. 5).
+
+    ``p_t`` is the probability of the label, ``alpha_t`` alpha at a positive and 1 - alpha at a negative; None leaves it
+    out. Labels are 0 or 1, of any real dtype; one in between is the probability of 1 and weighs the two losses.
+    """
+    logits, targets = _prepare(logits, targets, "real", validate)
+    _check_option("gamma", gamma)
+    if alpha is not None and not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha}; accepted is 0 to 1, or None for no balance")
+    on, off = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
+    log_p, log_not_p = logsigmoid(logits), logsigmoid(-logits)
+    # A power of the sigmoid would have the gradient 0 times infinity where it underflows and gamma is below 1.
+    positive, negative = -(gamma * log_not_p).exp() * log_p, -(gamma * log_p).exp() * log_not_p
+    return _reduce(on * targets * positive + off * (1 - targets) * negative, reduction, targets > 0)
+
+
+def quality_focal(
+    logits: Float[Tensor, "*n"],
+    targets: Float[Tensor, "*n"],
+    *,
+    beta: float = 2.0,
+    reduction: Reduction = "none",
+    validate: bool = False,
+) -> Float[Tensor, "*m"]:
+    """Focal loss on a quality y in [0, 1], ``-|y - p|^beta ((1 - y) log(1 - p) + y log p)`` (2006.04388, eq. 2).
+
+    The target is the IoU of the box at the class of a positive, and 0 elsewhere: ``iacs_targets``.
+    """
+    return generalised_focal(logits, targets, beta=beta, reduction=reduction, validate=validate)
+
+
+def generalised_focal(
+    logits: Float[Tensor, "*n"],
+    targets: Float[Tensor, "*n"],
+    *,
+    labels: tuple[float, float] = (0.0, 1.0),
+    beta: float = 2.0,
+    reduction: Reduction = "none",
+    validate: bool = False,
+) -> Float[Tensor, "*m"]:
+    """Loss of a target y between two labels, ``-|y - (l p_l + r p_r)|^beta ((r - y) log p_l + (y - l) log p_r)``.
+
+    The logit is that of the right label: ``p_r = sigmoid(logit) = 1 - p_l``. Least where the expected label is y, at
+    ``p_l = (r - y) / (r - l)`` (2006.04388, eq. 7). Positives are the targets above the left label.
+    """
+    left, right = labels
+    if not (math.isfinite(left) and math.isfinite(right) and left < right):
+        raise ValueError(f"labels are {labels}; accepted are two finite numbers, the smaller first")
+    logits, targets = _prepare(logits, targets, "floating", validate, left, right)
+    if beta != 0:
+        _check_option("beta", beta, 1.0, "0, or at least 1: in between, the gradient has a pole where y is met")
+    to_left, to_right = targets - left, right - targets
+    # y minus the expected label; of two terms, so that no digit is lost where the target is a label.
+    miss = to_left * torch.sigmoid(-logits) - to_right * torch.sigmoid(logits)
+    entropy = -(to_right * logsigmoid(-logits) + to_left * logsigmoid(logits))
+    return _reduce(miss.abs() ** beta * entropy, reduction, to_left > 0)
+
+
+def distribution_focal(
+    logits: Float[Tensor, "*n bins"],
+    targets: Float[Tensor, "*n"],
+    *,
+    reduction: Literal["none", "mean", "sum"] = "none",
+    validate: bool = False,
+) -> Float[Tensor, "*m"]:
+    """Loss of a distribution over the bins 0, 1, ... on a distance y, ``-((r - y) log p_l + (y - l) log p_r)``.
+
+    l and r are the bins on either side of y, p the softmax. Least where p is y's linear interpolation between them
+    (2006.04388, eq. 6). Distances are in bins; one beyond the last counts as the last, one below 0 as 0. A row of
+    bins is one element.
+    """
+    if logits.ndim < 1 or logits.shape[-1] < 2:
+        raise ValueError(f"logits have shape {tuple(logits.shape)}; accepted is (..., bins) with at least 2 bins")
+    bins = logits.shape[-1]
+    if logits.shape[:-1] != targets.shape:
+        raise ValueError(
+            f"targets have shape {tuple(targets.shape)}; accepted is {tuple(logits.shape[:-1])}, "
+            f"that of logits {tuple(logits.shape)} without the bins"
+        )
+    logits, targets = _as_computed(logits, targets, "floating")
+    if validate:
+        _check_values("logits", logits, -math.inf, math.inf)
+        _check_values("targets", targets, 0.0, float(bins - 1))
+    bin_at = torch.arange(bins, dtype=logits.dtype, device=logits.device)
+    distance = (targets.clamp(0, bins - 1)[..., None] - bin_at).abs()
+    share = (1 - distance).clamp(min=0)  # r - y at l, y - l at r, 0 elsewhere
+    return _reduce(-(share * log_softmax(logits, -1)).sum(-1), reduction)
+
+
+def varifocal(
+    logits: Float[Tensor, "*n"],
+    targets: Float[Tensor, "*n"],
+    *,
+    alpha: float = 0.75,
+    gamma: float = 2.0,
+    detach_weight: bool = False,
+    reduction: Reduction = "none",
+    validate: bool = False,
+) -> Float[Tensor, "*m"]:
+    """Cross-entropy on a quality q: ``q BCE(p, q)`` where q > 0, ``alpha p^gamma BCE(p, 0)`` elsewhere.
+
+    Only negatives fade (2008.13367, eq. 2). Their weight ``p^gamma`` has a gradient in the authors' code;
+    ``detach_weight`` makes it a constant, as RT-DETR does. Targets are those of ``iacs_targets``.
+    """
+    logits, targets = _prepare(logits, targets, "floating", validate)
+    _check_option("alpha", alpha)
+    _check_option("gamma", gamma)
+    log_p, log_not_p = logsigmoid(logits), logsigmoid(-logits)
+    weight = alpha * (gamma * (log_p.detach() if detach_weight else log_p)).exp()
+    positive = -targets * (targets * log_p + (1 - targets) * log_not_p)
+    # Asked this way round, a NaN among the targets is no negative.
+    return _reduce(torch.where(targets <= 0, -weight * log_not_p, positive), reduction, targets > 0)
+
+
+def iacs_targets(
+    labels: Int[Tensor, " n"], ious: Float[Tensor, " n"], classes: int, *, validate: bool = False
+) -> Float[Tensor, "n {classes}"]:
+    """IoU-aware classification scores: the IoU at the class of each positive, 0 elsewhere (2008.13367, sec. 3.1).
+
+    Label -1 is the background. The IoU is a constant to autograd. Raises ValueError on wrong shapes and dtypes;
+    ``validate=True`` also on labels outside -1 to classes - 1, which else count as background, and IoUs outside [0, 1].
+    """
+    if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"labels are {labels.dtype} {tuple(labels.shape)}; accepted are integers, (n,)")
+    if ious.shape != labels.shape or not ious.is_floating_point():
+        raise ValueError(
+            f"ious are {ious.dtype} {tuple(ious.shape)}; accepted is floating point, {tuple(labels.shape)} like labels"
+        )
+    if classes < 1:
+        raise ValueError(f"classes is {classes}; accepted is at least 1")
+    if validate:
+        _check_values("labels", labels, -1.0, float(classes - 1))
+        _check_values("ious", torch.where(labels < 0, 0, ious), 0.0, 1.0)
+    is_class: Bool[Tensor, "n c"] = labels[:, None] == torch.arange(classes, device=labels.device)
+    return torch.where(is_class, ious.detach()[:, None], 0)
+
+
+def _prepare(
+    logits: Tensor, targets: Tensor, accepted: str, validate: bool, low: float = 0.0, high: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Both in the dtype of the computation; ValueError unless they have one shape, and values with ``validate``."""
+    if logits.shape != targets.shape:
+        raise ValueError(
+            f"targets have shape {tuple(targets.shape)}; accepted is that of logits, {tuple(logits.shape)}"
+        )
+    logits, targets = _as_computed(logits, targets, accepted)
+    if validate:
+        _check_values("logits", logits, -math.inf, math.inf)
+        _check_values("targets", targets, low, high)
+    return logits, targets
+
+
+def _as_computed(logits: Tensor, targets: Tensor, accepted: str) -> tuple[Tensor, Tensor]:
+    if not logits.is_floating_point():
+        raise ValueError(f"logits are {logits.dtype}; accepted is a floating-point dtype: call logits.float()")
+    if targets.is_complex() or (accepted == "floating" and not targets.is_floating_point()):
+        raise ValueError(f"targets are {targets.dtype}; accepted is a {accepted} dtype: call targets.float()")
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    return logits.to(dtype), targets.to(dtype)
+
+
+def _check_values(name: str, values: Tensor, low: float, high: float) -> None:
+    """Raise ValueError on the first value that is not finite or not between; waits for the device."""
+    good = (values >= low) & (values <= high)
+    if values.is_floating_point():
+        good &= values.isfinite()
+    if not good.all():
+        index = (~good).nonzero()[0].tolist()
+        bounds = f"{low:g} to {high:g}" if math.isfinite(high) else "finite"
+        raise ValueError(f"{name}{index if index else ''} is {values[tuple(index)].item()}; accepted is {bounds}")
+
+
+def _check_option(name: str, value: float, least: float = 0.0, accepted: str = "a finite number of at least 0") -> None:
+    if not least <= value < math.inf:
+        raise ValueError(f"{name} is {value}; accepted is {accepted}")
+
+
+def _reduce(loss: Tensor, reduction: Reduction, positive: Tensor | None = None) -> Tensor:
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return loss.sum()
+    if reduction == "mean":
+        return loss.sum() / max(1, loss.numel())
+    if reduction == "positives" and positive is not None:
+        return loss.sum() / positive.sum().clamp(min=1)  # on the device: it does not wait
+    also = "" if positive is None else ", 'positives'"
+    raise ValueError(f"reduction is {reduction!r}; accepted are 'none', 'mean', 'sum'{also}")
