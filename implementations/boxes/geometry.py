@@ -116,6 +116,11 @@ def power(ratio: Float[Tensor, "*n"], exponent: float, eps: float) -> Float[Tens
     return torch.where(ratio > eps, ratio.clamp(min=eps) ** exponent, ratio * eps ** (exponent - 1))
 
 
+def held(length: Float[Tensor, "*n"], least: float) -> Float[Tensor, "*n"]:
+    """The length, at least ``least``; unlike a clamp's, its gradient goes on below, so that what has none may grow."""
+    return length + (least - length).clamp(min=0).detach()
+
+
 def root(square: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """Square root whose gradient at 0 is 0, the middle of a cone's slopes there."""
     positive = square > 0

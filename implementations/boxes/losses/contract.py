@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -24,6 +24,7 @@ Formula = Callable[..., Tensor]  # (pair, eps, **options) -> a loss a pair
 Reduction = Literal["none", "mean", "sum"]
 
 
+@runtime_checkable
 class BoxLoss(Protocol):
     """A loss under the module's contract, and the formula that it is made of."""
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from implementations.boxes.geometry import Pair
+from implementations.boxes.geometry import Pair, held
 from implementations.boxes.losses.contract import box_loss, choose, positive
 
 
@@ -41,7 +41,7 @@ def bounded_iou(pair: Pair, eps: float, *, beta: float = 1.0) -> Float[Tensor, "
     positive(beta=beta)
     total = torch.zeros_like(pair.unit)
     for axis in pair[:2]:
-        pred, target = axis.pred.clamp(min=eps), axis.target.clamp(min=eps)
+        pred, target = held(axis.pred, eps), held(axis.target, eps)
         away = 2 * axis.offset.abs()
         place = ((target - away) / (target + away)).clamp(min=0)
         size = torch.minimum(pred / target, target / pred)

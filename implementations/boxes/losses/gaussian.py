@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from implementations.boxes.geometry import Pair, root
+from implementations.boxes.geometry import Pair, held, root
 from implementations.boxes.losses.contract import box_loss, choose, positive
 
 
@@ -37,7 +37,7 @@ def kld(
         raise ValueError(f"tau is {tau}; accepted is 1 and more")
     divergence = torch.zeros_like(pair.unit)
     for axis in pair[:2]:
-        of, to = axis.pred.clamp(min=eps), axis.target.clamp(min=eps)
+        of, to = held(axis.pred, eps), held(axis.target, eps)
         if direction == "target_to_pred":
             of, to = to, of
         ratio = of / to

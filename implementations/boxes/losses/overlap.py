@@ -14,6 +14,7 @@ from implementations.boxes.geometry import (
     aspect_gap,
     distance_ratio,
     empty_ratio,
+    held,
     overlap_ratio,
     smallest,
     squared_unit,
@@ -35,8 +36,8 @@ def iou(pair: Pair, eps: float, *, gradient: str = "true") -> Float[Tensor, "*n"
 
 @box_loss
 def iou_log(pair: Pair, eps: float) -> Float[Tensor, "*n"]:
-    """Cross entropy of overlap, ``-ln IoU``, at most ``-ln eps``; no gradient where IoU is below eps (1608.01471)."""
-    return -overlap_ratio(pair, eps).clamp(min=eps).log()
+    """Cross entropy of overlap, ``-ln IoU``, at most ``-ln eps``; no gradient where the boxes are apart (1608.01471)."""
+    return -held(overlap_ratio(pair, eps), eps).log()
 
 
 @box_loss

@@ -35,7 +35,9 @@ def focaler_iou(
     """
     if not 0 <= lower < upper <= 1:
         raise ValueError(f"lower is {lower}, upper {upper}; accepted is 0 <= lower < upper <= 1")
-    return _remapped(pair, eps, base, ((overlap_ratio(pair, eps) - lower) / (upper - lower)).clamp(0, 1))
+    other = (overlap_ratio(pair, eps) - lower) / (upper - lower)
+    # Not clamp, which by torch's version has no gradient at its bounds: a box without a side must be able to grow.
+    return _remapped(pair, eps, base, torch.where(other < 0, 0, torch.where(other > 1, 1, other)))
 
 
 def _remapped(pair: Pair, eps: float, base: str, other: Tensor) -> Tensor:
