@@ -94,14 +94,23 @@ class LossEntry(Entry):
     family: str = "custom"
 
 
+@dataclass(frozen=True)
+class NmsEntry(Entry):
+    """A non-maximum suppression; suites choose by ``family``, the file that it stands in, or ``peer``."""
+
+    family: str = "custom"
+    columns: tuple[str, ...] = ()  # options it needs that hold a value a box
+
+
 E_ = TypeVar("E_", bound=Entry)
 
 
 class Catalogue(Mapping[str, E_], Generic[E_]):
     """A lazy mapping ``name -> Entry`` over a literal table and the entry points of one group."""
 
-    def __init__(self, kind: str, entry_type: Callable[..., E_], entries: list[E_]):
+    def __init__(self, kind: str, entry_type: Callable[..., E_], entries: list[E_], singular: str = ""):
         self.kind, self.entry_type = kind, entry_type
+        self.singular = singular or kind.removesuffix("s")  # what a message calls one of them
         self._own = {entry.name: entry for entry in entries}
 
     @cached_property
@@ -121,7 +130,7 @@ class Catalogue(Mapping[str, E_], Generic[E_]):
             return self.entry_type(name, name, source=name.partition(":")[0])
         near = difflib.get_close_matches(name, self._entries, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(self._entries)}"
-        raise UnknownName(f"no {self.kind[:-1]} named {name!r}; {hint}")
+        raise UnknownName(f"no {self.singular} named {name!r}; {hint}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -195,7 +204,7 @@ LOSSES = Catalogue("losses", LossEntry, [
     LossEntry("torchvision_giou", "implementations.peers.torchvision_losses:giou", "generalized_box_iou_loss", family="peer"),
     LossEntry("torchvision_diou", "implementations.peers.torchvision_losses:diou", "distance_box_iou_loss", family="peer"),
     LossEntry("torchvision_ciou", "implementations.peers.torchvision_losses:ciou", "complete_box_iou_loss", family="peer"),
-])  # fmt: skip
+], singular="loss")  # fmt: skip
 
 _SCORES = "implementations.boxes.classification:"
 CLASSIFICATION_LOSSES = Catalogue("classification_losses", Entry, [
@@ -204,6 +213,27 @@ CLASSIFICATION_LOSSES = Catalogue("classification_losses", Entry, [
     Entry("distribution_focal", _SCORES + "distribution_focal", "a distance as a distribution over bins", "2006.04388 (eq. 6)"),
     Entry("generalised_focal", _SCORES + "generalised_focal", "focal loss between two labels", "2006.04388 (eq. 7)"),
     Entry("varifocal", _SCORES + "varifocal", "quality-weighted positives, focal negatives", "2008.13367 (eq. 2)"),
-])  # fmt: skip
+], singular="classification loss")  # fmt: skip
 
-CATALOGUES: dict[str, Catalogue[Any]] = {c.kind: c for c in (PATHS, SCHEDULES, SAMPLERS, LOSSES, CLASSIFICATION_LOSSES)}
+_NMS = "implementations.boxes.nms."
+NMS = Catalogue("nms", NmsEntry, [
+    NmsEntry("hard", _NMS + "greedy:hard", "the best box stays, what overlaps it goes", "1311.2524 (sec. 2.2)", family="greedy"),
+    NmsEntry("class_agnostic", _NMS + "greedy:class_agnostic", "hard over all classes", "1311.2524 (sec. 2.2)", family="greedy"),
+    NmsEntry("diou", _NMS + "greedy:diou", "hard on overlap less distance of the centres", "1911.08287 (eq. 13)", family="greedy"),
+    NmsEntry("iou_guided", _NMS + "greedy:iou_guided", "hard in the order of predicted IoUs", "1807.11590 (alg. 1)", family="greedy", columns=("ious",)),
+    NmsEntry("soft_linear", _NMS + "soft:soft_linear", "scores decay by 1 - IoU", "1704.04503 (eq. 2)", family="soft"),
+    NmsEntry("soft_gaussian", _NMS + "soft:soft_gaussian", "scores decay by exp(-IoU^2 / sigma)", "1704.04503 (eq. 3)", family="soft"),
+    NmsEntry("matrix", _NMS + "matrix:matrix", "scores decay by the better box that matters most", "2003.10152", family="matrix"),
+    NmsEntry("fast", _NMS + "cluster:fast", "what any better box overlaps goes", "1904.02689", family="cluster"),
+    NmsEntry("cluster", _NMS + "cluster:cluster", "an iteration whose fixpoint is hard", "2005.03572 (alg. 1)", family="cluster"),
+    NmsEntry("spm_cluster", _NMS + "cluster:spm_cluster", "scores decay by every box that stands", "2005.03572", family="cluster"),
+    NmsEntry("weighted_cluster", _NMS + "cluster:weighted_cluster", "boxes averaged with what they overlap", "2005.03572", family="cluster"),
+    NmsEntry("nmw", _NMS + "fusion:nmw", "boxes averaged with what they remove", "CAD, ICCV workshops 2017", family="fusion"),
+    NmsEntry("weighted_boxes_fusion", _NMS + "fusion:weighted_boxes_fusion", "several models' boxes averaged by score", "1910.13302", family="fusion"),
+    NmsEntry("torchvision_nms", "implementations.peers.torchvision_nms:nms", "nms on each class", family="peer"),
+    NmsEntry("torchvision_batched_nms", "implementations.peers.torchvision_nms:batched_nms", "batched_nms", family="peer"),
+], singular="NMS")  # fmt: skip
+
+CATALOGUES: dict[str, Catalogue[Any]] = {
+    c.kind: c for c in (PATHS, SCHEDULES, SAMPLERS, LOSSES, CLASSIFICATION_LOSSES, NMS)
+}

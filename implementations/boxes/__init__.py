@@ -1,5 +1,5 @@
-"""Box losses over one geometry core, and losses of class scores; the catalogues name them without importing torch."""
+"""Box losses over one geometry core, losses of class scores, and NMS, all named without importing torch."""
 
-from implementations.catalogue import CLASSIFICATION_LOSSES, LOSSES
+from implementations.catalogue import CLASSIFICATION_LOSSES, LOSSES, NMS
 
-__all__ = ["CLASSIFICATION_LOSSES", "LOSSES"]
+__all__ = ["CLASSIFICATION_LOSSES", "LOSSES", "NMS"]

@@ -1,0 +1,49 @@
+"""The overlap that NMS compares with its threshold: torchvision's arithmetic, bit for bit.
+
+The losses' IoU (``boxes.geometry``) measures a pair in units of its enclosing box, which rounds differently; a box on a
+grid whose IoU is exactly the threshold would be kept by the one and not by the other. So here an overlap is
+``inter / (area + area - inter)`` in the boxes' own dtype, as torchvision's kernel has it, and is compared with the
+threshold as in float64. Boxes are columns ``(4, ...)``, which lie contiguous in memory and broadcast.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from implementations.boxes.geometry import distance_ratio, measure_columns
+
+_EPS = 1e-7
+
+
+def overlap(a: Float[Tensor, "4 *#m"], b: Float[Tensor, "4 *#m"]) -> Float[Tensor, "*m"]:
+    """IoU of each pair, in [0, 1]; 0 where both are empty, or so large that an area overflows."""
+    ax1, ay1, ax2, ay2 = a
+    bx1, by1, bx2, by2 = b
+    width = torch.minimum(ax2, bx2).sub_(torch.maximum(ax1, bx1)).clamp_(min=0)
+    height = torch.minimum(ay2, by2).sub_(torch.maximum(ay1, by1)).clamp_(min=0)
+    inter = width.mul_(height)
+    ratio = inter / (_area(a) + _area(b)).sub_(inter)
+    return torch.where(ratio > 0, ratio, 0)  # 0/0 and inf/inf are no overlap
+
+
+def distance(a: Float[Tensor, "4 *#m"], b: Float[Tensor, "4 *#m"]) -> Float[Tensor, "*m"]:
+    """Squared distance of the centres over the enclosing box's squared diagonal (1911.08287, eq. 6)."""
+    return distance_ratio(measure_columns(a.unbind(0), b.unbind(0)), _EPS)
+
+
+def limit(threshold: float, dtype: torch.dtype) -> float:
+    """The largest number of ``dtype`` up to the threshold: ``x > limit`` says what ``float64(x) > threshold`` says.
+
+    Rounded to nearest it may come to exceed the threshold: float32(.6) is greater than .6, and an IoU of float32(.6) is
+    then not.
+    """
+    nearest = torch.tensor(threshold, dtype=dtype)
+    below = torch.nextafter(nearest, torch.tensor(-torch.inf, dtype=dtype))
+    return float(nearest) if float(nearest) <= threshold else float(below)
+
+
+def _area(boxes: Float[Tensor, "4 *m"]) -> Float[Tensor, "*m"]:
+    x1, y1, x2, y2 = boxes
+    return (x2 - x1).clamp_(min=0) * (y2 - y1).clamp_(min=0)

@@ -1,0 +1,67 @@
+"""Soft-NMS: what overlaps the best box loses score instead of going (1704.04503, fig. 2).
+
+Each step takes the best remaining box of every group at once and rescores the rest of its group, so the next best is
+known only then; memory grows with the boxes, not with their pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from implementations.boxes.losses.contract import positive
+from implementations.boxes.nms.cluster import at_least_zero
+from implementations.boxes.nms.contract import nms
+from implementations.boxes.nms.groups import Batch, Candidates, Kept, Outcome
+from implementations.boxes.nms.overlap import limit, overlap
+
+
+@nms(weighs=True)
+def soft_linear(candidates: Candidates, iou_threshold: float, *, score_threshold: float = 1e-3) -> Kept:
+    """``s (1 - IoU)`` for each better box overlapped by more than the threshold (eq. 2).
+
+    Boxes whose score ends under ``score_threshold`` go, as in the authors' code.
+    """
+    at_least_zero(score_threshold=score_threshold)
+    bound = limit(iou_threshold, candidates.boxes.dtype)
+
+    def decay(overlaps: Tensor) -> Tensor:
+        return torch.where(overlaps > bound, 1 - overlaps, 1)
+
+    return candidates.solve(lambda batch: rescore(batch, decay, score_threshold), pairwise=False)
+
+
+@nms(weighs=True)
+def soft_gaussian(
+    candidates: Candidates, iou_threshold: float, *, sigma: float = 0.5, score_threshold: float = 1e-3
+) -> Kept:
+    """``s exp(-IoU^2 / sigma)`` for each better box (eq. 3); it has no use for ``iou_threshold``.
+
+    Boxes whose score ends under ``score_threshold`` go, as in the authors' code.
+    """
+    positive(sigma=sigma)
+    at_least_zero(score_threshold=score_threshold)
+
+    def decay(overlaps: Tensor) -> Tensor:
+        return overlaps.square_().div_(-sigma).exp_()
+
+    return candidates.solve(lambda batch: rescore(batch, decay, score_threshold), pairwise=False)
+
+
+def rescore(batch: Batch, decay: Callable[[Tensor], Tensor], score_threshold: float) -> Outcome:
+    """Take the best box of each group in turn and decay the rest, until the best is under the threshold."""
+    final = torch.full_like(batch.scores, -torch.inf)  # scores of what has been taken
+    taken = ~batch.valid
+    scores = batch.scores.masked_fill(taken, -torch.inf)
+    for _ in range(batch.valid.shape[1]):
+        best, pick = scores.max(1, keepdim=True)  # the first of equals
+        if not bool((best >= score_threshold).any()):
+            break
+        final.scatter_reduce_(1, pick, best, "amax")  # of a group that is through, the best is the first again, at -inf
+        taken.scatter_(1, pick, True)
+        box: Float[Tensor, "4 g 1"] = batch.boxes.gather(2, pick.expand(4, -1, -1))
+        scores = scores.mul_(decay(overlap(box, batch.boxes))).masked_fill_(taken, -torch.inf)  # -inf * 0 is NaN
+    return Outcome(final >= score_threshold, final)

@@ -1,0 +1,37 @@
+"""torchvision's NMS under the contract's call, one image and label at a time or by ``batched_nms``.
+
+On at most 1,000 boxes (4,000 coordinates on a CPU) ``batched_nms`` shifts every class by the largest coordinate + 1 and
+suppresses once. That rounds the coordinates, and classes run into one another where coordinates are negative.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision import ops
+
+from implementations.boxes.nms.contract import nms as under_contract
+from implementations.boxes.nms.groups import Candidates, Kept
+
+
+@under_contract()
+def nms(candidates: Candidates, iou_threshold: float) -> Kept:
+    """torchvision's ``nms`` on each group of boxes alone."""
+    kept = []
+    for group in candidates.group.unique():
+        rows = (candidates.group == group).nonzero().squeeze(1)
+        kept.append(rows[ops.nms(candidates.boxes[rows], candidates.scores[rows], iou_threshold)])
+    return _best_first(candidates, torch.cat(kept) if kept else candidates.group)
+
+
+@under_contract()
+def batched_nms(candidates: Candidates, iou_threshold: float) -> Kept:
+    """torchvision's ``batched_nms`` over all groups."""
+    kept = ops.batched_nms(candidates.boxes, candidates.scores, candidates.group, iou_threshold)
+    return _best_first(candidates, kept)
+
+
+def _best_first(candidates: Candidates, indices: Tensor) -> Kept:
+    indices = indices.sort().values
+    scores, order = candidates.scores[indices].sort(descending=True, stable=True)
+    return Kept(indices[order], scores, candidates.boxes[indices[order]])
