@@ -16,6 +16,7 @@ TASKS = Catalogue("tasks", Entry, [
     Entry("sampler_quality", "bench.tasks.sampler_quality:sampler_quality", "fd_fmnist of samples of an empirical oracle"),
     Entry("sampler_overhead", "bench.tasks.sampler_overhead:sampler_overhead", "time a step, without a model"),
     Entry("iou_regression", "bench.tasks.iou_regression:iou_regression", "the DIoU regression simulation"),
+    Entry("iou_properties", "bench.tasks.iou_properties:iou_properties", "what a box loss has and lacks, by counter-example"),
     Entry("detection_ap", "bench.tasks.detection_ap:detection_ap", "AP of perturbed detections on scenes"),
 ])  # fmt: skip
 
