@@ -17,6 +17,9 @@ TASKS = Catalogue("tasks", Entry, [
     Entry("sampler_overhead", "bench.tasks.sampler_overhead:sampler_overhead", "time a step, without a model"),
     Entry("iou_regression", "bench.tasks.iou_regression:iou_regression", "the DIoU regression simulation"),
     Entry("iou_properties", "bench.tasks.iou_properties:iou_properties", "what a box loss has and lacks, by counter-example"),
+    Entry("iou_gradient", "bench.tasks.iou_gradient:iou_gradient", "gradient fields of a box loss: zeros, spikes, wrong directions"),
+    Entry("nms_quality", "bench.tasks.nms_quality:nms_quality", "AP of what an NMS keeps as scenes get crowded"),
+    Entry("nms_speed", "bench.tasks.nms_quality:nms_speed", "time of NMS, interleaved"),
     Entry("detection_ap", "bench.tasks.detection_ap:detection_ap", "AP of perturbed detections on scenes"),
 ])  # fmt: skip
 
