@@ -1,117 +1,138 @@
-"""The DIoU paper's regression experiment: boxes descend a box loss from all round their targets (1911.08287, sec. 3.1).
+"""The published regression experiments: boxes descend a box loss from all round their targets.
 
-Anchors of 7 areas and 7 aspect ratios stand at every point of a disc of radius 3 and regress, one at a time, to 7
-targets of area 1 in its middle: 343 cases a point, 1,715,000 over the paper's 5,000 points. Boxes are (x, y, w, h);
-an update is ``B += eta (2 - IoU) (-grad L)`` with the gradient by autograd, eta .1 for the first 8/10 of the
-iterations, .01 for the next 1/10 and .001 for the last. A side that an update drives below 0 stays so (the
-four first losses drive none): the loss sees a box without extent there, the error counts the way to the target's side.
+Anchors of 7 areas and 7 aspect ratios stand at every point of a disc and regress, one at a time, to 7 targets of one
+area in its middle: 343 cases a point, 1,715,000 over 5,000 points.
 
-The paper's own figure used hand-written gradients that are not those of the losses, so its totals are not expected.
+- ``diou`` (1911.08287, sec. 3.1): disc of radius 3, targets of area 1, ``B += eta (2 - IoU) (-grad L)`` on (x, y, w, h)
+  for 200 iterations, eta .1 for the first 8/10 of them, .01 for the next 1/10 and .001 for the last.
+- ``wiou`` and ``wiou_near`` (2301.10051, sec. IV, and its script): discs of radius .5 and .1 whose points crowd towards
+  the rim, 2e4 radius^2 of them, targets of area 1/32, Adam at .01 on the corners of the mean loss, 120 iterations.
+- ``piou`` (10.1016/j.neunet.2023.11.041): 5,000 points about (1, 1), evenly, and WIoU's sides and rule, since the
+  paper's text leaves them open.
+
+The gradient is autograd's; the figure of the DIoU paper used hand-written ones that are not those of the losses, which
+the options ``gradient="authors"`` and ``"authors_clamped"`` bring back. A side that an update drives below 0 stays so:
+the loss sees a box without extent there, the error counts the way to the target's side.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from bench.task import Context, LossName, Measure, Measurements, TaskParameters, Value, task
+from bench.tasks.regression import Adam, Descent, Engine, Rule, regress
 from implementations.boxes import LOSSES
-from implementations.boxes.geometry import measure, overlap_ratio
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-
-CENTRE = (10.0, 10.0)
-RADIUS = 3.0
-AREAS = (0.5, 0.67, 0.75, 1.0, 1.33, 1.5, 2.0)
 RATIOS = (1 / 4, 1 / 3, 1 / 2, 1.0, 2.0, 3.0, 4.0)  # width over height
-POINTS = 5000
-CASES = len(RATIOS) * len(AREAS) * len(RATIOS)  # at a point
+CASES = 7 * 7 * 7  # at a point
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Where anchors and targets are, and how they move."""
+
+    centre: tuple[float, float]
+    radius: float
+    points: int
+    target_area: float
+    areas: tuple[float, ...]  # of anchors
+    iterations: int
+    rim: bool = False  # points crowd towards the rim: r = R ln(1 + u (e^3 - 1)) / 3 in place of R sqrt(u)
+
+    def rule(self, iterations: int) -> Rule:
+        """The update, for this many iterations."""
+        return Descent(rates(iterations)) if self.target_area == 1 else Adam(self.points * CASES)
+
+
+_WIOU_AREAS = (1 / 32, 1 / 24, 3 / 64, 1 / 16, 1 / 12, 3 / 32, 1 / 8)
+PROTOCOLS = {
+    "diou": Protocol((10.0, 10.0), 3.0, 5000, 1.0, (0.5, 0.67, 0.75, 1.0, 1.33, 1.5, 2.0), 200),
+    "wiou": Protocol((0.5, 0.5), 0.5, 5000, 1 / 32, _WIOU_AREAS, 120, rim=True),
+    "wiou_near": Protocol((0.5, 0.5), 0.1, 200, 1 / 32, _WIOU_AREAS, 120, rim=True),
+    "piou": Protocol((1.0, 1.0), 0.5, 5000, 1 / 32, _WIOU_AREAS, 120),
+}
 
 
 class Parameters(TaskParameters):
-    """``points``: how many of the 5,000 to place; totals are scaled up to the paper's 1,715,000 cases."""
+    """``points``: how many of the protocol's to place; totals are scaled up to all of its cases.
+
+    ``options`` are the loss's own; ``iterations`` are the protocol's unless given.
+    """
 
     loss: LossName
+    options: dict[str, Any] = {}
+    protocol: Literal["diou", "wiou", "wiou_near", "piou"] = "diou"
     points: int = Field(200, ge=1)
-    iterations: int = Field(200, ge=10)
+    iterations: int | None = Field(None, ge=10)
+    engine: Engine = "auto"
 
-
-class Regression(NamedTuple):
-    """What became of the cases at each point."""
-
-    error: Float[Tensor, "iterations points"]  # L1 over x, y, w, h after each update, summed over a point's cases
-    iou: Float[Tensor, " points"]  # final, mean over a point's cases
+    @model_validator(mode="after")
+    def _options_are_known(self) -> Parameters:
+        check_options(self.loss, self.options)
+        return self
 
 
 @task(
     entry="loss",
     catalogue="losses",
+    packages=("torchvision",),
     measures=[
-        Measure("error_decay", "total L1 error as eta leaves .1, at iteration 160 of 200", unit="length", window=0.005),
+        Measure("error_decay", "total L1 error after 8/10 of the iterations (160 of 200)", unit="length", window=0.005),
         Measure("error_final", "total L1 error after the last iteration", unit="length", window=0.005),
         Measure("error_sum", "total L1 error summed over iterations", unit="length", window=0.005),
         Measure("iou_final", "mean IoU after the last iteration", unit="1", direction="higher", window=0.005),
+        Measure("seconds", "time of all iterations, once compiled", unit="s", deterministic=False),
     ],
 )
 def iou_regression(parameters: Parameters, context: Context) -> Measurements:
-    """Regress anchors to targets by one box loss and total the error, as the DIoU paper does."""
-    loss = LOSSES[parameters.loss]
-    positions = disc(parameters.points, seed=context.seed).to(context.device)
-    error, iou = simulate(loss, positions, rates(parameters.iterations))
-    if lost := int((~error.isfinite()).any(0).sum()):
-        raise FloatingPointError(f"{parameters.loss}: the error is not finite at {lost} of {len(positions)} points")
-    curve = error.sum(1) * (POINTS / parameters.points)
+    """Regress anchors to targets by one box loss and total the error, as the papers' simulations do."""
+    protocol = PROTOCOLS[parameters.protocol]
+    iterations = parameters.iterations or protocol.iterations
+    positions = disc(parameters.points, parameters.protocol, seed=context.seed).to(context.device)
+    found = regress(
+        LOSSES[parameters.loss],
+        *cases(positions, parameters.protocol),
+        protocol.rule(iterations),
+        iterations,
+        options=parameters.options,
+        engine=parameters.engine,
+    )
+    if lost := int((~found.error.isfinite()).sum()):
+        raise FloatingPointError(f"{parameters.loss}: the error of {lost} of {len(found.error)} cases is not finite")
+    curve = found.error_curve * (protocol.points / parameters.points)
+    error = found.error.view(-1, len(RATIOS), len(protocol.areas), len(RATIOS))  # point, target, area, ratio
     context.keep("error_curve", curve)
+    context.keep("iou_curve", found.iou_curve)
     context.keep("positions", positions)
-    context.keep("error_surface", error[-1])
-    n = parameters.points * CASES
+    context.keep("error_surface", error.sum((1, 2, 3)))
+    for name, axis in (("target_ratio", 1), ("area", 2), ("ratio", 3)):
+        context.keep(f"error_by_{name}", error.mean([k for k in range(4) if k != axis]))
+    context.keep("areas", torch.tensor(protocol.areas, dtype=torch.float64))
+    context.keep("ratios", torch.tensor(RATIOS, dtype=torch.float64))
+    n = len(found.error)
     return {
-        "error_decay": Value(curve[8 * parameters.iterations // 10 - 1].item(), n=n),
+        "error_decay": Value(curve[8 * iterations // 10 - 1].item(), n=n),
         "error_final": Value(curve[-1].item(), n=n),
         "error_sum": Value(curve.sum().item(), n=n),
-        "iou_final": Value(iou.mean().item(), n=n),
+        "iou_final": Value(found.iou_curve[-1].item(), n=n),
+        "seconds": Value(found.seconds, n=1),
     }
 
 
-def simulate(
-    loss: Loss, positions: Float[Tensor, "points 2"], steps: Sequence[float], *, chunk: int = 50
-) -> Regression:
-    """Regress the cases at every position, ``chunk`` positions at a time; no result depends on ``chunk``.
-
-    It computes in the dtype of ``positions``. Float64 costs a third more than float32, whose rounding sends some boxes
-    to the other side of a kink: it moves GIoU's error at iteration 160 by .2 % and CIoU's final one by .8 %.
-    """
-    errors, ious = [], []
-    for points in positions.split(chunk):
-        rows = len(points) * CASES
-        # torch hands what is left over from its vector loops to another atan2: a multiple of 64 rows leaves nothing.
-        boxes, targets = (torch.cat([each, each[: -rows % 64]]) for each in cases(points))
-        error = []
-        for moved in descent(loss, boxes, targets, steps):
-            error.append((moved - targets).abs().sum(1)[:rows].double().view(-1, CASES).sum(1))
-            boxes = moved
-        errors.append(torch.stack(error))
-        ious.append(_iou(boxes, targets)[:rows].double().view(-1, CASES).mean(1))
-    return Regression(torch.cat(errors, 1), torch.cat(ious))
-
-
-def descent(
-    loss: Loss, boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"], steps: Sequence[float]
-) -> Iterator[Float[Tensor, "n 4"]]:
-    """The boxes (x, y, w, h) after each update ``B += eta (2 - IoU) (-grad L)``."""
-    goal = xyxy(targets)
-    for eta in steps:
-        boxes = boxes.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(loss(xyxy(boxes), goal).sum(), boxes)
-        with torch.no_grad():
-            boxes = boxes - eta * (2 - _iou(boxes, targets))[:, None] * gradient
-        yield boxes
+def check_options(loss: str, options: dict[str, Any]) -> None:
+    """Raise ValueError where a loss does not know an option or its value."""
+    box = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
+    try:
+        LOSSES[loss](box, box, **options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"options of {loss}: {error}") from None
 
 
 def rates(iterations: int) -> list[float]:
@@ -119,35 +140,33 @@ def rates(iterations: int) -> list[float]:
     return [(0.1, 0.01, 0.001)[(10 * i >= 8 * iterations) + (10 * i >= 9 * iterations)] for i in range(iterations)]
 
 
-def disc(n: int, *, seed: int = 0) -> Float[Tensor, "n 2"]:
-    """``n`` points of even density on the disc, ``r = 3 sqrt(U)``: a low-discrepancy set with a random shift.
+def disc(n: int, protocol: str = "diou", *, seed: int = 0) -> Float[Tensor, "n 2"]:
+    """``n`` points of the protocol's density on its disc: a low-discrepancy set with a random shift.
 
     The set is the additive recurrence of the plastic number, ``g^3 = g + 1``: a few hundred points stand for 5,000.
     """
+    where = PROTOCOLS[protocol]
     g = 1.324717957244746  # of 2D sequences, this root's spreads most evenly
     shift = torch.rand(2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     u, turn = (shift + torch.arange(n)[:, None] * torch.tensor([1 / g, 1 / g**2], dtype=torch.float64)).frac().unbind(1)
-    radius, angle = RADIUS * u.sqrt(), 2 * math.pi * turn
-    return torch.stack([CENTRE[0] + radius * angle.cos(), CENTRE[1] + radius * angle.sin()], 1)
+    radius = where.radius * ((u * math.expm1(3)).log1p() / 3 if where.rim else u.sqrt())
+    angle = 2 * math.pi * turn
+    return torch.stack([where.centre[0] + radius * angle.cos(), where.centre[1] + radius * angle.sin()], 1)
 
 
-def cases(points: Float[Tensor, "p 2"]) -> tuple[Float[Tensor, "n 4"], Float[Tensor, "n 4"]]:
-    """Anchors and targets (x, y, w, h) of the 343 cases at each point, n = 343 p, a point's in a row."""
-    anchors = points.new_tensor([_sides(area, ratio) for _ in RATIOS for area in AREAS for ratio in RATIOS])
-    targets = points.new_tensor([(*CENTRE, *_sides(1.0, ratio)) for ratio in RATIOS for _ in AREAS for _ in RATIOS])
-    boxes = torch.cat([points.repeat_interleave(CASES, 0), anchors.repeat(len(points), 1)], 1)
-    return boxes, targets.repeat(len(points), 1)
+def cases(points: Float[Tensor, "p 2"], protocol: str = "diou") -> tuple[Float[Tensor, "n 4"], Float[Tensor, "n 4"]]:
+    """Anchors and targets (x, y, w, h) of the 343 cases at each point, n = 343 p, a point's in a row.
 
-
-def xyxy(boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
-    """Corners of boxes given as centre and sides."""
-    centre, half = boxes[:, :2], boxes[:, 2:] / 2
-    return torch.cat([centre - half, centre + half], 1)
+    Both lie in memory by the column.
+    """
+    where = PROTOCOLS[protocol]
+    anchors = points.new_tensor([_sides(area, ratio) for _ in RATIOS for area in where.areas for ratio in RATIOS])
+    sides = [_sides(where.target_area, ratio) for ratio in RATIOS for _ in where.areas for _ in RATIOS]
+    boxes, targets = points.new_empty(2, 4, len(points), CASES)
+    boxes[:2], boxes[2:] = points.T[:, :, None], anchors.T[:, None]
+    targets[:2], targets[2:] = points.new_tensor(where.centre)[:, None, None], points.new_tensor(sides).T[:, None]
+    return boxes.flatten(1).T, targets.flatten(1).T
 
 
 def _sides(area: float, ratio: float) -> tuple[float, float]:
     return math.sqrt(area * ratio), math.sqrt(area / ratio)
-
-
-def _iou(boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]:
-    return overlap_ratio(measure(xyxy(boxes), xyxy(targets)), 1e-7)

@@ -36,7 +36,7 @@ def iou(pair: Pair, eps: float, *, gradient: str = "true") -> Float[Tensor, "*n"
 
 @box_loss
 def iou_log(pair: Pair, eps: float) -> Float[Tensor, "*n"]:
-    """Cross entropy of overlap, ``-ln IoU``, at most ``-ln eps``; no gradient where the boxes are apart (1608.01471)."""
+    """Cross entropy of overlap, ``-ln IoU``, at most ``-ln eps``; no gradient where boxes are apart (1608.01471)."""
     return -held(overlap_ratio(pair, eps), eps).log()
 
 
