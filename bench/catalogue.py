@@ -20,6 +20,8 @@ TASKS = Catalogue("tasks", Entry, [
     Entry("iou_gradient", "bench.tasks.iou_gradient:iou_gradient", "gradient fields of a box loss: zeros, spikes, wrong directions"),
     Entry("nms_quality", "bench.tasks.nms_quality:nms_quality", "AP of what an NMS keeps as scenes get crowded"),
     Entry("nms_speed", "bench.tasks.nms_quality:nms_speed", "time of NMS, interleaved"),
+    Entry("iou_agreement", "bench.tasks.iou_agreement:iou_agreement", "rank correlation of a box loss with IoU, before and after regression"),
+    Entry("iou_choice", "bench.tasks.iou_choice:iou_choice", "how far and how fast a box loss brings boxes, by situation"),
     Entry("detection_ap", "bench.tasks.detection_ap:detection_ap", "AP of perturbed detections on scenes"),
 ])  # fmt: skip
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -53,16 +53,17 @@ def gradient(loss: Loss, boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 
 
 
 def descend(
-    loss: Loss, boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"], iterations: int
+    loss: Loss, boxes: Float[Tensor, "n 4"], targets: Iterable[Float[Tensor, "n 4"]], iterations: int
 ) -> Iterator[Float[Tensor, "n 4"]]:
     """The boxes after each update of the DIoU paper's protocol, ``B += eta (2 - IoU) (-grad L)`` (1911.08287).
 
-    Eta is .1, .01 after 8/10 of the iterations, .001 after 9/10.
+    ``targets`` has what the boxes are shown at each iteration. Eta is .1, .01 after 8/10 of the iterations, .001 after
+    9/10.
     """
-    for i in range(iterations):
+    for i, shown in zip(range(iterations), targets, strict=False):
         eta = (0.1, 0.01, 0.001)[(10 * i >= 8 * iterations) + (10 * i >= 9 * iterations)]
-        _, slopes = gradient(loss, boxes, targets)
-        boxes = boxes - eta * (2 - iou(boxes, targets))[:, None] * slopes
+        _, slopes = gradient(loss, boxes, shown)
+        boxes = boxes - eta * (2 - iou(boxes, shown))[:, None] * slopes
         yield boxes
 
 
@@ -77,6 +78,13 @@ def pairs(n: int, source: torch.Generator, *families: str) -> tuple[Float[Tensor
         for i, name in enumerate(families)
     ]
     return tuple(torch.cat(boxes) for boxes in zip(*drawn, strict=True))
+
+
+def unit_pairs(n: int, source: torch.Generator, *families: str) -> tuple[Float[Tensor, "n 4"], Float[Tensor, "n 4"]]:
+    """``pairs`` in units of the root of the target's area, as the simulations have them: a step has one length."""
+    boxes, target = pairs(n, source, *families)
+    unit = target[:, 2:].prod(1, keepdim=True).sqrt()
+    return boxes / unit, target / unit
 
 
 def targets(n: int, source: torch.Generator) -> Float[Tensor, "n 4"]:

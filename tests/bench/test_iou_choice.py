@@ -1,0 +1,97 @@
+"""Which loss when: the situations are what they are called, the figures those of the boxes, and known losers lose."""
+
+import itertools
+
+import pytest
+import torch
+
+from bench.task import Context
+from bench.tasks.box_pairs import descend, gap, iou, pairs, unit_pairs
+from bench.tasks.iou_choice import SITUATIONS, Parameters, SituationName, draw, first, iou_choice, mean, shown
+
+
+def run(loss, situation, pairs=60, iterations=200, seed=0):
+    context = Context(seed)
+    measured = iou_choice.run(Parameters(loss=loss, situation=situation, pairs=pairs, iterations=iterations), context)
+    return {name: getattr(value, "value", value) for name, value in measured.items()}, context.arrays, measured
+
+
+def test_situations_are_what_they_are_called():
+    drawn = {name: draw(each, 100, torch.Generator().manual_seed(0)) for name, each in SITUATIONS.items()}
+    assert drawn.keys() == set(SituationName.__args__)
+    assert all(len(boxes) == len(targets) == 100 for boxes, targets in drawn.values())
+    overlap = {name: iou(*pair) for name, pair in drawn.items()}
+    assert (gap(*drawn["apart"]) > 0).all()
+    assert ((overlap["poor"] > 0) & (overlap["poor"] <= 0.2)).all()
+    within = (drawn["nested"][0] - drawn["nested"][1]).abs()
+    assert (within[:, :2] <= within[:, 2:] / 2 + 1e-12).all()
+    boxes, targets = drawn["equal_ratio"]
+    torch.testing.assert_close(boxes[:, 2] / boxes[:, 3], targets[:, 2] / targets[:, 3])
+    assert ((overlap["fine"] >= 0.7) & (overlap["fine"] <= 0.94)).all()
+    for name, length in (("small", 1 / 8), ("large", 8), ("poor", 1)):
+        torch.testing.assert_close(drawn[name][1][:, 2:].prod(1).sqrt(), torch.full((100,), length).double())
+
+
+def test_noise_is_of_the_target_shown_alone():
+    _, targets = draw(SITUATIONS["noisy"], 500, torch.Generator().manual_seed(0))
+    source = torch.Generator().manual_seed(1)
+    one, other = itertools.islice(shown(SITUATIONS["noisy"], targets, source), 2)
+    sides = targets[:, 2:].repeat(1, 2)
+    assert ((one - targets) / sides).std().item() == pytest.approx(0.1, rel=0.1)  # 2,000 numbers: 1.6 % a deviation
+    assert not torch.equal(one, other)
+    assert torch.equal(next(shown(SITUATIONS["poor"], targets, source)), targets)
+
+
+def test_the_first_iteration_there():
+    reached = torch.tensor([[0, 1, 0], [0, 0, 0], [1, 1, 0], [0, 1, 0]], dtype=torch.bool)
+    assert first(reached).tolist() == [2, 0, 3]  # where it leaves again, the first still counts; never: the last
+
+
+def test_a_mean_has_its_interval():
+    value = mean(torch.tensor([0.0, 1.0] * 50, dtype=torch.float64))
+    assert value.value == 0.5
+    assert value.interval[1] - 0.5 == pytest.approx(1.96 * 0.5 / 10, rel=0.01)  # n - 1 for n
+
+
+def test_descent_is_the_protocol():
+    boxes, targets = unit_pairs(20, torch.Generator().manual_seed(0), "random")
+    steps = []
+    for moved in descend(lambda b, t: (b - t).square().sum(1) / 2, boxes, itertools.repeat(targets), 20):
+        steps.append((moved - boxes, boxes))
+        boxes = moved
+    for eta, (step, before) in zip([0.1] * 16 + [0.01] * 2 + [0.001] * 2, steps, strict=True):
+        torch.testing.assert_close(step, -eta * (2 - iou(before, targets))[:, None] * (before - targets))
+
+
+def test_the_measures_are_those_of_the_boxes():
+    values, arrays, measured = run("eiou", "poor", iterations=50)
+    assert measured.keys() == iou_choice.measures.keys()
+    curve = arrays["iou_curve"]
+    assert curve.shape == (51,)
+    assert values["iou_start"] == curve[0].item()
+    assert values["iou_final"] == pytest.approx(curve[-1].item())
+    assert values["iou_final"] == pytest.approx(arrays["iou_final"].mean().item())
+    assert 0 < values["to_75"] <= values["to_95"] <= 50
+    assert run("eiou", "poor", iterations=50)[0] == values
+    assert run("eiou", "poor", iterations=50, seed=1)[0] != values
+
+
+def test_known_losers_lose():
+    assert run("iou", "apart")[0]["iou_final"] == 0  # no gradient
+    assert run("giou", "apart")[0]["iou_final"] > 0.2
+    assert run("eiou", "poor")[0]["iou_final"] > run("diou", "poor")[0]["iou_final"]  # it sees sides
+    assert run("diou", "small")[0]["iou_final"] < 0.1 < run("diou", "poor")[0]["iou_final"]  # eta is a length
+
+
+def test_a_loss_that_is_not_a_number_has_diverged(tmp_path, monkeypatch):
+    (tmp_path / "lost_loss.py").write_text("def loss(pred, target):\n    return float('nan') * pred.sum(1)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(FloatingPointError, match="lost_loss:loss"):
+        run("lost_loss:loss", "poor", iterations=10)
+
+
+def test_pairs_in_units_of_the_target():
+    boxes, targets = unit_pairs(30, torch.Generator().manual_seed(0))
+    plain, plain_targets = pairs(30, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(targets[:, 2:].prod(1), torch.ones(30).double())
+    torch.testing.assert_close(iou(boxes, targets), iou(plain, plain_targets))
