@@ -46,6 +46,7 @@ SamplerName = Annotated[str, _named("samplers")]
 PathName = Annotated[str, _named("paths")]
 ScheduleName = Annotated[str, _named("schedules")]
 LossName = Annotated[str, _named("losses")]
+NmsName = Annotated[str, _named("nms")]
 
 
 @dataclass(frozen=True)
