@@ -89,29 +89,26 @@ def microbench(session: nox.Session) -> None:
 
 @nox.session
 def regress(session: nox.Session) -> None:
-    """Run quick and hold it against results/baselines: exit code 1 where something is worse."""
-    fidmap(session, "run", "quick", silent=True)
-    fidmap(session, "compare", "results/baselines/quick.json", "runs/quick", *session.posargs)
+    """Run suites (default: quick) and hold them against results/baselines: exit code 1 where something is worse.
+
+    Options go to `fidmap compare`.
+    """
+    options = [argument for argument in session.posargs if argument.startswith("-")]
+    for suite in [argument for argument in session.posargs if argument not in options] or ["quick"]:
+        fidmap(session, "run", suite, silent=True)
+        fidmap(session, "compare", f"results/baselines/{suite}.json", f"runs/{suite}", *options)
 
 
 @nox.session
 def leaderboard(session: nox.Session) -> None:
-    """Run quick and write its tables, pictures and baseline into results/."""
-    fidmap(session, "run", "quick")
-    fidmap(session, "table", "--out", "runs/quick", "--save", "results/quick", silent=True)
-    target = ROOT / "results" / "baselines" / "quick.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("w") as file:
-        session.run(
-            str(main(session) / "fidmap"),
-            "table",
-            "--out",
-            "runs/quick",
-            "--format",
-            "json",
-            external=True,
-            stdout=file,
-        )
+    """Run suites (default: quick) and write their tables, pictures and baselines into results/."""
+    for suite in session.posargs or ["quick"]:
+        fidmap(session, "run", suite)
+        fidmap(session, "table", "--out", f"runs/{suite}", "--save", f"results/{suite}", silent=True)
+        target = ROOT / "results" / "baselines" / f"{suite}.json"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("w") as file:
+            fidmap(session, "table", "--out", f"runs/{suite}", "--format", "json", stdout=file)
 
 
 @nox.session

@@ -6,7 +6,7 @@ import fnmatch
 import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ from implementations.catalogue import CATALOGUES, Entry, UnknownName
 MODULES = ("implementations", "metrics", "bench.data", "bench.tasks", "bench.task", "bench.timing", "bench.run")
 # Variables that choose other arithmetic on the same machine.
 VARIABLES = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "NVIDIA_TF32_OVERRIDE")
+
+Guests = Mapping[str, Sequence[str]]  # by catalogue, entries of the user's: module:function
 
 
 @dataclass(frozen=True)
@@ -51,25 +53,27 @@ class Cell:
 
 
 def expand(
-    suite: Suite, *, seed: int | None = None, device: str = "cpu", samplers: tuple[str, ...] = (), where: str = ""
+    suite: Suite, *, seed: int | None = None, device: str = "cpu", guests: Guests | None = None, where: str = ""
 ) -> list[Cell]:
     """The cells of a suite in file order.
 
-    ``seed`` shifts its seeds to start there, ``samplers`` joins every sampler axis. Raises UsageError on names and
-    values that the tasks do not know, in blocks, tables and plots.
+    ``seed`` shifts its seeds to start there; ``guests`` join every axis of entries of their catalogue. Raises
+    UsageError on names and values that the tasks do not know, in blocks, tables and plots.
     """
     seeds = suite.seeds if seed is None else [seed + s - suite.seeds[0] for s in suite.seeds]
     cells: dict[str, Cell] = {}
     for index, block in enumerate(suite.block):
         try:
-            for cell in _expand_block(suite, block, _task(block.task), seeds, device, samplers):
+            for cell in _expand_block(suite, block, _task(block.task), seeds, device, guests or {}):
                 cells.setdefault(cell.key, cell)
         except ValidationError as error:
             raise UsageError(f"{where or suite.name}: block {index} ({block.task}): {explain(error)}") from None
         except (UnknownName, ImportError, ValueError) as error:
             raise UsageError(f"{where or suite.name}: block {index} ({block.task}): {error}") from None
-    if left := [name for name in samplers if not any(name in cell.entry.split(",") for cell in cells.values())]:
-        raise UsageError(f"--sampler {left[0]}: {where or suite.name} has no axis of samplers for it to join")
+    entries = {name for cell in cells.values() for name in cell.entry.split(",")}
+    for kind, names in (guests or {}).items():
+        if left := [name for name in names if name not in entries]:
+            raise UsageError(f"{left[0]}: {where or suite.name} has no axis of {kind} for it to join")
     specs: list[TableSpec | PlotSpec] = [*suite.table, *suite.plot]
     for spec in specs:
         _check_spec(spec, {block.task for block in suite.block}, where or suite.name)
@@ -94,9 +98,9 @@ def _task(name: str) -> Task:
 
 
 def _expand_block(
-    suite: Suite, block: Block, task: Task, seeds: list[int], device: str, samplers: tuple[str, ...]
+    suite: Suite, block: Block, task: Task, seeds: list[int], device: str, guests: Guests
 ) -> Iterator[Cell]:
-    axes, settings = _axes(block, task, samplers)
+    axes, settings = _axes(block, task, guests)
     zipped = [dict(zip(block.zip, values, strict=True)) for values in zip(*block.zip.values(), strict=True)] or [{}]
     package = task.run.__module__.partition(".")[0]
     modules = MODULES if package == "bench" else (*MODULES, package)  # an outside task's whole package
@@ -127,7 +131,7 @@ def _expand_block(
         )  # fmt: skip
 
 
-def _axes(block: Block, task: Task, samplers: tuple[str, ...]) -> tuple[dict[str, list[Any]], dict[str, Any]]:
+def _axes(block: Block, task: Task, guests: Guests) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     """A block's axes as lists and its settings, entries chosen; raises ValueError where they contradict each other."""
     places = {"settings": set(block.settings), "axes": set(block.axes), "zip": set(block.zip)}
     for (one, left), (other, right) in itertools.combinations(places.items(), 2):
@@ -143,26 +147,26 @@ def _axes(block: Block, task: Task, samplers: tuple[str, ...]) -> tuple[dict[str
             raise ValueError(f"exclude: no axis or setting {', '.join(sorted(unknown))}; there are {names}")
     settings, contest = dict(block.settings), task.kind == "contest"
     if contest and task.entry in settings:
-        settings[task.entry] = _choose(task, task.entry, settings[task.entry], samplers)
+        settings[task.entry] = _choose(task, task.entry, settings[task.entry], guests)
     axes = {}
     for name, values in block.axes.items():
         if contest and name == task.entry:  # an axis of contests: each value is a list of entries
-            axes[name] = [_choose(task, name, each, samplers) for each in values]
+            axes[name] = [_choose(task, name, each, guests) for each in values]
         else:
-            axes[name] = _choose(task, name, values, samplers)
+            axes[name] = _choose(task, name, values, guests)
     return axes, settings
 
 
-def _choose(task: Task, name: str, values: Any, samplers: tuple[str, ...]) -> list[Any]:
-    """An axis as a list: a selector over the entry's catalogue is resolved, the user's samplers join."""
+def _choose(task: Task, name: str, values: Any, guests: Guests) -> list[Any]:
+    """An axis as a list: a selector over the entry's catalogue is resolved, the user's own join."""
     if isinstance(values, dict):
         if name != task.entry or not task.catalogue:
             raise ValueError(f"{name}: a list is accepted; a selector only for an entry that comes from a catalogue")
         values = _selected(task.catalogue, name, values)
     if not isinstance(values, list) or not values:
         raise ValueError(f"{name}: a list of at least one value is accepted, given {values!r}")
-    if name == task.entry and task.catalogue == "samplers":
-        values = [*values, *(sampler for sampler in samplers if sampler not in values)]
+    if name == task.entry:
+        values = [*values, *(guest for guest in guests.get(task.catalogue, ()) if guest not in values)]
     return values
 
 
@@ -207,7 +211,7 @@ def _check_spec(spec: TableSpec | PlotSpec, tasks: set[str], where: str) -> None
     if isinstance(spec, TableSpec):
         names = [*spec.rows, *spec.values, spec.columns, spec.floor, *spec.where]
     else:
-        names = [spec.x, spec.y, spec.series, spec.facet, spec.floor, *spec.where]
+        names = [spec.x, spec.y, spec.z, spec.u, spec.v, spec.series, spec.facet, spec.floor, *spec.where]
     for name in names:
         if name and name not in known and not (kind == "plot" and (name == "index" or name.startswith("@"))):
             raise UsageError(f"{here}: {spec.task} has no {name!r}; there are {', '.join(sorted(known))}")

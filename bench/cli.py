@@ -17,6 +17,11 @@ app = typer.Typer(
     help="Judge generative samplers and object detectors by numbers that can be re-derived.",
 )  # fmt: skip
 
+
+def _own(what: str) -> Any:
+    return typer.Option(metavar="MODULE:FUNCTION", help=f"A {what} of yours to run too.")
+
+
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the records.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
 
@@ -29,9 +34,9 @@ def run(
     jobs: Annotated[int | None, typer.Option(min=1, help="Cells at once  [default: the number of cores]")] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="First seed, in place of the suite's.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    sampler: Annotated[
-        list[str] | None, typer.Option(metavar="MODULE:FUNCTION", help="A sampler of yours to run too.")
-    ] = None,
+    sampler: Annotated[list[str] | None, _own("sampler")] = None,
+    loss: Annotated[list[str] | None, _own("box loss")] = None,
+    nms: Annotated[list[str] | None, _own("suppression")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run cells again that are stored.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and stop.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many cells.")] = None,
@@ -49,11 +54,12 @@ def run(
     if keep not in (None, "samples"):
         raise UsageError(f"--keep takes samples, given {keep!r}")
     _check_device(device)
-    samplers = tuple(_check_sampler(name) for name in sampler or ())
+    given = {"samplers": ("--sampler", sampler), "losses": ("--loss", loss), "nms": ("--nms", nms)}
+    guests = {kind: [_check_own(kind, option, n) for n in names or ()] for kind, (option, names) in given.items()}
     file = suites.find(suite)
     plan = suites.read(file)
     store = Store(out or Path("runs") / plan.name, repair=not dry_run)
-    cells = expansion.expand(plan, seed=seed, device=device, samplers=samplers, where=str(file.name))
+    cells = expansion.expand(plan, seed=seed, device=device, guests=guests, where=str(file.name))
     everything, cells = cells, expansion.select(cells, only, limit)
     if dry_run:
         waiting = {cell.hash for cell in missing(cells, store, force=force, keep_samples=keep is not None)}
@@ -213,20 +219,20 @@ def _check_device(device: str) -> None:
             raise UsageError(f"--device {device}: torch sees {torch.cuda.device_count()} CUDA devices here")
 
 
-def _check_sampler(name: str) -> str:
-    from implementations.catalogue import SAMPLERS
+def _check_own(kind: str, option: str, name: str) -> str:
+    from implementations.catalogue import CATALOGUES
 
     module, _, function = name.partition(":")
     if not module or not function:
-        raise UsageError(f"--sampler {name!r}: expected MODULE:FUNCTION")
+        raise UsageError(f"{option} {name!r}: expected MODULE:FUNCTION")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a module beside the user; last, so that it hides none of ours
     try:
-        found: Any = SAMPLERS[name].resolve()
+        found: Any = CATALOGUES[kind][name].resolve()
     except ImportError as error:
-        raise UsageError(f"--sampler {error}") from None
+        raise UsageError(f"{option} {error}") from None
     if not callable(found):
-        raise UsageError(f"--sampler {name!r} is no function")
+        raise UsageError(f"{option} {name!r} is no function")
     return name
 
 

@@ -23,7 +23,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.catalogue import SUITES_FOLDER, kinds
 from bench.errors import UsageError
@@ -63,26 +63,46 @@ class TableSpec(_Strict):
     columns: str | None = None
     values: Annotated[list[str], Field(min_length=1)]
     floor: str | None = None  # a measure printed as a row of its own under each group of rows
+    best: bool = False  # a cell names the best entry by the measure, and those that its interval does not tell apart
     note: str = ""
 
 
 class PlotSpec(_Strict):
-    """Records of one task as curves or bars; ``x`` and ``y`` name a parameter, a measure, or (@) an array kept."""
+    """Records of one task as curves, bars or maps; ``x`` and ``y`` name a parameter, a measure, or (@) an array kept.
+
+    A map (heat, field) has a panel a series and facet: values ``@z`` over the axes ``@x`` and ``@y`` of a grid, or at
+    points, where both name one array (n, 2). A field has arrows against ``@u``, ``@v`` too; z, by default, is their length.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
     title: str
     task: str
     where: dict[str, Any] = {}
-    kind: Literal["line", "bar"] = "line"
+    kind: Literal["line", "bar", "heat", "field"] = "line"
     x: str
     y: str
+    z: str = ""
+    u: str = ""
+    v: str = ""
     series: str | None = None
     facet: str | None = None
-    log: Literal["", "x", "y", "xy"] = ""
+    log: Literal["", "x", "y", "xy", "z", "xyz"] = ""
+    scale: Literal["shared", "own"] = "shared"  # of a map's colours
+    mark: Annotated[list[float], Field(max_length=2)] = []  # a place on every panel of a map
     floor: str | None = None
     slopes: list[int] = []  # guides of these orders on a log-log picture
     xlabel: str = ""
     ylabel: str = ""
+    zlabel: str = ""
+
+    @model_validator(mode="after")
+    def _has_its_arrays(self) -> PlotSpec:
+        needed = {"heat": ("x", "y", "z"), "field": ("x", "y", "u", "v")}.get(self.kind, ())
+        if missing := [name for name in needed if not getattr(self, name).startswith("@")]:
+            raise ValueError(f"{missing[0]}: a {self.kind} needs the name of an array, as @name")
+        if needed and len(self.mark) == 1:
+            raise ValueError("mark: two numbers are accepted, x and y")
+        return self
 
 
 class Suite(_Strict):
@@ -133,7 +153,9 @@ def read(file: Path) -> Suite:
     for index, block in enumerate(suite.block):
         named = _code_name([block.task, block.settings, block.axes, block.zip])
         if named:
-            raise UsageError(f"{file}: block {index}: {named!r} names code, which a file may not; see --sampler")
+            raise UsageError(
+                f"{file}: block {index}: {named!r} names code, which a file may not; see --sampler, --loss and --nms"
+            )
     if suite.name in kinds()["suites"] and file.resolve().parent != SUITES_FOLDER.resolve():
         raise UsageError(f"{file}: name: {suite.name!r} is a suite that comes with fidmap; choose another name")
     return suite

@@ -51,6 +51,8 @@ def test_names_come_quickly(arguments, seconds):
         (["run", "quick", "--device", "tpu"], ["tpu", "cpu, cuda"]),
         (["run", "quick", "--device", "cuda:99"], ["cuda:99", "CUDA devices"]),
         (["run", "quick", "--sampler", "heun"], ["heun", "MODULE:FUNCTION"]),
+        (["run", "quick", "--loss", "ciou"], ["--loss", "ciou", "MODULE:FUNCTION"]),
+        (["run", "quick", "--nms", "math:exp"], ["math:exp", "no axis of nms"]),
         (["run", "quick", "--sampler", "math:nothing"], ["math:nothing"]),
         (["run", "quick", "--sampler", "math:pi"], ["math:pi", "no function"]),
         (["run", "quick", "--out", "file", "--limit", "1"], ["file", "is a file"]),
@@ -135,6 +137,18 @@ def test_a_sampler_of_ones_own_by_name(fidmap, tmp_path):
         line for line in result.stdout.splitlines() if "mine:sample" in line and "| vp" in line and "| -  " in line
     ][:1]
     assert 1.9 < float(row.split("|")[4]) < 2.1
+
+
+def test_a_loss_of_ones_own_by_name(fidmap, tmp_path):
+    source = "def loss(pred, target):\n    return (pred - target).abs().sum(1)\n"
+    (tmp_path / "mine.py").write_text(source)
+    suite = 'name = "own"\n[[block]]\ntask = "iou_regression"\nsettings.points = 5\naxes.loss = ["giou"]\n'
+    (tmp_path / "own.toml").write_text(suite)
+    result = fidmap("run", "own.toml", "--loss", "mine:loss", "--out", "store")
+    assert result.returncode == 0, result.stderr
+    rows = {row.split("|")[1].strip(): row.split("|") for row in result.stdout.splitlines() if row.startswith("| ")}
+    assert {"giou", "mine:loss"} <= set(rows)
+    assert float(rows["mine:loss"][5]) > 0.5  # IoU in the end
 
 
 def test_readme_s_sampler_through_an_entry_point(fidmap, outside):

@@ -121,7 +121,7 @@ def test_a_sampler_of_the_user_needs_an_axis_to_join(tmp_path):
         MINIMAL.replace('axes.sampler = ["euler", "heun"]', "").replace("oracle = ", 'sampler = "euler", oracle = '),
     )
     with pytest.raises(UsageError, match="no axis of samplers"):
-        expand(suite, samplers=("mine:sample",))
+        expand(suite, guests={"samplers": ["mine:sample"]})
 
 
 def test_an_axis_of_contests_is_a_list_of_lists(tmp_path):
