@@ -5,7 +5,8 @@ there are candidates, so that crowding rises with their number. Classes are draw
 
 - four in five belong to an object each, any equally likely. The centre moves by ``level`` standard normals of the
   sides, which grow by ``exp(level z)``; ``level`` is ``.4 u^2``, mostly small. The score is
-  ``sigmoid(6 (IoU - .6) + z)`` of the IoU with the object. One in ten of them has a class drawn anew, and a score as if its IoU were .25 less.
+  ``sigmoid(6 (IoU - .6) + z)`` of the IoU with the object. One in ten has a class drawn anew, and a score as if its IoU
+  were .25 less.
 - one in five is background: an object's sides anywhere, any class, scored ``sigmoid(z - 2.5)``.
 
 ``ious`` is what a branch for localisation would predict: the IoU with the object and a tenth of a normal, in [0, 1],
