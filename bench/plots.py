@@ -1,4 +1,4 @@
-"""Records as pictures, as the suite lays them out: curves or bars, a panel a facet."""
+"""Records as pictures, as the suite lays them out: curves or bars, a panel a facet; or maps."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import io
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from bench import maps
 from bench.store import Record, Store
 from bench.suite import PlotSpec
 from bench.tables import lookup, matching, show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
@@ -28,6 +30,17 @@ def draw(spec: PlotSpec, store: Store, records: list[Record]) -> bytes | None:
     chosen = [record for record in matching(records, spec.task, spec.where) if record.status == "ok"]
     if not chosen:
         return None
+    figure = maps.draw(spec, store, chosen) if spec.kind in ("heat", "field") else _curves(spec, store, chosen)
+    figure.suptitle(spec.title, fontsize=11)
+    target = io.BytesIO()
+    figure.savefig(target, format="png", dpi=130, metadata={"Software": None})
+    pyplot.close(figure)
+    return target.getvalue()
+
+
+def _curves(spec: PlotSpec, store: Store, chosen: list[Record]) -> Figure:
+    from matplotlib import pyplot
+
     facets = list(dict.fromkeys(show(lookup(r, spec.facet)) if spec.facet else "" for r in chosen))
     series = list(dict.fromkeys(_name(spec, r) for r in chosen))
     figure, grid = pyplot.subplots(
@@ -53,11 +66,7 @@ def draw(spec: PlotSpec, store: Store, records: list[Record]) -> bytes | None:
     handles, labels = grid[0][0].get_legend_handles_labels()
     if labels:
         figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=9)
-    figure.suptitle(spec.title, fontsize=11)
-    target = io.BytesIO()
-    figure.savefig(target, format="png", dpi=130, metadata={"Software": None})
-    pyplot.close(figure)
-    return target.getvalue()
+    return figure
 
 
 def _name(spec: PlotSpec, record: Record) -> str:

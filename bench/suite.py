@@ -71,7 +71,7 @@ class PlotSpec(_Strict):
     """Records of one task as curves, bars or maps; ``x`` and ``y`` name a parameter, a measure, or (@) an array kept.
 
     A map (heat, field) has a panel a series and facet: values ``@z`` over the axes ``@x`` and ``@y`` of a grid, or at
-    points, where both name one array (n, 2). A field has arrows against ``@u``, ``@v`` too; z, by default, is their length.
+    points, where both name one array (n, 2). A field has arrows against ``@u``, ``@v`` too, of length z by default.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]

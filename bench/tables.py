@@ -11,6 +11,7 @@ from bench.store import Measured, Record, Store, bundle, frame
 from bench.suite import Plan, TableSpec
 
 FORMATS = ("md", "csv", "json", "latex")
+YES_NO = "yes/no"  # the unit of a measure that is 1 or 0
 
 
 @dataclass(frozen=True)
@@ -68,15 +69,18 @@ def build(records: list[Record], plans: list[Plan]) -> list[Table]:
 def lay_out(spec: TableSpec, records: list[Record]) -> Table:
     """One table of its records: rows by parameters, columns by measures or by one parameter's values."""
     columns = _columns(spec, records)
-    names = [*spec.rows, *_unnamed(spec, records)]
+    names = [*spec.rows, *([] if spec.best else _unnamed(spec, records))]
     notes = [spec.note] if spec.note else []
+    if spec.best:
+        notes.append("The best by each measure, then those whose 95 % interval overlaps with its own, best first.")
     reasons: dict[str, int] = {}
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
         groups.setdefault(tuple(show(lookup(record, name)) for name in names), []).append(record)
     rows = []
     for index, (key, own) in enumerate(groups.items()):
-        rows.append([*key, *(_cell([r for r in own if keep(r)], name, reasons) for _, name, keep in columns)])
+        cells = [(name, [r for r in own if keep(r)]) for _, name, keep in columns]
+        rows.append([*key, *(_best(of, name) if spec.best else _cell(of, name, reasons) for name, of in cells)])
         following = list(groups)[index + 1] if index + 1 < len(groups) else None
         if spec.floor and (following is None or following[:-1] != key[:-1]):
             same = [r for k, members in groups.items() if k[:-1] == key[:-1] for r in members]
@@ -176,7 +180,7 @@ def _columns(spec: TableSpec, records: list[Record]) -> list[tuple[str, str, Cal
     titles = {}
     for name in spec.values:
         unit = next((m.unit for record in records if (m := record.measure(name))), "")
-        titles[name] = f"{name} ({unit})" if unit else name
+        titles[name] = f"{name} ({unit})" if unit and unit != YES_NO else name
     if spec.columns is None:
         return [(titles[name], name, lambda record: True) for name in spec.values]
     column = spec.columns
@@ -219,7 +223,32 @@ def _cell(records: list[Record], name: str, reasons: dict[str, int]) -> str:
     if ended:
         mark = f" of {len(measured)} of {len(records)} seeds{mark}"
     values = [m.value for m in measured]
+    if measured[0].unit == YES_NO and set(values) <= {0.0, 1.0}:
+        found = [answer for answer, value in (("yes", 1.0), ("no", 0.0)) if value in values]
+        return (found[0] if len(found) == 1 else f"yes for {int(sum(values))} of {len(values)} seeds") + mark
     if len(set(values)) == 1:
         interval = measured[0].interval
         return show(values[0]) + (f" [{show(interval[0])}, {show(interval[1])}]" if interval else "") + mark
     return f"{show(statistics.fmean(values))} ± {show(statistics.stdev(values))}{mark}"
+
+
+def _best(records: list[Record], name: str) -> str:
+    """The entry with the best mean over its seeds, and those whose interval (the bare mean without one) reaches its."""
+    contenders: dict[str, list[Measured]] = {}
+    for record in records:
+        if record.status == "ok" and (m := record.measure(name)):
+            label = f"{record.entry} {show(record.parameters.get('options') or '')}".rstrip()
+            contenders.setdefault(label, []).append(m)
+    if not contenders:
+        return "-"
+    sign = -1 if next(iter(contenders.values()))[0].direction == "higher" else 1
+
+    def span(label: str) -> tuple[float, float, float]:
+        """Mean, best and worst end of the interval, the lower the better."""
+        found = contenders[label]
+        ends = [[sign * end for end in m.interval or (m.value, m.value)] for m in found]
+        return sign * statistics.fmean(m.value for m in found), min(map(min, ends)), max(map(max, ends))
+
+    first, *rest = sorted(contenders, key=span)
+    near = [label for label in rest if span(label)[1] <= span(first)[2]]
+    return "; ".join([f"{first} {show(sign * span(first)[0])}", *([", ".join(near)] if near else [])])

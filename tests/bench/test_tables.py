@@ -113,3 +113,37 @@ def test_only_seeds_are_averaged_over(records):
     table = tables.lay_out(SPEC, records)
     assert table.header[:2] == ["sampler", "path"]
     assert ["heun", "vp", "0.3", "-"] in table.rows
+
+
+def test_a_measure_of_yes_and_no_says_so(records):
+    def answers(*values):
+        for record, value in zip(records, values, strict=False):
+            record.measures = [Measured(name="error", value=value, unit="yes/no")]
+        spec = SPEC.model_copy(update={"floor": None})
+        return tables.lay_out(spec, records)
+
+    table = answers(1.0, 0.0, 1.0, 0.0)
+    assert table.header == ["sampler", "nfe 5", "nfe 10"]
+    assert table.rows == [["euler", "yes", "no"], ["heun", "yes for 1 of 2 seeds", "failed [1]"]]
+    assert answers(1.0, 0.0, 0.0, 0.0).rows[1][1] == "no"
+    (plain,) = tables.build(records[:2], [])
+    assert plain.header[-1] == "error"  # its unit is in its cells
+
+
+def test_a_table_of_the_best_names_it_and_what_it_cannot_be_told_from(record):
+    def cell(entry, value, reach, direction="lower", options=None, **changes):
+        measure = Measured(name="m", value=value, interval=(value - reach, value + reach), direction=direction)
+        parameters = {"loss": entry, "options": options or {}, "situation": "apart"}
+        return record(f"{entry}{options}", task="t", entry=entry, parameters=parameters, measures=[measure], **changes)
+
+    spec = TableSpec(name="a", title="A", task="t", rows=["situation"], values=["m"], best=True)
+    records = [cell("a", 3.0, 0.1), cell("b", 1.0, 0.5), cell("c", 1.2, 0.1, options={"k": 2}), cell("d", 1.6, 0.05)]
+    table = tables.lay_out(spec, records)
+    assert table.header == ["situation", "m"]
+    assert table.rows == [["apart", "b 1; c k=2"]]  # d's interval begins at 1.55, b's ends at 1.5
+    assert "overlaps" in table.notes[-1]
+    higher = [cell(entry, value, 0.1, "higher") for entry, value in (("a", 1.0), ("b", 3.0), ("c", 2.9))]
+    assert tables.lay_out(spec, higher).rows == [["apart", "b 3; c"]]
+    assert tables.lay_out(spec, [cell("a", 1.0, 0.1, status="diverged")]).rows == [["apart", "-"]]
+    seeds = [cell("a", 1.0, 0.1), cell("a", 3.0, 0.1, seed=1), cell("b", 2.5, 0.1)]
+    assert tables.lay_out(spec, seeds).rows == [["apart", "a 2; b"]]  # means over seeds; intervals from end to end

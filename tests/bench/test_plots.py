@@ -1,0 +1,160 @@
+"""Maps show the arrays that are kept: grids, points, arrows that go down, one scale, panels that wrap."""
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.torch import save
+
+from bench import maps, plots
+from bench.errors import UsageError
+from bench.store import Store
+from bench.suite import PlotSpec
+
+
+@pytest.fixture
+def kept(record, tmp_path):
+    """A store with a record for each loss: a bowl of that height on a grid of 20 x 20, and at points."""
+    store = Store(tmp_path).create()
+
+    def make(loss, height=1.0, seed=0, **parameters):
+        axis = torch.linspace(-1, 1, 20)
+        y, x = torch.meshgrid(axis, axis, indexing="ij")
+        points = torch.rand(30, 2, generator=torch.Generator().manual_seed(0))
+        arrays = {
+            "axis": axis,
+            "bowl": height * (x**2 + y**2),
+            "gx": 2 * height * x,
+            "gy": 2 * height * y,
+            "points": points,
+            "surface": height * points.sum(1),
+        }
+        one = record(
+            f"{loss}{height}{seed}", task="t", entry=loss, seed=seed, parameters={"loss": loss, **parameters},
+            arrays=sorted(arrays), hash=f"{loss}{height}{seed}",
+        )  # fmt: skip
+        store.write(one, save({name: array.contiguous() for name, array in arrays.items()}))
+        return one
+
+    return store, make
+
+
+def spec(kind="heat", **changes):
+    fields = {"x": "@axis", "y": "@axis", "z": "@bowl", "series": "loss"}
+    if kind == "field":
+        fields = {"x": "@axis", "y": "@axis", "u": "@gx", "v": "@gy", "series": "loss"}
+    return PlotSpec(name="m", title="M", task="t", kind=kind, **(fields | changes))
+
+
+def draw(store, records, chosen):
+    """The figure of the maps; its panels, in order."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure = maps.draw(chosen, store, records)
+    pyplot.close(figure)  # it stays readable
+    return figure, [axes for axes in figure.axes if axes.get_title()]
+
+
+def test_a_grid_s_rows_are_y(kept):
+    store, make = kept
+    record = make("a")
+    figure, (panel,) = draw(store, [record], spec())
+    mesh = panel.collections[0]
+    expected = store.arrays(record)["bowl"].numpy()
+    np.testing.assert_array_equal(mesh.get_array().reshape(20, 20), expected)
+    low, high = mesh.get_clim()
+    assert expected.min() <= low < high <= expected.max()
+    assert len(figure.axes) == 2  # a colour bar
+    assert panel.get_title() == "a"
+
+
+def test_points_are_columns_of_one_array(kept):
+    store, make = kept
+    record = make("a")
+    _, (panel,) = draw(store, [record], spec(x="@points", y="@points", z="@surface"))
+    points = store.arrays(record)["points"]
+    assert panel.dataLim.min.tolist() == pytest.approx(points.amin(0).tolist())
+    assert panel.dataLim.max.tolist() == pytest.approx(points.amax(0).tolist())
+
+
+def test_arrows_point_downhill_and_thin_out(kept):
+    from matplotlib.quiver import Quiver
+
+    store, make = kept
+    figure, (panel,) = draw(store, [make("a")], spec("field"))
+    (quiver,) = [each for each in panel.collections if isinstance(each, Quiver)]
+    assert 0 < quiver.N <= maps.ARROWS**2
+    inward = quiver.X * quiver.U + quiver.Y * quiver.V
+    assert (inward < 0).all()  # towards the bottom of the bowl at (0, 0)
+    np.testing.assert_allclose(np.hypot(quiver.U, quiver.V), 1, rtol=1e-6)
+    heat = panel.collections[0].get_array().reshape(20, 20)
+    assert heat[0, 0] == pytest.approx(2 * 2**0.5)  # the norm of (2, 2)
+    assert len(figure.axes) == 2
+
+
+def test_no_arrow_where_there_is_no_gradient(kept):
+    from matplotlib.quiver import Quiver
+
+    store, make = kept
+    _, (panel,) = draw(store, [make("flat", height=0.0)], spec("field", log="z"))
+    (quiver,) = [each for each in panel.collections if isinstance(each, Quiver)]
+    assert np.all(quiver.Umask)
+
+
+@pytest.mark.parametrize("scale", ["shared", "own"])
+def test_panels_share_a_scale_or_have_their_own(kept, scale):
+    store, make = kept
+    records = [make("low", height=1.0), make("high", height=10.0)]
+    figure, panels = draw(store, records, spec(scale=scale))
+    limits = [panel.collections[0].get_clim() for panel in panels]
+    assert (limits[0] == limits[1]) == (scale == "shared")
+    assert len(figure.axes) == (3 if scale == "shared" else 4)
+
+
+@pytest.mark.parametrize(("n", "rows", "columns"), [(1, 1, 1), (4, 1, 4), (5, 2, 3), (8, 2, 4), (9, 3, 3)])
+def test_panels_wrap(kept, n, rows, columns):
+    store, make = kept
+    _, panels = draw(store, [make(f"loss{i}") for i in range(n)], spec())
+    assert len(panels) == n
+    places = panels[0].get_gridspec()
+    assert (places.nrows, places.ncols) == (rows, columns)
+    labelled = [panel for panel in panels if panel.get_xlabel()]
+    assert len(labelled) == columns  # the lowest of each column, above a gap too
+
+
+def test_a_panel_is_one_record(kept):
+    store, make = kept
+    same = [make("a", seed=0), make("a", seed=1)]
+    assert len(draw(store, same, spec())[1]) == 1
+    variants = [make("a", options={}), make("a", height=2.0, options={"sides": "offset"})]
+    with pytest.raises(UsageError, match="two records for the panel 'a'"):
+        draw(store, variants, spec())
+    _, panels = draw(store, variants, spec(facet="options"))
+    assert [panel.get_title() for panel in panels] == ["a", "a sides=offset"]
+
+
+def test_arrays_that_are_not_there_or_do_not_fit_are_named(kept):
+    store, make = kept
+    record = make("a")
+    with pytest.raises(UsageError, match="a keeps no array '@other'; it has axis, bowl"):
+        draw(store, [record], spec(z="@other"))
+    with pytest.raises(UsageError, match=r"20 x and 20 y with values \[\(30,\)\]"):
+        draw(store, [record], spec(z="@surface"))
+
+
+@pytest.mark.parametrize("kind", ["heat", "field"])
+def test_a_map_needs_its_arrays(kind):
+    with pytest.raises(ValidationError, match=f"a {kind} needs the name of an array, as @name"):
+        PlotSpec(name="m", title="M", task="t", kind=kind, x="@axis", y="nfe", z="@bowl", u="@gx", v="@gy")
+    with pytest.raises(ValidationError, match="two numbers are accepted"):
+        spec(kind, mark=[1.0])
+
+
+def test_a_map_is_a_picture(kept):
+    store, make = kept
+    record = make("a", height=3.0)
+    for chosen in (spec(log="xyz", mark=[0.5, 0.5]), spec("field", log="z"), spec(scale="own")):
+        assert plots.draw(chosen, store, [record]).startswith(b"\x89PNG")
