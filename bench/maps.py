@@ -14,6 +14,7 @@ from bench.tables import lookup, show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 ACROSS = 4  # panels in a row
@@ -46,8 +47,10 @@ def draw(spec: PlotSpec, store: Store, records: list[Record]) -> Figure:
         axes.set_box_aspect(1)
         if "x" in spec.log:
             axes.set_xscale("log")
+            _plain_ticks(axes.xaxis)
         if "y" in spec.log:
             axes.set_yscale("log")
+            _plain_ticks(axes.yaxis)
         if spec.mark:
             axes.plot(*spec.mark, "+", color="white", markersize=9, markeredgewidth=3)
             axes.plot(*spec.mark, "+", color="black", markersize=8, markeredgewidth=1)
@@ -108,14 +111,24 @@ class _Map:
 
 
 def _panels(spec: PlotSpec, records: list[Record]) -> dict[str, Record]:
-    """The record of each panel, by its title."""
+    """The record of each panel, by its title; those of a series beside one another."""
     panels: dict[str, Record] = {}
-    for record in records:
+    series = list(dict.fromkeys(show(lookup(record, spec.series)) if spec.series else "" for record in records))
+    for record in sorted(records, key=lambda r: series.index(show(lookup(r, spec.series)) if spec.series else "")):
         parts = [show(lookup(record, name)) for name in (spec.series, spec.facet) if name]
         title = " ".join(part for part in parts if part != "-")
         if panels.setdefault(title, record).parameters != record.parameters:
             raise UsageError(f"two records for the panel {title!r}: narrow `where`, or name what differs as the facet")
     return panels
+
+
+def _plain_ticks(axis: Axis) -> None:
+    """Ticks of a logarithmic axis at 1, 2 and 5, written out."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: show(value)))
+    axis.set_minor_locator(NullLocator())
 
 
 def _column(array: np.ndarray, index: int) -> np.ndarray:

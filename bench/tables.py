@@ -11,6 +11,7 @@ from bench.store import Measured, Record, Store, bundle, frame
 from bench.suite import Plan, TableSpec
 
 FORMATS = ("md", "csv", "json", "latex")
+NAMED = 6  # of those that cannot be told from the best
 YES_NO = "yes/no"  # the unit of a measure that is 1 or 0
 
 
@@ -80,7 +81,9 @@ def lay_out(spec: TableSpec, records: list[Record]) -> Table:
     rows = []
     for index, (key, own) in enumerate(groups.items()):
         cells = [(name, [r for r in own if keep(r)]) for _, name, keep in columns]
-        rows.append([*key, *(_best(of, name) if spec.best else _cell(of, name, reasons) for name, of in cells)])
+        rows.append(
+            [*key, *(_best(of, name, reasons) if spec.best else _cell(of, name, reasons) for name, of in cells)]
+        )
         following = list(groups)[index + 1] if index + 1 < len(groups) else None
         if spec.floor and (following is None or following[:-1] != key[:-1]):
             same = [r for k, members in groups.items() if k[:-1] == key[:-1] for r in members]
@@ -232,7 +235,7 @@ def _cell(records: list[Record], name: str, reasons: dict[str, int]) -> str:
     return f"{show(statistics.fmean(values))} ± {show(statistics.stdev(values))}{mark}"
 
 
-def _best(records: list[Record], name: str) -> str:
+def _best(records: list[Record], name: str, reasons: dict[str, int]) -> str:
     """The entry with the best mean over its seeds, and those whose interval (the bare mean without one) reaches its."""
     contenders: dict[str, list[Measured]] = {}
     for record in records:
@@ -240,7 +243,8 @@ def _best(records: list[Record], name: str) -> str:
             label = f"{record.entry} {show(record.parameters.get('options') or '')}".rstrip()
             contenders.setdefault(label, []).append(m)
     if not contenders:
-        return "-"
+        return _cell(records, name, reasons)
+    ended = {str(reasons.setdefault(r.error or r.status, len(reasons) + 1)) for r in records if r.status != "ok"}
     sign = -1 if next(iter(contenders.values()))[0].direction == "higher" else 1
 
     def span(label: str) -> tuple[float, float, float]:
@@ -251,4 +255,7 @@ def _best(records: list[Record], name: str) -> str:
 
     first, *rest = sorted(contenders, key=span)
     near = [label for label in rest if span(label)[1] <= span(first)[2]]
-    return "; ".join([f"{first} {show(sign * span(first)[0])}", *([", ".join(near)] if near else [])])
+    more = [f"{len(near) - NAMED} more"] if len(near) > NAMED else []
+    with_it = ", ".join([*near[:NAMED], *more])
+    without = f" [without {', '.join(sorted(ended))}]" if ended else ""
+    return f"{first} {show(sign * span(first)[0])}" + (f"; {with_it}" if near else "") + without

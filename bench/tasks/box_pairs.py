@@ -30,14 +30,19 @@ class LossParameters(TaskParameters):
     loss: LossName
     options: dict[str, Any] = {}
 
+    @property
+    def batched(self) -> bool:
+        """Whether a row's loss depends on its batch: WIoU v2 and v3, unless they are given a state."""
+        return "state" in inspect.signature(LOSSES[self.loss].resolve()).parameters and "state" not in self.options
+
     def bound(self, *, rowwise: bool = False) -> Loss:
         """The loss on boxes (x, y, w, h).
 
         ``rowwise``: a loss with a running state (WIoU v2, v3) takes ``STATE`` for it in place of its batch's mean.
         """
         options = {name: tuple(value) if isinstance(value, list) else value for name, value in self.options.items()}
-        if rowwise and "state" in inspect.signature(LOSSES[self.loss].resolve()).parameters:
-            options.setdefault("state", STATE)
+        if rowwise and self.batched:
+            options["state"] = STATE
         loss = functools.partial(LOSSES[self.loss], **options)
         return lambda boxes, targets: loss(xyxy(boxes), xyxy(targets))
 
@@ -53,17 +58,21 @@ def gradient(loss: Loss, boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 
 
 
 def descend(
-    loss: Loss, boxes: Float[Tensor, "n 4"], targets: Iterable[Float[Tensor, "n 4"]], iterations: int
+    loss: Loss,
+    boxes: Float[Tensor, "n 4"],
+    targets: Iterable[Float[Tensor, "n 4"]],
+    iterations: int,
+    rate: float | Float[Tensor, "n 1"] = 0.1,
 ) -> Iterator[Float[Tensor, "n 4"]]:
     """The boxes after each update of the DIoU paper's protocol, ``B += eta (2 - IoU) (-grad L)`` (1911.08287).
 
-    ``targets`` has what the boxes are shown at each iteration. Eta is .1, .01 after 8/10 of the iterations, .001 after
-    9/10.
+    ``targets`` has what the boxes are shown at each iteration. Eta is the rate, a tenth of it after 8/10 of the
+    iterations and a hundredth after 9/10.
     """
     for i, shown in zip(range(iterations), targets, strict=False):
-        eta = (0.1, 0.01, 0.001)[(10 * i >= 8 * iterations) + (10 * i >= 9 * iterations)]
+        decay = (1, 0.1, 0.01)[(10 * i >= 8 * iterations) + (10 * i >= 9 * iterations)]
         _, slopes = gradient(loss, boxes, shown)
-        boxes = boxes - eta * (2 - iou(boxes, shown))[:, None] * slopes
+        boxes = boxes - rate * decay * (2 - iou(boxes, shown))[:, None] * slopes
         yield boxes
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from bench.task import Context
-from bench.tasks.box_pairs import descend, gap, iou, pairs, unit_pairs
-from bench.tasks.iou_choice import SITUATIONS, Parameters, SituationName, draw, first, iou_choice, mean, shown
+from bench.tasks.box_pairs import LossParameters, descend, gap, iou, pairs, unit_pairs
+from bench.tasks.iou_choice import RATES, SITUATIONS, Parameters, SituationName, draw, first, iou_choice, mean, shown
 
 
 def run(loss, situation, pairs=60, iterations=200, seed=0):
@@ -27,9 +27,10 @@ def test_situations_are_what_they_are_called():
     assert (within[:, :2] <= within[:, 2:] / 2 + 1e-12).all()
     boxes, targets = drawn["equal_ratio"]
     torch.testing.assert_close(boxes[:, 2] / boxes[:, 3], targets[:, 2] / targets[:, 3])
-    assert ((overlap["fine"] >= 0.7) & (overlap["fine"] <= 0.94)).all()
-    for name, length in (("small", 1 / 8), ("large", 8), ("poor", 1)):
-        torch.testing.assert_close(drawn[name][1][:, 2:].prod(1).sqrt(), torch.full((100,), length).double())
+    assert ((overlap["fine"] >= 0.75) & (overlap["fine"] <= 0.94)).all()
+    sides = {name: targets[:, 2:].prod(1).sqrt() for name, (_, targets) in drawn.items()}
+    torch.testing.assert_close(sides["poor"], torch.ones(100).double())
+    assert 1 / 4 < sides["mixed"].min() < 1 / 3 < 3 < sides["mixed"].max() < 4
 
 
 def test_noise_is_of_the_target_shown_alone():
@@ -63,24 +64,53 @@ def test_descent_is_the_protocol():
         torch.testing.assert_close(step, -eta * (2 - iou(before, targets))[:, None] * (before - targets))
 
 
-def test_the_measures_are_those_of_the_boxes():
+def test_the_measures_are_those_of_the_best_rate():
     values, arrays, measured = run("eiou", "poor", iterations=50)
     assert measured.keys() == iou_choice.measures.keys()
-    curve = arrays["iou_curve"]
-    assert curve.shape == (51,)
-    assert values["iou_start"] == curve[0].item()
-    assert values["iou_final"] == pytest.approx(curve[-1].item())
+    curves = arrays["iou_curves"]
+    assert curves.shape == (51, len(RATES))
+    assert (curves[0] == values["iou_start"]).all()
+    best = int(curves[-1].argmax())
+    assert values["rate"] == RATES[best]
+    assert values["iou_final"] == pytest.approx(curves[-1, best].item())
     assert values["iou_final"] == pytest.approx(arrays["iou_final"].mean().item())
     assert 0 < values["to_75"] <= values["to_95"] <= 50
     assert run("eiou", "poor", iterations=50)[0] == values
     assert run("eiou", "poor", iterations=50, seed=1)[0] != values
 
 
+@pytest.mark.parametrize(("loss", "situation"), [("piou", "poor"), ("eiou", "noisy"), ("wiou_v2", "poor")])
+def test_rates_do_not_touch_one_another(loss, situation):
+    """Each curve is that of its rate alone, in one batch or, for a loss whose rows depend on it, in its own."""
+    arrays = run(loss, situation, pairs=20, iterations=20)[1]
+    source = torch.Generator().manual_seed(0)
+    boxes, targets = draw(SITUATIONS[situation], 20, source)
+    for i, rate in enumerate(RATES):
+        noise = torch.Generator().manual_seed(0)
+        seen = shown(SITUATIONS[situation], targets, noise)
+        *_, moved = descend(LossParameters(loss=loss).bound(), boxes, seen, 20, rate)
+        assert arrays["iou_curves"][-1, i].item() == pytest.approx(iou(moved, targets).mean().item(), abs=1e-9)
+
+
+def test_steepness_is_no_merit(tmp_path, monkeypatch):
+    """Three tenths of the loss end as the loss does, at ten thirds of the rate."""
+    lines = [
+        "from implementations.boxes import LOSSES",
+        "def loss(pred, target):",
+        "    return 0.3 * LOSSES['l1'](pred, target)",
+    ]
+    (tmp_path / "gentle_loss.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    gentle, plain = (run(loss, "poor", pairs=30)[0] for loss in ("gentle_loss:loss", "l1"))
+    assert (gentle["rate"], plain["rate"]) == (0.1, 0.03)
+    assert gentle["iou_final"] == pytest.approx(plain["iou_final"], abs=1e-9)
+
+
 def test_known_losers_lose():
     assert run("iou", "apart")[0]["iou_final"] == 0  # no gradient
     assert run("giou", "apart")[0]["iou_final"] > 0.2
-    assert run("eiou", "poor")[0]["iou_final"] > run("diou", "poor")[0]["iou_final"]  # it sees sides
-    assert run("diou", "small")[0]["iou_final"] < 0.1 < run("diou", "poor")[0]["iou_final"]  # eta is a length
+    assert run("eiou", "poor")[0]["iou_final"] > run("iou", "poor")[0]["iou_final"]  # it sees sides
+    assert run("diou", "mixed")[0]["iou_final"] < run("diou", "poor")[0]["iou_final"]  # a rate has a scale
 
 
 def test_a_loss_that_is_not_a_number_has_diverged(tmp_path, monkeypatch):

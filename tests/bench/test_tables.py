@@ -144,6 +144,12 @@ def test_a_table_of_the_best_names_it_and_what_it_cannot_be_told_from(record):
     assert "overlaps" in table.notes[-1]
     higher = [cell(entry, value, 0.1, "higher") for entry, value in (("a", 1.0), ("b", 3.0), ("c", 2.9))]
     assert tables.lay_out(spec, higher).rows == [["apart", "b 3; c"]]
-    assert tables.lay_out(spec, [cell("a", 1.0, 0.1, status="diverged")]).rows == [["apart", "-"]]
+    lost = cell("a", 1.0, 0.1, status="diverged", error="not finite")
+    assert tables.lay_out(spec, [lost]).rows == [["apart", "diverged [1]"]]
+    beside = tables.lay_out(spec, [lost, cell("b", 1.0, 0.5)])
+    assert beside.rows == [["apart", "b 1 [without 1]"]]
+    assert "[1] not finite" in beside.notes
+    crowd = [cell(entry, value, 9.0) for value, entry in enumerate("abcdefghij", 1)]
+    assert tables.lay_out(spec, crowd).rows == [["apart", "a 1; b, c, d, e, f, g, 3 more"]]
     seeds = [cell("a", 1.0, 0.1), cell("a", 3.0, 0.1, seed=1), cell("b", 2.5, 0.1)]
     assert tables.lay_out(spec, seeds).rows == [["apart", "a 2; b"]]  # means over seeds; intervals from end to end
