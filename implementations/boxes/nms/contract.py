@@ -4,10 +4,10 @@
 for one class and one image. Boxes suppress one another within an image and a label. ``Kept`` is best first, and among
 equal scores by index. What is suppressed exceeds the threshold, a number in [0, 1]: an overlap equal to it does not.
 
-A side that is negative counts as 0, and a box without area overlaps nothing. So does a box that is not finite: it stays
-and disturbs no other. Scores must be finite: a NaN has no rank. Half precision is computed in and returned as float32;
-of two dtypes the wider is taken. No gradient is kept; ``boxes[kept.indices]`` has one. Wrong shapes, dtypes and values
-raise ValueError, unknown options TypeError.
+A side that is negative counts as 0, and a box without area overlaps nothing. So does a box that is not finite, or whose
+area is not: it stays and disturbs no other. Scores must be finite: a NaN has no rank. Half precision is computed in and
+returned as float32; of two dtypes the wider is taken. No gradient is kept; ``boxes[kept.indices]`` has one. Wrong
+shapes, dtypes and values raise ValueError, unknown options TypeError.
 """
 
 from __future__ import annotations

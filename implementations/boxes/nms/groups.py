@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from implementations.boxes.nms.overlap import area
+
 # Pairs at once: a dozen arrays of them in turn stay within a core's cache, twice as fast as from memory.
 PAIRS = 2**18
 BOXES = 2**20  # at once, where the work on a batch grows with its boxes and not with their pairs
@@ -69,8 +71,8 @@ class Kept(NamedTuple):
 class Candidates:
     """Boxes (n, 4), scores (n,) and groups (n,) of one device; ``rank`` (default: the scores) orders a group's boxes.
 
-    Order is by rank, descending, then by index. A box that is not finite is an empty box to every method, and comes out
-    as it went in.
+    Order is by rank, descending, then by index. A box that is not finite, or so large that its area is not, is an empty
+    box to every method and comes out as it went in.
     """
 
     def __init__(
@@ -84,8 +86,8 @@ class Candidates:
         best_first = (scores if rank is None else rank).sort(descending=True, stable=True).indices
         group, by_group = group[best_first].sort(stable=True)
         self.order = best_first[by_group]
-        measured = torch.where(boxes.isfinite().all(1, keepdim=True), boxes, 0)
-        self._boxes = self._ordered(measured.T)
+        self._measurable = boxes.isfinite().all(1) & area(boxes.T).isfinite()
+        self._boxes = self._ordered(torch.where(self._measurable, boxes.T, 0))
         self._scores = self._ordered(scores)
         _, self._sizes = torch.unique_consecutive(group, return_counts=True)
 
@@ -102,7 +104,7 @@ class Candidates:
         size = len(self.order) + 1  # the last place is the padding's
         kept = torch.zeros(size, dtype=torch.bool, device=self.boxes.device)
         scores, boxes = self._scores.clone(), None
-        for batch in self._batches(PAIRS if pairwise else BOXES, 2 if pairwise else 1):
+        for batch in self._batches(*((PAIRS, 2, 2) if pairwise else (BOXES, 1, 4))):
             outcome = method(batch)
             kept[batch.position] = outcome.kept & batch.valid
             if outcome.scores is not None:
@@ -121,11 +123,11 @@ class Candidates:
         indices = indices[order]
         given = self.boxes[indices]
         if boxes is not None:
-            given = torch.where(given.isfinite().all(1, keepdim=True), boxes[:, position[indices]].T, given)
+            given = torch.where(self._measurable[indices, None], boxes[:, position[indices]].T, given)
         return Kept(indices, scores, given)
 
-    def _batches(self, budget: int, power: int) -> Iterator[Batch]:
-        """Batches whose groups' sizes are within a factor of 2, largest first, up to ``budget`` of n^power."""
+    def _batches(self, budget: int, power: int, alike: int) -> Iterator[Batch]:
+        """Batches of groups whose sizes are within a factor ``alike``, largest first, up to ``budget`` of n^power."""
         sizes, by_size = self._sizes.cpu().sort(descending=True)
         starts = (self._sizes.cumsum(0) - self._sizes)[by_size.to(self._sizes.device)]
         descending = sizes.numpy()
@@ -133,8 +135,8 @@ class Candidates:
         low = 0
         while low < len(descending):
             width = int(descending[low])
-            alike = int(np.searchsorted(-descending, -width / 2))  # the first of half the size or less
-            high = min(alike, low + max(1, budget // width**power))
+            other = int(np.searchsorted(-descending, -width / alike))  # the first that is too small
+            high = min(other, low + max(1, budget // width**power))
             rank = torch.arange(width, device=starts.device)
             valid = rank < lengths[low:high, None]
             position = torch.where(valid, starts[low:high, None] + rank, len(self.order))

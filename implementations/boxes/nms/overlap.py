@@ -8,6 +8,8 @@ threshold as in float64. Boxes are columns ``(4, ...)``, which lie contiguous in
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -18,14 +20,14 @@ _EPS = 1e-7
 
 
 def overlap(a: Float[Tensor, "4 *#m"], b: Float[Tensor, "4 *#m"]) -> Float[Tensor, "*m"]:
-    """IoU of each pair, in [0, 1]; 0 where both are empty, or so large that an area overflows."""
+    """IoU of each pair of boxes of finite area, in [0, 1]; 0 where both are empty."""
     ax1, ay1, ax2, ay2 = a
     bx1, by1, bx2, by2 = b
     width = torch.minimum(ax2, bx2).sub_(torch.maximum(ax1, bx1)).clamp_(min=0)
     height = torch.minimum(ay2, by2).sub_(torch.maximum(ay1, by1)).clamp_(min=0)
     inter = width.mul_(height)
-    ratio = inter / (_area(a) + _area(b)).sub_(inter)
-    return torch.where(ratio > 0, ratio, 0)  # 0/0 and inf/inf are no overlap
+    union = (area(a) + area(b)).sub_(inter)
+    return inter.div_(union.clamp_(min=_least(union.dtype)))  # 0/0 is no overlap
 
 
 def distance(a: Float[Tensor, "4 *#m"], b: Float[Tensor, "4 *#m"]) -> Float[Tensor, "*m"]:
@@ -44,6 +46,13 @@ def limit(threshold: float, dtype: torch.dtype) -> float:
     return float(nearest) if float(nearest) <= threshold else float(below)
 
 
-def _area(boxes: Float[Tensor, "4 *m"]) -> Float[Tensor, "*m"]:
+def area(boxes: Float[Tensor, "4 *m"]) -> Float[Tensor, "*m"]:
+    """Width times height; a negative side counts as 0."""
     x1, y1, x2, y2 = boxes
     return (x2 - x1).clamp_(min=0) * (y2 - y1).clamp_(min=0)
+
+
+@functools.cache
+def _least(dtype: torch.dtype) -> float:
+    """The smallest positive number, so that no quotient of others changes."""
+    return torch.finfo(dtype).tiny * torch.finfo(dtype).eps

@@ -53,15 +53,29 @@ def soft_gaussian(
 
 def rescore(batch: Batch, decay: Callable[[Tensor], Tensor], score_threshold: float) -> Outcome:
     """Take the best box of each group in turn and decay the rest, until the best is under the threshold."""
-    final = torch.full_like(batch.scores, -torch.inf)  # scores of what has been taken
-    taken = ~batch.valid
-    scores = batch.scores.masked_fill(taken, -torch.inf)
-    for _ in range(batch.valid.shape[1]):
-        best, pick = scores.max(1, keepdim=True)  # the first of equals
-        if not bool((best >= score_threshold).any()):
-            break
-        final.scatter_reduce_(1, pick, best, "amax")  # of a group that is through, the best is the first again, at -inf
-        taken.scatter_(1, pick, True)
-        box: Float[Tensor, "4 g 1"] = batch.boxes.gather(2, pick.expand(4, -1, -1))
-        scores = scores.mul_(decay(overlap(box, batch.boxes))).masked_fill_(taken, -torch.inf)  # -inf * 0 is NaN
+    final = torch.full_like(batch.scores, -torch.inf).flatten()  # scores of what has been taken
+    place = torch.arange(final.numel(), device=final.device).view_as(batch.scores)
+    boxes, scores = batch.boxes, batch.scores.masked_fill(~batch.valid, -torch.inf)
+    while scores.numel():
+        taken = scores == -torch.inf
+        for _ in range(min(scores.shape[1], max(8, scores.shape[1] // 4))):
+            best, pick = scores.max(1, keepdim=True)  # the first of equals
+            # Of a group that is through, that is a box taken before, at -inf now.
+            final.scatter_reduce_(0, place.gather(1, pick).flatten(), best.flatten(), "amax")
+            taken.scatter_(1, pick, True)
+            box: Float[Tensor, "4 g 1"] = boxes.gather(2, pick.expand(4, -1, -1))
+            scores = scores.mul_(decay(overlap(box, boxes))).masked_fill_(taken, -torch.inf)  # -inf * 0 is NaN
+        place, boxes, scores = _remaining(place, boxes, scores, score_threshold)
+    final = final.view_as(batch.scores)
     return Outcome(final >= score_threshold, final)
+
+
+def _remaining(place: Tensor, boxes: Tensor, scores: Tensor, least: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Without the boxes that are taken or under the threshold for good: half of all steps' work is on such."""
+    alive = scores >= least
+    left = alive.any(1)
+    alive, place, boxes, scores = alive[left], place[left], boxes[:, left], scores[left]
+    width = int(alive.sum(1).max()) if len(alive) else 0
+    chosen = alive.byte().sort(dim=1, descending=True, stable=True).indices[:, :width]
+    scores = scores.masked_fill(~alive, -torch.inf).gather(1, chosen)
+    return place.gather(1, chosen), boxes.gather(2, chosen.expand(4, -1, -1)), scores
