@@ -38,7 +38,7 @@ def draw(spec: PlotSpec, store: Store, records: list[Record]) -> Figure:
     figure, grid = pyplot.subplots(
         rows, columns, figsize=size, squeeze=False, layout="constrained", sharex=True, sharey=True
     )
-    log = "z" in spec.log
+    log, label = "z" in spec.log, spec.zlabel or spec.z.lstrip("@")
     limits = [_limits([each.heat for each in ([one] if spec.scale == "own" else maps)], log) for one in maps]
     for axes, title, one, (low, high) in zip(grid.flat, panels, maps, limits, strict=False):
         norm = (LogNorm if log else Normalize)(low, high)
@@ -55,11 +55,9 @@ def draw(spec: PlotSpec, store: Store, records: list[Record]) -> Figure:
             axes.plot(*spec.mark, "+", color="white", markersize=9, markeredgewidth=3)
             axes.plot(*spec.mark, "+", color="black", markersize=8, markeredgewidth=1)
         if spec.scale == "own":
-            figure.colorbar(image, ax=axes, extend="both", shrink=0.85)
+            figure.colorbar(image, ax=axes, extend="both", shrink=0.85).set_label(label, fontsize=8)
     if spec.scale == "shared":
-        figure.colorbar(
-            image, ax=grid, extend="both", label=spec.zlabel or spec.z.lstrip("@"), aspect=15 * rows, pad=0.02
-        )
+        figure.colorbar(image, ax=grid, extend="both", label=label, aspect=15 * rows, pad=0.02)
     for axes in list(grid.flat)[len(maps) :]:
         axes.set_visible(False)
     for column in range(columns):
