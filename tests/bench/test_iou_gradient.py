@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from bench.suite import find, read
 from bench.task import Context
 from bench.tasks.box_pairs import LossParameters, gap, iou
 from bench.tasks.iou_gradient import FIELDS, SETS, SHARES, Parameters, assess, grid, iou_gradient
@@ -154,3 +155,11 @@ def test_a_gradient_that_is_not_a_number_has_diverged(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(FloatingPointError, match=r"torn_loss:loss.*position"):
         run("torn_loss:loss")
+
+
+def test_the_suite_s_pictures_are_of_arrays_that_are_kept():
+    _, arrays = run("iou", points=4)
+    drawn = [spec for spec in read(find("iou")).plot if spec.task == "iou_gradient"]
+    named = {name for spec in drawn for name in (spec.x, spec.y, spec.z, spec.u, spec.v) if name}
+    assert len(drawn) > 3
+    assert named <= {f"@{name}" for name in arrays}
