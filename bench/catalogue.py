@@ -15,7 +15,7 @@ TASKS = Catalogue("tasks", Entry, [
     Entry("sampler_error", "bench.tasks.sampler_error:sampler_error", "error to the exact flow, sliced W2 to exact draws"),
     Entry("sampler_quality", "bench.tasks.sampler_quality:sampler_quality", "fd_fmnist of samples of an empirical oracle"),
     Entry("sampler_overhead", "bench.tasks.sampler_overhead:sampler_overhead", "time a step, without a model"),
-    Entry("iou_regression", "bench.tasks.iou_regression:iou_regression", "the DIoU regression simulation"),
+    Entry("iou_regression", "bench.tasks.iou_regression:iou_regression", "the published regression experiments: DIoU's, WIoU's, PIoU's"),
     Entry("iou_properties", "bench.tasks.iou_properties:iou_properties", "what a box loss has and lacks, by counter-example"),
     Entry("iou_gradient", "bench.tasks.iou_gradient:iou_gradient", "gradient fields of a box loss: zeros, spikes, wrong directions"),
     Entry("nms_quality", "bench.tasks.nms_quality:nms_quality", "AP of what an NMS keeps as scenes get crowded"),

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from pydantic import model_validator
 from torch import Tensor
 
 from bench.task import LossName, TaskParameters
@@ -29,6 +30,15 @@ class LossParameters(TaskParameters):
 
     loss: LossName
     options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _options_are_known(self) -> LossParameters:
+        box = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
+        try:
+            LOSSES[self.loss](box, box, **self.options)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"options of {self.loss}: {error}") from None
+        return self
 
     @property
     def batched(self) -> bool:

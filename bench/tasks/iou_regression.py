@@ -19,14 +19,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
-from bench.task import Context, LossName, Measure, Measurements, TaskParameters, Value, task
+from bench.task import Context, Measure, Measurements, Value, task
+from bench.tasks.box_pairs import LossParameters
 from bench.tasks.regression import Adam, Descent, Engine, Rule, regress
 from implementations.boxes import LOSSES
 
@@ -60,23 +61,16 @@ PROTOCOLS = {
 }
 
 
-class Parameters(TaskParameters):
+class Parameters(LossParameters):
     """``points``: how many of the protocol's to place; totals are scaled up to all of its cases.
 
-    ``options`` are the loss's own; ``iterations`` are the protocol's unless given.
+    ``iterations`` are the protocol's unless given.
     """
 
-    loss: LossName
-    options: dict[str, Any] = {}
     protocol: Literal["diou", "wiou", "wiou_near", "piou"] = "diou"
     points: int = Field(200, ge=1)
     iterations: int | None = Field(None, ge=10)
     engine: Engine = "auto"
-
-    @model_validator(mode="after")
-    def _options_are_known(self) -> Parameters:
-        check_options(self.loss, self.options)
-        return self
 
 
 @task(
@@ -124,15 +118,6 @@ def iou_regression(parameters: Parameters, context: Context) -> Measurements:
         "iou_final": Value(found.iou_curve[-1].item(), n=n),
         "seconds": Value(found.seconds, n=1),
     }
-
-
-def check_options(loss: str, options: dict[str, Any]) -> None:
-    """Raise ValueError where a loss does not know an option or its value."""
-    box = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
-    try:
-        LOSSES[loss](box, box, **options)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"options of {loss}: {error}") from None
 
 
 def rates(iterations: int) -> list[float]:

@@ -128,6 +128,7 @@ def regress(
     shared = formula is not None and "state" in inspect.signature(formula).parameters and "state" not in options
     step, overlap = _step(loss, rule, options, shared), _overlap
     if chosen == "compiled":
+        torch.compiler.reset()  # each loss makes other code of one function, of which only a few may be kept
         step, overlap = (torch.compile(each, dynamic=False, options=_COMPILER) for each in (step, overlap))
     else:
         step = functools.partial(step, eager=True)
