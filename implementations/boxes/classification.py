@@ -18,6 +18,8 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn.functional import log_softmax, logsigmoid
 
+from implementations.boxes.checks import reduce
+
 Reduction = Literal["none", "mean", "sum", "positives"]
 
 
@@ -43,7 +45,7 @@ def focal(
     log_p, log_not_p = logsigmoid(logits), logsigmoid(-logits)
     # A power of the sigmoid would have the gradient 0 times infinity where it underflows and gamma is below 1.
     positive, negative = -(gamma * log_not_p).exp() * log_p, -(gamma * log_p).exp() * log_not_p
-    return _reduce(on * targets * positive + off * (1 - targets) * negative, reduction, targets > 0)
+    return reduce(on * targets * positive + off * (1 - targets) * negative, reduction, targets > 0)
 
 
 def quality_focal(
@@ -85,7 +87,7 @@ def generalised_focal(
     # y minus the expected label; of two terms, so that no digit is lost where the target is a label.
     miss = to_left * torch.sigmoid(-logits) - to_right * torch.sigmoid(logits)
     entropy = -(to_right * logsigmoid(-logits) + to_left * logsigmoid(logits))
-    return _reduce(miss.abs() ** beta * entropy, reduction, to_left > 0)
+    return reduce(miss.abs() ** beta * entropy, reduction, to_left > 0)
 
 
 def distribution_focal(
@@ -116,7 +118,7 @@ def distribution_focal(
     bin_at = torch.arange(bins, dtype=logits.dtype, device=logits.device)
     distance = (targets.clamp(0, bins - 1)[..., None] - bin_at).abs()
     share = (1 - distance).clamp(min=0)  # r - y at l, y - l at r, 0 elsewhere
-    return _reduce(-(share * log_softmax(logits, -1)).sum(-1), reduction)
+    return reduce(-(share * log_softmax(logits, -1)).sum(-1), reduction)
 
 
 def varifocal(
@@ -141,7 +143,7 @@ def varifocal(
     weight = alpha * (gamma * (log_p.detach() if detach_weight else log_p)).exp()
     positive = -targets * (targets * log_p + (1 - targets) * log_not_p)
     # Asked this way round, a NaN among the targets is no negative.
-    return _reduce(torch.where(targets <= 0, -weight * log_not_p, positive), reduction, targets > 0)
+    return reduce(torch.where(targets <= 0, -weight * log_not_p, positive), reduction, targets > 0)
 
 
 def iacs_targets(
@@ -205,16 +207,3 @@ def _check_values(name: str, values: Tensor, low: float, high: float) -> None:
 def _check_option(name: str, value: float, least: float = 0.0, accepted: str = "a finite number of at least 0") -> None:
     if not least <= value < math.inf:
         raise ValueError(f"{name} is {value}; accepted is {accepted}")
-
-
-def _reduce(loss: Tensor, reduction: Reduction, positive: Tensor | None = None) -> Tensor:
-    if reduction == "none":
-        return loss
-    if reduction == "sum":
-        return loss.sum()
-    if reduction == "mean":
-        return loss.sum() / max(1, loss.numel())
-    if reduction == "positives" and positive is not None:
-        return loss.sum() / positive.sum().clamp(min=1)  # on the device: it does not wait
-    also = "" if positive is None else ", 'positives'"
-    raise ValueError(f"reduction is {reduction!r}; accepted are 'none', 'mean', 'sum'{also}")

@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
+
+from implementations.boxes.checks import check_boxes
 
 Columns = Sequence[Tensor]  # x1, y1, x2, y2 of boxes, (*n,) each
 
@@ -132,22 +134,6 @@ def pairwise_iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "m 4"], *, eps: float
     check_boxes("a", a)
     check_boxes("b", b)
     return overlap_ratio(measure(a[:, None], b[None]), eps)
-
-
-def check_boxes(name: str, boxes: Tensor) -> None:
-    """Raise ValueError unless ``boxes`` are real floating point, (n, 4)."""
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"{name} has shape {tuple(boxes.shape)}; accepted is (n, 4), a box a row as x1, y1, x2, y2")
-    if not boxes.is_floating_point():
-        raise ValueError(f"{name} is {boxes.dtype}; accepted is a floating-point dtype: call {name}.float()")
-
-
-def check_values(name: str, boxes: Float[Tensor, "n 4"]) -> None:
-    """Raise ValueError on the first row that is not finite or has a negative side; waits for the device."""
-    bad: Bool[Tensor, " n"] = ~boxes.isfinite().all(-1) | (boxes[:, 2:] < boxes[:, :2]).any(-1)
-    if bad.any():
-        row = int(bad.nonzero()[0])
-        raise ValueError(f"{name}[{row}] is {boxes[row].tolist()}; accepted is finite x1 <= x2, y1 <= y2")
 
 
 def smallest(like: Tensor) -> float:

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from implementations.boxes.checks import choose
 from implementations.boxes.geometry import Axis, Pair, aspect_angle, aspect_gap, overlap_ratio, smallest, squared_unit
-from implementations.boxes.losses.contract import choose
 
 GRADIENTS = ("true", "authors", "authors_clamped")
 

@@ -18,7 +18,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from implementations.boxes.geometry import check_boxes, check_values, measure
+from implementations.boxes.checks import check_boxes, check_options, check_values, positive, reduce
+from implementations.boxes.geometry import measure
 
 Formula = Callable[..., Tensor]  # (pair, eps, **options) -> a loss a pair
 Reduction = Literal["none", "mean", "sum"]
@@ -60,8 +61,9 @@ def box_loss(formula: Formula) -> BoxLoss:
                 check_values(which, boxes)
         if len(pred) != len(target):
             raise ValueError(f"{len(pred)} pred boxes and {len(target)} target boxes; accepted is one target a pred")
-        _check_options(name, eps, options, accepted)
-        return _reduce(formula(measure(pred, target), eps, **options), reduction)
+        positive(eps=eps)
+        check_options(name, options, accepted)
+        return reduce(formula(measure(pred, target), eps, **options), reduction)
 
     signature = inspect.signature(loss)
     fixed = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
@@ -94,7 +96,8 @@ def pairwise(
         if validate:
             check_values(which, boxes)
     keywords = [p.name for p in inspect.signature(formula).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    _check_options(formula.__name__, eps, options, keywords)
+    positive(eps=eps)
+    check_options(formula.__name__, options, keywords)
     return formula(measure(pred[:, None], target[None]), eps, **options)
 
 
@@ -102,33 +105,3 @@ def formula_of(loss: Callable[..., Tensor]) -> Formula | None:
     """The formula behind a loss, given as a function or an entry of LOSSES; None where there is none (a peer's)."""
     function = loss.resolve() if hasattr(loss, "resolve") else loss
     return getattr(function, "formula", None)
-
-
-def choose(option: str, value: Any, accepted: tuple[str, ...]) -> None:
-    """Raise ValueError unless the option's value is one of those accepted."""
-    if value not in accepted:
-        raise ValueError(f"{option} is {value!r}; accepted are {', '.join(map(repr, accepted))}")
-
-
-def positive(**numbers: float) -> None:
-    """Raise ValueError, naming the option, unless each number is positive."""
-    for option, value in numbers.items():
-        if not value > 0:
-            raise ValueError(f"{option} is {value}; accepted is a positive number")
-
-
-def _check_options(name: str, eps: float, options: dict[str, Any], accepted: list[str]) -> None:
-    positive(eps=eps)
-    if unknown := [option for option in options if option not in accepted]:
-        known = f"its options are {', '.join(accepted)}" if accepted else "it has none of its own"
-        raise TypeError(f"{name} has no option {unknown[0]!r}; {known}")
-
-
-def _reduce(loss: Float[Tensor, " n"], reduction: Reduction) -> Float[Tensor, "*n"]:
-    if reduction == "none":
-        return loss
-    if reduction == "sum":
-        return loss.sum()
-    if reduction == "mean":
-        return loss.sum() / max(1, loss.numel())
-    raise ValueError(f"reduction is {reduction!r}; accepted are 'none', 'mean', 'sum'")

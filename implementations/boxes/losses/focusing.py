@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from implementations.boxes.checks import choose, positive
 from implementations.boxes.geometry import Pair, overlap_ratio, power
-from implementations.boxes.losses.contract import box_loss, choose, positive
+from implementations.boxes.losses.contract import box_loss
 from implementations.boxes.losses.shape import edge_distance, eiou, piou
 
 

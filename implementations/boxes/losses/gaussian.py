@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from implementations.boxes.checks import choose, positive
 from implementations.boxes.geometry import Pair, held, root
-from implementations.boxes.losses.contract import box_loss, choose, positive
+from implementations.boxes.losses.contract import box_loss
 
 
 @box_loss

@@ -9,6 +9,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
+from implementations.boxes.checks import choose
 from implementations.boxes.geometry import (
     Pair,
     aspect_gap,
@@ -20,7 +21,7 @@ from implementations.boxes.geometry import (
     squared_unit,
 )
 from implementations.boxes.losses.authors import with_gradient
-from implementations.boxes.losses.contract import box_loss, choose
+from implementations.boxes.losses.contract import box_loss
 
 ALPHAS = ("detached", "attached", "thresholded", "thresholded_attached")
 

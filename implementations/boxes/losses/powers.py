@@ -5,9 +5,10 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
+from implementations.boxes.checks import positive
 from implementations.boxes.geometry import Pair, aspect_gap, distance_ratio, empty_ratio, overlap_ratio
 from implementations.boxes.geometry import power as raise_to
-from implementations.boxes.losses.contract import box_loss, positive
+from implementations.boxes.losses.contract import box_loss
 from implementations.boxes.losses.overlap import aspect_weight
 
 

@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from implementations.boxes.checks import choose, positive
 from implementations.boxes.geometry import Axis, Pair, overlap_ratio
-from implementations.boxes.losses.contract import box_loss, choose, positive
+from implementations.boxes.losses.contract import box_loss
 from implementations.boxes.losses.overlap import ciou, diou, giou, iou
 from implementations.boxes.losses.shape import eiou, siou
 

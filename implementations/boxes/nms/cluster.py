@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from implementations.boxes.losses.contract import positive
+from implementations.boxes.checks import positive
 from implementations.boxes.nms.contract import nms
 from implementations.boxes.nms.greedy import reached, sweep
 from implementations.boxes.nms.groups import Batch, Candidates, Kept, Outcome

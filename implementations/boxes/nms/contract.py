@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from implementations.boxes.geometry import check_boxes
+from implementations.boxes.checks import check_boxes, check_options
 from implementations.boxes.nms.groups import Candidates, Kept
 
 Method = Callable[..., Kept]  # (candidates, iou_threshold, **options)
@@ -49,7 +49,7 @@ def nms(*, across_labels: bool = False, weighs: bool = False) -> Callable[[Metho
             image: Integer[Tensor, " n"] | None = None,
             **options: Any,
         ) -> Kept:
-            _check_options(name, options, [keyword.name for keyword in keywords])
+            check_options(name, options, [keyword.name for keyword in keywords])
             candidates = prepare(boxes, scores, labels, image, iou_threshold, across_labels=across_labels)
             if weighs and bool((scores < 0).any()):
                 row = int((scores < 0).nonzero()[0])
@@ -117,9 +117,3 @@ def _groups(boxes: Tensor, labels: Tensor | None, image: Tensor | None) -> Tenso
         group += (column.to(torch.int64) - low) * span
         span *= high - low + 1
     return group
-
-
-def _check_options(name: str, options: dict[str, Any], accepted: list[str]) -> None:
-    if unknown := [option for option in options if option not in accepted]:
-        known = f"its options are {', '.join(accepted)}" if accepted else "it has none of its own"
-        raise TypeError(f"{name} has no option {', '.join(map(repr, unknown))}; {known}")

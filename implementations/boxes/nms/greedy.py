@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from implementations.boxes.losses.contract import positive
+from implementations.boxes.checks import positive
 from implementations.boxes.nms.contract import check_column, nms
 from implementations.boxes.nms.groups import Batch, Candidates, Kept, Outcome, rows_at_once
 from implementations.boxes.nms.overlap import distance, limit, overlap

@@ -1,0 +1,62 @@
+"""What box losses, class losses and suppressions check of what they are given, and how losses are reduced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def check_boxes(name: str, boxes: Tensor) -> None:
+    """Raise ValueError unless ``boxes`` are real floating point, (n, 4)."""
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"{name} has shape {tuple(boxes.shape)}; accepted is (n, 4), a box a row as x1, y1, x2, y2")
+    if not boxes.is_floating_point():
+        raise ValueError(f"{name} is {boxes.dtype}; accepted is a floating-point dtype: call {name}.float()")
+
+
+def check_values(name: str, boxes: Float[Tensor, "n 4"]) -> None:
+    """Raise ValueError on the first row that is not finite or has a negative side; waits for the device."""
+    bad: Bool[Tensor, " n"] = ~boxes.isfinite().all(-1) | (boxes[:, 2:] < boxes[:, :2]).any(-1)
+    if bad.any():
+        row = int(bad.nonzero()[0])
+        raise ValueError(f"{name}[{row}] is {boxes[row].tolist()}; accepted is finite x1 <= x2, y1 <= y2")
+
+
+def choose(option: str, value: Any, accepted: tuple[str, ...]) -> None:
+    """Raise ValueError unless the option's value is one of those accepted."""
+    if value not in accepted:
+        raise ValueError(f"{option} is {value!r}; accepted are {', '.join(map(repr, accepted))}")
+
+
+def positive(**numbers: float) -> None:
+    """Raise ValueError, naming the option, unless each number is positive."""
+    for option, value in numbers.items():
+        if not value > 0:
+            raise ValueError(f"{option} is {value}; accepted is a positive number")
+
+
+def check_options(name: str, options: Iterable[str], accepted: list[str]) -> None:
+    """Raise TypeError naming the options that ``name`` does not have, and those that it has."""
+    if unknown := [option for option in options if option not in accepted]:
+        known = f"its options are {', '.join(accepted)}" if accepted else "it has none of its own"
+        raise TypeError(f"{name} has no option {', '.join(map(repr, unknown))}; {known}")
+
+
+def reduce(loss: Float[Tensor, "*n"], reduction: str, positives: Bool[Tensor, "*n"] | None = None) -> Tensor:
+    """The loss as it is (``none``), its ``sum``, its ``mean`` (0 of nothing), or its sum a positive (at least 1).
+
+    ``positives`` is offered where they are given. Raises ValueError on another reduction.
+    """
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return loss.sum()
+    if reduction == "mean":
+        return loss.sum() / max(1, loss.numel())
+    if reduction == "positives" and positives is not None:
+        return loss.sum() / positives.sum().clamp(min=1)  # on the device: it does not wait
+    also = "" if positives is None else ", 'positives'"
+    raise ValueError(f"reduction is {reduction!r}; accepted are 'none', 'mean', 'sum'{also}")
