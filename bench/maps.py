@@ -30,7 +30,7 @@ def draw(spec: PlotSpec, store: Store, records: list[Record]) -> Figure:
     from matplotlib import pyplot
     from matplotlib.colors import LogNorm, Normalize
 
-    panels = _panels(spec, records)
+    panels = panels_of(spec, records)
     maps = [_Map(spec, store.arrays(record), record) for record in panels.values()]
     rows = math.ceil(len(maps) / ACROSS)
     columns = math.ceil(len(maps) / rows)
@@ -108,7 +108,7 @@ class _Map:
         return image
 
 
-def _panels(spec: PlotSpec, records: list[Record]) -> dict[str, Record]:
+def panels_of(spec: PlotSpec, records: list[Record]) -> dict[str, Record]:
     """The record of each panel, by its title; those of a series beside one another."""
     panels: dict[str, Record] = {}
     series = list(dict.fromkeys(show(lookup(record, spec.series)) if spec.series else "" for record in records))

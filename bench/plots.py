@@ -1,4 +1,4 @@
-"""Records as pictures, as the suite lays them out: curves or bars, a panel a facet; or maps."""
+"""Records as pictures, as the suite lays them out: curves or bars, a panel a facet; maps; or boxes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from bench import maps
+from bench import boxes, maps
 from bench.store import Record, Store
 from bench.suite import PlotSpec
 from bench.tables import lookup, matching, show
@@ -30,7 +30,10 @@ def draw(spec: PlotSpec, store: Store, records: list[Record]) -> bytes | None:
     chosen = [record for record in matching(records, spec.task, spec.where) if record.status == "ok"]
     if not chosen:
         return None
-    figure = maps.draw(spec, store, chosen) if spec.kind in ("heat", "field") else _curves(spec, store, chosen)
+    drawers = {"heat": maps.draw, "field": maps.draw, "boxes": boxes.draw}
+    figure = drawers.get(spec.kind, _curves)(spec, store, chosen)
+    if figure is None:
+        return None
     figure.suptitle(spec.title, fontsize=11)
     target = io.BytesIO()
     figure.savefig(target, format="png", dpi=130, metadata={"Software": None})

@@ -68,17 +68,18 @@ class TableSpec(_Strict):
 
 
 class PlotSpec(_Strict):
-    """Records of one task as curves, bars or maps; ``x`` and ``y`` name a parameter, a measure, or (@) an array kept.
+    """Records of one task as curves, bars, maps or boxes; ``x`` and ``y`` name a parameter, measure, or (@) array kept.
 
     A map (heat, field) has a panel a series and facet: values ``@z`` over the axes ``@x`` and ``@y`` of a grid, or at
     points, where both name one array (n, 2). A field has arrows against ``@u``, ``@v`` too, of length z by default.
+    Boxes draw ``@x`` (k, 4), which ``zlabel`` names, under the numbers ``@y``.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
     title: str
     task: str
     where: dict[str, Any] = {}
-    kind: Literal["line", "bar", "heat", "field"] = "line"
+    kind: Literal["line", "bar", "heat", "field", "boxes"] = "line"
     x: str
     y: str
     z: str = ""
@@ -97,7 +98,7 @@ class PlotSpec(_Strict):
 
     @model_validator(mode="after")
     def _has_its_arrays(self) -> PlotSpec:
-        needed = {"heat": ("x", "y", "z"), "field": ("x", "y", "u", "v")}.get(self.kind, ())
+        needed = {"heat": ("x", "y", "z"), "field": ("x", "y", "u", "v"), "boxes": ("x", "y")}.get(self.kind, ())
         if missing := [name for name in needed if not getattr(self, name).startswith("@")]:
             raise ValueError(f"{missing[0]}: a {self.kind} needs the name of an array, as @name")
         if needed and len(self.mark) == 1:

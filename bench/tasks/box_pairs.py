@@ -50,7 +50,7 @@ class LossParameters(TaskParameters):
 
         ``rowwise``: a loss with a running state (WIoU v2, v3) takes ``STATE`` for it in place of its batch's mean.
         """
-        options = {name: tuple(value) if isinstance(value, list) else value for name, value in self.options.items()}
+        options = dict(self.options)
         if rowwise and self.batched:
             options["state"] = STATE
         loss = functools.partial(LOSSES[self.loss], **options)

@@ -6,7 +6,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import save
 
-from bench import maps, plots
+from bench import boxes, maps, plots
 from bench.errors import UsageError
 from bench.store import Store
 from bench.suite import PlotSpec
@@ -159,3 +159,25 @@ def test_a_map_is_a_picture(kept):
     record = make("a", height=3.0)
     for chosen in (spec(log="xyz", mark=[0.5, 0.5]), spec("field", log="z"), spec(scale="own")):
         assert plots.draw(chosen, store, [record]).startswith(b"\x89PNG")
+
+
+def test_boxes_show_counterexamples_and_leave_out_claims_that_hold(record, tmp_path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    store = Store(tmp_path).create()
+    pair = torch.tensor([[0.0, 0, 2, 1], [5, 0, 6, 3]])
+    broken = {"claim_boxes": pair, "claim_sides": torch.tensor([1.5, 1.25])}
+    records = []
+    for loss, arrays in (("giou", broken), ("piou", {"other": pair})):
+        one = record(loss, task="t", entry=loss, parameters={"loss": loss}, arrays=sorted(arrays), hash=loss)
+        store.write(one, save(arrays))
+        records.append(one)
+    chosen = spec("boxes", x="@claim_boxes", y="@claim_sides", z="", zlabel="prediction, target")
+    figure = boxes.draw(chosen, store, records)
+    (axes,) = [axes for axes in figure.axes if axes.get_visible()]
+    assert [patch.get_bbox().extents.tolist() for patch in axes.patches] == pair.tolist()
+    assert axes.get_title() == "giou\n1.5 > 1.25"
+    with pytest.raises(UsageError, match="zlabel names 1 boxes of 2"):
+        boxes.draw(chosen.model_copy(update={"zlabel": "one"}), store, records)
+    assert plots.draw(chosen.model_copy(update={"where": {"loss": "piou"}}), store, records) is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -68,7 +70,7 @@ def shape_iou(pair: Pair, eps: float, *, scale: float = 0.0, theta: float = 4.0)
 
 
 @box_loss
-def mpdiou(pair: Pair, eps: float, *, image_size: tuple[float, float] | None = None) -> Float[Tensor, "*n"]:
+def mpdiou(pair: Pair, eps: float, *, image_size: Sequence[float] | None = None) -> Float[Tensor, "*n"]:
     """Distances of two corners, ``1 - IoU + (d_tl^2 + d_br^2) / (W^2 + H^2)``, top left and bottom right (2307.07662).
 
     ``image_size`` is the image's (height, width), the paper's denominator; without it, the enclosing box's sides are
