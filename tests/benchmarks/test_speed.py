@@ -6,7 +6,7 @@ import torch
 from bench.data.scenes import scenes
 from bench.tasks.detection_ap import perturb
 from bench.tasks.sampler_overhead import Idle
-from implementations.boxes import LOSSES
+from implementations.boxes import LOSSES, NMS
 from implementations.diffusion import SCHEDULES, VP
 from implementations.samplers import SAMPLERS
 from metrics import FeatureStatistics, evaluate_coco, frechet_distance, sliced_wasserstein
@@ -34,6 +34,13 @@ def test_box_loss_with_gradient(benchmark, name):
     pred, target = torch.cat([corner, corner + sides + 0.1], dim=-1).unbind()
     pred.requires_grad_()
     benchmark(lambda: torch.autograd.grad(LOSSES[name](pred, target).sum(), pred))
+
+
+@pytest.mark.parametrize("name", [name for name in NMS if name != "iou_guided"])
+def test_nms_of_10_000_boxes_over_80_classes(benchmark, name):
+    corner, sides = torch.rand(2, 10_000, 2) * torch.tensor([[[600.0]], [[100.0]]])
+    boxes, scores, labels = torch.cat([corner, corner + sides], 1), torch.rand(10_000), torch.randint(80, (10_000,))
+    benchmark(NMS[name], boxes, scores, labels)
 
 
 def test_coco_evaluation_of_200_scenes(benchmark):

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -268,6 +269,18 @@ def test_pairwise_is_the_row_by_row_one(name):
     table = pairwise(LOSSES[name], a, b, **own(name))
     assert table.shape == (5, 7)
     assert torch.equal(table.flatten(), LOSSES[name](a.repeat_interleave(7, 0), b.repeat(5, 1), **own(name)))
+
+
+def test_the_readme_s_lines_run():
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    lines = readme[readme.index("## Your own boxes") :].split("```python\n")[1].split("```")[0]
+    given = {"pred": boxes(6, 21), "target": boxes(6, 22), "truths": boxes(4, 23), "boxes": boxes(6, 24)}
+    given |= {"scores": torch.rand(6), "labels": torch.tensor([0, 0, 1, 1, 2, 2]), "image": torch.tensor([0] * 5 + [1])}
+    exec(lines, given)
+    assert given["cost"].shape == (6, 4)
+    assert given["loss"].shape == ()
+    assert given["mean"].value != 1
+    assert given["kept"].boxes.shape == (len(given["kept"].indices), 4)
 
 
 def test_pairwise_refuses_a_peer():
