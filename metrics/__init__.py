@@ -7,11 +7,14 @@ from typing import Any
 # would put the module in the function's place.
 _EXPORTS = {
     "CocoResult": "metrics.coco",
+    "FeatureMetric": "metrics.feature_metric",
     "FeatureStatistics": "metrics.frechet",
     "FrechetDistance": "metrics.frechet_metric",
     "OrderFit": "metrics.order",
+    "bootstrap": "metrics.uncertainty",
     "evaluate_coco": "metrics.coco",
     "fit_order": "metrics.order",
+    "floor": "metrics.uncertainty",
     "frechet_distance": "metrics.frechet",
     "frechet_distance_from_features": "metrics.frechet",
     "sliced_wasserstein": "metrics.sliced",

@@ -1,0 +1,106 @@
+"""Any function of two sets of features as a ``torchmetrics.Metric`` that keeps the features of both sides."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities.data import dim_zero_cat
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+ROWS = 8192  # hashed at a time
+_METRIC_OPTIONS = (
+    "compute_on_cpu", "compute_with_cache", "dist_sync_fn", "dist_sync_on_step", "distributed_available_fn",
+    "process_group", "sync_on_compute",
+)  # fmt: skip
+
+
+class FeatureMetric(Metric):
+    """``function(real, fake, **options)`` of the features seen in batches, over all shards and ranks.
+
+    ``update(features, real)`` takes (n, d) features of either side; ``compute`` gives a float64 scalar, or a dict of
+    them where the function gives a mapping or a named tuple. Rows are handed over in an order of their own (that of
+    ``in_order``), so that a function which draws rows at random gives the same whatever the batches, shards and ranks.
+    Memory grows with the samples: where sums are enough, a class of sums is better (``FrechetDistance``, ``BlockKid``).
+    Options of ``torchmetrics.Metric`` (``process_group``, ...) are passed on to it. Raises TypeError on an option that
+    the function does not have.
+    """
+
+    higher_is_better = None
+    is_differentiable = False
+    full_state_update = False
+
+    def __init__(self, function: Callable[..., Any], **options: Any) -> None:
+        super().__init__(**{name: options.pop(name) for name in _METRIC_OPTIONS if name in options})
+        inspect.signature(function).bind(None, None, **options)
+        self.function, self.options = function, options
+        for side in ("real", "fake"):
+            self.add_state(side, [], dist_reduce_fx="cat")
+
+    def update(self, features: Float[Tensor, "n d"], real: bool) -> None:
+        """Add a batch; raises ValueError on another number of features and on values that are not finite."""
+        if features.ndim != 2:
+            raise ValueError(f"features have the shape {tuple(features.shape)}; (n, d) is accepted")
+        seen = [batch.shape[1] for batch in [*self.real, *self.fake]]
+        if seen and features.shape[1] != seen[0]:
+            raise ValueError(f"features have the shape {tuple(features.shape)}; (n, {seen[0]}) is accepted")
+        wrong = int((~torch.isfinite(features).all(1)).sum())
+        if wrong:
+            raise ValueError(f"{wrong} of {len(features)} rows of features are not finite")
+        # One dtype, since ranks gather in one: float64 holds every other float exactly.
+        getattr(self, "real" if real else "fake").append(features.detach().double())
+
+    def compute(self) -> Tensor | dict[str, Tensor]:
+        """The function's value; raises ValueError where a side has no features."""
+        found = self.function(*(in_order(self._features(side)) for side in ("real", "fake")), **self.options)
+        if hasattr(found, "_asdict"):
+            found = found._asdict()
+        if isinstance(found, Mapping):
+            return {name: torch.as_tensor(value, dtype=torch.float64) for name, value in found.items()}
+        return torch.as_tensor(found, dtype=torch.float64)
+
+    def _features(self, side: str) -> Float[Tensor, "n d"]:
+        batches = getattr(self, side)  # a tensor after ranks were gathered
+        if not len(batches):
+            raise ValueError(f"no features of the {side} side were seen; at least one batch is accepted")
+        return dim_zero_cat(batches)
+
+    def _sync_dist(
+        self, dist_sync_fn: Callable[..., list[Tensor]] = gather_all_tensors, process_group: Any | None = None
+    ) -> None:
+        """Gather; a rank without features learns their number from the others; its empty state has none."""
+        width = max([batch.shape[1] for batch in [*self.real, *self.fake]], default=0)
+        widths = dist_sync_fn(torch.tensor(width, device=self.device), group=process_group or self.process_group)
+        for side in ("real", "fake"):
+            if not getattr(self, side):
+                empty = torch.zeros(0, int(max(widths)), dtype=torch.float64, device=self.device)
+                setattr(self, side, [empty])
+        super()._sync_dist(dist_sync_fn, process_group)
+
+
+def in_order(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """The rows in an order that depends on their values alone: by a 64-bit hash of each.
+
+    Whole numbers wrap around, so that the hash is exact whatever the other rows.
+    """
+    return features[_hash(features).argsort(stable=True)]
+
+
+def _hash(features: Float[Tensor, "n d"]) -> Int64[Tensor, " n"]:
+    generator = torch.Generator().manual_seed(0)
+    bounds = (-(2**62), 2**62, (2, features.shape[1]))
+    first, second = (2 * torch.randint(*bounds, generator=generator) + 1).to(features.device)  # odd: one to one
+
+    def block(rows: Float[Tensor, "n d"]) -> Int64[Tensor, " n"]:
+        # Features fill the high bits alone (float32, counts) and products carry upwards only, hence the shifts.
+        bits = (rows.double() + 0.0).view(torch.int64)  # + 0 makes -0 and 0 one
+        bits = (bits ^ (bits >> 32)) * first
+        bits = (bits ^ (bits >> 29)) * second
+        return (bits ^ (bits >> 32)).sum(1)
+
+    return torch.cat([block(rows) for rows in features.split(ROWS)])

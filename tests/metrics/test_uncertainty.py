@@ -1,0 +1,117 @@
+"""Intervals hold the truth as often as they say; the floor is what real data give against real data."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from metrics.uncertainty import bootstrap, floor
+
+
+def draw(n: int, d: int = 1, seed: int = 0) -> Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def apart(x: Tensor, y: Tensor) -> float:
+    return float((x.mean(0) - y.mean(0)).norm())
+
+
+def difference(x: Tensor, y: Tensor) -> float:
+    return float(x.mean() - y.mean())
+
+
+def repeats(x: Tensor) -> float:
+    return float(len(x) - len(x.unique(dim=0)))
+
+
+@pytest.mark.parametrize(("kind", "n"), [("halves", 41), ("percentile", 40)])
+def test_covers_the_truth_as_often_as_its_level(kind: str, n: int):
+    """400 intervals at .9 of a difference of means: four binomial deviations are .06, the normal's for t .01."""
+    covered = 0
+    for trial in range(400):
+        low, high = bootstrap(
+            difference, draw(n, seed=trial), draw(60, seed=1000 + trial), seed=trial, level=0.9, kind=kind
+        )
+        covered += low <= 0 <= high
+    assert abs(covered / 400 - 0.9) < 0.07
+
+
+@pytest.mark.parametrize("kind", ["halves", "percentile"])
+def test_width_is_that_of_the_normal(kind: str):
+    """A mean of 2,000: 2 x 1.96 s / sqrt n; quantiles of 2,000 resamples are within 10 % of it."""
+    x = draw(2000)
+    low, high = bootstrap(lambda x: float(x.mean()), x, resamples=2000, kind=kind)
+    assert high - low == pytest.approx(2 * 1.96 * float(x.std()) / math.sqrt(2000), rel=0.1)
+    assert low < float(x.mean()) < high
+
+
+def test_halves_repeat_no_row_and_percentiles_do():
+    x = draw(50)
+    assert bootstrap(repeats, x) == (0, 0)
+    assert bootstrap(repeats, x, kind="percentile")[0] > 5
+
+
+def test_pairs_stay_together():
+    """The difference of a set and itself, moved by 1, is 1 in every paired resample."""
+    x = draw(50)
+    low, high = bootstrap(difference, x + 1, x, paired=True)
+    assert (low, high) == pytest.approx((1, 1), abs=1e-12)
+    low, high = bootstrap(difference, x + 1, x)
+    assert high - low > 0.1
+
+
+def test_seeded_and_wider_at_a_higher_level():
+    x, y = draw(30), draw(30, seed=1)
+    assert bootstrap(difference, x, y, seed=3) == bootstrap(difference, x, y, seed=3)
+    assert bootstrap(difference, x, y, seed=3) != bootstrap(difference, x, y, seed=4)
+    low, high = bootstrap(difference, x, y, seed=3)
+    wide = bootstrap(difference, x, y, seed=3, level=0.99)
+    assert wide[0] < low < high < wide[1]
+
+
+def test_floor_is_of_disjoint_parts_of_n():
+    reference = torch.arange(40.0)[:, None]
+    sizes = []
+
+    def meet(x: Tensor, y: Tensor) -> float:
+        sizes.append((len(x), len(y)))
+        return float(len(set(x.flatten().tolist()) & set(y.flatten().tolist())))
+
+    assert floor(meet, reference, 20) == (0, 0, 0)
+    assert sizes == [(20, 20)] * 20
+
+
+def test_floor_falls_with_n_and_is_seeded():
+    """The distance of two means of n goes as 1 / sqrt n: 100 times as many, a tenth."""
+    reference = draw(20_000, 8)
+    few, many = floor(apart, reference, 100), floor(apart, reference, 10_000)
+    assert few.mean / many.mean == pytest.approx(10, rel=0.3)  # a mean of 20 chi variables of 8 degrees: 6 % each
+    assert few.low < few.mean < few.high
+    assert few == floor(apart, reference, 100)
+    assert few != floor(apart, reference, 100, seed=1)
+    assert few != floor(apart, reference, 100, draws=30)
+    narrow = floor(apart, reference, 100, level=0.5)
+    assert narrow.mean == few.mean
+    assert few.low < narrow.low < narrow.high < few.high
+
+
+@pytest.mark.unchecked
+def test_bad_input_is_refused_by_name():
+    x = draw(10)
+    with pytest.raises(ValueError, match=r"\[1, 10\] rows"):
+        bootstrap(difference, x[:1], x)
+    with pytest.raises(ValueError, match=r"\[9, 10\] rows; paired ones have equal numbers"):
+        bootstrap(difference, x[:9], x, paired=True)
+    with pytest.raises(ValueError, match="level is 1"):
+        bootstrap(difference, x, x, level=1)
+    with pytest.raises(ValueError, match="resamples is 1"):
+        bootstrap(difference, x, x, resamples=1)
+    with pytest.raises(ValueError, match="kind is 'basic'"):
+        bootstrap(difference, x, x, kind="basic")
+    with pytest.raises(ValueError, match="n is 6 and the reference has 10 rows"):
+        floor(apart, x, 6)
+    with pytest.raises(ValueError, match="draws is 1"):
+        floor(apart, x, 5, draws=1)
