@@ -38,6 +38,13 @@ def positive(**numbers: float) -> None:
             raise ValueError(f"{option} is {value}; accepted is a positive number")
 
 
+def at_least_zero(**numbers: float) -> None:
+    """Raise ValueError, naming the option, unless each number is 0 or more."""
+    for option, value in numbers.items():
+        if not value >= 0:
+            raise ValueError(f"{option} is {value}; accepted is a number of at least 0")
+
+
 def check_options(name: str, options: Iterable[str], accepted: list[str]) -> None:
     """Raise TypeError naming the options that ``name`` does not have, and those that it has."""
     if unknown := [option for option in options if option not in accepted]:

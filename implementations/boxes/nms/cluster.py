@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from implementations.boxes.checks import positive
+from implementations.boxes.checks import at_least_zero, positive
 from implementations.boxes.nms.contract import nms
 from implementations.boxes.nms.greedy import reached, sweep
 from implementations.boxes.nms.groups import Batch, Candidates, Kept, Outcome
@@ -91,13 +91,6 @@ def weighted_cluster(candidates: Candidates, iou_threshold: float, *, member_thr
         return Outcome(stays, boxes=boxes)
 
     return candidates.solve(fuse)
-
-
-def at_least_zero(**numbers: float) -> None:
-    """Raise ValueError, naming the option, unless each number is 0 or more."""
-    for option, value in numbers.items():
-        if not value >= 0:
-            raise ValueError(f"{option} is {value}; accepted is a number of at least 0")
 
 
 def _iterate(batch: Batch, threshold: float, iterations: int | None) -> Bool[Tensor, "g n"]:

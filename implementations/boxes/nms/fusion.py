@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from implementations.boxes.checks import choose
-from implementations.boxes.nms.cluster import at_least_zero
+from implementations.boxes.checks import at_least_zero, choose
 from implementations.boxes.nms.contract import check_column, nms
 from implementations.boxes.nms.greedy import clusters
 from implementations.boxes.nms.groups import Batch, Candidates, Kept, Outcome

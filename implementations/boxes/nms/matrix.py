@@ -6,8 +6,7 @@ from typing import Literal
 
 import torch
 
-from implementations.boxes.checks import choose, positive
-from implementations.boxes.nms.cluster import at_least_zero
+from implementations.boxes.checks import at_least_zero, choose, positive
 from implementations.boxes.nms.contract import nms
 from implementations.boxes.nms.groups import Batch, Candidates, Kept, Outcome
 from implementations.boxes.nms.overlap import overlap

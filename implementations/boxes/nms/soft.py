@@ -12,8 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from implementations.boxes.checks import positive
-from implementations.boxes.nms.cluster import at_least_zero
+from implementations.boxes.checks import at_least_zero, positive
 from implementations.boxes.nms.contract import nms
 from implementations.boxes.nms.groups import Batch, Candidates, Kept, Outcome
 from implementations.boxes.nms.overlap import limit, overlap
