@@ -29,6 +29,7 @@ class Boxes(NamedTuple):
     area: Float[np.ndarray, " n"]
     score: Float[np.ndarray, " n"]  # of a truth: 0
     crowd: Bool[np.ndarray, " n"]  # of a detection: False
+    difficult: Bool[np.ndarray, " n"]  # VOC's mark, without effect on COCO's figures; of a detection: False
 
     def select(self, index: np.ndarray) -> Boxes:
         """Those at an index or under a mask."""
@@ -59,9 +60,12 @@ def read_truth(dataset: Any, iou_type: str) -> tuple[Boxes, dict[Any, int], dict
     image = _look_up(_column(entries, "image_id", "annotations"), images, "annotations", "image_id")
     category = _look_up(_column(entries, "category_id", "annotations"), categories, "annotations", "category_id")
     area = _numbers(entries, "area", "annotations")
-    crowd = np.fromiter((bool(entry.get("iscrowd", 0)) for entry in entries), bool, len(entries))
+    crowd, difficult = (
+        np.fromiter((bool(entry.get(key, 0)) for entry in entries), bool, len(entries))
+        for key in ("iscrowd", "difficult")
+    )
     boxes = _shapes(entries, "annotations", iou_type)
-    return Boxes(image, category, boxes, area, np.zeros(len(entries)), crowd), images, categories
+    return Boxes(image, category, boxes, area, np.zeros(len(entries)), crowd, difficult), images, categories
 
 
 def read_detections(
@@ -77,7 +81,7 @@ def read_detections(
     score = _numbers(entries, "score", "detections")
     box = _shapes(entries, "detections", iou_type)
     known = category >= 0
-    found = Boxes(image, category, box, box[:, 2] * box[:, 3], score, np.zeros(len(names), bool))
+    found = Boxes(image, category, box, box[:, 2] * box[:, 3], score, *np.zeros((2, len(names)), bool))
     return found.select(known), known
 
 

@@ -1,0 +1,119 @@
+"""Precision and recall of a matching, with weighted images if need be, at all thresholds and area ranges at once."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from metrics.matching import AREAS, IOU_THRESHOLDS, Matching, outside
+
+RECALLS = np.linspace(0.0, 1.0, 101)
+
+
+def mean(values: np.ndarray) -> float:
+    """The mean of those that have ground truth (the others are -1), -1 without any."""
+    values = values[values > -1]
+    return float(values.mean()) if values.size else -1.0
+
+
+def figures(precision: np.ndarray, recall: np.ndarray, limits: tuple[int, ...]) -> dict[str, float]:
+    """The twelve figures of the two arrays of a result."""
+    values = {"AP": mean(precision[:, :, :, 0, -1])}
+    values |= {f"AP{t}": mean(precision[i, :, :, 0, -1]) for i, t in ((0, 50), (5, 75))}
+    values |= {f"AP{size}": mean(precision[:, :, :, a, -1]) for a, size in enumerate("sml", 1)}
+    values |= {f"AR{limit}": mean(recall[:, :, 0, m]) for m, limit in enumerate(limits)}
+    return values | {f"AR{size}": mean(recall[:, :, a, -1]) for a, size in enumerate("sml", 1)}
+
+
+class Walk(NamedTuple):
+    """The matches of the best detections of a matching, segment by segment (area, IoU, category), best scores first."""
+
+    matching: Matching
+    among: Bool[np.ndarray, " found"]
+    inside: Bool[np.ndarray, "area found"]
+    detection: Int[np.ndarray, " match"]
+    area: Int[np.ndarray, " match"]
+    true: Bool[np.ndarray, " match"]  # took a truth that counts
+    bounds: Int[np.ndarray, " segments"]  # where each begins, and the end
+    segment: Int[np.ndarray, " match"]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Segments by area, IoU and category."""
+        return len(AREAS), len(IOU_THRESHOLDS), len(self.matching.categories)
+
+
+def walk(matching: Matching, limit: int) -> Walk:
+    """The matches of the best ``limit`` detections of each image and class."""
+    among = matching.rank < limit
+    a, t, c = np.nonzero((matching.taken >= 0) & among[matching.candidate])
+    at = matching.candidate[c]
+    n = len(matching.categories)
+    segment = (a * len(IOU_THRESHOLDS) + t) * n + matching.found.category[at]
+    bounds = np.searchsorted(segment, np.arange(len(AREAS) * len(IOU_THRESHOLDS) * n + 1))
+    true = ~matching.unused[a, matching.taken[a, t, c]]
+    return Walk(matching, among, among & ~outside(matching.found.area), at, a, true, bounds, segment)
+
+
+def recalls(path: Walk, weights: Float[np.ndarray, " image"] | None = None) -> Float[np.ndarray, "iou category area"]:
+    """The recall of all that is walked; -1 without ground truth. ``weights`` as for ``curves``."""
+    weight = path.true if weights is None else path.true * weights[path.matching.found.image[path.detection]]
+    total = np.bincount(path.segment, weight, np.prod(path.shape)).reshape(path.shape)
+    positives = np.broadcast_to(path.matching.positives(weights)[:, None], path.shape)
+    recall = np.divide(total, positives, out=-np.ones(path.shape), where=positives > 0)
+    return recall.transpose(1, 2, 0)
+
+
+def curves(
+    path: Walk, weights: Float[np.ndarray, " image"] | None = None
+) -> Float[np.ndarray, "iou recall=101 category area"]:
+    """Precision at the 101 recalls; -1 without ground truth.
+
+    ``weights``: how often each image counts, whole numbers. Only matches are walked: between two of them precision
+    falls, so that the envelope never needs the others; they enter as counts of false positives.
+    """
+    image = path.matching.found.image
+    weight = np.ones(len(image)) if weights is None else weights[image]
+    positives = np.broadcast_to(path.matching.positives(weights)[:, None], path.shape).ravel()
+    of_match, inside = weight[path.detection], path.inside[path.area, path.detection]
+    running, start, tp = _sums(of_match * path.true, path.bounds, path.segment)
+    counted = _counted(path, weight)[path.area, path.detection]  # inside the range, matched or not
+    fp = counted - _sums(of_match * inside, path.bounds, path.segment)[2]
+
+    end = path.bounds[1:, None]
+    position = np.searchsorted(running, start[:, None] + _needed(positives))
+    position = np.clip(position, path.bounds[:-1, None], end)
+    precise = np.append(tp / (fp + tp + np.spacing(1)), 0.0)
+    # The envelope at a recall is the greatest precision from its position on: that of the stretch to the next recall's
+    # position, and those of all later stretches.
+    stretch = np.maximum.reduceat(precise, position.ravel()).reshape(position.shape)
+    stretch[position == end] = 0.0  # a recall that is not reached
+    precision = np.maximum.accumulate(stretch[:, ::-1], axis=1)[:, ::-1]
+    precision[positives == 0] = -1.0
+    return precision.reshape(*path.shape, len(RECALLS)).transpose(1, 3, 2, 0)
+
+
+def _sums(values: np.ndarray, bounds: np.ndarray, segment: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Running sums over all, what they are where each segment begins, and running sums within segments."""
+    running = np.cumsum(values)  # whole numbers: exact, so that a difference of sums is the sum of the part
+    start = np.append(0.0, running)[bounds[:-1]]
+    return running, start, running - start[segment]
+
+
+def _counted(path: Walk, weight: np.ndarray) -> Float[np.ndarray, "area found"]:
+    """By area range: how many detections inside it come before or at each one in its category."""
+    category = path.matching.found.category
+    running = np.cumsum(np.where(path.inside, weight, 0.0), axis=1)
+    bounds = np.searchsorted(category, np.arange(path.shape[2]))
+    start = np.concatenate([np.zeros((len(AREAS), 1)), running], axis=1)[:, bounds]
+    return running - start[:, category]
+
+
+def _needed(positives: Float[np.ndarray, " segment"]) -> Float[np.ndarray, "segment recall"]:
+    """The smallest whole number whose ratio to the positives, as rounded, reaches each recall."""
+    least = np.maximum(positives, 1.0)[:, None]
+    n = np.ceil(RECALLS * least)
+    n -= (n - 1) / least >= RECALLS  # at recall 0, n is 0 and (n - 1) / least negative
+    return n + (n / least < RECALLS)
