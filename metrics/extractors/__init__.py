@@ -1,1 +1,46 @@
 """Feature extractors: images in, one row of features an image out; each has a hash that records carry."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from metrics.extractors.extractor import Extractor
+
+# name -> (module:function, summary); the function takes weights and a device. Importing this imports no torch.
+EXTRACTORS = {
+    "fmnist": ("metrics.extractors.fmnist:load", "64 of the shipped Fashion-MNIST classifier"),
+    "effnet_lite0": ("metrics.extractors.effnet_lite0:load", "1280 of EfficientNet-Lite0 (extra effnet)"),
+    "inception": ("metrics.extractors.inception:load", "2048 of Inception with FID's weights (a file)"),
+    "dinov2": ("metrics.extractors.vision_transformers:load_dinov2", "1024 of DINOv2 ViT-L/14 (extra vit, weights)"),
+    "clip": ("metrics.extractors.vision_transformers:load_clip", "768 of CLIP ViT-L/14, CMMD's (extra vit, weights)"),
+}  # fmt: skip
+
+
+def load_extractor(name: str, *, weights: str | Path | None = None, device: str = "cpu") -> Extractor:
+    """The extractor of a name, or of a TorchScript file, with ``@MODE`` behind it where it is to resize otherwise.
+
+    ``effnet_lite0``, ``effnet_lite0@bilinear-antialias-224``, ``mine.pt@bicubic-antialias-64-grey``. Raises ValueError
+    on an unknown name or mode and on weights of another network, ModuleNotFoundError where an extra is not installed,
+    and FileNotFoundError where weights are not on this machine; the message says how to get them.
+    """
+    base, _, mode = name.rpartition("@") if "@" in name else (name, "", "")
+    if base in EXTRACTORS:
+        module, _, function = EXTRACTORS[base][0].partition(":")
+        found: Extractor = getattr(importlib.import_module(module), function)(weights, device)
+    elif base.endswith((".pt", ".pth", ".ts")) or Path(base).is_file():
+        from metrics.extractors.extractor import from_torchscript
+
+        if weights is not None:
+            raise ValueError(f"{base} holds its weights; a second path, {weights}, is not accepted")
+        found = from_torchscript(base, device=device)
+    else:
+        near = difflib.get_close_matches(base, EXTRACTORS, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ValueError(
+            f"no extractor {base!r}; {hint}there are {', '.join(EXTRACTORS)}, and TorchScript files (*.pt)"
+        )
+    return found.resized(mode) if mode else found

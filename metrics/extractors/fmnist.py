@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import torch
 from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from metrics.extractors.extractor import Extractor, weights_hash
 
 WEIGHTS = Path(__file__).with_suffix(".safetensors")
 
@@ -56,15 +57,6 @@ def extractor_hash() -> str:
     return weights_hash(load_file(WEIGHTS))
 
 
-def weights_hash(weights: dict[str, Tensor]) -> str:
-    """The first 16 hex digits of the sha256 over the names, types, shapes and bytes of tensors, in order of name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(weights.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 @torch.inference_mode()
 def extract(images: Float[Tensor, "n 1 28 28"], batch: int = 256) -> Float[Tensor, "n 64"]:
     """Features of images in [0, 1], computed in float32 and returned in float64 on the images' device.
@@ -83,6 +75,14 @@ def extract(images: Float[Tensor, "n 1 28 28"], batch: int = 256) -> Float[Tenso
         )
     model = load_fmnist(str(images.device))
     return torch.cat([model.features(part.float()).double() for part in images.split(batch)])
+
+
+def load(weights: str | Path | None = None, device: str = "cpu") -> Extractor:
+    """The extractor; other sizes are resized, and colour is made grey. Raises ValueError on weights of the caller's."""
+    if weights is not None:
+        raise ValueError("fmnist comes with its weights; a path is not accepted")
+    model = load_fmnist(device)
+    return Extractor("fmnist", extractor_hash(), "bilinear-antialias-28-grey", model.features, model.head, device)
 
 
 def _block(channels: int, out: int, stride: int = 1) -> list[nn.Module]:

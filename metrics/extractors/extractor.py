@@ -1,0 +1,120 @@
+"""What every extractor is: a network, how images are brought to it, and the hash that records carry."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Float64, UInt8
+from torch import Tensor, nn
+
+from metrics.extractors.resize import Resize
+
+
+@dataclass(frozen=True, eq=False)
+class Extractor:
+    """Images in, one row of features an image out; both sides of a distance must have the same label and resize mode.
+
+    ``network`` maps float32 (n, c, s, s) in [0, 1] to (n, d), and any normalisation is its own; ``head`` maps features
+    to the logits of classes, where there are any.
+    """
+
+    base: str
+    hash: str  # 16 hex digits, of the weights
+    resize: str
+    network: Callable[[Tensor], Tensor]
+    head: Callable[[Tensor], Tensor] | None = None
+    device: str = "cpu"
+
+    @property
+    def name(self) -> str:
+        """With the resize mode: features of another mode are other features."""
+        return f"{self.base}@{self.resize}"
+
+    @property
+    def label(self) -> str:
+        """``base@hash``, what records call the extractor."""
+        return f"{self.base}@{self.hash}"
+
+    def resized(self, mode: str) -> Extractor:
+        """The same network behind another resize mode; raises ValueError on a name that is none."""
+        return replace(self, resize=str(Resize.parse(mode)))
+
+    @torch.inference_mode()
+    def features(self, images: UInt8[Tensor, "n c h w"], batch: int = 256) -> Float64[Tensor, "n d"]:
+        """Features in float64 on the CPU; the batch size moves them by the rounding of float32 alone.
+
+        Raises ValueError on images that are not uint8 (n, c, h, w), and on a network that does not give one row of
+        finite numbers an image.
+        """
+        if batch < 1:
+            raise ValueError(f"batch is {batch}; at least 1 is accepted")
+        resize = Resize.parse(self.resize)
+        rows = []
+        for part in images.split(batch):
+            found = self.network(resize(part.to(self.device)))
+            if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(part):
+                shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+                raise ValueError(f"{self.name} gives {shape} for {len(part)} images; one row an image is accepted")
+            rows.append(found.double().cpu())
+        features = torch.cat(rows)
+        if wrong := int((~torch.isfinite(features).all(1)).sum()):
+            raise ValueError(f"{self.name} gives features that are not finite for {wrong} of {len(features)} images")
+        return features
+
+    @torch.inference_mode()
+    def logits(self, features: Float[Tensor, "n d"]) -> Float64[Tensor, "n k"]:
+        """The logits of the classifier that the features are of; raises ValueError where it is none."""
+        if self.head is None:
+            raise ValueError(f"{self.name} is no classifier")
+        return self.head(features.float().to(self.device)).double().cpu()
+
+
+def from_module(module: nn.Module, name: str, resize: str = "none", *, device: str = "cpu") -> Extractor:
+    """An extractor of a network of one's own, which sees float32 (n, c, s, s) in [0, 1] and is put to evaluation.
+
+    The hash is of its parameters, its buffers and what it prints as; of its code it knows nothing.
+    """
+    module = module.to(device).eval().requires_grad_(False)
+    printed = torch.frombuffer(bytearray(repr(module).encode()), dtype=torch.uint8)
+    weights = {key: value for key, value in module.state_dict().items() if isinstance(value, Tensor)}
+    return Extractor(name, weights_hash({**weights, " repr": printed}), str(Resize.parse(resize)), module, None, device)
+
+
+def from_torchscript(file: str | Path, resize: str = "none", *, device: str = "cpu") -> Extractor:
+    """An extractor of a TorchScript file, as ``torch.jit.save`` writes it; the hash is of the file.
+
+    Loading runs TorchScript alone, no Python, unlike a pickle; still, load only what you trust: it may use all memory.
+    Raises ValueError where the file is none.
+    """
+    file = Path(file)
+    content = file.read_bytes()  # an OSError of Python's names the file
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch has deprecated the format, and has none in its place
+            module = torch.jit.load(str(file), map_location=device).eval()
+    except RuntimeError as error:
+        raise ValueError(f"{file} is no TorchScript file ({str(error).strip().splitlines()[0]})") from None
+
+    def network(x: Tensor) -> Tensor:
+        try:
+            return module(x)
+        except RuntimeError as error:  # the shapes do not fit, say: the last line of TorchScript's report tells
+            shape, reason = tuple(x.shape), str(error).strip().splitlines()[-1]
+            raise ValueError(f"{file.name} fails on images of shape {shape}: {reason}") from None
+
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    return Extractor(file.name, digest, str(Resize.parse(resize)), network, None, device)
+
+
+def weights_hash(weights: dict[str, Tensor]) -> str:
+    """The first 16 hex digits of the sha256 over the names, types, shapes and bytes of tensors, in order of name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,71 @@
+"""How images reach an extractor's size: a mode has a name, such as ``bicubic-antialias-224``, and records carry it.
+
+- ``bilinear-antialias-S``, ``bicubic-antialias-S``: the filter widens with the reduction, as Pillow's does, without its
+  rounding to 8 bits (2104.11222).
+- ``bilinear-tf-S``: TensorFlow 1's, whose first pixels lie on each other and which aliases; ``fid`` is defined with it.
+- ``none``: as they are; all of one size.
+
+``-grey`` at the end makes grey of colour by ITU-R 601's luma; without it, grey images get three equal channels.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor
+
+_MODE = re.compile(r"(?:(bilinear-antialias|bicubic-antialias|bilinear-tf)-([1-9]\d{0,3})|none)(-grey)?")
+LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class Resize:
+    """A mode taken apart; ``Resize.parse(name)`` is the only way in, ``str`` the way back."""
+
+    method: str
+    size: int | None
+    grey: bool
+
+    @classmethod
+    def parse(cls, name: str) -> Resize:
+        """The mode of a name; raises ValueError on any other."""
+        if not (found := _MODE.fullmatch(name)):
+            raise ValueError(
+                f"no resize mode {name!r}; there are bilinear-antialias-S, bicubic-antialias-S and bilinear-tf-S with "
+                "a size S in pixels, and none, each with -grey or without"
+            )
+        return cls(found[1] or "none", int(found[2]) if found[2] else None, bool(found[3]))
+
+    def __str__(self) -> str:
+        return self.method + (f"-{self.size}" if self.size else "") + ("-grey" if self.grey else "")
+
+    def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n k s t"]:
+        """Images of 1 or 3 channels, resized, in [0, 1]: bicubic overshoots are clamped, nothing is rounded."""
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or not images.numel():
+            given = f"{images.dtype} of shape {tuple(images.shape)}"
+            raise ValueError(f"images are {given}; uint8 (n, c, h, w) with 1 or 3 channels, none empty, is accepted")
+        x = images.float() / 255
+        if self.grey and x.shape[1] == 3:
+            x = torch.einsum("nchw,c->nhw", x, x.new_tensor(LUMA))[:, None]
+        if self.size is not None and x.shape[2:] != (self.size, self.size):
+            x = self._scaled(x, self.size)
+        return x if self.grey else x.expand(-1, 3, -1, -1)
+
+    def _scaled(self, x: Float[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c s s"]:
+        if self.method == "bilinear-tf":
+            return _tensorflow(_tensorflow(x, size).mT, size).mT
+        kind = self.method.removesuffix("-antialias")
+        scaled = torch.nn.functional.interpolate(x, (size, size), mode=kind, antialias=True, align_corners=False)
+        return scaled.clamp(0, 1)
+
+
+def _tensorflow(x: Float[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c h s"]:
+    """Along the last axis: pixel i comes from ``i w / size``, where others take ``(i + 1/2) w / size - 1/2``."""
+    width = x.shape[-1]
+    position = torch.arange(size, device=x.device) * (width / size)
+    left = position.floor().long()
+    right = (left + 1).clamp(max=width - 1)
+    return torch.lerp(x[..., left], x[..., right], (position - left).to(x.dtype))

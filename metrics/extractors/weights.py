@@ -1,0 +1,55 @@
+"""Published weights: tensors alone are read, never a pickle, and what is missing is named with the way to get it."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import zipfile
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+
+def required(module: str, extractor: str, remedy: str) -> ModuleType:
+    """Import a module of an extra; raises ModuleNotFoundError that says what wants it and how to get it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise ModuleNotFoundError(f"extractor {extractor} needs the module {module}: {remedy}", name=module) from None
+
+
+def read_weights(module: nn.Module, file: str | Path) -> None:
+    """Load a state dict, of safetensors or of ``torch.save`` (read with ``weights_only``), into a module.
+
+    Raises FileNotFoundError on a missing file and ValueError, with the first keys that differ, on one of another
+    network or of anything but tensors.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise FileNotFoundError(f"weights {file}: no such file")
+    try:
+        if file.suffix == ".safetensors":
+            state = load_file(file)
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"weights {file}: no readable state dict of tensors ({reason})") from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"weights {file}: a {type(state).__name__}; a state dict of tensors is accepted")
+    wanted = module.state_dict()
+    counters = {key for key in wanted if key.endswith("num_batches_tracked")}  # older releases did not store them
+    absent, unknown = wanted.keys() - state.keys() - counters, state.keys() - wanted.keys()
+    for what, keys in (("lacks", absent), ("has an unknown", unknown)):
+        if keys:
+            raise ValueError(f"weights {file}: of another network; it {what} {min(keys)} and {len(keys) - 1} more")
+    for key, value in state.items():
+        if value.shape != wanted[key].shape:
+            raise ValueError(f"weights {file}: {key} is {tuple(value.shape)}; {tuple(wanted[key].shape)} is accepted")
+    module.load_state_dict(state, strict=False)
