@@ -3,6 +3,25 @@
 METRICS = {
     "frechet_distance": ("metrics.frechet:frechet_distance", "Frechet distance of two Gaussians fitted to features"),
     "sliced_wasserstein": ("metrics.sliced:sliced_wasserstein", "sliced 2-Wasserstein distance of two samples"),
+    "sliced_wasserstein_of_sketches": (
+        "metrics.sliced_sketch:sliced_wasserstein_of_sketches",
+        "the same of streams at constant memory, with its bound",
+    ),
+    "exact_wasserstein": ("metrics.transport:exact_wasserstein", "exact 2-Wasserstein distance of two small samples"),
+    "c2st": (
+        "metrics.two_sample:classifier_two_sample_test",
+        "classifier two-sample test: held-out accuracy and p-value",
+    ),
+    "inception_score": ("metrics.inception:inception_score", "Inception score of any classifier"),
+    "conditional_accuracy": (
+        "metrics.accuracy:conditional_accuracy",
+        "share of samples that a classifier takes for their condition",
+    ),
+    "bits_per_dim": ("metrics.likelihood:bits_per_dim", "bits a dimension from log-likelihoods in nats"),
     "fit_order": ("metrics.order:fit_order", "order of accuracy from errors over a ladder of steps"),
     "coco_ap": ("metrics.coco:evaluate_coco", "COCO's twelve figures"),
+    "tide": ("metrics.tide:evaluate_tide", "TIDE's six types of detection error and what each costs in AP"),
+    "detection_calibration": ("metrics.detection_calibration:evaluate_calibration", "D-ECE and LaECE of detections"),
+    "confusion_matrix": ("metrics.confusion:confusion_matrix", "which class is taken for which at a score and an IoU"),
+    "best_f1": ("metrics.operating_point:find_best_f1", "score thresholds of the best F1, overall and by class"),
 }
