@@ -3,25 +3,31 @@
     d² = |m1 - m2|² + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)
 
 The last term is the nuclear norm of ``R1 R2'`` for any roots ``R'R = S``: by singular values nothing turns complex, no
-rounding is magnified by a square root, and rank-deficient covariances are right. It is named after its extractor
-(``fd_fmnist``); only Inception features with the original weights give ``fid``. Its bias falls with n: compare at equal
-n, beside the distance of real data to real data.
+rounding is magnified by a square root, and rank-deficient covariances are right. For large covariances that are far
+from singular it is the sum of ``sqrt(eigenvalues of L' S2 L)``, ``L L' = S1``, at a fraction of the time; whether they
+are is decided by a bound on the error. The order of the two arguments makes no difference, to the bit. It is named
+after its extractor (``fd_fmnist``); only Inception features with the original weights give ``fid``. Its bias falls with
+n: compare at equal n, beside the distance of real data to real data.
 """
 
 from __future__ import annotations
 
 import functools
 import operator
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Float, Float64
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 ROWS = 8192  # made float64 and centred at a time
+# Below so many features the singular values cost little; above, eigenvalues may have an error of so much of the traces.
+# The bound was at least 7 times what was found over seven spectra in four relations (at most 6e-14 where it held).
+_LARGE, _TOLERANCE = 256, 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,30 +74,56 @@ class FeatureStatistics:
         return self.scatter / (self.count - 1)
 
     def save(self, file: str | Path) -> None:
-        """Write one safetensors file; its metadata hold the count, extractor, resize and data."""
+        """Write one safetensors file, whole or not at all; its metadata hold the count, extractor, resize and data."""
         metadata = {"count": str(self.count), "extractor": self.extractor, "resize": self.resize, "data": self.data}
-        save_file({"mean": self.mean.contiguous(), "scatter": self.scatter.contiguous()}, file, metadata)
+        file = Path(file)
+        partial = file.with_name(f".{file.name}.{os.getpid()}")
+        try:
+            save_file({"mean": self.mean.contiguous(), "scatter": self.scatter.contiguous()}, partial, metadata)
+            with partial.open("rb") as written:
+                os.fsync(written.fileno())
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, file: str | Path) -> FeatureStatistics:
-        """Read what ``save`` wrote; raises ValueError on a safetensors file of something else."""
-        with safe_open(file, "pt") as stored:
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
-            metadata = dict(stored.metadata() or {})
+        """Read what ``save`` wrote; raises ValueError on a file that is cut off or of something else."""
+        try:
+            with safe_open(file, "pt") as stored:
+                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
+                metadata = dict(stored.metadata() or {})
+        except SafetensorError as error:
+            raise ValueError(f"{file} is no whole safetensors file: {error}") from error
         if set(tensors) != {"mean", "scatter"} or set(metadata) != {"count", "extractor", "resize", "data"}:
             raise ValueError(
                 f"{file} holds no feature statistics: tensors {sorted(tensors)}, metadata {sorted(metadata)}"
             )
-        return cls(int(metadata.pop("count")), **tensors, **metadata)
+        count, mean, scatter = metadata.pop("count"), tensors["mean"], tensors["scatter"]
+        if not count.isdecimal() or scatter.shape != (len(mean),) * 2 or {mean.dtype, scatter.dtype} != {torch.float64}:
+            given = f"a count of {count!r}, a mean {tuple(mean.shape)} and a scatter {tuple(scatter.shape)}"
+            raise ValueError(f"{file} holds {given}; a whole number, (d,) and (d, d) in float64 are accepted")
+        if not (torch.isfinite(mean).all() and torch.isfinite(scatter).all()):
+            raise ValueError(f"{file} holds values that are not finite")
+        return cls(int(count), mean, scatter, **metadata)
 
 
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
-    """The squared distance d² of two statistics, in squared units of the features.
+    """The squared distance d² of two statistics, in squared units of the features; 0 of equal ones.
 
     Raises ValueError where the extractor, the resize mode or the number of features differ, and below two samples.
     """
     _require_same(a, b, ("extractor", "resize"))
-    return _distance(a.mean, _root(a), b.mean, _root(b))
+    (mean_a, s_a, n_a), (mean_b, s_b, n_b) = ((z.mean, z.covariance, z.count) for z in (a, b))
+    order = _compare(mean_a, mean_b) or _compare(s_a, s_b)
+    if order > 0:
+        (mean_a, s_a, n_a), (mean_b, s_b, n_b) = (mean_b, s_b, n_b), (mean_a, s_a, n_a)
+    if not order:
+        return 0.0
+    cross = _by_eigenvalues(s_a, s_b, max(n_a, n_b)) if len(s_a) >= _LARGE else None
+    if cross is None:
+        cross = _by_singular_values(_root(s_a, n_a), _root(s_b, n_b))
+    return _distance(mean_a - mean_b, float(s_a.trace()) + float(s_b.trace()), cross)
 
 
 def frechet_distance_from_features(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:
@@ -105,29 +137,60 @@ def frechet_distance_from_features(x: Float[Tensor, "n d"], y: Float[Tensor, "m 
     x, y = x.double(), y.double()
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"the sets have {x.shape[1]} and {y.shape[1]} features; equal numbers are accepted")
-    return _distance(x.mean(0), _triangle(x), y.mean(0), _triangle(y))
+    if (len(x) - len(y) or _compare(x, y)) > 0:
+        x, y = y, x
+    root_x, root_y = _triangle(x), _triangle(y)
+    squares = float(root_x.square().sum()) + float(root_y.square().sum())
+    return _distance(x.mean(0) - y.mean(0), squares, _by_singular_values(root_x, root_y))
 
 
-def _distance(
-    mean_a: Float64[Tensor, " d"],
-    root_a: Float64[Tensor, "r d"],
-    mean_b: Float64[Tensor, " d"],
-    root_b: Float64[Tensor, "s d"],
-) -> float:
-    cross = torch.linalg.svdvals(root_a @ root_b.mT).sum()
-    squared = (mean_a - mean_b).square().sum() + root_a.square().sum() + root_b.square().sum() - 2 * cross
-    return max(float(squared), 0.0)  # rounding may leave -1e-16 of the traces
+def _distance(apart: Float64[Tensor, " d"], traces: float, cross: float) -> float:
+    return max(float(apart.square().sum()) + traces - 2 * cross, 0.0)  # rounding may leave -1e-16 of the traces
 
 
-def _root(statistics: FeatureStatistics) -> Float64[Tensor, "r d"]:
+def _compare(a: Float64[Tensor, "*shape"], b: Float64[Tensor, "*shape"]) -> int:
+    """The sign of the first difference: an order of the two arguments that does not depend on theirs."""
+    unequal = (a != b).flatten()
+    first = int(unequal.to(torch.uint8).argmax()) if len(unequal) else 0
+    return int((a - b).flatten()[first].sign()) if unequal.any() else 0
+
+
+def _by_singular_values(root_a: Float64[Tensor, "r d"], root_b: Float64[Tensor, "s d"]) -> float:
+    return float(torch.linalg.svdvals(root_a @ root_b.mT).sum())
+
+
+def _by_eigenvalues(s_a: Float64[Tensor, "d d"], s_b: Float64[Tensor, "d d"], count: int) -> float | None:
+    """``tr (S_a S_b)^(1/2)`` from the eigenvalues of ``M = L' S_b L``, or None where they may not be good enough.
+
+    An error E of M moves ``2 sum sqrt(m_i)`` by ``sum E_ii / sqrt(m_i)``, at most ``|E| |M^(-1/2)|`` in Frobenius
+    norms; one F of S_a, from its factor, by ``tr F T`` with the map T that takes one Gaussian to the other, whose
+    ``T S_a T = S_b`` gives ``|T|² <= tr S_b |S_a^-1| <= tr S_b |S_b| |M^-1|``. With a rounding of ``eps |S_a|`` for S_a
+    and ``eps |S_a| |S_b|`` for M, ``eps |S_a| sqrt(tr S_b |S_b|) |M^(-1/2)|`` is at least either. It must be small
+    against the traces, and the least m_i show that ``_root`` would take no eigenvalue of either side for rounding.
+    """
+    factor, failed = torch.linalg.cholesky_ex(s_a)
+    if failed:
+        return None
+    values = torch.linalg.eigvalsh(factor.mT @ s_b @ factor)
+    if values[0] <= _rounding(len(values), count) * s_a.norm() * s_b.norm():
+        return None
+    eps, trace = torch.finfo(values.dtype).eps, s_b.trace()
+    error = eps * s_a.norm() * (trace * s_b.norm()).sqrt() * values.rsqrt().norm()
+    return float(values.sqrt().sum()) if error <= _TOLERANCE * (s_a.trace() + trace) else None
+
+
+def _rounding(d: int, count: int) -> float:
+    """Of eigenvalues, in units of the largest: theirs is of d eps, that of a sum of n terms walks as sqrt(n) eps."""
+    return (d + count**0.5) * torch.finfo(torch.float64).eps
+
+
+def _root(covariance: Float64[Tensor, "d d"], count: int) -> Float64[Tensor, "r d"]:
     """R with R'R = S and a row a positive eigenvalue.
 
-    Those within rounding are taken for 0: the square root of a spurious 1e-16 would be 1e-8. The rounding of the
-    eigenvalues is of d eps, that of a sum of n terms walks as sqrt(n) eps, both of the largest.
+    Those within rounding are taken for 0: the square root of a spurious 1e-16 would be 1e-8.
     """
-    values, vectors = torch.linalg.eigh(statistics.covariance)
-    rounding = (len(values) + statistics.count**0.5) * torch.finfo(values.dtype).eps
-    kept = values > rounding * values[-1]
+    values, vectors = torch.linalg.eigh(covariance)
+    kept = values > _rounding(len(values), count) * values[-1]
     return values[kept].sqrt()[:, None] * vectors[:, kept].mT
 
 

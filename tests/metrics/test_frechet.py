@@ -5,7 +5,9 @@ from __future__ import annotations
 import mpmath
 import pytest
 import torch
+from safetensors.torch import save_file
 
+import metrics.frechet as frechet
 from metrics import FeatureStatistics, FrechetDistance, frechet_distance, frechet_distance_from_features
 
 
@@ -44,12 +46,14 @@ def test_rank_one_covariances_have_a_closed_form(angle: float):
     assert found == pytest.approx(4 + 9 - 2 * abs(float(u @ v.double())), abs=1e-12 * 13)
 
 
-def test_agrees_with_fifty_digits():
-    x, y = draw(9, 4, 1), draw(7, 4, 2, shift=0.5)
+@pytest.mark.parametrize(("n", "m", "d"), [(9, 7, 4), (30, 4, 3), (3, 8, 5), (3, 2, 6)])
+def test_agrees_with_fifty_digits(n: int, m: int, d: int):
+    """Also where n < d: zeros are then 1e-50, and their roots nothing."""
+    x, y = draw(n, d, 1), draw(m, d, 2, shift=0.5)
     with mpmath.workdps(50):
         (m1, s1), (m2, s2) = (moments(z) for z in (x, y))
-        root = sum(mpmath.sqrt(mpmath.re(w)) for w in mpmath.eig(s1 * s2, left=False, right=False))
-        truth = float(mpmath.norm(m1 - m2) ** 2 + sum(s1[i, i] + s2[i, i] for i in range(4)) - 2 * root)
+        root = sum(mpmath.re(mpmath.sqrt(w)) for w in mpmath.eig(s1 * s2, left=False, right=False))
+        truth = float(mpmath.norm(m1 - m2) ** 2 + sum(s1[i, i] + s2[i, i] for i in range(d)) - 2 * root)
     statistics = [FeatureStatistics.from_features(z) for z in (x, y)]
     assert frechet_distance(*statistics) == pytest.approx(truth, rel=1e-12)  # float64 over some tens of operations
     assert frechet_distance_from_features(x, y) == pytest.approx(truth, rel=1e-12)
@@ -68,6 +72,54 @@ def test_both_routes_agree_at_any_rank(n: int):
     x, y = draw(n, 64, 3), draw(n + 5, 64, 4, shift=0.2)
     found = frechet_distance(FeatureStatistics.from_features(x), FeatureStatistics.from_features(y))
     assert found == pytest.approx(frechet_distance_from_features(x, y), rel=1e-10)  # of the squaring, at d²/traces 0.1
+
+
+def spectrum(kind: str, d: int = 300) -> torch.Tensor:
+    k = torch.arange(d, dtype=torch.float64)
+    return {
+        "flat": torch.ones(d).double(), "harmonic": 1 / (k + 1), "spiked": 1 + 1e4 * (k == 0),
+        "cond 1e4": 10 ** (-4 * k / d), "cond 1e6": 10 ** (-6 * k / d), "cond 1e9": 10 ** (-9 * k / d),
+        "rank 200": 1.0 * (k < 200), "noise": torch.where(k < 200, 1, 3e-14),
+    }[kind]  # fmt: skip
+
+
+def rotated(values: torch.Tensor, seed: int) -> torch.Tensor:
+    u = torch.linalg.qr(draw(len(values), len(values), seed)).Q
+    return u * values @ u.mT
+
+
+@pytest.mark.parametrize("relation", ["other", "reversed", "identity"])
+@pytest.mark.parametrize("kind", ["flat", "harmonic", "spiked", "cond 1e4", "cond 1e6"])
+def test_eigenvalues_agree_with_singular_values(kind: str, relation: str):
+    values = spectrum(kind)
+    a = rotated(values, 30)
+    b = {"other": rotated(values, 31), "reversed": rotated(values.flip(0), 30), "identity": torch.eye(300).double()}
+    found = frechet._by_eigenvalues(a, b[relation], 1000)
+    roots = [frechet._root(s, 1000) for s in (a, b[relation])]
+    # The bound lets 1e-9 of the traces pass; what is found is far below it.
+    traces = float(a.trace() + b[relation].trace())
+    assert abs(2 * found - 2 * frechet._by_singular_values(*roots)) < 1e-11 * traces
+
+
+@pytest.mark.parametrize("kind", ["cond 1e9", "rank 200", "noise"])
+def test_eigenvalues_are_left_where_rank_or_condition_need_it(kind: str):
+    """On either side. The noise of a long stream is positive, so that the factor itself does not fail."""
+    a, b = rotated(spectrum(kind), 32), rotated(spectrum("flat" if kind != "cond 1e9" else kind), 33)
+    assert frechet._by_eigenvalues(a, b, 1000) is None
+    assert frechet._by_eigenvalues(b, a, 1000) is None
+    if kind != "cond 1e9":  # against the identity: sum sqrt(w) over the 200 that are no rounding
+        found = frechet_distance(exactly(torch.zeros(300), a), exactly(torch.zeros(300), torch.eye(300)))
+        assert abs(found - (200 + 300 - 2 * 200)) < 1e-10 * 500
+
+
+def test_statistics_of_many_features_take_the_fast_route(monkeypatch: pytest.MonkeyPatch):
+    a, b = (exactly(torch.ones(260) * seed, rotated(spectrum("harmonic", 260), seed)) for seed in (34, 35))
+    fast = frechet_distance(a, b)
+    monkeypatch.setattr(frechet, "_LARGE", 261)
+    assert frechet_distance(a, b) == pytest.approx(fast, rel=1e-9)
+    monkeypatch.setattr(frechet, "_LARGE", 260)
+    monkeypatch.setattr(frechet, "_by_singular_values", None)
+    assert frechet_distance(a, b) == fast
 
 
 def flat(n: int, d: int, rank: int, seed: int, shift: float) -> torch.Tensor:
@@ -119,11 +171,32 @@ def test_self_distance_vanishes_relative_to_the_traces(n: int):
     assert frechet_distance_from_features(x, x) <= 1e-12 * 2 * traces(x)
 
 
-def test_symmetric_and_invariant_under_rotation_and_scaled_by_a_square():
+@pytest.mark.parametrize("n", [200, 300, 900])
+def test_self_distance_of_many_features(n: int):
+    """Equal statistics give 0; those merged in another order, what the route leaves."""
+    x = draw(n, 260, 36, shift=3.0)
+    statistics = FeatureStatistics.from_features(x)
+    assert frechet_distance(statistics, FeatureStatistics.from_features(x.clone())) == 0
+    assert frechet_distance(statistics, streamed(x.flip(0), 50)) <= 1e-12 * 2 * traces(x)
+
+
+@pytest.mark.parametrize("n", [200, 900])
+@pytest.mark.parametrize("same_mean", [False, True])
+@pytest.mark.parametrize("d", [8, 260])
+def test_symmetric_to_the_bit(n: int, d: int, same_mean: bool):
+    x, y = draw(n, d, 37), draw(n + 1, d, 38)
+    assert frechet_distance_from_features(x, y) == frechet_distance_from_features(y, x)
+    assert frechet_distance_from_features(x, y[:n]) == frechet_distance_from_features(y[:n], x)
+    a, b = (FeatureStatistics.from_features(z) for z in (x, y))
+    if same_mean:
+        b = FeatureStatistics(b.count, a.mean, b.scatter)
+    assert frechet_distance(a, b) == frechet_distance(b, a)
+
+
+def test_invariant_under_rotation_and_scaled_by_a_square():
     x, y = draw(200, 16, 6), draw(150, 16, 7, shift=1.0)
     d = frechet_distance_from_features(x, y)
     u = torch.linalg.qr(draw(16, 16, 8)).Q
-    assert frechet_distance_from_features(y, x) == pytest.approx(d, rel=1e-12)
     assert frechet_distance_from_features(x @ u + 5, y @ u + 5) == pytest.approx(d, rel=1e-11)
     assert frechet_distance_from_features(3 * x, 3 * y) == pytest.approx(9 * d, rel=1e-12)
 
@@ -147,6 +220,40 @@ def test_saved_statistics_come_back_to_the_bit(tmp_path):
     assert (loaded.count, loaded.extractor, loaded.resize, loaded.data) == (30, *origin.values())
     assert torch.equal(loaded.mean, saved.mean)
     assert torch.equal(loaded.scatter, saved.scatter)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    file, (old, new) = tmp_path / "s.safetensors", (FeatureStatistics.from_features(draw(30, 8, s)) for s in (1, 2))
+    old.save(file)
+
+    def fail(descriptor: int) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(frechet.os, "fsync", fail)
+    with pytest.raises(OSError, match="no space left"):
+        new.save(file)
+    assert torch.equal(FeatureStatistics.load(file).mean, old.mean)
+    assert [path.name for path in tmp_path.iterdir()] == ["s.safetensors"]
+
+
+@pytest.mark.parametrize("damage", ["cut off", "empty", "text", "other tensors", "other shapes", "no count", "nan"])
+def test_a_damaged_file_is_named(tmp_path, damage: str):
+    file, (mean, scatter) = tmp_path / "bad.safetensors", (torch.zeros(3).double(), torch.eye(3).double())
+    metadata = {"count": "30", "extractor": "", "resize": "", "data": ""}
+    save_file({"mean": mean, "scatter": scatter}, file, metadata)
+    assert FeatureStatistics.load(file).count == 30
+    if damage in ("cut off", "empty", "text"):
+        file.write_bytes({"cut off": file.read_bytes()[:-9], "empty": b"", "text": b"a, b\n1, 2\n"}[damage])
+    elif damage == "other tensors":
+        save_file({"weight": mean}, file, metadata)
+    elif damage == "other shapes":
+        save_file({"mean": mean, "scatter": scatter[:2].clone()}, file, metadata)
+    elif damage == "no count":
+        save_file({"mean": mean, "scatter": scatter}, file, metadata | {"count": "many"})
+    else:
+        save_file({"mean": mean / 0, "scatter": scatter}, file, metadata)
+    with pytest.raises(ValueError, match=r"bad\.safetensors (is no whole|holds)"):
+        FeatureStatistics.load(file)
 
 
 def test_nothing_merges_as_nothing():
