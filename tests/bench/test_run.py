@@ -214,7 +214,7 @@ def test_tables_show_what_the_source_of_now_gives(fidmap, site, outside, tmp_pat
 
 
 def test_interrupted_by_the_user(fidmap, site, tmp_path):
-    file = suite(tmp_path, 'axes.behaviour = ["well"]\naxes.index = [0,1,2,3,4,5,6,7,8,9]\nsettings.seconds = 0.5')
+    file = suite(tmp_path, 'axes.behaviour = ["well"]\naxes.index = [0,1,2,3,4,5,6,7,8,9]\nsettings.seconds = 3.0')
     process = fidmap("run", file, "--out", "store", site=site, background=True)
     while not list((tmp_path / "store" / "records").glob("*.json")) and process.poll() is None:
         time.sleep(0.05)
