@@ -1,0 +1,259 @@
+"""Exact nearest neighbours, and how many points lie within balls, of sets too large for a matrix of distances.
+
+A block of ``|a|² + |b|² - 2 a'b`` by one float32 matrix product bounds each squared distance from either side, for less
+than ``2 (d + 16) eps (|a|² + |b|²)`` is lost in rounding. The bounds settle nearly every pair; the few that they leave
+open are taken from the differences themselves, in float64, where equal differences give equal distances and ties stay
+ties. A block that leaves many open (tight clusters far apart) is bounded again in float64. Features are centred first,
+so that a common offset costs no digits. Memory is linear in the number of rows.
+
+Distances are rounded to the dtype of the features before they are compared, as scikit-learn and torch do: those of
+float32 features that differ by less than 6e-8 are tied. ``.double()`` compares finer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Float64, Int64, Shaped
+from torch import Tensor
+
+ROWS, COLUMNS = 1024, 4096  # a block: 16 MiB in float32
+GROUPS = 16  # columns whose smallest distance stands for all, in the first guess at a k-th distance
+OPEN = 64  # at most one pair in so many may stay open after float32
+DIFFERENCES = 2**22  # numbers held at once where differences are taken: 32 MiB in float64
+
+
+class Neighbours(NamedTuple):
+    """Distances, in ascending order, and row numbers of the nearest; among equals the lowest row comes first."""
+
+    distances: Float[Tensor, "n k"]
+    rows: Int64[Tensor, "n k"]
+
+
+class Inside(NamedTuple):
+    """How many points each ball holds, and how many balls hold each point."""
+
+    balls: Int64[Tensor, " n"]
+    points: Int64[Tensor, " m"]
+
+
+def nearest(
+    queries: Float[Tensor, "n d"], reference: Float[Tensor, "m d"], k: int, *, exclude_self: bool = False
+) -> Neighbours:
+    """The k nearest rows of the reference to each query; ``exclude_self`` leaves row i out of query i's neighbours.
+
+    Raises ValueError on other shapes, values that are not finite, and k below 1 or above the rows there are to find.
+    """
+    queries, reference = alike(queries, reference)
+    n, m = len(queries), len(reference) - exclude_self
+    if not 1 <= k <= m:
+        raise ValueError(f"k is {k} and there are {m} neighbours to find; k from 1 to their number is accepted")
+    if exclude_self and n != len(reference):
+        raise ValueError(f"there are {n} queries and {len(reference)} rows of reference; one set is accepted")
+    pairs = _Pairs(queries, reference)
+    found = []
+    for rows in _blocks(n, ROWS):
+        squares = queries.new_full((len(rows), k), torch.inf, dtype=torch.float64)
+        numbers = torch.zeros_like(squares, dtype=torch.int64)
+        for columns in _blocks(len(reference), COLUMNS):
+            own = _own(rows, columns) if exclude_self else None
+            i, j = pairs.closer(rows, columns, squares[:, -1], k, own)
+            distances = pairs.squares(i + rows.start, j + columns.start)
+            squares, numbers = _merge(squares, numbers, i, j + columns.start, distances)
+        found.append((squares.to(queries.dtype).sqrt(), numbers))
+    distances, numbers = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return Neighbours(distances, numbers)
+
+
+def inside(
+    x: Float[Tensor, "n d"],
+    y: Float[Tensor, "m d"],
+    *,
+    x_radii: Float[Tensor, " n"],
+    y_radii: Float[Tensor, " m"],
+    closed: bool,
+) -> tuple[Inside, Inside]:
+    """The rows of y in balls around those of x, and the rows of x in balls around those of y.
+
+    A closed ball holds its boundary (``<=``), an open one does not (``<``). Raises ValueError on other shapes and on
+    values that are not finite.
+    """
+    x, y = alike(x, y)
+    pairs = _Pairs(x, y)
+    around_x = Inside(*(torch.zeros(len(z), dtype=torch.int64, device=x.device) for z in (x, y)))
+    around_y = Inside(*(torch.zeros(len(z), dtype=torch.int64, device=x.device) for z in (y, x)))
+    for rows in _blocks(len(x), ROWS):
+        for columns in _blocks(len(y), COLUMNS):
+            part_x, part_y = x_radii[rows.start : rows.stop, None], y_radii[columns.start : columns.stop]
+            for radii, counts, turned in ((part_x, around_x, False), (part_y[None], around_y, True)):
+                i, j = pairs.within(rows, columns, radii, closed)
+                ball, point = (j + columns.start, i + rows.start) if turned else (i + rows.start, j + columns.start)
+                counts.balls.add_(torch.bincount(ball, minlength=len(counts.balls)))
+                counts.points.add_(torch.bincount(point, minlength=len(counts.points)))
+    return around_x, around_y
+
+
+@dataclass
+class _Block:
+    """Scores ``s = (1 - c) |b|² - 2 a'b`` of a block: ``s + low <= square <= s + high + wide``, all in scaled units."""
+
+    scores: Float[Tensor, "r c"]
+    low: Float64[Tensor, "r 1"]
+    high: Float64[Tensor, "r 1"]
+    wide: Float64[Tensor, "1 c"]
+
+
+class _Pairs:
+    """Squared distances of the rows of two sets: bounds by blocks, and the exact ones of chosen pairs."""
+
+    def __init__(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> None:
+        self.x, self.y = x, y
+        self.centre = sum(part.double().sum(0) for part in y.split(ROWS)).div(len(y)).to(y.dtype)
+        largest = max(float((z - self.centre).abs().amax()) for part in (x, y) for z in part.split(ROWS))
+        # A power of two brings the largest to 1 without rounding, so that squares stay within float32.
+        self.scale = 2.0 ** -torch.tensor(largest, dtype=torch.float64).frexp().exponent.item() if largest else 1.0
+        # The bound holds for products in float32 proper, not in the TF32 or bfloat16 a user may have asked for.
+        self.first = torch.float32 if torch.get_float32_matmul_precision() == "highest" else torch.float64
+        self.sides = (
+            {torch.float32: [self._side(z, torch.float32) for z in (x, y)]} if self.first == torch.float32 else {}
+        )
+        self._last: tuple[object, _Block] | None = None
+
+    def _side(self, z: Float[Tensor, "r d"], dtype: torch.dtype) -> tuple[Float[Tensor, "r d"], Float64[Tensor, " r"]]:
+        work = torch.promote_types(z.dtype, dtype)
+        parts = [((part.to(work) - self.centre) * self.scale).to(dtype) for part in z.split(ROWS)]
+        return torch.cat(parts), torch.cat([part.double().square().sum(1) for part in parts])
+
+    def block(self, rows: range, columns: range, dtype: torch.dtype) -> _Block:
+        key = (rows, columns, dtype)
+        if self._last is None or self._last[0] != key:
+            if dtype in self.sides:
+                (a, aa), (b, bb) = (
+                    (points[part.start : part.stop], norms[part.start : part.stop])
+                    for (points, norms), part in zip(self.sides[dtype], (rows, columns), strict=True)
+                )
+            else:
+                a, aa = self._side(self.x[rows.start : rows.stop], dtype)
+                b, bb = self._side(self.y[columns.start : columns.stop], dtype)
+            d, limits = a.shape[1], torch.finfo(dtype)
+            c, least = 2 * (d + 16) * limits.eps, d * limits.tiny
+            scores = torch.addmm(((1 - c) * bb - least).to(dtype), a, b.mT, alpha=-2)
+            block = _Block(scores, (1 - c) * aa[:, None], (1 + c) * aa[:, None] + least, (2 * c * bb + least)[None])
+            self._last = (key, block)
+        return self._last[1]
+
+    def closer(
+        self, rows: range, columns: range, limit: Float64[Tensor, " r"], k: int, own: tuple[Tensor, Tensor] | None
+    ) -> tuple[Int64[Tensor, " p"], Int64[Tensor, " p"]]:
+        """Pairs of the block, row by row, with all those that may be among the k nearest and below a square."""
+        for dtype in dict.fromkeys((self.first, torch.float64)):
+            block = self.block(rows, columns, dtype)
+            if own is not None:
+                block.scores[own] = torch.inf
+            bound = limit * self.scale**2
+            if bool(torch.isinf(limit).any()):
+                bound = torch.minimum(bound, self._guess(block, k))
+            # No square is below 0, whatever the bounds say.
+            threshold = torch.where(limit > 0, bound - block.low[:, 0], -torch.inf)
+            chosen = block.scores <= _up(threshold, dtype)[:, None]
+            if own is not None:
+                chosen[own] = False
+            if dtype == torch.float64 or int(chosen.sum()) * OPEN <= chosen.numel() + OPEN * k * len(rows):
+                break
+        i, j = chosen.nonzero(as_tuple=True)
+        return i, j
+
+    def _guess(self, block: _Block, k: int) -> Float64[Tensor, " r"]:
+        """An upper bound of the k-th smallest square: that of the smallest in groups of columns."""
+        size = GROUPS if block.scores.shape[1] >= GROUPS * 4 * k else 1
+        used = block.scores.shape[1] // size * size
+        least = block.scores[:, :used].unflatten(1, (size, -1)).amin(1)
+        upper = least.double() + block.wide[0, :used].unflatten(0, (size, -1)).amax(0)
+        if upper.shape[1] < k:
+            return torch.full_like(block.high[:, 0], torch.inf)
+        return upper.topk(k, largest=False).values.amax(1) + block.high[:, 0]
+
+    def within(
+        self, rows: range, columns: range, radii: Float[Tensor, "#r #c"], closed: bool
+    ) -> tuple[Int64[Tensor, " p"], Int64[Tensor, " p"]]:
+        """Pairs of the block whose distance is within the radius of their row, or of their column."""
+        slack = 4 * torch.finfo(self.x.dtype).eps  # of the rounded root of a rounded square
+        squares = radii.double().square() * self.scale**2
+        for dtype in dict.fromkeys((self.first, torch.float64)):
+            block = self.block(rows, columns, dtype)
+            outer = squares * (1 + slack)
+            if radii.shape[1] == 1:
+                chosen = block.scores <= _up(outer - block.low, dtype)
+            else:
+                chosen = block.scores - _up(outer, dtype) <= _up(-block.low, dtype)
+            i, j = chosen.nonzero(as_tuple=True)
+            radius = squares.expand(chosen.shape)[i, j]
+            upper = block.scores[i, j].double() + block.high[i, 0] + block.wide[0, j]
+            doubtful = (upper >= radius * (1 - slack)).nonzero()[:, 0]
+            if dtype == torch.float64 or len(doubtful) * OPEN <= chosen.numel():
+                break
+        square = self.squares(i[doubtful] + rows.start, j[doubtful] + columns.start)
+        distance, limit = square.to(self.x.dtype).sqrt(), radii.to(self.x.dtype).expand(chosen.shape)[i, j][doubtful]
+        keep = torch.ones_like(i, dtype=torch.bool)
+        keep[doubtful] = distance <= limit if closed else distance < limit
+        return i[keep], j[keep]
+
+    def squares(self, i: Int64[Tensor, " p"], j: Int64[Tensor, " p"]) -> Float64[Tensor, " p"]:
+        """The squared distances of pairs, from differences of the features as they were given."""
+        size = max(1, DIFFERENCES // self.x.shape[1])
+        parts = zip(i.split(size), j.split(size), strict=True)
+        return torch.cat([(self.x[a].double() - self.y[b].double()).square().sum(1) for a, b in parts])
+
+
+def _merge(
+    squares: Float64[Tensor, "r k"],
+    numbers: Int64[Tensor, "r k"],
+    i: Int64[Tensor, " p"],
+    j: Int64[Tensor, " p"],
+    found: Float64[Tensor, " p"],
+) -> tuple[Float64[Tensor, "r k"], Int64[Tensor, "r k"]]:
+    """The k smallest of those held and found, whose rows i ascend; the sort is stable, so the earlier goes first."""
+    if not len(i):
+        return squares, numbers
+    counts = torch.bincount(i, minlength=len(squares))
+    place = torch.arange(len(i), device=i.device) - (counts.cumsum(0) - counts)[i]
+    width = int(counts.max())
+    wider = torch.cat([squares, squares.new_full((len(squares), width), torch.inf)], 1)
+    wider_numbers = torch.cat([numbers, numbers.new_zeros(len(squares), width)], 1)
+    k = squares.shape[1]
+    wider[i, k + place], wider_numbers[i, k + place] = found, j
+    ordered = wider.sort(dim=1, stable=True)
+    return ordered.values[:, :k], wider_numbers.gather(1, ordered.indices[:, :k])
+
+
+def _up(threshold: Float64[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
+    """The threshold in another dtype, not below itself."""
+    rounded = threshold.to(dtype)
+    return torch.where(rounded.double() < threshold, rounded.nextafter(torch.full_like(rounded, torch.inf)), rounded)
+
+
+def _own(rows: range, columns: range) -> tuple[Int64[Tensor, " p"], Int64[Tensor, " p"]]:
+    """Where the block crosses the diagonal."""
+    start = max(rows.start, columns.start)
+    both = torch.arange(start, max(start, min(rows.stop, columns.stop)))
+    return both - rows.start, both - columns.start
+
+
+def _blocks(n: int, size: int) -> Iterator[range]:
+    return (range(start, min(start + size, n)) for start in range(0, n, size))
+
+
+def alike(x: Shaped[Tensor, "..."], y: Shaped[Tensor, "..."]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
+    """Both in one dtype, float32 at least; raises ValueError on what is no set of features."""
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or not x.shape[1]:
+        given = f"{tuple(x.shape)} and {tuple(y.shape)}"
+        raise ValueError(f"features have the shapes {given}; (n, d) and (m, d) are accepted")
+    for z in (x, y):
+        wrong = int((~torch.isfinite(z).all(1)).sum())
+        if wrong:
+            raise ValueError(f"{wrong} of {len(z)} rows of features are not finite")
+    dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
+    return x.to(dtype), y.to(dtype)

@@ -1,0 +1,175 @@
+"""Precision, recall, density, coverage: a double loop, and what each of them is there to tell."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from metrics import FeatureMetric, bootstrap, density_coverage, floor, prdc, precision_recall
+from tests.metrics.gloo import on_ranks
+
+
+def draw(n: int, d: int = 8, seed: int = 0, shift: float = 0.0) -> Tensor:
+    return shift + torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def naive(real: list[list[float]], fake: list[list[float]], k: int, closed: bool) -> dict[str, float]:
+    """By the papers' definitions, one pair at a time."""
+
+    def radius(points: list[list[float]], i: int) -> float:
+        return sorted(math.dist(points[i], point) for j, point in enumerate(points) if j != i)[k - 1]
+
+    def holds(centre: list[float], radius: float, point: list[float]) -> bool:
+        return math.dist(centre, point) <= radius if closed else math.dist(centre, point) < radius
+
+    real_radii = [radius(real, i) for i in range(len(real))]
+    fake_radii = [radius(fake, j) for j in range(len(fake))]
+    balls = [[holds(x, r, y) for y in fake] for x, r in zip(real, real_radii, strict=True)]
+    recalled = [any(holds(y, r, x) for y, r in zip(fake, fake_radii, strict=True)) for x in real]
+    return {
+        "precision": sum(map(any, zip(*balls, strict=True))) / len(fake),
+        "recall": sum(recalled) / len(real),
+        "density": sum(map(sum, balls)) / (k * len(fake)),
+        "coverage": sum(map(any, balls)) / len(real),
+    }
+
+
+@pytest.mark.parametrize(("n", "m", "d", "k"), [(6, 7, 1, 5), (30, 20, 2, 1), (25, 40, 6, 3)])
+def test_double_loop(n: int, m: int, d: int, k: int):
+    x, y = draw(n, d), draw(m, d, 1, 0.3)
+    opened, closed = (naive(x.tolist(), y.tolist(), k, closed) for closed in (False, True))
+    found = prdc(x, y, neighbours=k)
+    assert found._asdict() == pytest.approx(opened, abs=1e-15)  # whole counts over whole numbers
+    both = density_coverage(x, y, neighbours=k)
+    assert (both.density, both.coverage) == (found.density, found.coverage)
+    assert precision_recall(x, y, school="prdc", neighbours=k) == (found.precision, found.recall)
+    ours = precision_recall(x, y, neighbours=k)
+    assert ours._asdict() == pytest.approx({name: closed[name] for name in ("precision", "recall")}, abs=1e-15)
+
+
+def test_the_schools_differ_in_neighbours_and_at_the_boundary():
+    grid = torch.cartesian_prod(torch.arange(6.0), torch.arange(6.0))
+    beside = grid + torch.tensor([6.0, 0.0])  # its first column is 1 from the last of the grid, as 2nd neighbours are
+    assert precision_recall(grid, beside, neighbours=2) == (1 / 6, 1 / 6)
+    assert precision_recall(grid, beside, school="prdc", neighbours=2) == (0, 0)
+    x, y = draw(200), draw(200, seed=1, shift=0.5)
+    assert precision_recall(x, y) == precision_recall(x, y, school="kynkaanniemi", neighbours=3)
+    assert precision_recall(x, y, school="prdc") == precision_recall(x, y, school="prdc", neighbours=5)
+    assert precision_recall(x, y) != precision_recall(x, y, school="prdc")
+
+
+def test_a_set_against_itself():
+    x = draw(100)
+    assert prdc(x, x) == (1, 1, 1, 1)  # of the 5 + 1 points within the closed ball one is the boundary
+    assert precision_recall(x, x) == (1, 1)
+
+
+def test_a_dropped_mode_costs_recall_and_coverage_and_no_precision():
+    real = torch.cat([draw(300), draw(300, seed=1, shift=20)])
+    whole = prdc(real, torch.cat([draw(300, seed=2), draw(300, seed=3, shift=20)]))
+    half = prdc(real, draw(600, seed=2))
+    assert half.recall < 0.6 * whole.recall
+    assert half.coverage < 0.6 * whole.coverage
+    assert half.precision > 0.9 * whole.precision
+
+
+def test_an_outlier_among_the_real_fools_precision_and_not_density():
+    """Its ball is wide and holds samples far from the data: for precision one ball is enough (2002.09797, sec. 3)."""
+    real, fake = draw(200), draw(200, seed=1, shift=4.0)
+    spoilt = torch.cat([real, torch.full((1, 8), 9.0).double()])
+    clean, fooled = prdc(real, fake), prdc(spoilt, fake)
+    assert clean.precision < 0.1
+    assert fooled.precision > 0.9
+    assert fooled.density < 0.3
+
+
+def test_permutation_rotation_and_scale_change_nothing():
+    x, y = draw(120), draw(90, seed=1, shift=0.3)
+    found = prdc(x, y)
+    rotation = torch.linalg.qr(draw(8, seed=2)).Q
+    assert prdc(x[torch.randperm(120)], y[torch.randperm(90)]) == found
+    assert prdc(x @ rotation + 1000, y @ rotation + 1000) == found
+    assert prdc(7 * x, 7 * y) == found
+
+
+def test_samples_are_drawn_from_the_seed():
+    x, y = draw(120), draw(90, seed=1, shift=0.3)
+    found = prdc(x, y, samples=50, seed=3)
+    assert found == prdc(x, y, samples=50, seed=3)
+    assert found != prdc(x, y, samples=50, seed=4)
+    assert prdc(x, y, samples=120, seed=4) == prdc(x, y)  # a shuffle
+    assert all(float(share * 50).is_integer() for share in (found.precision, found.recall, found.coverage))
+    assert precision_recall(x, y, school="prdc", samples=50, seed=3) == (found.precision, found.recall)
+    assert density_coverage(x, y, samples=50, seed=3) == (found.density, found.coverage)
+
+
+def test_interval_by_halves_and_floor():
+    """Over 60 fresh pairs the value's deviation is that which halves of one pair show, within a factor of 2."""
+
+    def coverage(x: Tensor, y: Tensor) -> float:
+        return prdc(x, y).coverage
+
+    fresh = torch.tensor([coverage(draw(150, seed=2 * s), draw(150, seed=2 * s + 1, shift=0.3)) for s in range(60)])
+    x, y = draw(150, seed=998), draw(150, seed=999, shift=0.3)
+    low, high = bootstrap(coverage, x, y, resamples=60)
+    assert low <= coverage(x, y) <= high
+    assert 0.5 < (high - low) / (2 * 1.96 * float(fresh.std())) < 2
+    reached = floor(coverage, draw(900, seed=5), 150)
+    assert reached.low <= reached.mean <= reached.high
+    assert reached.mean > coverage(x, y)
+
+
+def test_rows_drawn_twice_break_the_radii():
+    """Why intervals come from halves: with replacement the mean is off by more than the interval is wide."""
+
+    def coverage(x: Tensor, y: Tensor) -> float:
+        return prdc(x, y).coverage
+
+    x, y = draw(150), draw(150, seed=1)
+    low, high = bootstrap(coverage, x, y, resamples=40, kind="percentile")
+    assert not low <= coverage(x, y) <= high
+
+
+SHARES = [[([7, 1], [20]), ([32], [1, 4, 25])], [([40], []), ([], [50])]]
+
+
+def on_a_rank(rank: int, function, x: Tensor, y: Tensor, options: dict) -> list[dict[str, Tensor]]:
+    found = []
+    for shares in SHARES:
+        metric = FeatureMetric(function, **options)
+        for side, features in enumerate((x, y)):
+            at = sum(sum(share[side]) for share in shares[:rank])
+            for n in shares[rank][side]:
+                metric.update(features[at : at + n], real=side == 0)
+                at += n
+        found.append(metric.compute())
+    return found
+
+
+def test_as_a_metric_over_two_ranks():
+    x, y, options = draw(40), draw(50, seed=1, shift=0.3), {"neighbours": 3}
+    for found in on_ranks(on_a_rank, prdc, x, y, options):
+        assert [{name: float(value) for name, value in one.items()} for one in found] == [
+            prdc(x, y, **options)._asdict()
+        ] * len(SHARES)
+
+
+@pytest.mark.unchecked
+def test_bad_input_is_refused_by_name():
+    x = draw(5)
+    for k in (0, 5, 9):
+        with pytest.raises(ValueError, match=f"neighbours is {k} and there are 5 real and 20 generated"):
+            prdc(x, draw(20), neighbours=k)
+    with pytest.raises(ValueError, match="neighbours is 3 and there are 3 real and 3 generated"):
+        precision_recall(x, x, samples=3)
+    with pytest.raises(ValueError, match="school is 'best'"):
+        precision_recall(x, x, school="best")
+    with pytest.raises(ValueError, match="samples is 0"):
+        prdc(x, x, samples=0)
+    with pytest.raises(ValueError, match="1 of 5 rows of features are not finite"):
+        prdc(x, x * torch.tensor([1, 1, math.inf, 1, 1])[:, None], neighbours=2)
+    with pytest.raises(ValueError, match=r"\(5, 8\) and \(5, 7\)"):
+        density_coverage(x, draw(5, 7))
