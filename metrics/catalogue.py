@@ -2,6 +2,12 @@
 
 METRICS = {
     "frechet_distance": ("metrics.frechet:frechet_distance", "Frechet distance of two Gaussians fitted to features"),
+    "fd_infinity": ("metrics.extrapolation:fd_infinity", "Frechet distance extrapolated to infinitely many samples"),
+    "spatial_statistics": ("metrics.spatial:spatial_statistics", "statistics of feature maps, for a spatial Frechet distance (sFID)"),
+    "kid": ("metrics.kernel_distance:kid", "kernel distance: unbiased MMD² of a cubic kernel over all pairs"),
+    "kid_subsets": ("metrics.kernel_distance:kid_subsets", "kernel distance over random subsets: mean and deviation"),
+    "cmmd": ("metrics.kernel_distance:cmmd", "MMD² of a Gaussian kernel of width 10, times 1000 (for CLIP features)"),
+    "energy_distance": ("metrics.energy:energy_distance", "energy distance of two samples"),
     "sliced_wasserstein": ("metrics.sliced:sliced_wasserstein", "sliced 2-Wasserstein distance of two samples"),
     "sliced_wasserstein_of_sketches": (
         "metrics.sliced_sketch:sliced_wasserstein_of_sketches",

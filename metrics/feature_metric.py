@@ -20,7 +20,55 @@ _METRIC_OPTIONS = (
 )  # fmt: skip
 
 
-class FeatureMetric(Metric):
+class TwoSides(Metric):
+    """Rows of features of a real and a fake side, as states of lists that ranks and shards put together."""
+
+    higher_is_better = None
+    is_differentiable = False
+    full_state_update = False
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for side in ("real", "fake"):
+            self.add_state(side, [], dist_reduce_fx="cat")
+
+    def update(self, features: Float[Tensor, "n d"], real: bool) -> None:
+        """Add a batch; raises ValueError on another number of features and on values that are not finite."""
+        if features.ndim != 2:
+            raise ValueError(f"features have the shape {tuple(features.shape)}; (n, d) is accepted")
+        width = self._width()
+        if width and features.shape[1] != width:
+            raise ValueError(f"features have the shape {tuple(features.shape)}; (n, {width}) is accepted")
+        wrong = int((~torch.isfinite(features).all(1)).sum())
+        if wrong:
+            raise ValueError(f"{wrong} of {len(features)} rows of features are not finite")
+        # One dtype, since ranks gather in one: float64 holds every other float exactly.
+        getattr(self, "real" if real else "fake").append(features.detach().double())
+
+    def rows(self, side: str) -> Float[Tensor, "n d"]:
+        """Those of "real" or "fake", on this rank or, while ranks are gathered, on all."""
+        batches = getattr(self, side)
+        if not len(batches):
+            raise ValueError(f"no features of the {side} side were seen; at least one batch is accepted")
+        return dim_zero_cat(batches)
+
+    def _width(self) -> int:
+        return max((batch.shape[1] for batch in [*self.real, *self.fake]), default=0)
+
+    def _sync_dist(
+        self, dist_sync_fn: Callable[..., list[Tensor]] = gather_all_tensors, process_group: Any | None = None
+    ) -> None:
+        """Gather; a rank without features learns their number from the others; its empty state has none."""
+        width = torch.tensor(self._width(), device=self.device)
+        widths = dist_sync_fn(width, group=process_group or self.process_group)
+        for side in ("real", "fake"):
+            if not getattr(self, side):
+                empty = torch.zeros(0, int(max(widths)), dtype=torch.float64, device=self.device)
+                setattr(self, side, [empty])
+        super()._sync_dist(dist_sync_fn, process_group)
+
+
+class FeatureMetric(TwoSides):
     """``function(real, fake, **options)`` of the features seen in batches, over all shards and ranks.
 
     ``update(features, real)`` takes (n, d) features of either side; ``compute`` gives a float64 scalar, or a dict of
@@ -31,56 +79,19 @@ class FeatureMetric(Metric):
     the function does not have.
     """
 
-    higher_is_better = None
-    is_differentiable = False
-    full_state_update = False
-
     def __init__(self, function: Callable[..., Any], **options: Any) -> None:
         super().__init__(**{name: options.pop(name) for name in _METRIC_OPTIONS if name in options})
         inspect.signature(function).bind(None, None, **options)
         self.function, self.options = function, options
-        for side in ("real", "fake"):
-            self.add_state(side, [], dist_reduce_fx="cat")
-
-    def update(self, features: Float[Tensor, "n d"], real: bool) -> None:
-        """Add a batch; raises ValueError on another number of features and on values that are not finite."""
-        if features.ndim != 2:
-            raise ValueError(f"features have the shape {tuple(features.shape)}; (n, d) is accepted")
-        seen = [batch.shape[1] for batch in [*self.real, *self.fake]]
-        if seen and features.shape[1] != seen[0]:
-            raise ValueError(f"features have the shape {tuple(features.shape)}; (n, {seen[0]}) is accepted")
-        wrong = int((~torch.isfinite(features).all(1)).sum())
-        if wrong:
-            raise ValueError(f"{wrong} of {len(features)} rows of features are not finite")
-        # One dtype, since ranks gather in one: float64 holds every other float exactly.
-        getattr(self, "real" if real else "fake").append(features.detach().double())
 
     def compute(self) -> Tensor | dict[str, Tensor]:
         """The function's value; raises ValueError where a side has no features."""
-        found = self.function(*(in_order(self._features(side)) for side in ("real", "fake")), **self.options)
+        found = self.function(*(in_order(self.rows(side)) for side in ("real", "fake")), **self.options)
         if hasattr(found, "_asdict"):
             found = found._asdict()
         if isinstance(found, Mapping):
             return {name: torch.as_tensor(value, dtype=torch.float64) for name, value in found.items()}
         return torch.as_tensor(found, dtype=torch.float64)
-
-    def _features(self, side: str) -> Float[Tensor, "n d"]:
-        batches = getattr(self, side)  # a tensor after ranks were gathered
-        if not len(batches):
-            raise ValueError(f"no features of the {side} side were seen; at least one batch is accepted")
-        return dim_zero_cat(batches)
-
-    def _sync_dist(
-        self, dist_sync_fn: Callable[..., list[Tensor]] = gather_all_tensors, process_group: Any | None = None
-    ) -> None:
-        """Gather; a rank without features learns their number from the others; its empty state has none."""
-        width = max([batch.shape[1] for batch in [*self.real, *self.fake]], default=0)
-        widths = dist_sync_fn(torch.tensor(width, device=self.device), group=process_group or self.process_group)
-        for side in ("real", "fake"):
-            if not getattr(self, side):
-                empty = torch.zeros(0, int(max(widths)), dtype=torch.float64, device=self.device)
-                setattr(self, side, [empty])
-        super()._sync_dist(dist_sync_fn, process_group)
 
 
 def in_order(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:

@@ -10,6 +10,16 @@ from jaxtyping import Int64
 from torch import Tensor
 
 
+class Estimate(NamedTuple):
+    """A value and its standard error; ``float()`` is the value."""
+
+    value: float
+    standard_error: float
+
+    def __float__(self) -> float:
+        return self.value
+
+
 class Floor(NamedTuple):
     """Real against real at one n: the mean over draws, and the interval that holds most of them."""
 

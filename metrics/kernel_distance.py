@@ -1,0 +1,177 @@
+"""Distances of two sets of features as mean differences of a kernel: KID (1801.01401), CMMD (2401.09603), any other.
+
+    MMD² = E k(x, x') + E k(y, y') - 2 E k(x, y)                                                     (0805.2368, eq. 3)
+
+All pairs are taken, a block of rows against a block of rows, so that memory is linear in n. The standard error is the
+jackknife's over both sets (Arvesen, 1969), which the sums over rows give in closed form. It is at most too large: by
+sqrt 2 where the distributions are equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from metrics.uncertainty import Estimate
+
+Kernel = Callable[[Tensor, Tensor], Tensor]
+
+BLOCK = 2048  # rows of either side at once: 32 MiB a block of kernel values
+
+
+class KidSubsets(NamedTuple):
+    """Mean and population standard deviation of KID over subsets; ``float()`` is the mean."""
+
+    mean: float
+    std: float
+
+    def __float__(self) -> float:
+        return self.mean
+
+
+def kid(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Estimate:
+    """Kernel distance (KID, where the features are Inception's): unbiased, over all pairs; may lie below 0.
+
+    ``k(x, y) = (x'y / d + 1)³`` (1801.01401, sec. 4). Raises ValueError as ``maximum_mean_discrepancy`` does.
+    """
+    return maximum_mean_discrepancy(x, y, polynomial_kernel)
+
+
+def kid_subsets(
+    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, subsets: int = 100, size: int = 1000, seed: int = 0
+) -> KidSubsets:
+    """``kid`` of ``subsets`` random subsets of ``size`` rows of either side, as it is mostly published.
+
+    Subsets overlap, so that their deviation is no error of the mean; it is that of KID at ``size``. The same for one
+    seed. Raises ValueError on a size outside 2 to the smaller set and on subsets < 1.
+    """
+    _check(x, y, least=2)
+    if not 2 <= size <= min(len(x), len(y)) or subsets < 1:
+        raise ValueError(
+            f"size is {size} and subsets is {subsets}; 2 to {min(len(x), len(y))} rows and 1 subset are accepted"
+        )
+    generator = torch.Generator().manual_seed(seed)
+
+    def pick(n: int) -> Int64[Tensor, " size"]:
+        return torch.randperm(n, generator=generator)[:size].to(x.device)
+
+    values = [kid(x[pick(len(x))], y[pick(len(y))]).value for _ in range(subsets)]
+    found = torch.tensor(values, dtype=torch.float64)
+    return KidSubsets(float(found.mean()), float(found.std(correction=0)))
+
+
+def cmmd(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, sigma: float = 10.0, scale: float = 1000.0) -> Estimate:
+    """CMMD, where the features are CLIP's, each of length 1: 1000 times the squared distance of a Gaussian kernel.
+
+    Their estimator is the V-statistic, pairs of a row with itself among them (2401.09603, eq. 4): never below 0, with a
+    bias of ``scale (1 - E k)(1/n + 1/m)``. Raises ValueError as ``maximum_mean_discrepancy`` does, and on sigma <= 0.
+    """
+    if not sigma > 0:
+        raise ValueError(f"sigma is {sigma}; a number above 0 is accepted")
+    _check(x, y, least=1)
+    middle = (x.double().sum(0) + y.double().sum(0)) / (len(x) + len(y))  # distances then lose no digits to a far mean
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        return gaussian_kernel(a - middle, b - middle, sigma=sigma)
+
+    found = maximum_mean_discrepancy(x, y, kernel, unbiased=False)
+    return Estimate(scale * found.value, scale * found.standard_error)
+
+
+def polynomial_kernel(x: Float64[Tensor, "n d"], y: Float64[Tensor, "m d"]) -> Float64[Tensor, "n m"]:
+    """``(x'y / d + 1)³``."""
+    return (x @ y.mT).div_(x.shape[1]).add_(1).pow_(3)
+
+
+def gaussian_kernel(x: Float64[Tensor, "n d"], y: Float64[Tensor, "m d"], *, sigma: float) -> Float64[Tensor, "n m"]:
+    """``exp(-|x - y|² / (2 sigma²))``."""
+    squares = torch.addmm(y.square().sum(1), x, y.mT, alpha=-2).add_(x.square().sum(1)[:, None]).clamp_(min=0)
+    return squares.div_(-2 * sigma**2).exp_()
+
+
+def maximum_mean_discrepancy(
+    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], kernel: Kernel, *, unbiased: bool = True
+) -> Estimate:
+    """The squared distance of two sets under a kernel ``(n, d), (m, d) -> (n, m)``, in float64, with its error.
+
+    ``unbiased``: the U-statistic, which leaves out pairs of a row with itself and may lie below 0; otherwise the
+    V-statistic. The error needs a third row on both sides and is NaN without. Raises ValueError on other shapes, values
+    that are not finite, and below 2 rows (1 for the V-statistic).
+    """
+    _check(x, y, least=2 if unbiased else 1)
+    xx, own_x = _within(x, kernel)
+    yy, own_y = _within(y, kernel)
+    xy, yx = _between(x, y, kernel)
+    n, m, across = len(x), len(y), xy.sum()
+    side_x, without_x = _side(xx, own_x, unbiased)
+    side_y, without_y = _side(yy, own_y, unbiased)
+    value = side_x + side_y - 2 * across / (n * m)
+    if min(n, m) < 3:
+        return Estimate(float(value), float("nan"))
+    # The value without row i of one side; what does not depend on i drops out of the deviations.
+    deviations = (
+        (n, without_x - 2 * (across - xy) / ((n - 1) * m)),
+        (m, without_y - 2 * (across - yx) / (n * (m - 1))),
+    )
+    variance = sum(float((k - 1) / k * (left - left.mean()).square().sum()) for k, left in deviations)
+    return Estimate(float(value), variance**0.5)
+
+
+def _side(
+    rows: Float64[Tensor, " n"], own: Float64[Tensor, " n"], unbiased: bool
+) -> tuple[Float64[Tensor, ""], Float64[Tensor, " n"]]:
+    """The mean of the kernel over one side's pairs, and that without each row, from sums over others and k(x, x)."""
+    n, total, itself = len(rows), rows.sum(), own.sum()
+    if unbiased:
+        return total / (n * (n - 1)), (total - 2 * rows) / max((n - 1) * (n - 2), 1)
+    return (total + itself) / n**2, (total - 2 * rows + itself - own) / max((n - 1) ** 2, 1)
+
+
+def _within(x: Float[Tensor, "n d"], kernel: Kernel) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " n"]]:
+    """A row's sum over the others, and its kernel with itself; each block above the diagonal is taken once."""
+    sums, own = torch.zeros(2, len(x), dtype=torch.float64, device=x.device)
+    for i, rows in _blocks(x):
+        values = kernel(rows, rows)
+        own[i] = values.diagonal()
+        sums[i] += values.fill_diagonal_(0).sum(1)
+        for j, columns in _blocks(x, i.stop):
+            values = kernel(rows, columns)
+            sums[i] += values.sum(1)
+            sums[j] += values.sum(0)
+    return sums, own
+
+
+def _between(
+    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], kernel: Kernel
+) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " m"]]:
+    """Sums over y of each row of x, and over x of each row of y."""
+    xy = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+    yx = torch.zeros(len(y), dtype=torch.float64, device=x.device)
+    for i, rows in _blocks(x):
+        for j, columns in _blocks(y):
+            values = kernel(rows, columns)
+            xy[i] += values.sum(1)
+            yx[j] += values.sum(0)
+    return xy, yx
+
+
+def _blocks(x: Float[Tensor, "n d"], start: int = 0) -> Iterator[tuple[slice, Float64[Tensor, "b d"]]]:
+    for at in range(start, len(x), BLOCK):
+        rows = slice(at, min(at + BLOCK, len(x)))
+        yield rows, x[rows].double()
+
+
+def _check(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, least: int) -> None:
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
+        given = f"{tuple(x.shape)} and {tuple(y.shape)}"
+        raise ValueError(f"features have the shapes {given}; (n, d) and (m, d) are accepted")
+    if min(len(x), len(y)) < least:
+        raise ValueError(f"there are {len(x)} and {len(y)} rows of features; at least {least} are accepted")
+    for features in (x, y):
+        wrong = int((~torch.isfinite(features).all(1)).sum())
+        if wrong:
+            raise ValueError(f"{wrong} of {len(features)} rows of features are not finite")
