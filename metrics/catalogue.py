@@ -3,7 +3,10 @@
 METRICS = {
     "frechet_distance": ("metrics.frechet:frechet_distance", "Frechet distance of two Gaussians fitted to features"),
     "fd_infinity": ("metrics.extrapolation:fd_infinity", "Frechet distance extrapolated to infinitely many samples"),
-    "spatial_statistics": ("metrics.spatial:spatial_statistics", "statistics of feature maps, for a spatial Frechet distance (sFID)"),
+    "spatial_statistics": (
+        "metrics.spatial:spatial_statistics",
+        "statistics of feature maps, for a spatial Frechet distance (sFID)",
+    ),
     "kid": ("metrics.kernel_distance:kid", "kernel distance: unbiased MMD² of a cubic kernel over all pairs"),
     "kid_subsets": ("metrics.kernel_distance:kid_subsets", "kernel distance over random subsets: mean and deviation"),
     "cmmd": ("metrics.kernel_distance:cmmd", "MMD² of a Gaussian kernel of width 10, times 1000 (for CLIP features)"),
@@ -34,6 +37,7 @@ METRICS = {
     "vendi_scores": ("metrics.vendi:vendi_scores", "the same of both sets, and their ratio"),
     "fit_order": ("metrics.order:fit_order", "order of accuracy from errors over a ladder of steps"),
     "coco_ap": ("metrics.coco:evaluate_coco", "COCO's twelve figures"),
+    "voc_ap": ("metrics.voc:evaluate_voc", "VOC's average precision, 11-point and all-point"),
     "tide": ("metrics.tide:evaluate_tide", "TIDE's six types of detection error and what each costs in AP"),
     "detection_calibration": ("metrics.detection_calibration:evaluate_calibration", "D-ECE and LaECE of detections"),
     "confusion_matrix": ("metrics.confusion:confusion_matrix", "which class is taken for which at a score and an IoU"),

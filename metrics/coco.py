@@ -22,8 +22,6 @@ pycocotools' first figure always is at 100.
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -33,7 +31,8 @@ from jaxtyping import Float
 
 from metrics.coco_curves import RECALLS, curves, figures, mean, recalls, walk
 from metrics.detection_input import Boxes, Pair, read_pair
-from metrics.matching import AREAS, IOU_THRESHOLDS, Matching, match_pair
+from metrics.matching import IOU_THRESHOLDS, Matching, match_pair
+from metrics.peers.coco import LIBRARIES, evaluate_by_library
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class CocoResult:
         return figures[name]
 
     def curve(self, category: Any = None, iou: float = 0.5) -> Float[np.ndarray, "recall=101"]:
-        """Precision at the recalls 0, .01, ..., 1: a category's, or the mean over those with ground truth; -1 without."""
+        """Precision at the recalls 0, .01, ..., 1: a category's, or the mean of those with ground truth; -1 without."""
         precision = self.precision[_threshold(iou), :, :, 0, -1]
         if category is not None:
             return precision[:, _position(category, self.per_class)]
@@ -120,8 +119,8 @@ def evaluate_coco(
     names the file or entry and the field, at a missing key, an unknown image, a score that is NaN, a box that is not
     finite or has a negative side. Paper: arXiv 1405.0312.
     """
-    if backend not in ("fidmap", *_LIBRARIES):
-        raise ValueError(f"backend {backend!r} is not one of fidmap, {', '.join(_LIBRARIES)}")
+    if backend not in ("fidmap", *LIBRARIES):
+        raise ValueError(f"backend {backend!r} is not one of fidmap, {', '.join(LIBRARIES)}")
     if iou_type not in ("bbox", "segm"):
         raise ValueError(f"iou_type {iou_type!r} is not one of bbox, segm")
     if iou_type == "segm" and backend == "fidmap":
@@ -137,7 +136,7 @@ def evaluate_coco(
         walks = [walk(matching, limit) for limit in limits]
         precision, recall = (np.stack([read(path) for path in walks], axis=-1) for read in (curves, recalls))
     else:
-        precision, recall = _evaluate_by_library(backend, pair, iou_type, limits)
+        precision, recall = _by_library(backend, pair, iou_type, limits)
     return CocoResult(
         figures(precision, recall, limits),
         {category: mean(precision[:, :, k, 0, -1]) for category, k in pair.categories.items()},
@@ -167,40 +166,16 @@ def _position(category: Any, per_class: Mapping[Any, float]) -> int:
 
 # Library backends ----------------------------------------------------------------------------------------------------
 
-_LIBRARIES = ("faster_coco_eval", "pycocotools")
 
-
-def _evaluate_by_library(
-    name: str, pair: Pair, iou_type: str, limits: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    if name == "faster_coco_eval":
-        from faster_coco_eval import COCO
-        from faster_coco_eval import COCOeval_faster as COCOeval
-    else:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
+def _by_library(name: str, pair: Pair, iou_type: str, limits: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     # Positions for ids, as a library may take integers alone, and annotations numbered from 1.
     sizes = pair.sizes or [{}] * len(pair.images)
-    head = {
+    dataset = {
         "images": [{"id": i, **size} for i, size in enumerate(sizes)],
         "categories": [{"id": k} for k in range(len(pair.categories))],
+        "annotations": _entries(pair.truth, pair.truth_masks),
     }
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth, result = COCO(), COCO()
-        truth.dataset = {**head, "annotations": _entries(pair.truth, pair.truth_masks)}
-        truth.createIndex()
-        if len(pair.found.score):  # pycocotools' loadRes looks at the first detection
-            result = truth.loadRes(_entries(pair.found, pair.found_masks))
-        else:
-            result.dataset = {**head, "annotations": []}
-            result.createIndex()
-        evaluation = COCOeval(truth, result, iou_type)
-        evaluation.params.maxDets = list(limits)
-        evaluation.evaluate()
-        evaluation.accumulate()
-    shape = len(IOU_THRESHOLDS), len(RECALLS), len(pair.categories), len(AREAS), len(limits)
-    precision, recall = (np.asarray(evaluation.eval[key], dtype=float) for key in ("precision", "recall"))
-    return precision.reshape(shape), recall.reshape(shape[:1] + shape[2:])
+    return evaluate_by_library(name, dataset, _entries(pair.found, pair.found_masks), iou_type, limits)
 
 
 def _entries(boxes: Boxes, masks: Sequence[Any] | None) -> list[dict[str, Any]]:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from metrics.coco_json import Boxes
+
 FLAT = {
     "ground truth": ("images", "boxes", "labels", "iscrowd", "area"),
     "detections": ("images", "boxes", "labels", "scores"),
@@ -30,6 +32,14 @@ class Columns(NamedTuple):
     difficult: Bool[np.ndarray, " n"]
     n_images: int | None  # of a list of one mapping an image
 
+    def boxes(self, image: Int[np.ndarray, " n"], category: Int[np.ndarray, " n"]) -> Boxes:
+        """With positions in place of ids."""
+        return Boxes(image, category, self.box, self.area, self.score, self.crowd, self.difficult)
+
+    def none(self) -> Columns:
+        """No boxes of the same images."""
+        return self._replace(**{name: getattr(self, name)[:0] for name in self._fields[:-1]})
+
 
 def read_arrays(source: Any, what: str) -> Columns | None:
     """The columns of ``what`` (ground truth or detections), or None where the source is not arrays.
@@ -37,6 +47,8 @@ def read_arrays(source: Any, what: str) -> Columns | None:
     Raises ValueError at a missing key, unlike lengths, another shape, a NaN score, a box that is not finite or has a
     negative side; it names the mapping, the key and the row.
     """
+    if isinstance(source, Columns):
+        return source
     if isinstance(source, Mapping) and "boxes" in source:
         return _flat(source, what)
     if isinstance(source, tuple) and source and hasattr(source[0], "shape"):
@@ -63,26 +75,33 @@ def _per_image(source: Sequence[Mapping[str, Any]], what: str) -> Columns:
             if not isinstance(entry, Mapping) or key not in entry:
                 holds = ", ".join(map(str, entry)) if isinstance(entry, Mapping) else repr(entry)
                 raise ValueError(f"{what}[{i}] has no {key!r}; it has {holds}")
-    count = np.array([len(entry["labels"]) for entry in source])
+    count = [len(entry["labels"]) for entry in source]
     image = np.repeat(np.arange(len(source)), count)
     values = {}
     for key in FLAT[what][1:]:
         if key in _NEEDED[what]:
             parts = [entry[key] for entry in source]
         elif any(entry.get(key) is not None for entry in source):
-            parts = [_optional(entry, key, n) for entry, n in zip(source, count.tolist(), strict=True)]
+            parts = [_optional(entry, key, n) for entry, n in zip(source, count, strict=True)]
         else:
             continue
-        lengths = np.array([len(part) for part in parts])
-        for i in np.flatnonzero(lengths != count)[:1]:
-            raise ValueError(f"{what}[{i}] has {lengths[i]} {key} and {count[i]} labels")
-        values[key] = _concatenate([part for part, n in zip(parts, count, strict=True) if n])
-    first = np.cumsum(count) - count
+        values[key] = _concatenate(
+            [_checked(part, f"{what}[{i}]", key, n) for i, (part, n) in enumerate(zip(parts, count, strict=True)) if n]
+        )
+    first = np.cumsum(count) - np.array(count)
 
     def where(row: int) -> tuple[str, int]:
         return f"{what}[{image[row]}]", row - int(first[image[row]])
 
     return _columns(image, values, what, where, len(source))
+
+
+def _checked(part: Any, name: str, key: str, n: int) -> Any:
+    part = part if hasattr(part, "shape") else np.asarray(part)
+    shape = (n, 4) if key == "boxes" else (n,)
+    if part.shape != shape:
+        raise ValueError(f"{name} has {key} of the shape {tuple(part.shape)} and {n} labels; {shape} is accepted")
+    return part
 
 
 def _optional(entry: Mapping[str, Any], key: str, n: int) -> Any:
@@ -96,9 +115,11 @@ def _optional(entry: Mapping[str, Any], key: str, n: int) -> Any:
 
 def _columns(image: np.ndarray, values: dict[str, np.ndarray], what: str, where: Any, n_images: int | None) -> Columns:
     n = len(image)
-    corners = values["boxes"].astype(float).reshape(-1, 4) if n == 0 else values["boxes"].astype(float)
-    if corners.shape != (n, 4):
-        raise ValueError(f"{what} has boxes of the shape {corners.shape}; ({n}, 4) as x1, y1, x2, y2 is accepted")
+    for key, column in values.items():
+        shape = (n, 4) if key == "boxes" else (n,)
+        if column.shape != shape and n:
+            raise ValueError(f"{what} has {key} of the shape {column.shape}; {shape} is accepted")
+    corners = values["boxes"].astype(float).reshape(-1, 4)
     box = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
     # NaN and infinite corners make sides that are not >= 0, or not finite
     for row in np.flatnonzero(~((box[:, 2:] >= 0).all(axis=1) & np.isfinite(box).all(axis=1)))[:1]:

@@ -18,7 +18,9 @@ arrays have the images of either side; a data set lists its own, and detections 
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,17 +54,20 @@ def read_pair(ground_truth: Any, detections: Any, iou_type: str = "bbox") -> Pai
     Raises ValueError that names the file or entry and the field: a missing key, an unknown image, a score that is NaN,
     a box that is not finite or has a negative side, arrays of unlike lengths.
     """
+    truth_file, found_file = (_named(source) for source in (ground_truth, detections))
     ground_truth, detections = _open(ground_truth, "ground truth"), _open(detections, "detections")
     given, results = read_arrays(ground_truth, "ground truth"), read_arrays(detections, "detections")
     if iou_type == "segm" and (given or results):
         raise ValueError("iou_type 'segm' needs a COCO data set and result list; arrays hold boxes")
     if given is not None:
         return _from_arrays(given, results, detections)
-    truth, images, categories = read_truth(ground_truth, iou_type)
-    if results is None:
-        found, known = read_detections(detections, images, categories, iou_type)
-    else:
-        found, known = _look_up(results, images, categories)
+    with _naming(truth_file):
+        truth, images, categories = read_truth(ground_truth, iou_type)
+    with _naming(found_file):
+        if results is None:
+            found, known = read_detections(detections, images, categories, iou_type)
+        else:
+            found, known = _look_up(results, images, categories)
     names = {entry["id"]: str(entry.get("name", entry["id"])) for entry in ground_truth["categories"]}
     zeros = sum(entry.get("id", 1) == 0 for entry in ground_truth["annotations"])
     pair = Pair(truth, found, images, categories, names, int(np.count_nonzero(~known)), zeros)
@@ -72,6 +77,19 @@ def read_pair(ground_truth: Any, detections: Any, iou_type: str = "bbox") -> Pai
     masks = [entry["segmentation"] for entry in ground_truth["annotations"]]
     of_known = [detections[i]["segmentation"] for i in np.flatnonzero(known)]
     return pair._replace(sizes=[sizes[name] for name in images], truth_masks=masks, found_masks=of_known)
+
+
+def _named(source: Any) -> str | None:
+    return os.fspath(source) if isinstance(source, str | os.PathLike) else None
+
+
+@contextlib.contextmanager
+def _naming(file: str | None) -> Iterator[None]:
+    """Puts the file's name before what is wrong in it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}" if file else str(error)) from None
 
 
 def _open(source: Any, what: str) -> Any:
@@ -96,14 +114,7 @@ def _from_arrays(given: Columns, results: Columns | None, detections: Any) -> Pa
     if results is None:
         if not isinstance(detections, list | tuple) or len(detections):
             raise ValueError("the ground truth is arrays and the detections are not; give both as arrays")
-        results = Columns(
-            given.image[:0],
-            given.category[:0],
-            given.box[:0],
-            *(np.zeros(0) for _ in range(2)),
-            *np.zeros((2, 0), bool),
-            given.n_images,
-        )
+        results = given.none()
     if given.n_images is not None and results.n_images is not None:
         if given.n_images != results.n_images:
             raise ValueError(f"{given.n_images} images in the ground truth, {results.n_images} in the detections")
@@ -113,8 +124,8 @@ def _from_arrays(given: Columns, results: Columns | None, detections: Any) -> Pa
     category_ids = np.union1d(given.category, results.category)
     images, categories = ({name: i for i, name in enumerate(ids.tolist())} for ids in (image_ids, category_ids))
     truth, found = (
-        Boxes(np.searchsorted(image_ids, s.image), np.searchsorted(category_ids, s.category), *s[2:-1])
-        for s in (given, results)
+        side.boxes(np.searchsorted(image_ids, side.image), np.searchsorted(category_ids, side.category))
+        for side in (given, results)
     )
     return Pair(truth, found, images, categories, {name: str(name) for name in categories}, 0, 0)
 
@@ -133,4 +144,4 @@ def _look_up(
     image = np.array([images[name] for name in ids.tolist()], dtype=np.int64)[image]
     category = np.array([categories.get(name, -1) for name in labels.tolist()], dtype=np.int64)[category]
     known = category >= 0
-    return Boxes(image, category, *results[2:-1]).select(known), known
+    return results.boxes(image, category).select(known), known

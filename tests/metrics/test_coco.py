@@ -8,6 +8,7 @@ import pytest
 from pycocotools import mask as masks
 
 from metrics.coco import RECALLS, evaluate_coco
+from metrics.coco_bootstrap import weighted_figures
 
 FIGURES = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
 # Precision carries pycocotools' spacing(1) in its denominator, so that a perfect one may be 1 - 2.2e-16.
@@ -218,3 +219,127 @@ def test_bad_calls(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_ids_of_zero_are_counted():
+    """The peer takes a match to annotation 0 for a miss; here it is one, and said."""
+    data = dataset(truth([0, 0, 5, 5]), truth([9, 9, 5, 5]))
+    result = evaluate_coco(data, [found([0, 0, 5, 5], 0.5)])
+    assert (result.id_zero, result.AR100) == (1, 0.5)
+    renumbered = {**data, "annotations": [{**a, "id": a["id"] + 1} for a in data["annotations"]]}
+    assert evaluate_coco(renumbered, []).id_zero == 0
+
+
+def test_parts_average_to_the_figures():
+    data, detections = random_case()
+    result = evaluate_coco(data, detections)
+    assert np.mean(list(result.per_class.values())) == pytest.approx(result.AP, abs=1e-12)
+    assert np.mean(list(result.per_threshold.values())) == pytest.approx(result.AP, abs=1e-12)
+    assert (result.per_threshold[0.5], result.per_threshold[0.75]) == (result.AP50, result.AP75)
+    assert result.curve().mean() == pytest.approx(result.AP50, abs=1e-12)
+    curves = [result.curve(category, iou=0.75) for category in result.per_class]
+    assert np.mean(curves) == pytest.approx(result.AP75, abs=1e-12)
+    assert all((np.diff(curve) <= 0).all() for curve in curves)
+    with pytest.raises(ValueError, match=r"iou 0.52 is none of"):
+        result.curve(iou=0.52)
+    with pytest.raises(ValueError, match="category 9 is none of 0, 1, 2"):
+        result.curve(9)
+
+
+def test_no_truth_no_curve():
+    assert (evaluate_coco(dataset(), [GOOD]).curve() == -1).all()
+
+
+def test_figures_at_a_score():
+    """They are those of the detections at and above it, evaluated anew."""
+    data, detections = random_case(4)
+    result = evaluate_coco(data, detections)
+    for category in (None, 0, 1):
+        score = sorted(d["score"] for d in detections)[30]
+        at = result.at_score(score, iou=0.6, category=category)
+        above = evaluate_coco(data, [d for d in detections if d["score"] >= score]).at_score(0.0, 0.6, category)
+        assert at == above
+        truths = [a for a in data["annotations"] if category in (None, a["category_id"])]
+        assert at["tp"] + at["fn"] == len(truths)
+        assert at["f1"] == pytest.approx(2 / (1 / at["precision"] + 1 / at["recall"]), abs=1e-12)
+    assert at["tp"] > 0
+    assert result.at_score(2.0) == {"precision": 0, "recall": 0, "f1": 0, "tp": 0, "fp": 0, "fn": 60}
+
+
+def resampled(data, detections, counts):
+    """The data set that holds each image as often as a draw says, under ids of its own."""
+    images, annotations, entries = [], [], []
+    for name, count in enumerate(counts):
+        for _ in range(count):
+            images.append({"id": len(images)})
+            annotations += [{**a, "image_id": images[-1]["id"]} for a in data["annotations"] if a["image_id"] == name]
+            entries += [{**d, "image_id": images[-1]["id"]} for d in detections if d["image_id"] == name]
+    return {**data, "images": images, "annotations": annotations}, entries
+
+
+def test_weights_equal_a_data_set_drawn_anew():
+    """A crowd, small objects and images that are drawn not at all or several times among it."""
+    data, detections = random_case(2)
+    data["annotations"][0]["iscrowd"] = 1
+    result = evaluate_coco(data, detections, max_detections=(1, 3, 5))
+    weights = np.random.default_rng(1).multinomial(8, np.full(8, 1 / 8), 10)
+    ours = weighted_figures(result.matching, (1, 3, 5), weights)
+    for i, counts in enumerate(weights):
+        again = evaluate_coco(*resampled(data, detections, counts), max_detections=(1, 3, 5)).figures
+        assert {name: values[i] for name, values in ours.items()} == pytest.approx(again, abs=1e-12)
+
+
+def test_intervals():
+    data, detections = random_case(3, n=200, images=40)
+    result = evaluate_coco(data, detections)
+    intervals = result.intervals(resamples=100, seed=5)
+    assert list(intervals) == FIGURES
+    assert intervals == result.intervals(resamples=100, seed=5)
+    assert intervals != result.intervals(resamples=100, seed=6)
+    narrow = result.intervals(resamples=100, level=0.5, seed=5)
+    for name, (low, high) in intervals.items():
+        assert low < result.figures[name] < high
+        assert low <= narrow[name][0] <= narrow[name][1] <= high
+    for bad in ({"resamples": 0}, {"level": 1.0}):
+        with pytest.raises(ValueError, match="one resample at least"):
+            result.intervals(**bad)
+    assert evaluate_coco(dataset(truth([0, 0, 5, 5])), []).intervals(resamples=9)["APl"] == (-1, -1)
+
+
+def test_intervals_cover():
+    """Over draws of 40 of many images the interval at 80 % holds the figure of all in about that share."""
+    rng = np.random.default_rng(0)
+    images = 600
+    boxes = np.tile([[0.0, 0, 20, 20]], (images, 1))
+    scores = rng.random(images)
+    shift = np.where(rng.random(images) < 0.6, 0.0, 100.0)  # six of ten are right
+    truths = [truth(b.tolist(), i, 0) for i, b in enumerate(boxes)]
+    entries = [
+        found([20.0 + s, 0, 20, 20] if s else [0.0, 0, 20, 20], float(p), i, 0)
+        for i, (s, p) in enumerate(zip(shift, scores, strict=True))
+    ]
+    everything = evaluate_coco(dataset(*truths, images=range(images), categories=[0]), entries)
+    held = 0
+    for start in range(0, images, 40):
+        some = range(start, start + 40)
+        part = evaluate_coco(
+            dataset(*truths[start : start + 40], images=some, categories=[0]), entries[start : start + 40]
+        )
+        low, high = part.intervals(resamples=100, level=0.8)["AR100"]
+        held += low <= everything.AR100 <= high
+    assert 8 <= held <= 15  # of 15 at .8: fewer than 8 have a probability of .4 %
+
+
+def test_libraries_keep_no_matching():
+    data, detections = random_case()
+    result = evaluate_coco(data, detections, backend="pycocotools")
+    for call in (result.intervals, lambda: result.at_score(0.5)):
+        with pytest.raises(ValueError, match="keeps no matching"):
+            call()
+    assert result.curve(0).shape == (101,)
+
+
+def test_a_file_is_named_with_what_is_wrong_in_it(tmp_path):
+    (tmp_path / "found.json").write_text(json.dumps([GOOD, {**GOOD, "image_id": 77}]))
+    with pytest.raises(ValueError, match=r"found.json: detections\[1\] has image_id 77"):
+        evaluate_coco(dataset(truth([0, 0, 5, 5])), tmp_path / "found.json")

@@ -1,0 +1,1 @@
+"""Other libraries' metrics under this project's contracts, for parity and timing."""

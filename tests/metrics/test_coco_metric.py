@@ -1,0 +1,115 @@
+"""The metric's states merge exactly: any batches, any shards, two processes."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from bench.data.detections_at_scale import detections_at_scale
+from metrics.coco import evaluate_coco
+from metrics.coco_metric import CocoAP
+
+IMAGES = 20
+
+
+@pytest.fixture(scope="module")
+def case():
+    """Scores of two values, so that the order of images decides about ties."""
+    case = detections_at_scale(images=IMAGES, truths=150, detections=1500, classes=3, seed=6)
+    outputs = [output | {"scores": output["scores"].mul(4).round() / 4} for output in case.outputs]
+    targets = [target | {"image_id": 100 + i} for i, target in enumerate(case.targets)]
+    return targets, outputs
+
+
+@pytest.fixture(scope="module")
+def expected(case):
+    return evaluate_coco(*case).figures
+
+
+def fill(metric, case, images):
+    targets, outputs = case
+    metric.update([outputs[i] for i in images], [targets[i] for i in images])
+    return metric
+
+
+def values(metric):
+    return {name: float(value) for name, value in metric.compute().items()}
+
+
+def test_batches_equal_a_single_pass(case, expected):
+    metric = CocoAP()
+    for start, end in ((0, 1), (1, 8), (8, 8), (8, IMAGES)):
+        fill(metric, case, range(start, end))
+    assert values(metric) == expected
+    assert values(pickle.loads(pickle.dumps(metric))) == expected
+    metric.reset()
+    assert values(metric) == dict.fromkeys(expected, -1)
+
+
+def test_the_order_of_images_has_no_say_where_they_have_ids(case, expected):
+    order = torch.randperm(IMAGES, generator=torch.Generator().manual_seed(0)).tolist()
+    assert values(fill(CocoAP(), case, order)) == expected
+    nameless = [{k: v for k, v in target.items() if k != "image_id"} for target in case[0]]
+    assert values(fill(CocoAP(), (nameless, case[1]), range(IMAGES))) == expected
+    assert values(fill(CocoAP(), (nameless, case[1]), order)) != expected
+
+
+def test_an_image_that_a_sampler_repeats_counts_once(case, expected):
+    metric = fill(CocoAP(), case, [*range(IMAGES), 0, 7])
+    assert values(metric) == expected
+    assert len(metric.result().matching.images) == IMAGES
+
+
+def test_crowds_and_areas_are_kept(case):
+    targets = [
+        target
+        | {
+            "iscrowd": torch.arange(len(target["labels"])) % 4 == 0,
+            "area": torch.full_like(target["boxes"][:, 0], 1024),
+        }
+        for target in case[0]
+    ]
+    ours = values(fill(CocoAP(max_detections=(1, 5, 50)), (targets, case[1]), range(IMAGES)))
+    assert ours == evaluate_coco(targets, case[1], max_detections=(1, 5, 50)).figures
+    assert ours["AR50"] != values(fill(CocoAP(), case, range(IMAGES)))["AR100"]
+
+
+def _rank(rank, shards, case, path, store):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=len(shards))
+    metric = CocoAP()
+    for images in shards[rank]:
+        fill(metric, case, images)
+    torch.save(values(metric), f"{path}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    "shards",
+    [
+        [[range(0, IMAGES, 2)], [range(1, IMAGES, 2), [0, 2]]],  # as a DistributedSampler splits and pads
+        [[range(IMAGES)], []],  # a rank that saw nothing
+    ],
+)
+def test_two_processes_equal_one(case, expected, shards, tmp_path):
+    mp.start_processes(_rank, (shards, case, tmp_path, tmp_path / "store"), nprocs=2, start_method="fork")
+    for rank in range(2):
+        assert torch.load(tmp_path / f"{rank}.pt") == expected
+
+
+@pytest.mark.unchecked
+def test_bad_updates(case):
+    targets, outputs = case
+    metric = CocoAP()
+    with pytest.raises(ValueError, match="20 images in the targets, 19 in the predictions"):
+        metric.update(outputs[:-1], targets)
+    with pytest.raises(ValueError, match="one an image, with boxes, labels"):
+        metric.update([{}], [{}])
+    with pytest.raises(ValueError, match=r"detections\[0\] has scores\[0\] nan"):
+        metric.update([outputs[0] | {"scores": outputs[0]["scores"] * torch.nan}], targets[:1])
+    metric.update(outputs[:1], targets[:1])
+    metric.update(outputs[1:2], [{k: v for k, v in targets[1].items() if k != "image_id"}])
+    with pytest.raises(ValueError, match="1 of 2 images have an image_id"):
+        metric.compute()
