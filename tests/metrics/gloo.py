@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,13 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as processes
 
+ROOT = str(Path(__file__).parents[2])
+
 
 def on_ranks(function: Callable[..., Any], *arguments: Any, world: int = 2) -> list[Any]:
     """What ``function(rank, *arguments)``, which must be importable by name, returns on each rank."""
+    if sys.path[0] != ROOT:
+        sys.path.insert(0, ROOT)  # the processes inherit it, and find our package tests before any other
     with tempfile.TemporaryDirectory() as folder:
         processes.spawn(_rank, (world, Path(folder), function, arguments), nprocs=world)
         return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(world)]
