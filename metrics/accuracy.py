@@ -1,0 +1,93 @@
+"""Conditional accuracy: the share of samples that a classifier takes for the class they were asked to be."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int64, Integer
+from scipy.stats import binomtest
+from torch import Tensor
+
+
+class Share(NamedTuple):
+    """``hits`` of n with Wilson's interval, which keeps to [0, 1] and holds its level near both ends (1927)."""
+
+    value: float
+    low: float
+    high: float
+    hits: int
+    n: int
+
+
+class AccuracyResult(NamedTuple):
+    """The share over all samples, that of every class, and the mean of the classes that have samples."""
+
+    overall: Share
+    per_class: tuple[Share, ...]
+    balanced: float
+
+
+def conditional_accuracy(
+    predicted: Float[Tensor, "n k"] | Integer[Tensor, " n"],
+    condition: Integer[Tensor, " n"],
+    *,
+    classes: int | None = None,
+    level: float = 0.95,
+) -> AccuracyResult:
+    """How often the label (of scores, the first of the highest) is the condition.
+
+    The number of classes is that of the scores, or is given beside labels. A class without samples has the value NaN in
+    the interval [0, 1]. The floor of a conditional generator is what the classifier reaches on real samples. Raises
+    ValueError on other shapes or unequal lengths, no samples, scores that are NaN, and labels outside [0, classes).
+    """
+    return accuracy_of_counts(count_hits(predicted, condition, classes), level)
+
+
+def count_hits(
+    predicted: Float[Tensor, "n k"] | Integer[Tensor, " n"], condition: Integer[Tensor, " n"], classes: int | None
+) -> Int64[Tensor, "2 k"]:
+    """Hits and samples of every condition."""
+    scored = predicted.is_floating_point()
+    if predicted.ndim != 1 + scored or condition.shape != predicted.shape[:1]:
+        given = f"{tuple(predicted.shape)} {predicted.dtype} and {tuple(condition.shape)}"
+        raise ValueError(
+            f"predictions and conditions are {given}; scores (n, k) or labels (n,), and (n,), are accepted"
+        )
+    if scored:
+        if bool(predicted.isnan().any()):
+            raise ValueError(f"{int(predicted.isnan().any(1).sum())} of {len(predicted)} rows of scores are NaN")
+        if classes not in (None, predicted.shape[1]):
+            raise ValueError(
+                f"classes is {classes} and there are {predicted.shape[1]} scores; equal numbers are accepted"
+            )
+        classes, predicted = predicted.shape[1], predicted.argmax(1)
+    if classes is None:
+        raise ValueError("classes is None; their number is accepted beside labels")
+    for name, labels in (("predictions", predicted), ("conditions", condition)):
+        wrong = int(((labels < 0) | (labels >= classes)).sum())
+        if wrong:
+            raise ValueError(f"{wrong} of {len(labels)} {name} lie outside [0, {classes})")
+    kinds = (condition[predicted == condition], condition)
+    return torch.stack([torch.bincount(kind.long(), minlength=classes) for kind in kinds])
+
+
+def accuracy_of_counts(counts: Int64[Tensor, "2 k"], level: float = 0.95) -> AccuracyResult:
+    """The result from hits and samples a class; raises ValueError where there are no samples."""
+    if not int(counts[1].sum()):
+        raise ValueError("there are no samples; at least 1 is accepted")
+    per_class = tuple(share(hits, n, level) for hits, n in counts.mT.tolist())
+    seen = [part.value for part in per_class if part.n]
+    hits, n = counts.sum(1).tolist()
+    return AccuracyResult(share(hits, n, level), per_class, math.fsum(seen) / len(seen))
+
+
+def share(hits: int, n: int, level: float = 0.95) -> Share:
+    """hits / n with Wilson's interval; NaN in [0, 1] for n = 0. Raises ValueError on a level outside (0, 1)."""
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; between 0 and 1 is accepted")
+    if not n:
+        return Share(math.nan, 0.0, 1.0, 0, 0)
+    interval = binomtest(hits, n).proportion_ci(level, method="wilson")
+    return Share(hits / n, float(interval.low), float(interval.high), hits, n)
