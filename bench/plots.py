@@ -97,7 +97,11 @@ def _lines(axes: Axes, spec: PlotSpec, store: Store, records: list[Record], seri
         if len(points) <= 30:  # larger markers lie below smaller ones: methods that coincide are seen to
             style |= {"marker": MARKERS[index % len(MARKERS)], "markersize": 9 - 5 * index / len(series)}
         if points:
-            axes.plot(*zip(*points, strict=True), **style)
+            drawn = _over_seeds(points)
+            axes.plot([x for x, _, _, _ in drawn], [mean for _, mean, _, _ in drawn], **style)
+            if len(drawn) < len(points):
+                x, _, low, high = zip(*drawn, strict=True)
+                axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
     floors = [m for r in records if spec.floor and (m := r.measure(spec.floor))]
     if floors:
         axes.axhline(fmean(m.value for m in floors), color="grey", linestyle="--", label="floor (exact draws)")
@@ -106,6 +110,14 @@ def _lines(axes: Axes, spec: PlotSpec, store: Store, records: list[Record], seri
             axes.axhspan(min(low for low, _ in ranges), max(high for _, high in ranges), color="grey", alpha=0.15)
     for order in spec.slopes:
         _slope(axes, spec, store, records, order)
+
+
+def _over_seeds(points: list[tuple[Any, Any]]) -> list[tuple[Any, float, float, float]]:
+    """At each x, the mean of what seeds gave there, and the least and greatest."""
+    at: dict[Any, list[float]] = {}
+    for x, y in points:
+        at.setdefault(x, []).append(y)
+    return [(x, fmean(ys), min(ys), max(ys)) for x, ys in at.items()]
 
 
 def _slope(axes: Axes, spec: PlotSpec, store: Store, records: list[Record], order: int) -> None:

@@ -18,7 +18,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
-Images = UInt8[Tensor, "_ 28 28"]
+Fault = Callable[[Tensor, Tensor, float, Tensor, torch.Generator], Tensor]  # images, labels, level, reference
 
 
 def disturb(
@@ -41,21 +41,21 @@ def disturb(
     return DISTURBANCES[disturbance](images, labels, level, reference, generator)
 
 
-def _blur(images: Images, labels: Tensor, level: float, reference: Images, generator: torch.Generator) -> Images:
+def _blur(images: Tensor, labels: Tensor, level: float, reference: Tensor, generator: torch.Generator) -> Tensor:
     soft = gaussian_blur(images[:, None].float(), kernel_size=[13, 13], sigma=[2 * level, 2 * level])
     return soft[:, 0].round().to(torch.uint8)
 
 
-def _noise(images: Images, labels: Tensor, level: float, reference: Images, generator: torch.Generator) -> Images:
+def _noise(images: Tensor, labels: Tensor, level: float, reference: Tensor, generator: torch.Generator) -> Tensor:
     noise = torch.randn(images.shape, generator=generator)
     return (images + 255 / 4 * level * noise).round().clamp(0, 255).to(torch.uint8)
 
 
-def _class_drop(images: Images, labels: Tensor, level: float, reference: Images, generator: torch.Generator) -> Images:
+def _class_drop(images: Tensor, labels: Tensor, level: float, reference: Tensor, generator: torch.Generator) -> Tensor:
     return _refill(images, labels < 10 - round(9 * level), generator)
 
 
-def _mode_drop(images: Images, labels: Tensor, level: float, reference: Images, generator: torch.Generator) -> Images:
+def _mode_drop(images: Tensor, labels: Tensor, level: float, reference: Tensor, generator: torch.Generator) -> Tensor:
     kept = torch.zeros(len(images), dtype=torch.bool)
     for label in labels.unique():
         own = (labels == label).nonzero().squeeze(1)
@@ -65,14 +65,14 @@ def _mode_drop(images: Images, labels: Tensor, level: float, reference: Images, 
     return _refill(images, kept, generator)
 
 
-def _memorised(images: Images, labels: Tensor, level: float, reference: Images, generator: torch.Generator) -> Images:
+def _memorised(images: Tensor, labels: Tensor, level: float, reference: Tensor, generator: torch.Generator) -> Tensor:
     which = torch.randperm(len(images), generator=generator)[: round(level * len(images))]
     copies = images.clone()
     copies[which] = reference[torch.randint(len(reference), (len(which),), generator=generator)]
     return copies
 
 
-def _refill(images: Images, kept: Tensor, generator: torch.Generator) -> Images:
+def _refill(images: Tensor, kept: Tensor, generator: torch.Generator) -> Tensor:
     """What is kept, and repeats of it in the place of the rest."""
     left = kept.nonzero().squeeze(1)
     place = torch.arange(len(images))
@@ -80,7 +80,7 @@ def _refill(images: Images, kept: Tensor, generator: torch.Generator) -> Images:
     return images[place]
 
 
-DISTURBANCES: dict[str, Callable[[Images, Tensor, float, Images, torch.Generator], Images]] = {
+DISTURBANCES: dict[str, Fault] = {
     "blur": _blur,
     "noise": _noise,
     "class_drop": _class_drop,

@@ -161,6 +161,20 @@ def test_a_map_is_a_picture(kept):
         assert plots.draw(chosen, store, [record]).startswith(b"\x89PNG")
 
 
+def test_a_line_is_the_mean_over_seeds_in_their_range(record, tmp_path):
+    store = Store(tmp_path).create()
+    values = {(0.0, 0): 1.0, (0.0, 1): 3.0, (1.0, 0): 4.0, (1.0, 1): 4.0}
+    records = [
+        record(f"{x}{seed}", value=y, task="t", entry="e", seed=seed, parameters={"loss": "e", "level": x})
+        for (x, seed), y in values.items()
+    ]
+    chosen = PlotSpec(name="m", title="M", task="t", x="level", y="order", series="loss")
+    (axes,) = plots._curves(chosen, store, records).axes
+    assert axes.lines[0].get_xydata().tolist() == [[0.0, 2.0], [1.0, 4.0]]
+    (band,) = axes.collections
+    assert {tuple(corner) for corner in band.get_paths()[0].vertices.tolist()} >= {(0.0, 1.0), (0.0, 3.0), (1.0, 4.0)}
+
+
 def test_boxes_show_counterexamples_and_leave_out_claims_that_hold(record, tmp_path):
     import matplotlib
 

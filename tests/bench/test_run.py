@@ -168,6 +168,14 @@ task = "iou_choice"
 settings = { pairs = 20, iterations = 20, situation = "noisy" }
 axes = { loss = ["giou"] }
 [[block]]
+task = "metric_sensitivity"
+settings = { n = 200 }
+axes = { disturbance = ["noise"] }
+[[block]]
+task = "metric_bias"
+settings = { n = 100, draws = 2 }
+axes = { figure = ["kid_fmnist"] }
+[[block]]
 task = "nms_quality"
 settings = { boxes = 30, images = 3 }
 axes = { nms = ["hard", "soft_gaussian"] }
@@ -186,7 +194,7 @@ def test_deterministic_measures_repeat_bit_for_bit_on_one_worker_or_two(fidmap, 
         assert result.returncode == 0, result.stderr
         records = Store(tmp_path / jobs).records()
         measures.append({(r.key, m.name): m.value for r in records for m in r.measures if m.deterministic})
-    assert {r.task for r in records} == set(TASKS) - {"sampler_overhead", "nms_speed"}  # timings alone
+    assert {r.task for r in records} == set(TASKS) - {"sampler_overhead", "nms_speed", "metric_speed"}  # timings
     assert measures[0] == measures[1]
 
 
