@@ -13,6 +13,7 @@ nox.options.sessions = ["bench"]
 nox.needs_version = ">=2024.10.9"
 
 ROOT = Path(__file__).parent
+NO_TESTS = 5  # what pytest exits with where its arguments leave none
 BIN = "Scripts" if os.name == "nt" else "bin"
 
 
@@ -56,8 +57,11 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests; what follows -- goes to pytest."""
-    session.run(str(main(session) / "python"), "-m", "pytest", *session.posargs, external=True)
+    """Run the tests, two at a time, and then those that time something; what follows -- goes to pytest."""
+    pytest = [str(main(session) / "python"), "-m", "pytest", *session.posargs]
+    one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    session.run(*pytest, "-n", "2", "-m", "not alone", external=True, env=one_thread, success_codes=[0, NO_TESTS])
+    session.run(*pytest, "-m", "alone", external=True, success_codes=[0, NO_TESTS])
 
 
 @nox.session

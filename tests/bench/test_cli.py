@@ -28,6 +28,7 @@ def test_names_are_listed_without_torch_or_pandas():
         subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("arguments", "seconds"), [(["--help"], 0.4), (["list"], 0.6)])
 def test_names_come_quickly(arguments, seconds):
     """Median of 5 on a warm disk; a busy machine gets three chances."""

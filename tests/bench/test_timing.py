@@ -130,6 +130,7 @@ def test_quantiles_are_those_of_the_samples():
     assert timing.spread == 1.0
 
 
+@pytest.mark.alone
 def test_cpu_clock_times_real_work():
     a, b = torch.rand(400, 400), torch.rand(100, 100)
     timings = measure({"large": lambda: a @ a, "small": lambda: b @ b}, clock=clock_for("cpu"), max_seconds=2)
