@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Float64
@@ -34,7 +34,7 @@ class Slices:
     """Directions and the bins along them: what two sketches must share. ``centre`` and ``scale`` need only be rough.
 
     ``resolution`` is the width of a bin about the centre, in scales. Raises ValueError on a number that is not positive
-    and finite, or a centre that has not ``dimension`` numbers.
+    and finite, or a centre that has neither one number nor ``dimension`` of them.
     """
 
     dimension: int
@@ -43,6 +43,12 @@ class Slices:
     resolution: float = 0.05
     centre: tuple[float, ...] | float = 0.0
     scale: float = 1.0
+
+    @classmethod
+    def around(cls, features: Float[Tensor, "n d"], **options: Any) -> Slices:
+        """Bins about the mean of some features, in units of their root mean variance; further options as they are."""
+        variance, mean = torch.var_mean(features.double(), 0, correction=0)
+        return cls(len(mean), centre=tuple(mean.tolist()), scale=math.sqrt(float(variance.mean())), **options)
 
     def __post_init__(self) -> None:
         for name in ("dimension", "projections", "resolution", "scale"):

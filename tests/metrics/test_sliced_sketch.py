@@ -73,6 +73,8 @@ def test_centre_and_scale_keep_the_bins_where_samples_are():
     assert near.value == pytest.approx(truth, rel=1e-3)
     assert 10 * near.bound < min(far.bound, wide.bound)
     assert near == sketched(x, y, Slices(3, 6, centre=1000.0))
+    around = sketched(x / 50, y / 50, Slices.around(x / 50, projections=6))
+    assert around.bound == pytest.approx(near.bound / 50, rel=0.1)
 
 
 def test_directions_are_those_of_the_exact_distance_and_of_the_seed():
@@ -130,6 +132,7 @@ def test_bad_input_is_refused_by_name():
         (lambda: Slices(3, 4, resolution=0.0), r"resolution is 0\.0"),
         (lambda: Slices(3, 4, scale=math.inf), "scale is inf"),
         (lambda: Slices(0), "dimension is 0"),
+        (lambda: Slices.around(torch.ones(9, 3)), r"scale is 0\.0"),
         (lambda: Slices(3, 4, centre=(1.0, 2.0)), r"centre is \(1\.0, 2\.0\)"),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from metrics import FeatureMetric, exact_wasserstein, sliced_wasserstein
+from metrics import FeatureMetric, bootstrap, exact_wasserstein, floor, sliced_wasserstein
 
 
 def draw(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -80,6 +80,16 @@ def test_is_a_metric_of_batches():
         for part in features.split(13):
             metric.update(part, real=real)
     assert float(metric.compute()) == pytest.approx(exact_wasserstein(x, y), rel=1e-12)
+
+
+def test_has_an_interval_and_a_floor():
+    """Far apart, W_2 is nearly that of the means: |s| with the deviation sqrt(1/n + 1/m) along s."""
+    x, y = draw(60, 3), draw(60, 3, 1) + torch.tensor([9.0, 0, 0])
+    found, (low, high) = exact_wasserstein(x, y), bootstrap(exact_wasserstein, x, y)
+    assert low < found < high
+    assert high - low == pytest.approx(2 * 1.96 * math.sqrt(2 / 60), rel=0.3)  # of 200 resamples of 60
+    real = floor(exact_wasserstein, draw(400, 3, 2), 60)
+    assert real.low < exact_wasserstein(draw(60, 3, 3), draw(60, 3, 4)) < real.high < found
 
 
 @pytest.mark.unchecked
