@@ -33,6 +33,7 @@ class InceptionScore(_Sums):
         if classes < 1 or splits < 1:
             raise ValueError(f"classes is {classes} and splits is {splits}; at least 1 is accepted")
         self.classes, self.probabilities = classes, probabilities
+        self.dealt = 0  # no state: ``forward`` sets states back for every batch, and the deal goes on
         empty = torch.zeros(splits, classes + 2, classes + 2, dtype=torch.float64)
         self.add_state("sums", empty, dist_reduce_fx="sum")
 
@@ -41,9 +42,9 @@ class InceptionScore(_Sums):
         if scores.shape[1:] != (self.classes,):
             raise ValueError(f"scores have the shape {tuple(scores.shape)}; (n, {self.classes}) is accepted")
         z, splits = samples(scores, self.probabilities), len(self.sums)
-        start = int(self.sums[:, 0, 0].sum())
         for i in range(min(splits, len(z))):
-            self.sums[(start + i) % splits] += outer_sum(z[i::splits])
+            self.sums[(self.dealt + i) % splits] += outer_sum(z[i::splits])
+        self.dealt += len(z)
 
     def compute(self) -> dict[str, Tensor]:
         """The score of what was seen; raises ValueError on fewer than 2 samples or fewer than 1 a split."""

@@ -112,6 +112,15 @@ def test_splits_of_uneven_shards_are_dealt_by_each_shard():
     assert float(shards[0].compute()["score"]) == pytest.approx(truth, rel=1e-10)
 
 
+def test_forward_scores_a_batch_and_deals_on():
+    scores = 2 * draw(50, 5, 5)
+    metric = InceptionScore(5, splits=4)
+    for batch in scores.split(9):
+        found = metric(batch)["score"]
+        assert float(found) == pytest.approx(inception_score(batch, splits=4).score, rel=1e-10)
+    assert float(metric.compute()["score"]) == pytest.approx(inception_score(scores, splits=4).score, rel=1e-10)
+
+
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_probabilities_are_taken_as_such_and_reset_forgets():
     scores = 2 * draw(30, 5, 5)
