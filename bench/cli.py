@@ -11,11 +11,13 @@ from typing import Annotated, Any
 import typer
 
 from bench.errors import UsageError
+from bench.evaluate.cli import app as evaluate
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
     help="Judge generative samplers and object detectors by numbers that can be re-derived.",
 )  # fmt: skip
+app.add_typer(evaluate, name="evaluate")
 
 
 def _own(what: str) -> Any:

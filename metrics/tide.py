@@ -74,7 +74,7 @@ class TideResult:
             f"{self.costs[name]:.3f}" + (f"  ({self.counts[name]})" if name in self.counts else "") for name in names
         ]
         axes.bar_label(bars, labels, padding=3, fontsize=9)
-        axes.margins(x=0.22)
+        axes.set_xlim(min(0, *self.costs.values()), 1.25 * max(1e-3, *self.costs.values()))
         axes.axhline(1.5, color="grey", linewidth=0.8, linestyle=":")
         axes.set_xlabel(f"AP gained at IoU {self.iou_threshold:g} if it alone is mended (number of errors)")
         axes.set_title(f"What costs AP, now {self.ap:.3f}", fontsize=11)

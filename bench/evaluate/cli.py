@@ -1,0 +1,96 @@
+"""The commands ``fidmap evaluate ...``: they parse, call and print; what is slow to import is imported inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Evaluate images or detections of your own.")
+AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
+
+
+@app.command()
+def images(
+    real: Annotated[
+        str,
+        typer.Argument(help="A folder of images, .npz, .safetensors, saved statistics, or a data set (fashion_mnist)."),
+    ],
+    generated: Annotated[str, typer.Argument(help="The same.")],
+    extractor: Annotated[
+        str | None,
+        typer.Option(help="A name with an optional @RESIZE, or a TorchScript file of yours  [default: fmnist]"),
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Names, by commas; all: every one  [default: fd,kid,prdc]")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 64,
+    resamples: Annotated[int, typer.Option(min=0, help="For intervals; 0: neither intervals nor floors.")] = 50,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of every draw.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    weights: Annotated[Path | None, typer.Option(help="The extractor's weights, where it takes a path.")] = None,
+    save_stats: Annotated[Path | None, typer.Option(help="Write the statistics of REAL into this file.")] = None,
+    cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep features by the hash of the images.")] = True,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read; counted.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure generated images against real ones."""
+    import json
+    import sys
+
+    from bench.cli import _check_device
+    from bench.evaluate import images as module
+
+    _check_device(device)
+    result = module.evaluate(
+        real, generated, extractor=extractor, metrics=metrics, batch=batch, resamples=resamples, seed=seed,
+        device=device, weights=weights, save_stats=save_stats, cache=cache, skip_bad=skip_bad,
+    )  # fmt: skip
+    for line in result.notes:
+        print(line, file=sys.stderr)
+    print(json.dumps(result.as_dict(), indent=1) if as_json else result.table())
+
+
+@app.command()
+def detections(
+    ground_truth: Annotated[
+        Path, typer.Argument(help="COCO JSON, a folder of VOC XML, or a folder of YOLO text files.", show_default=False)
+    ],
+    detections: Annotated[Path, typer.Argument(help="The same, or VOC's result files.", show_default=False)],
+    per_class: Annotated[bool, typer.Option("--per-class", help="A row a class.")] = False,
+    tide: Annotated[bool, typer.Option("--tide", help="TIDE's types of error and what each costs.")] = False,
+    confusion: Annotated[bool, typer.Option("--confusion", help="Which class is taken for which.")] = False,
+    calibration: Annotated[bool, typer.Option("--calibration", help="D-ECE and LaECE, and scores by bins.")] = False,
+    as_json: AsJson = False,
+    plots: Annotated[Path | None, typer.Option(help="Draw all of it into this folder.")] = None,
+    format: Annotated[str, typer.Option(help="auto, coco, voc or yolo.")] = "auto",
+    images: Annotated[
+        Path | None, typer.Option(help="YOLO's pictures  [default: beside the labels of GROUND_TRUTH]")
+    ] = None,
+    iou_type: Annotated[str, typer.Option(help="bbox or segm (by faster-coco-eval).")] = "bbox",
+    max_detections: Annotated[str, typer.Option(help="Of an image and class.")] = "1,10,100",
+    score_threshold: Annotated[
+        float | None, typer.Option(help="Of --confusion, and of a line of its own  [default: that of the best F1]")
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=0, help="Of images, for intervals of the figures; 0: none.")] = 0,
+) -> None:
+    """Measure detections: COCO's twelve figures, and what lies behind them."""
+    import json
+    import sys
+
+    from bench.evaluate import detections as module
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    def progress(step: str) -> None:
+        if sys.stderr.isatty():
+            tell(step)
+
+    result = module.evaluate(
+        ground_truth, detections, per_class=per_class, tide=tide, confusion=confusion, calibration=calibration,
+        plots=plots, format=format, images=images, iou_type=iou_type, max_detections=max_detections,
+        score_threshold=score_threshold, resamples=resamples, tell=tell, progress=progress,
+    )  # fmt: skip
+    print(json.dumps(result.as_dict(), indent=1) if as_json else result.table())

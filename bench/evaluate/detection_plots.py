@@ -1,0 +1,201 @@
+"""Pictures of an evaluation of detections: precision over recall, confusion, TIDE's errors, reliability."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.plots import COLOURS
+from bench.store import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from bench.evaluate.detections import Evaluation
+    from metrics.confusion import ConfusionMatrix
+    from metrics.detection_calibration import CalibrationResult
+
+NAMED = 2 * len(COLOURS)  # classes with a line of their own: each colour solid and dashed
+WRITTEN = 15  # classes up to which a cell of the confusion matrix says its number
+LABELLED = 45  # classes up to which the matrix names each
+
+
+def draw(result: Evaluation, folder: Path) -> list[Path]:
+    """Write every picture that has something to show as PNG, and return the files."""
+    figures: dict[str, Figure] = {}
+    if result.counts["truths"]:
+        figures["precision_recall.png"] = precision_recall(result)
+        figures["precision_recall_by_class.png"] = precision_recall_by_class(result)
+        if result.tide:
+            figures["tide.png"] = result.tide.plot()
+    if result.confusion and result.confusion.counts.any():
+        figures["confusion.png"] = confusion(result.confusion, result.coco.names)
+    if result.calibration and result.calibration.curve.count.any():
+        figures["reliability.png"] = reliability(result.calibration)
+    for name, figure in figures.items():
+        target = io.BytesIO()
+        figure.savefig(target, format="png", dpi=130, metadata={"Software": None})
+        write_atomic(folder / name, target.getvalue())
+    return [folder / name for name in figures]
+
+
+def precision_recall(result: Evaluation) -> Figure:
+    """The mean over classes at each IoU; then each class at IoU .5, those with the most truths by name."""
+    from metrics.coco_curves import RECALLS
+
+    figure = _figure(11, 4.6)
+    left, right = figure.subplots(1, 2, sharey=True)
+    thresholds = list(result.coco.per_threshold)
+    for iou, shade in zip(thresholds, _shades(len(thresholds)), strict=True):
+        curve, ap = result.coco.curve(iou=iou), result.coco.per_threshold[iou]
+        if ap >= 0:
+            left.plot(RECALLS, curve, color=shade, label=f"{iou:g}  ({ap:.3f})", linewidth=1.5)
+    _legend(left, "IoU (AP)")
+    left.set_title("Mean over classes", fontsize=11)
+
+    curves = {name: result.coco.curve(name, 0.5) for name in result.coco.per_class}
+    curves = {name: curve for name, curve in curves.items() if curve[0] >= 0}
+    ranked = sorted(curves, key=lambda name: -_truths(result, name))
+    for name in ranked[NAMED:]:
+        right.plot(RECALLS, curves[name], color="#BBBBBB", linewidth=0.7)
+    for index, name in enumerate(ranked[:NAMED]):
+        right.plot(
+            RECALLS, curves[name], color=COLOURS[index % len(COLOURS)], linestyle="-" if index < len(COLOURS) else "--",
+            linewidth=1.4, label=f"{_short(result.coco.names[name])}  ({curves[name].mean():.3f})",
+        )  # fmt: skip
+    _legend(right, "class (AP50)")
+    rest = f", {len(ranked) - NAMED} more in grey" if len(ranked) > NAMED else ""
+    right.set_title(f"Each class at IoU .5{rest}", fontsize=11)
+    for axes in (left, right):
+        _unit_square(axes, "recall")
+    left.set_ylabel("precision")
+    return figure
+
+
+def precision_recall_by_class(result: Evaluation) -> Figure:
+    """A panel a class, a line an IoU."""
+    from metrics.coco_curves import RECALLS
+
+    names = [name for name, ap in result.coco.per_class.items() if ap >= 0]
+    columns = min(len(names), max(5, math.ceil(math.sqrt(1.2 * len(names)))))
+    rows = math.ceil(len(names) / columns)
+    figure = _figure(2.3 * columns + 1.0, 2.2 * rows + 0.5)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    thresholds = list(result.coco.per_threshold)
+    for axes, name in zip(grid.flat, names, strict=False):
+        for iou, shade in zip(thresholds, _shades(len(thresholds)), strict=True):
+            axes.plot(RECALLS, result.coco.curve(name, iou), color=shade, linewidth=1.1, label=f"{iou:g}")
+        axes.set_title(f"{_short(result.coco.names[name])}  {result.coco.per_class[name]:.3f}", fontsize=9)
+        _unit_square(axes)
+    for axes in grid.flat[len(names) :]:
+        axes.set_visible(False)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", title="IoU", frameon=False, fontsize=8)
+    figure.supxlabel("recall", fontsize=10)
+    figure.supylabel("precision", fontsize=10)
+    figure.suptitle("Precision over recall, by class (AP)", fontsize=11)
+    return figure
+
+
+def confusion(matrix: ConfusionMatrix, names: Mapping[Any, str]) -> Figure:
+    """Rows are truths; shades are shares of the row, numbers are counts."""
+    counts = matrix.counts
+    labels = [*(_short(names[category]) for category in matrix.categories), "background"]
+    n = len(labels)
+    side = float(np.clip(0.5 * n + 2.2, 4.5, 14))
+    figure = _figure(side + 1.2, side)
+    axes = figure.subplots()
+    total = counts.sum(axis=1, keepdims=True)
+    share = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    if n - 1 <= WRITTEN:
+        for i, j in np.argwhere(counts > 0):
+            colour = "white" if share[i, j] > 0.6 else "black"
+            axes.text(j, i, str(counts[i, j]), ha="center", va="center", color=colour, fontsize=8)
+    step = max(1, math.ceil((n - 1) / LABELLED))
+    at = [*range(0, n - 1, step), n - 1]
+    size = 9 if n <= 25 else 7
+    axes.set_xticks(at, [labels[i] for i in at], rotation=90 if n > 12 else 45, ha="center" if n > 12 else "right",
+                    rotation_mode="default" if n > 12 else "anchor", fontsize=size)  # fmt: skip
+    axes.set_yticks(at, [labels[i] for i in at], fontsize=size)
+    for line in (axes.axhline, axes.axvline):
+        line(n - 1.5, color="grey", linewidth=0.8)
+    axes.set_xlabel("detection")
+    axes.set_ylabel("truth")
+    kept = f"scores from {matrix.score_threshold:.3g}" if math.isfinite(matrix.score_threshold) else "all scores"
+    axes.set_title(f"Confusion at IoU {matrix.iou_threshold:g}, {kept}", fontsize=11)
+    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the row")
+    return figure
+
+
+def reliability(calibration: CalibrationResult) -> Figure:
+    """Precision, and precision times IoU, by score; below, how many detections there are."""
+    curve = calibration.curve
+    figure = _figure(5.6, 5.6)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    width = np.diff(curve.edges)
+    some = curve.count > 0
+    left = curve.edges[:-1][some]
+    upper.bar(
+        left, curve.precision[some], width[some], align="edge", color=COLOURS[5], edgecolor="white", label="precision"
+    )
+    upper.plot(
+        curve.confidence[some], curve.quality[some], "o", color=COLOURS[1], markersize=4, label="precision x IoU"
+    )
+    upper.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1, label="score = precision")
+    upper.set_title(f"D-ECE {calibration.ece:.3f}, LaECE {calibration.laece:.3f} at IoU .5", fontsize=11)
+    upper.legend(frameon=False, fontsize=9, loc="upper left")
+    upper.set_ylim(0, 1.02)
+    lower.bar(left, curve.count[some], width[some], align="edge", color="grey", edgecolor="white")
+    lower.set_ylabel("detections")
+    lower.set_xlabel("score")
+    lower.set_xlim(0, 1)
+    if curve.count.max() > 20 * np.median(curve.count[some]):
+        lower.set_yscale("log")
+    for axes in (upper, lower):
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _shades(n: int) -> Sequence[Any]:
+    """From light to dark with the IoU; told apart without colour too."""
+    from matplotlib import colormaps
+
+    return [colormaps["cividis_r"](0.15 + 0.85 * i / max(n - 1, 1)) for i in range(n)]
+
+
+def _unit_square(axes: Axes, xlabel: str = "") -> None:
+    axes.set_xlim(0, 1.01)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel(xlabel)
+    axes.grid(True, alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _legend(axes: Axes, title: str) -> None:
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(
+            title=title, fontsize=8, title_fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5)
+        )
+
+
+def _truths(result: Evaluation, category: Any) -> int:
+    assert result.assignment
+    return int(result.assignment.positives[result.assignment.categories.index(category)])
+
+
+def _short(name: str) -> str:
+    """A class's name as a label; a dollar sign would begin a formula."""
+    return (name if len(name) <= 20 else f"{name[:11]}…{name[-8:]}").replace("$", r"\$")
