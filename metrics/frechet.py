@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float, Float64
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from scipy.linalg import eigvalsh, lapack
 from torch import Tensor
 
 ROWS = 8192  # made float64 and centred at a time
@@ -168,10 +169,11 @@ def _by_eigenvalues(s_a: Float64[Tensor, "d d"], s_b: Float64[Tensor, "d d"], co
     and ``eps |S_a| |S_b|`` for M, ``eps |S_a| sqrt(tr S_b |S_b|) |M^(-1/2)|`` is at least either. It must be small
     against the traces, and the least m_i show that ``_root`` would take no eigenvalue of either side for rounding.
     """
-    factor, failed = torch.linalg.cholesky_ex(s_a)
+    factor, failed = lapack.dpotrf(s_a.cpu().numpy().T, lower=1)  # symmetric, so that .T is LAPACK's order at no cost
     if failed:
         return None
-    values = torch.linalg.eigvalsh(factor.mT @ s_b @ factor)
+    product, _ = lapack.dsygst(s_b.cpu().numpy().T, factor, itype=2, lower=1)  # half of M, a quarter of the products
+    values = torch.from_numpy(eigvalsh(product, driver="evd", overwrite_a=True, check_finite=False)).to(s_a.device)
     if values[0] <= _rounding(len(values), count) * s_a.norm() * s_b.norm():
         return None
     eps, trace = torch.finfo(values.dtype).eps, s_b.trace()
