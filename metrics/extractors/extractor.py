@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Float64, UInt8
+from jaxtyping import Float, Float32, Float64, UInt8
 from torch import Tensor, nn
 
 from metrics.extractors.resize import Resize
@@ -44,19 +44,23 @@ class Extractor:
         """The same network behind another resize mode; raises ValueError on a name that is none."""
         return replace(self, resize=str(Resize.parse(mode)))
 
-    @torch.inference_mode()
-    def features(self, images: UInt8[Tensor, "n c h w"], batch: int = 256) -> Float64[Tensor, "n d"]:
+    @torch.no_grad()
+    def features(
+        self, images: UInt8[Tensor, "n c h w"] | list[UInt8[Tensor, "_c _h _w"]], batch: int = 256
+    ) -> Float64[Tensor, "n d"]:
         """Features in float64 on the CPU; the batch size moves them by the rounding of float32 alone.
 
-        Raises ValueError on images that are not uint8 (n, c, h, w), and on a network that does not give one row of
-        finite numbers an image.
+        A list may mix sizes, and grey with colour. Raises ValueError on images that are not uint8, on mixed sizes in
+        the mode ``none``, and on a network that does not give one row of finite numbers an image.
         """
         if batch < 1:
             raise ValueError(f"batch is {batch}; at least 1 is accepted")
-        resize = Resize.parse(self.resize)
+        if not len(images):
+            raise ValueError("there are no images; at least 1 is accepted")
         rows = []
-        for part in images.split(batch):
-            found = self.network(resize(part.to(self.device)))
+        for start in range(0, len(images), batch):
+            part = images[start : start + batch]
+            found = self.network(self._brought(part))
             if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(part):
                 shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
                 raise ValueError(f"{self.name} gives {shape} for {len(part)} images; one row an image is accepted")
@@ -66,7 +70,19 @@ class Extractor:
             raise ValueError(f"{self.name} gives features that are not finite for {wrong} of {len(features)} images")
         return features
 
-    @torch.inference_mode()
+    def _brought(self, images: Tensor | list[Tensor]) -> Float32[Tensor, "n k s t"]:
+        resize = Resize.parse(self.resize)
+        if not isinstance(images, Tensor) and len({image.shape for image in images}) == 1:
+            images = torch.stack(images)
+        if isinstance(images, Tensor):
+            return resize(images.to(self.device))
+        brought = [resize(image[None].to(self.device)) for image in images]
+        if len(sizes := {(x.shape[3], x.shape[2]) for x in brought}) > 1:
+            found = ", ".join(f"{w}x{h}" for w, h in sorted(sizes))
+            raise ValueError(f"{self.name}: images are of the sizes {found}; a mode that resizes takes more than one")
+        return torch.cat(brought)
+
+    @torch.no_grad()
     def logits(self, features: Float[Tensor, "n d"]) -> Float64[Tensor, "n k"]:
         """The logits of the classifier that the features are of; raises ValueError where it is none."""
         if self.head is None:

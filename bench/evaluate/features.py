@@ -1,0 +1,103 @@
+"""Features of a side, kept by the hash of its images, of the extractor's weights, and the resize mode."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from itertools import islice
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from bench.environment import digest
+from bench.errors import UsageError
+from bench.evaluate.progress import Steps
+from bench.evaluate.sides import Images
+from bench.store import write_atomic
+from metrics.extractors.extractor import Extractor
+
+
+def cache_folder() -> Path:
+    """``$FIDMAP_CACHE``, or fidmap's folder in the platform's cache of the user."""
+    if given := os.environ.get("FIDMAP_CACHE"):
+        return Path(given)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "fidmap"
+    if os.name == "nt":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "fidmap" / "Cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fidmap"
+
+
+def features_of(
+    side: Images, extractor: Extractor, *, batch: int, cache: bool, skip_bad: bool, notes: list[str]
+) -> Tensor:
+    """Features (n, d) of a side, from the cache where they are; what is worth saying is added to ``notes``.
+
+    Raises UsageError on an image that cannot be decoded and on features that are not finite.
+    """
+    identity = {"data": side.hash, "extractor": extractor.label, "resize": extractor.resize, "skip_bad": str(skip_bad)}
+    file = cache_folder() / "features" / f"{digest(identity)}.safetensors"
+    found = _load(file, identity, side, notes) if cache else None
+    if found is None:
+        found = _extract(side, extractor, batch)
+        if cache:
+            try:
+                write_atomic(file, _packed(found, identity, side))
+            except UsageError as error:
+                notes.append(f"features are not kept: {error}")
+    notes += _remarks(side, extractor)
+    return found
+
+
+def _extract(side: Images, extractor: Extractor, batch: int) -> Tensor:
+    rows: list[Tensor] = []
+    images = side.read(side)
+    with Steps(f"features of {side.source}", side.count) as steps:
+        while part := list(islice(images, batch)):
+            try:
+                rows.append(extractor.features(part, batch))
+            except ValueError as error:
+                raise UsageError(f"{side.source}: {error}") from None
+            steps.advance(len(part))
+    if not rows:
+        raise UsageError(f"{side.source}: none of {side.count} images can be read; the first: {side.skipped[0]}")
+    return torch.cat(rows)
+
+
+def _packed(features: Tensor, identity: dict[str, str], side: Images) -> bytes:
+    exact = torch.equal(features.float().double(), features)  # they come from float32: half the room
+    metadata = {**identity, "skipped": json.dumps(side.skipped), "seen": json.dumps(side.seen)}
+    return save({"features": features.float() if exact else features}, metadata)
+
+
+def _load(file: Path, identity: dict[str, str], side: Images, notes: list[str]) -> Tensor | None:
+    if not file.is_file():
+        return None
+    try:
+        with safe_open(file, "pt") as stored:
+            metadata, features = stored.metadata() or {}, stored.get_tensor("features").double()
+        if {name: metadata.get(name) for name in identity} != identity:
+            raise ValueError("it is of something else")
+        side.skipped[:] = json.loads(metadata["skipped"])
+        side.seen.update(json.loads(metadata["seen"]))
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        notes.append(f"{file} is damaged ({error}); its features are extracted again")
+        return None
+    return features
+
+
+def _remarks(side: Images, extractor: Extractor) -> list[str]:
+    sizes = [name.removeprefix("size ") for name in side.seen if name.startswith("size ")]
+    remarks = [f"{side.source}: {n} of {side.count} images {what}" for what, n in side.seen.items()
+               if not what.startswith("size ")]  # fmt: skip
+    if len(sizes) > 1:
+        remarks.append(f"{side.source}: images of {len(sizes)} sizes, each resized by {extractor.resize}")
+    if side.skipped:
+        remarks.append(
+            f"{side.source}: {len(side.skipped)} of {side.count} images skipped; the first: {side.skipped[0]}"
+        )
+    return remarks

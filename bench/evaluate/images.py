@@ -1,0 +1,212 @@
+"""``fidmap evaluate images``: generated images against real ones, each figure with its interval and its floor."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from bench.errors import UsageError
+from bench.evaluate import figures
+from bench.evaluate.features import features_of
+from bench.evaluate.figures import Figure
+from bench.evaluate.progress import Steps
+from bench.evaluate.sides import Features, Images, Side, Statistics, read_side
+from bench.tables import Table, show
+from metrics.extractors import load_extractor
+from metrics.extractors.extractor import Extractor
+from metrics.frechet import FeatureStatistics, frechet_distance
+
+FID = "inception", "bilinear-tf-299"  # the published weights behind TensorFlow's resize: only these give ``fid``
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A side as the table states it."""
+
+    source: str
+    n: int
+    data: str  # hash
+    skipped: int = 0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All figures, what they are of, and what is worth saying beside them."""
+
+    figures: list[Figure]
+    real: Origin
+    generated: Origin
+    extractor: str  # name@hash
+    resize: str
+    seed: int
+    notes: list[str]
+
+    def table(self) -> str:
+        """As markdown; a floor is the mean of real against real images."""
+        header = ["figure", "value", "95 %", "floor", "95 %", "better"]
+        rows = [
+            [f.name, show(f.value), _span(f.interval), show(f.floor.mean if f.floor else None),
+             _span(f.floor and (f.floor.low, f.floor.high)), _BETTER[f.better]]
+            for f in self.figures
+        ]  # fmt: skip
+        sides = [f"{name}: {side.source}, n = {side.n}, data {side.data or 'unknown'}"
+                 for name, side in (("real", self.real), ("generated", self.generated))]  # fmt: skip
+        floors = {figure.floor_n for figure in self.figures if figure.floor_n}
+        sides += [f"floor: {n} real images against the other {others}, mean of {figures.FLOOR_DRAWS} draws"
+                  for n, others in floors]  # fmt: skip
+        features = f"extractor {self.extractor or 'unknown'}, resize {self.resize or 'unknown'}, seed {self.seed}"
+        return Table("figures", "Generated images against real ones", header, rows, [*sides, features]).render()
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: intervals and floors as objects, or null."""
+        found = asdict(self)
+        for entry, figure in zip(found["figures"], self.figures, strict=True):
+            entry["floor"] = {**figure.floor._asdict(), "n": entry["floor_n"]} if figure.floor else None
+            del entry["floor_n"]
+        return found
+
+
+def evaluate(
+    real: str,
+    generated: str,
+    *,
+    extractor: str | None = None,
+    metrics: str | None = None,
+    batch: int = 64,
+    resamples: int = 50,
+    seed: int = 0,
+    device: str = "cpu",
+    weights: Path | None = None,
+    save_stats: Path | None = None,
+    cache: bool = True,
+    skip_bad: bool = False,
+) -> Evaluation:
+    """Read both sides, take their features, measure; raises UsageError that names the file or option at fault."""
+    chosen = figures.chosen(metrics or figures.DEFAULT)
+    sides = [read_side(source, skip_bad=skip_bad) for source in (real, generated)]
+    statistics = next((side for side in sides if isinstance(side, Statistics)), None)
+    if statistics and metrics and set(chosen) != {"fd"}:
+        raise UsageError(f"{statistics.source}: statistics give fd alone; --metrics is {metrics}")
+    notes: list[str] = []
+    loaded = _extractor(sides, extractor, weights, device)
+    features: dict[int, Tensor] = {}
+    for i, side in enumerate(sides):
+        if isinstance(side, Features):
+            features[i] = side.features
+        elif isinstance(side, Images) and loaded is not None:
+            features[i] = features_of(side, loaded, batch=batch, cache=cache, skip_bad=skip_bad, notes=notes)
+    for i, found in features.items():
+        if len(found) < 2:
+            raise UsageError(f"{sides[i].source}: {len(found)} image; at least 2 are accepted")
+    label, mode = (loaded.label, loaded.resize) if loaded else _stated(sides)
+    if statistics:
+        both = [side.statistics if isinstance(side, Statistics) else _summed(features[i], side, label, mode)
+                for i, side in enumerate(sides)]  # fmt: skip
+        try:
+            distance = frechet_distance(both[0], both[1])
+        except ValueError as error:
+            raise UsageError(f"{real} and {generated}: {error}") from None
+        measured = [Figure("fd", distance, "lower")]
+        notes.append("statistics have neither an interval nor a floor: compare at equal n alone")
+    else:
+        measured = _measure(chosen, features[0], features[1], loaded, seed, resamples, notes)
+    if save_stats is not None:
+        _save(save_stats, sides[0], features.get(0), label, mode)
+    name = label.rpartition("@")[0]
+    measured = [replace(figure, name=_title(figure.name, name, mode)) for figure in measured]
+    origins = [_origin(side, features.get(i)) for i, side in enumerate(sides)]
+    return Evaluation(measured, origins[0], origins[1], label, mode, seed, notes)
+
+
+def _extractor(sides: list[Side], name: str | None, weights: Path | None, device: str) -> Extractor | None:
+    """That of the option, else that of saved statistics on one side, else fmnist; None where there are no images."""
+    given = [side for side in sides if isinstance(side, Features)]
+    images = [side for side in sides if isinstance(side, Images)]
+    if given and len(given) < 2:
+        other = next(side for side in sides if side is not given[0])
+        raise UsageError(f"{given[0].source} holds features, {other.source} does not; features of both are accepted")
+    if not images:
+        if name:
+            raise UsageError(f"--extractor {name}: there are no images on either side")
+        return None
+    stored = next((side.statistics for side in sides if isinstance(side, Statistics)), None)
+    if name is None and stored is not None and stored.extractor:
+        name = f"{stored.extractor.rpartition('@')[0]}@{stored.resize}"
+    try:
+        return load_extractor(name or "fmnist", weights=weights, device=device)
+    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+        if isinstance(error, FileNotFoundError) and error.filename:
+            raise
+        raise UsageError(f"--extractor: {error}") from None
+
+
+def _measure(
+    chosen: dict[str, figures.Metric], real: Tensor, generated: Tensor, extractor: Extractor | None, seed: int,
+    resamples: int, notes: list[str],
+) -> list[Figure]:  # fmt: skip
+    if real.shape[1] != generated.shape[1]:
+        raise UsageError(
+            f"the sides have {real.shape[1]} and {generated.shape[1]} features; equal numbers are accepted"
+        )
+    every, largest = len(chosen) == len(figures.METRICS), max(len(real), len(generated))
+    for name, metric in list(chosen.items()):
+        if reason := figures.refusal(name, metric, extractor, largest):
+            if not every:
+                raise UsageError(reason)
+            notes.append(f"left out: {reason}")
+            chosen = {kept: chosen[kept] for kept in chosen if kept != name}
+    measured = []
+    with Steps("metrics", sum(figures.steps_of(metric, resamples) for metric in chosen.values())) as steps:
+        for name, metric in chosen.items():
+            x, y = real, generated
+            if metric.of == "logits" and extractor is not None:
+                x, y = extractor.logits(real), extractor.logits(generated)
+            found, absent = figures.measure(name, metric, x, y, seed=seed, resamples=resamples, advance=steps.advance)
+            measured += found
+            notes += absent
+    return measured
+
+
+def _title(figure: str, extractor: str, mode: str) -> str:
+    """Distances are named after their extractor; only Inception's published weights and resize give FID and KID."""
+    if figure not in figures.FID_NAMES or not extractor:
+        return figure
+    return figures.FID_NAMES[figure] if (extractor, mode) == FID else f"{figure}_{extractor}"
+
+
+def _summed(features: Tensor, side: Side, label: str, mode: str) -> FeatureStatistics:
+    data = "" if isinstance(side, Statistics) else side.hash
+    return FeatureStatistics.from_features(features, extractor=label, resize=mode, data=data)
+
+
+def _save(file: Path, side: Side, features: Tensor | None, label: str, mode: str) -> None:
+    found = side.statistics if isinstance(side, Statistics) else None
+    if found is None and features is not None:
+        found = _summed(features, side, label, mode)
+    if file.suffix != ".safetensors":
+        raise UsageError(f"--save-stats {file}: a file that ends in .safetensors is accepted")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    assert found is not None
+    found.save(file)
+
+
+def _stated(sides: list[Side]) -> tuple[str, str]:
+    stored = [side.statistics for side in sides if isinstance(side, Statistics)]
+    return (stored[0].extractor, stored[0].resize) if stored else ("", "")
+
+
+def _origin(side: Side, features: Tensor | None) -> Origin:
+    if isinstance(side, Statistics):
+        return Origin(side.source, side.statistics.count, side.statistics.data)
+    skipped = len(side.skipped) if isinstance(side, Images) else 0
+    return Origin(side.source, 0 if features is None else len(features), side.hash, skipped)
+
+
+_BETTER = {"lower": "lower", "higher": "higher", "floor": "as the floor"}
+
+
+def _span(interval: tuple[float, float] | None) -> str:
+    return f"{show(interval[0])} to {show(interval[1])}" if interval else "-"

@@ -1,0 +1,187 @@
+"""One side of an evaluation: a folder of images, an npz, a safetensors, saved statistics, or a data set's name."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from bench.data import fashion_mnist
+from bench.errors import UsageError
+from metrics.frechet import FeatureStatistics
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+DATA_SETS = ("fashion_mnist", "fashion_mnist/test", "fashion_mnist/train")
+PREFERRED = ("images", "samples", "arr_0", "features")  # where a file holds several arrays
+
+
+@dataclass
+class Images:
+    """Images of a side, decoded as they are asked for; ``skipped`` and ``seen`` fill as they are read."""
+
+    source: str
+    count: int
+    hash: str  # of the files' bytes, in order of name
+    read: Callable[[Images], Iterator[Tensor]]  # uint8 (c, h, w), c 1 or 3
+    skipped: list[str] = field(default_factory=list)
+    seen: Counter[str] = field(default_factory=Counter)  # what was done to images that are not plain
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features that somebody has extracted already."""
+
+    source: str
+    features: Tensor
+    hash: str
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Saved statistics: they give Frechet distances alone."""
+
+    source: str
+    statistics: FeatureStatistics
+
+
+Side = Images | Features | Statistics
+
+
+def read_side(source: str, *, skip_bad: bool = False) -> Side:
+    """What a name on the command line stands for; raises UsageError that names the file and what is wrong with it.
+
+    A path that exists comes before a data set of the same name. ``skip_bad`` leaves out, and counts, images of a folder
+    that cannot be decoded.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return _folder(path, skip_bad)
+    if path.is_file():
+        if path.suffix == ".npz":
+            return _arrays(source, _npz(path))
+        if path.suffix == ".safetensors":
+            return _safetensors(path)
+        raise UsageError(f"{source}: a folder of images, .npz or .safetensors is accepted")
+    if source in DATA_SETS:
+        return _data_set(source)
+    import difflib
+
+    near = difflib.get_close_matches(source, DATA_SETS, n=1)
+    hint = f"; did you mean {near[0]}?" if near else f"; data sets are {', '.join(DATA_SETS)}"
+    raise UsageError(f"{source}: no such file, folder or data set{hint}")
+
+
+def _data_set(name: str) -> Images:
+    split: Any = name.partition("/")[2] or "test"
+    try:
+        images = fashion_mnist.load(split)[0][:, None]
+    except (FileNotFoundError, ValueError) as error:
+        raise UsageError(str(error)) from None
+    return Images(name, len(images), fashion_mnist.data_hash(split), lambda _: iter(images))
+
+
+def _folder(folder: Path, skip_bad: bool) -> Images:
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    if not files:
+        raise UsageError(f"{folder}: holds no images ({', '.join(sorted(SUFFIXES))})")
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+
+    def read(side: Images) -> Iterator[Tensor]:
+        side.skipped.clear()
+        side.seen.clear()
+        for file in files:
+            try:
+                yield _decode(file.read_bytes(), side.seen)
+            except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+                reason = " ".join(str(error).split()) or type(error).__name__
+                if not skip_bad:
+                    raise UsageError(f"{file}: cannot be read ({reason}); --skip-bad leaves such out") from None
+                side.skipped.append(f"{file}: {reason}")
+
+    return Images(str(folder), len(files), digest.hexdigest()[:16], read)
+
+
+def _decode(content: bytes, seen: Counter[str]) -> Tensor:
+    """An image file's first frame, uint8: grey stays grey, all else becomes RGB."""
+    with Image.open(io.BytesIO(content)) as image:
+        if getattr(image, "n_frames", 1) > 1:
+            seen["animated: the first frame is taken"] += 1
+        image.load()
+        mode = image.mode
+        if mode.startswith("I;16"):
+            seen["of 16 bits: rounded to 8"] += 1
+            array = np.rint(np.asarray(image).astype(np.float64) / 257).astype(np.uint8)
+        elif mode in ("I", "F"):
+            raise ValueError(f"pixels of mode {mode}, whose range is not known; 8 or 16 bits are accepted")
+        else:
+            if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+                seen["with transparency: it is dropped"] += 1
+            array = np.array(image.convert("L" if mode in ("1", "L", "LA", "La") else "RGB"))
+    seen[f"size {array.shape[1]}x{array.shape[0]}"] += 1
+    return torch.from_numpy(array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1)))
+
+
+def _npz(file: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{file}: cannot be read ({' '.join(str(error).split())})") from None
+
+
+def _safetensors(file: Path) -> Statistics | Images | Features:
+    try:
+        with safe_open(file, "pt") as stored:
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{file}: cannot be read ({' '.join(str(error).split())})") from None
+    if {"mean", "scatter"} <= set(tensors):
+        try:
+            return Statistics(str(file), FeatureStatistics.load(file))
+        except (ValueError, TypeError) as error:  # the second of a mean without a length
+            raise UsageError(str(error)) from None
+    # NumPy has no bfloat16 and float8
+    arrays = {
+        name: (tensor.double() if tensor.is_floating_point() else tensor).numpy() for name, tensor in tensors.items()
+    }
+    return _arrays(str(file), arrays)
+
+
+def _arrays(source: str, arrays: dict[str, np.ndarray]) -> Images | Features:
+    """The array of images, or of features, of a file."""
+    named = [name for name in PREFERRED if name in arrays] or list(arrays)
+    if not arrays or (len(arrays) > 1 and named[0] not in PREFERRED):
+        held = ", ".join(map(repr, arrays)) or "nothing"
+        raise UsageError(f"{source}: holds {held}; one array, or one named {', '.join(PREFERRED)}, is accepted")
+    name = named[0]
+    array = np.ascontiguousarray(arrays[name])
+    found = hashlib.sha256(f"{array.dtype} {array.shape}\n".encode() + array.tobytes()).hexdigest()[:16]
+    if array.ndim == 2 and array.dtype.kind == "f":
+        features = torch.from_numpy(array).double()
+        if wrong := int((~torch.isfinite(features).all(1)).sum()):
+            raise UsageError(f"{source}, array {name!r}: {wrong} of {len(features)} rows of features are not finite")
+        return Features(source, features, found)
+    last = array.ndim == 4 and array.shape[3] in (1, 3)  # (n, h, w, c) comes before (n, c, h, w)
+    if array.dtype != np.uint8 or array.size == 0 or not (
+        array.ndim == 3 or last or (array.ndim == 4 and array.shape[1] in (1, 3))
+    ):  # fmt: skip
+        raise UsageError(
+            f"{source}, array {name!r}: {array.dtype} of shape {array.shape}; images uint8 (n, h, w), (n, h, w, c) or "
+            "(n, c, h, w) with 1 or 3 channels, or features float (n, d), are accepted"
+        )
+    images = torch.from_numpy(array)
+    images = images[:, None] if array.ndim == 3 else images.permute(0, 3, 1, 2) if last else images
+    return Images(source, len(images), found, lambda _: iter(images))
