@@ -7,7 +7,8 @@ ties. A block that leaves many open (tight clusters far apart) is bounded again 
 so that a common offset costs no digits. Memory is linear in the number of rows.
 
 Distances are rounded to the dtype of the features before they are compared, as scikit-learn and torch do: those of
-float32 features that differ by less than 6e-8 are tied. ``.double()`` compares finer.
+float32 features that differ by less than 6e-8 are tied. ``.double()`` compares finer, and so does ``FeatureMetric``,
+which keeps features in float64.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ import torch
 from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor
 
-ROWS, COLUMNS = 1024, 4096  # a block: 16 MiB in float32
+ROWS, COLUMNS = 256, 16384  # a block: 16 MiB in float32; wide, so that the first guess is near the last
 GROUPS = 16  # columns whose smallest distance stands for all, in the first guess at a k-th distance
 OPEN = 64  # at most one pair in so many may stay open after float32
-DIFFERENCES = 2**22  # numbers held at once where differences are taken: 32 MiB in float64
+DIFFERENCES = 2**17  # numbers held at once where differences are taken: 1 MiB in float64, within a cache
 
 
 class Neighbours(NamedTuple):
@@ -158,12 +159,11 @@ class _Pairs:
                 bound = torch.minimum(bound, self._guess(block, k))
             # No square is below 0, whatever the bounds say.
             threshold = torch.where(limit > 0, bound - block.low[:, 0], -torch.inf)
-            chosen = block.scores <= _up(threshold, dtype)[:, None]
             if own is not None:
-                chosen[own] = False
-            if dtype == torch.float64 or int(chosen.sum()) * OPEN <= chosen.numel() + OPEN * k * len(rows):
+                threshold = threshold.clamp(max=torch.finfo(dtype).max)  # which leaves infinity out, itself
+            i, j = _below(block.scores, _up(threshold, dtype)[:, None])
+            if len(i) <= block.scores.numel() // OPEN + k * len(rows):
                 break
-        i, j = chosen.nonzero(as_tuple=True)
         return i, j
 
     def _guess(self, block: _Block, k: int) -> Float64[Tensor, " r"]:
@@ -186,17 +186,19 @@ class _Pairs:
             block = self.block(rows, columns, dtype)
             outer = squares * (1 + slack)
             if radii.shape[1] == 1:
-                chosen = block.scores <= _up(outer - block.low, dtype)
+                i, j = _below(block.scores, _up(outer - block.low, dtype))
             else:
-                chosen = block.scores - _up(outer, dtype) <= _up(-block.low, dtype)
-            i, j = chosen.nonzero(as_tuple=True)
-            radius = squares.expand(chosen.shape)[i, j]
+                i, j = _below(block.scores - _up(outer, dtype), _up(-block.low, dtype))
+            radius = squares.expand(block.scores.shape)[i, j]
             upper = block.scores[i, j].double() + block.high[i, 0] + block.wide[0, j]
             doubtful = (upper >= radius * (1 - slack)).nonzero()[:, 0]
-            if dtype == torch.float64 or len(doubtful) * OPEN <= chosen.numel():
+            if len(doubtful) <= block.scores.numel() // OPEN:
                 break
         square = self.squares(i[doubtful] + rows.start, j[doubtful] + columns.start)
-        distance, limit = square.to(self.x.dtype).sqrt(), radii.to(self.x.dtype).expand(chosen.shape)[i, j][doubtful]
+        distance, limit = (
+            square.to(self.x.dtype).sqrt(),
+            radii.to(self.x.dtype).expand(block.scores.shape)[i, j][doubtful],
+        )
         keep = torch.ones_like(i, dtype=torch.bool)
         keep[doubtful] = distance <= limit if closed else distance < limit
         return i[keep], j[keep]
@@ -205,7 +207,18 @@ class _Pairs:
         """The squared distances of pairs, from differences of the features as they were given."""
         size = max(1, DIFFERENCES // self.x.shape[1])
         parts = zip(i.split(size), j.split(size), strict=True)
-        return torch.cat([(self.x[a].double() - self.y[b].double()).square().sum(1) for a, b in parts])
+        return torch.cat([self.x[a].double().sub_(self.y[b]).square_().sum(1) for a, b in parts])
+
+
+def _below(
+    scores: Float[Tensor, "r c"], threshold: Float[Tensor, "r 1"]
+) -> tuple[Int64[Tensor, " p"], Int64[Tensor, " p"]]:
+    """Where scores are at most their row's threshold, row by row: few, so that eight flags at a time are looked at."""
+    flags = torch.zeros(len(scores), -(-scores.shape[1] // 8) * 8, dtype=torch.bool, device=scores.device)
+    torch.le(scores, threshold, out=flags[:, : scores.shape[1]])
+    i, eight = flags.view(torch.int64).nonzero(as_tuple=True)
+    hit, place = flags.unflatten(1, (-1, 8))[i, eight].nonzero(as_tuple=True)
+    return i[hit], 8 * eight[hit] + place
 
 
 def _merge(
@@ -251,9 +264,10 @@ def alike(x: Shaped[Tensor, "..."], y: Shaped[Tensor, "..."]) -> tuple[Float[Ten
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or not x.shape[1]:
         given = f"{tuple(x.shape)} and {tuple(y.shape)}"
         raise ValueError(f"features have the shapes {given}; (n, d) and (m, d) are accepted")
-    for z in (x, y):
-        wrong = int((~torch.isfinite(z).all(1)).sum())
+    for z in (x,) if y is x else (x, y):
+        suspect = ~torch.isfinite(z.sum(1))  # a quick look; large values may add up to infinity
+        wrong = int((~torch.isfinite(z[suspect]).all(1)).sum())
         if wrong:
             raise ValueError(f"{wrong} of {len(z)} rows of features are not finite")
     dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
-    return x.to(dtype), y.to(dtype)
+    return x.to(dtype), y.to(dtype)  # themselves, where they have it

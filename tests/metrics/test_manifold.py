@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from metrics import FeatureMetric, bootstrap, density_coverage, floor, prdc, precision_recall
+from metrics import (
+    FeatureMetric,
+    authenticity,
+    bootstrap,
+    density_coverage,
+    floor,
+    prdc,
+    precision_recall,
+    vendi_scores,
+)
 from tests.metrics.gloo import on_ranks
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def draw(n: int, d: int = 8, seed: int = 0, shift: float = 0.0) -> Tensor:
@@ -136,25 +151,29 @@ def test_rows_drawn_twice_break_the_radii():
 SHARES = [[([7, 1], [20]), ([32], [1, 4, 25])], [([40], []), ([], [50])]]
 
 
-def on_a_rank(rank: int, function, x: Tensor, y: Tensor, options: dict) -> list[dict[str, Tensor]]:
+FUNCTIONS = [(prdc, {"neighbours": 3}), (authenticity, {}), (vendi_scores, {"order": 2.0})]
+
+
+def on_a_rank(rank: int, x: Tensor, y: Tensor) -> list[list[float]]:
     found = []
-    for shares in SHARES:
+    for (function, options), shares in itertools.product(FUNCTIONS, SHARES):
         metric = FeatureMetric(function, **options)
         for side, features in enumerate((x, y)):
             at = sum(sum(share[side]) for share in shares[:rank])
             for n in shares[rank][side]:
                 metric.update(features[at : at + n], real=side == 0)
                 at += n
-        found.append(metric.compute())
+        value = metric.compute()
+        found.append([float(each) for each in (value.values() if isinstance(value, dict) else [value])])
     return found
 
 
-def test_as_a_metric_over_two_ranks():
-    x, y, options = draw(40), draw(50, seed=1, shift=0.3), {"neighbours": 3}
-    for found in on_ranks(on_a_rank, prdc, x, y, options):
-        assert [{name: float(value) for name, value in one.items()} for one in found] == [
-            prdc(x, y, **options)._asdict()
-        ] * len(SHARES)
+def test_as_metrics_over_two_ranks():
+    x, y = draw(40), draw(50, seed=1, shift=0.3)
+    truth = [function(x, y, **options) for function, options in FUNCTIONS for _ in SHARES]
+    for found in on_ranks(on_a_rank, x, y):
+        for values, expected in zip(found, truth, strict=True):
+            assert values == pytest.approx(list(expected) if isinstance(expected, tuple) else [expected], rel=1e-12)
 
 
 @pytest.mark.unchecked
@@ -173,3 +192,20 @@ def test_bad_input_is_refused_by_name():
         prdc(x, x * torch.tensor([1, 1, math.inf, 1, 1])[:, None], neighbours=2)
     with pytest.raises(ValueError, match=r"\(5, 8\) and \(5, 7\)"):
         density_coverage(x, draw(5, 7))
+
+
+MEMORY = """
+import resource, torch
+from metrics import prdc
+x, y = torch.randn(2, 12000, 16, generator=torch.Generator().manual_seed(0))
+prdc(x[:100], y[:100])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+prdc(x, y)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_no_matrix_of_all_distances_is_held():
+    """In float32 one would be 549 MiB, and the package prdc holds several in float64."""
+    run = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert int(run.stdout) < 256 * 1024  # KiB: a block and its flags, and what the allocator keeps
