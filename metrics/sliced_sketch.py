@@ -41,14 +41,14 @@ class Slices:
     projections: int = 128
     seed: int = 0
     resolution: float = 0.05
-    centre: tuple[float, ...] | float = 0.0
+    centre: Float[Tensor, " d"] | tuple[float, ...] | float = 0.0
     scale: float = 1.0
 
     @classmethod
     def around(cls, features: Float[Tensor, "n d"], **options: Any) -> Slices:
         """Bins about the mean of some features, in units of their root mean variance; further options as they are."""
         variance, mean = torch.var_mean(features.double(), 0, correction=0)
-        return cls(len(mean), centre=tuple(mean.tolist()), scale=math.sqrt(float(variance.mean())), **options)
+        return cls(len(mean), centre=mean, scale=math.sqrt(float(variance.mean())), **options)
 
     def __post_init__(self) -> None:
         for name in ("dimension", "projections", "resolution", "scale"):
@@ -57,6 +57,8 @@ class Slices:
         middle = torch.as_tensor(self.centre, dtype=torch.float64)
         if middle.shape not in ((), (self.dimension,)) or not bool(torch.isfinite(middle).all()):
             raise ValueError(f"centre is {self.centre}; one finite number or {self.dimension} are accepted")
+        # Numbers, so that two can be compared; the dataclass is frozen.
+        object.__setattr__(self, "centre", tuple(middle.tolist()) if middle.ndim else float(middle))
 
     @functools.cached_property
     def directions(self) -> Float64[Tensor, "d k"]:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-LARGEST = 4096  # rows of the assignment: 128 MiB of costs, some seconds
+LARGEST = 4096  # rows of the assignment: 128 MiB of costs, ten seconds or so
 
 
 def exact_wasserstein(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:

@@ -73,6 +73,7 @@ def test_centre_and_scale_keep_the_bins_where_samples_are():
     assert near.value == pytest.approx(truth, rel=1e-3)
     assert 10 * near.bound < min(far.bound, wide.bound)
     assert near == sketched(x, y, Slices(3, 6, centre=1000.0))
+    assert Slices(3, 6, centre=torch.full((3,), 1000.0)) == Slices(3, 6, centre=(1000.0, 1000.0, 1000.0))
     around = sketched(x / 50, y / 50, Slices.around(x / 50, projections=6))
     assert around.bound == pytest.approx(near.bound / 50, rel=0.1)
 
