@@ -29,7 +29,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from metrics.coco_curves import RECALLS, curves, figures, mean, recalls, walk
+from metrics.coco_curves import RECALLS, curves_at, figures, mean
 from metrics.detection_input import Boxes, Pair, read_pair
 from metrics.matching import IOU_THRESHOLDS, Matching, match_pair
 from metrics.peers.coco import LIBRARIES, evaluate_by_library
@@ -133,8 +133,7 @@ def evaluate_coco(
     matching = None
     if backend == "fidmap":
         matching = match_pair(pair, limits[-1])
-        walks = [walk(matching, limit) for limit in limits]
-        precision, recall = (np.stack([read(path) for path in walks], axis=-1) for read in (curves, recalls))
+        precision, recall = curves_at(matching, limits)
     else:
         precision, recall = _by_library(backend, pair, iou_type, limits)
     return CocoResult(

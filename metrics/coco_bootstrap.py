@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int
 
-from metrics.coco_curves import curves, figures, recalls, walk
+from metrics.coco_curves import curves, figures, recalls, walks
 from metrics.matching import Matching
 
 
@@ -30,12 +30,12 @@ def weighted_figures(
     matching: Matching, limits: tuple[int, ...], weights: Int[np.ndarray, "resample image"]
 ) -> dict[str, np.ndarray]:
     """Each figure under each row of weights, which say how often an image counts."""
-    walks = [walk(matching, limit) for limit in limits]
+    paths = walks(matching, limits)
     rows = []
     for row in weights.astype(float):
         # Precision enters the figures at the last limit alone.
-        precision = curves(walks[-1], row)[..., None]
-        rows.append(figures(precision, np.stack([recalls(path, row) for path in walks], axis=-1), limits))
+        precision = curves(paths[-1], row)[..., None]
+        rows.append(figures(precision, np.stack([recalls(path, row) for path in paths], axis=-1), limits))
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,33 +29,61 @@ def figures(precision: np.ndarray, recall: np.ndarray, limits: tuple[int, ...]) 
 
 
 class Walk(NamedTuple):
-    """The matches of the best detections of a matching, segment by segment (area, IoU, category), best scores first."""
+    """The matches of the best detections of a matching, segment by segment (area, IoU, category), best scores first.
+
+    Left out are those without effect: detections out of the area range that took a truth which does not count.
+    """
 
     matching: Matching
-    among: Bool[np.ndarray, " found"]
-    inside: Bool[np.ndarray, "area found"]
+    limit: int  # of detections an image and class
+    shape: tuple[int, int, int]  # areas, IoUs, categories
     detection: Int[np.ndarray, " match"]
-    area: Int[np.ndarray, " match"]
     true: Bool[np.ndarray, " match"]  # took a truth that counts
-    bounds: Int[np.ndarray, " segments"]  # where each begins, and the end
+    inside: Bool[np.ndarray, " match"]  # the detection lies in the area range
     segment: Int[np.ndarray, " match"]
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Segments by area, IoU and category."""
-        return len(AREAS), len(IOU_THRESHOLDS), len(self.matching.categories)
+    bounds: Int[np.ndarray, " segments"]  # where each segment begins, and the end
+    counted: Int[np.ndarray, " counted"]  # the detections inside the first area range, then those in the second, ...
+    since: Int[np.ndarray, " match"]  # how many of ``counted`` stand before the match's category,
+    upto: Int[np.ndarray, " match"]  # and up to the match itself
 
 
 def walk(matching: Matching, limit: int) -> Walk:
     """The matches of the best ``limit`` detections of each image and class."""
+    found, n = matching.found, len(matching.categories)
     among = matching.rank < limit
+    inside = among & ~outside(found.area)
     a, t, c = np.nonzero((matching.taken >= 0) & among[matching.candidate])
     at = matching.candidate[c]
-    n = len(matching.categories)
-    segment = (a * len(IOU_THRESHOLDS) + t) * n + matching.found.category[at]
-    bounds = np.searchsorted(segment, np.arange(len(AREAS) * len(IOU_THRESHOLDS) * n + 1))
     true = ~matching.unused[a, matching.taken[a, t, c]]
-    return Walk(matching, among, among & ~outside(matching.found.area), at, a, true, bounds, segment)
+    effect = true | inside[a, at]
+    a, t, at, true = (column[effect] for column in (a, t, at, true))
+
+    shape = len(AREAS), len(IOU_THRESHOLDS), n
+    segment = (a * shape[1] + t) * n + found.category[at]
+    bounds = np.searchsorted(segment, np.arange(np.prod(shape) + 1))
+    before = np.zeros(inside.size + 1, np.int64)
+    np.cumsum(inside, out=before[1:])  # over the area ranges one after the other
+    row = a * len(among)
+    since = before[row + np.searchsorted(found.category, np.arange(n))[found.category[at]]]
+    counted = np.flatnonzero(inside) % max(len(among), 1)
+    return Walk(matching, limit, shape, at, true, inside[a, at], segment, bounds, counted, since, before[row + at + 1])
+
+
+def walks(matching: Matching, limits: Sequence[int]) -> list[Walk]:
+    """One for each limit; the same one for limits that no image and class reaches."""
+    most = int(matching.rank.max(initial=0)) + 1
+    distinct = {limit: walk(matching, limit) for limit in {min(limit, most) for limit in limits}}
+    return [distinct[min(limit, most)] for limit in limits]
+
+
+def curves_at(
+    matching: Matching, limits: Sequence[int]
+) -> tuple[Float[np.ndarray, "iou recall=101 category area limit"], Float[np.ndarray, "iou category area limit"]]:
+    """Precision and recall at each limit."""
+    paths = walks(matching, limits)
+    read = {path.limit: (curves(path), recalls(path)) for path in {path.limit: path for path in paths}.values()}
+    precision, recall = (np.stack([read[path.limit][part] for path in paths], axis=-1) for part in (0, 1))
+    return precision, recall
 
 
 def recalls(path: Walk, weights: Float[np.ndarray, " image"] | None = None) -> Float[np.ndarray, "iou category area"]:
@@ -77,10 +106,11 @@ def curves(
     image = path.matching.found.image
     weight = np.ones(len(image)) if weights is None else weights[image]
     positives = np.broadcast_to(path.matching.positives(weights)[:, None], path.shape).ravel()
-    of_match, inside = weight[path.detection], path.inside[path.area, path.detection]
+    of_match = weight[path.detection]
     running, start, tp = _sums(of_match * path.true, path.bounds, path.segment)
-    counted = _counted(path, weight)[path.area, path.detection]  # inside the range, matched or not
-    fp = counted - _sums(of_match * inside, path.bounds, path.segment)[2]
+    counted = np.append(0.0, np.cumsum(weight[path.counted]))
+    matched = _sums(of_match * path.inside, path.bounds, path.segment)[2]
+    fp = counted[path.upto] - counted[path.since] - matched
 
     end = path.bounds[1:, None]
     position = np.searchsorted(running, start[:, None] + _needed(positives))
@@ -100,15 +130,6 @@ def _sums(values: np.ndarray, bounds: np.ndarray, segment: np.ndarray) -> tuple[
     running = np.cumsum(values)  # whole numbers: exact, so that a difference of sums is the sum of the part
     start = np.append(0.0, running)[bounds[:-1]]
     return running, start, running - start[segment]
-
-
-def _counted(path: Walk, weight: np.ndarray) -> Float[np.ndarray, "area found"]:
-    """By area range: how many detections inside it come before or at each one in its category."""
-    category = path.matching.found.category
-    running = np.cumsum(np.where(path.inside, weight, 0.0), axis=1)
-    bounds = np.searchsorted(category, np.arange(path.shape[2]))
-    start = np.concatenate([np.zeros((len(AREAS), 1)), running], axis=1)[:, bounds]
-    return running - start[:, category]
 
 
 def _needed(positives: Float[np.ndarray, " segment"]) -> Float[np.ndarray, "segment recall"]:

@@ -42,7 +42,7 @@ def load(source: Any) -> Any:
         return source
     try:
         return json.loads(Path(source).read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{os.fspath(source)} is not JSON: {error}") from None
 
 
@@ -54,8 +54,8 @@ def read_truth(dataset: Any, iou_type: str) -> tuple[Boxes, dict[Any, int], dict
     for key in ("images", "annotations", "categories"):
         if not isinstance(dataset, Mapping) or key not in dataset:
             raise ValueError(f"the ground truth has no {key!r}; a COCO data set has images, annotations and categories")
-    images = _positions(_column(dataset["images"], "id", "images"))
-    categories = _positions(_column(dataset["categories"], "id", "categories"))
+    images = _positions(_column(dataset["images"], "id", "images"), "images")
+    categories = _positions(_column(dataset["categories"], "id", "categories"), "categories")
     entries = dataset["annotations"]
     image = _look_up(_column(entries, "image_id", "annotations"), images, "annotations", "image_id")
     category = _look_up(_column(entries, "category_id", "annotations"), categories, "annotations", "category_id")
@@ -77,7 +77,11 @@ def read_detections(
         raise ValueError(f"detections are a {kind}; a list of image_id, category_id, bbox, score is accepted")
     image = _look_up(_column(entries, "image_id", "detections"), images, "detections", "image_id")
     names = _column(entries, "category_id", "detections")
-    category = np.fromiter((categories.get(name, -1) for name in names), np.int64, len(names))
+    try:
+        category = np.fromiter((categories.get(name, -1) for name in names), np.int64, len(names))
+    except TypeError:
+        _positions(names, "detections' category_id")
+        raise
     score = _numbers(entries, "score", "detections")
     box = _shapes(entries, "detections", iou_type)
     known = category >= 0
@@ -85,11 +89,17 @@ def read_detections(
     return found.select(known), known
 
 
-def _positions(ids: list[Any]) -> dict[Any, int]:
-    return {name: position for position, name in enumerate(sorted(set(ids)))}
+def _positions(ids: list[Any], what: str) -> dict[Any, int]:
+    try:
+        return {name: position for position, name in enumerate(sorted(set(ids)))}
+    except TypeError:
+        kinds = ", ".join(sorted({type(name).__name__ for name in ids}))
+        raise ValueError(f"{what} have ids of the types {kinds}; all numbers or all words are accepted") from None
 
 
 def _column(entries: Sequence[Mapping[str, Any]], key: str, what: str) -> list[Any]:
+    if not isinstance(entries, Sequence) or isinstance(entries, str):
+        raise ValueError(f"{what} are of the type {type(entries).__name__}; a list is accepted")
     try:
         return [entry[key] for entry in entries]
     except (KeyError, TypeError):
@@ -101,8 +111,9 @@ def _column(entries: Sequence[Mapping[str, Any]], key: str, what: str) -> list[A
 def _look_up(ids: list[Any], known: dict[Any, int], what: str, key: str) -> Int[np.ndarray, " n"]:
     try:
         return np.fromiter(map(known.__getitem__, ids), np.int64, len(ids))
-    except KeyError:
-        index = next(i for i, name in enumerate(ids) if name not in known)
+    except (KeyError, TypeError):  # TypeError: an id that no mapping can hold, as a list
+        listed = list(known)
+        index = next(i for i, name in enumerate(ids) if name not in listed)
         raise ValueError(
             f"{what}[{index}] has {key} {ids[index]!r}, which is none of the {len(known)} ids of the ground truth"
         ) from None

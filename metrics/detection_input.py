@@ -103,7 +103,7 @@ def _open(source: Any, what: str) -> Any:
 
     if any(path.glob("*.xml")):
         return voc_xml.read_voc_truth(path) if what == "ground truth" else voc_xml.read_voc_detections(path)
-    if any(path.glob("*_det_*.txt")):
+    if any(path.glob("comp*_det_*.txt")):
         return voc_xml.read_voc_detections(path)
     if any(path.glob("*.txt")):
         return yolo_text.read_yolo_truth(path) if what == "ground truth" else yolo_text.read_yolo_detections(path)

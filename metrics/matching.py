@@ -121,7 +121,11 @@ def overlaps(truth: Boxes, found: Boxes, *, across_classes: bool = True, least: 
     count -= low
     detection = np.repeat(np.arange(len(wanted)), count)
     at = by_group[np.arange(len(detection)) + np.repeat(low - (np.cumsum(count) - count), count)]
-    iou = _iou(found.box[detection], truth.box[at], truth.crowd[at])
+    if least > 0:  # most pairs do not meet along one axis; they go before anything else is computed
+        for axis in range(2):
+            meet = _shared(found.box, truth.box, detection, at, axis) > 0
+            detection, at = detection[meet], at[meet]
+    iou = _iou(found.box, truth.box, truth.crowd, detection, at)
     near = iou >= least
     detection, at, iou = detection[near], at[near], iou[near]
     return Overlaps(np.searchsorted(detection, np.arange(len(wanted) + 1)), at, iou)
@@ -132,11 +136,22 @@ def outside(area: Float[np.ndarray, " n"]) -> Bool[np.ndarray, "area n"]:
     return (area < AREAS[:, :1]) | (area > AREAS[:, 1:])
 
 
-def _iou(d: Float[np.ndarray, "n 4"], g: Float[np.ndarray, "n 4"], crowd: np.ndarray) -> Float[np.ndarray, " n"]:
-    sides = np.minimum(d[:, :2] + d[:, 2:], g[:, :2] + g[:, 2:]) - np.maximum(d[:, :2], g[:, :2])
-    intersection = np.where((sides > 0).all(axis=1), sides[:, 0] * sides[:, 1], 0.0)
-    areas = d[:, 2] * d[:, 3]
-    union = np.where(crowd, areas, areas + g[:, 2] * g[:, 3] - intersection)
+def _shared(
+    found: Float[np.ndarray, "found 4"], truth: Float[np.ndarray, "truth 4"], i: np.ndarray, j: np.ndarray, axis: int
+) -> Float[np.ndarray, " pair"]:
+    """The length of what detection i and truth j have in common along an axis; negative where they are apart."""
+    d, g = (np.ascontiguousarray(box[:, axis]) for box in (found, truth))
+    d_end, g_end = d + found[:, axis + 2], g + truth[:, axis + 2]
+    return np.minimum(d_end[i], g_end[j]) - np.maximum(d[i], g[j])
+
+
+def _iou(
+    found: np.ndarray, truth: np.ndarray, crowd: np.ndarray, i: np.ndarray, j: np.ndarray
+) -> Float[np.ndarray, " pair"]:
+    width, height = (_shared(found, truth, i, j, axis) for axis in range(2))
+    intersection = np.where((width > 0) & (height > 0), width * height, 0.0)
+    d, g = found[:, 2] * found[:, 3], truth[:, 2] * truth[:, 3]
+    union = np.where(crowd[j], d[i], d[i] + g[j] - intersection)
     return np.divide(intersection, union, out=np.zeros_like(union), where=intersection > 0)
 
 

@@ -174,6 +174,8 @@ GOOD = found([0, 0, 5, 5], 0.5)
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
+        ({**GOOD, "image_id": [1]}, r"detections\[1\] has image_id \[1\], which is none of"),
+        ({**GOOD, "category_id": [1]}, r"detections' category_id have ids of the types int, list"),
         ({**GOOD, "image_id": 9}, r"detections\[1\] has image_id 9, which is none of the 2 ids"),
         ({k: v for k, v in GOOD.items() if k != "score"}, r"detections\[1\] has no 'score'; it has image_id"),
         ("box", r"detections\[1\] has no 'image_id'; it is 'box'"),
@@ -207,6 +209,7 @@ def test_a_bad_annotation_is_named(change, message):
 @pytest.mark.unchecked
 def test_bad_calls(tmp_path):
     data = dataset(truth([0, 0, 5, 5]))
+    (tmp_path / "deep.json").write_text("[" * 100_000)
     (tmp_path / "torn.json").write_text('[{"image_id": 1')
     for call, message in (
         (lambda: evaluate_coco(data, [], backend="coco"), "backend 'coco' is not one of fidmap, faster_coco_eval"),
@@ -216,6 +219,9 @@ def test_bad_calls(tmp_path):
         (lambda: evaluate_coco({"images": []}, []), "no 'annotations'"),
         (lambda: evaluate_coco(data, {"annotations": []}), "detections are a dict"),
         (lambda: evaluate_coco(data, tmp_path / "torn.json"), "torn.json is not JSON"),
+        (lambda: evaluate_coco(data, tmp_path / "deep.json"), "deep.json is not JSON"),
+        (lambda: evaluate_coco({**data, "images": None}, []), "images are of the type NoneType; a list"),
+        (lambda: evaluate_coco({**data, "images": [{"id": 1}, {"id": "1"}]}, []), "ids of the types int, str"),
     ):
         with pytest.raises(ValueError, match=message):
             call()
