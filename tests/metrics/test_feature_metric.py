@@ -8,8 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from metrics.energy import energy_distance
+from metrics.extrapolation import fd_infinity
 from metrics.feature_metric import FeatureMetric, in_order
 from metrics.frechet import frechet_distance_from_features
+from metrics.kernel_distance import KidSubsets, cmmd, kid, kid_subsets
 from tests.metrics.gloo import on_ranks
 
 
@@ -22,6 +25,13 @@ def first_rows(x: Tensor, y: Tensor, *, rows: int = 3, scale: float = 1.0) -> Tw
     """Depends on the order of the rows, as a function that draws some of them does."""
     apart = (x[:rows].sum(0) - y[:rows].sum(0)).norm()
     return Two(scale * float(apart), float(x[0, 0]))
+
+
+def subsets(x: Tensor, y: Tensor) -> KidSubsets:
+    return kid_subsets(x, y, subsets=5, size=20)
+
+
+FUNCTIONS = [first_rows, frechet_distance_from_features, fd_infinity, kid, subsets, cmmd, energy_distance]
 
 
 def draw(n: int, d: int = 5, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -58,9 +68,8 @@ SHARES = [
 
 def test_ranks_equal_a_single_pass():
     x, y = draw(40), draw(50, seed=1)
-    functions = [first_rows, frechet_distance_from_features]
-    truth = [[in_one_pass(function, x, y)] * len(SHARES) for function in functions]
-    for found in on_ranks(every_split, functions, x, y):
+    truth = [[in_one_pass(function, x, y)] * len(SHARES) for function in FUNCTIONS]
+    for found in on_ranks(every_split, FUNCTIONS, x, y):
         assert found == truth  # to the bit: the rows are the same, in one order
 
 
@@ -75,16 +84,18 @@ def every_split(rank: int, functions, *features: Tensor) -> list[list[list[float
     return [[split_over_ranks(rank, function, *features, shares) for shares in SHARES] for function in functions]
 
 
-def test_batches_and_merged_shards_equal_a_single_pass():
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_batches_and_merged_shards_equal_a_single_pass(function):
     x, y = draw(40), draw(50, seed=1)
-    parts = [FeatureMetric(first_rows) for _ in range(3)]
+    parts = [FeatureMetric(function) for _ in range(3)]
     for i, batch in enumerate(x.split(11)):
         parts[i % 2].update(batch, real=True)
     parts[2].update(y, real=False)
     for part in parts[1:]:
         parts[0].merge_state(part)
-    assert values(parts[0]) == in_one_pass(first_rows, x, y)
-    assert parts[0].compute()["apart"].dtype == torch.float64
+    assert values(parts[0]) == in_one_pass(function, x, y)
+    found = parts[0].compute()
+    assert {v.dtype for v in (found.values() if isinstance(found, dict) else [found])} == {torch.float64}
 
 
 def test_the_function_gets_its_options_and_every_digit():

@@ -201,6 +201,13 @@ def test_invariant_under_rotation_and_scaled_by_a_square():
     assert frechet_distance_from_features(3 * x, 3 * y) == pytest.approx(9 * d, rel=1e-12)
 
 
+@pytest.mark.parametrize("d", [1, 5, 300])
+def test_points_without_spread_are_their_squared_distance_apart(d: int):
+    x, y = torch.zeros(4, d).double(), torch.full((3, d), 2.0).double()
+    assert frechet_distance_from_features(x, y) == 4 * d
+    assert frechet_distance(*(FeatureStatistics.from_features(z) for z in (x, y))) == 4 * d
+
+
 def test_merged_shards_equal_a_single_pass():
     x, y = draw(300, 32, 9), draw(300, 32, 10, shift=0.1)
     whole = FeatureStatistics.from_features(x)
