@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from bench.evaluate.detections import Evaluation
+    from bench.evaluate.detection_report import Evaluation
     from metrics.confusion import ConfusionMatrix
     from metrics.detection_calibration import CalibrationResult
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bench.errors import UsageError
 from bench.evaluate.detection_files import read_sides
-from bench.tables import Table
+from bench.evaluate.detection_report import IOU, Evaluation
 
 if TYPE_CHECKING:
     from metrics.assignment import Assignment
@@ -21,172 +19,6 @@ if TYPE_CHECKING:
     from metrics.detection_calibration import CalibrationResult
     from metrics.operating_point import BestF1
     from metrics.tide import TideResult
-
-IOU = 0.5  # of all that is not COCO's own
-WIDEST = 25  # classes of a confusion matrix that is printed whole
-
-_SIZES = {"s": "up to 32² pixels", "m": "32² to 96² pixels", "l": "from 96² pixels"}
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What was asked for, as tables and as one object; a part that was not is None."""
-
-    coco: CocoResult
-    counts: dict[str, int]
-    per_class: bool
-    assignment: Assignment | None = None  # None with masks, and then what follows is too
-    best: BestF1 | None = None
-    at_score: dict[str, float] | None = None
-    tide: TideResult | None = None
-    confusion: ConfusionMatrix | None = None
-    calibration: CalibrationResult | None = None
-    intervals: dict[str, tuple[float, float]] | None = None
-
-    def name(self, category: Any) -> str:
-        """What a category is called, on one line and without what ends a table's cell."""
-        return " ".join(self.coco.names[category].split()).replace("|", "\\|")
-
-    def as_dict(self) -> dict[str, Any]:
-        """The twelve figures under their names, and each part under a key of its own; None for NaN."""
-        parts: dict[str, Any] = {
-            "per_threshold": {f"{iou:g}": ap for iou, ap in self.coco.per_threshold.items()},
-            "max_detections": list(self.coco.max_detections),
-            "counts": self.counts,
-        }
-        if self.intervals:
-            parts["intervals"] = self.intervals
-        if self.best:
-            parts["best_f1"] = asdict(self.best.overall)
-        if self.at_score:
-            parts["at_score"] = self.at_score
-        if self.per_class:
-            parts["per_class"] = [self._class(category) for category in self.coco.per_class]
-        if self.tide:
-            parts["tide"] = {"AP": self.tide.ap, "iou": self.tide.iou_threshold, "numbers": self.tide.counts}
-            parts["tide"] |= {"costs": self.tide.costs, "costs_per_class": self.tide.per_class}
-        if self.confusion:
-            parts["confusion"] = {
-                "score_threshold": self.confusion.score_threshold,
-                "iou": self.confusion.iou_threshold,
-                "labels": [*map(self.name, self.confusion.categories), "background"],
-                "counts": self.confusion.counts.tolist(),
-                "absorbed_by_crowds": self.confusion.absorbed,
-            }
-        if self.calibration:
-            curve = self.calibration.curve
-            parts["calibration"] = {
-                "ece": self.calibration.ece,
-                "laece": self.calibration.laece,
-                "iou": IOU,
-                "bins": {key: column.tolist() for key, column in asdict(curve).items()},
-                "per_class": {
-                    category: {"ece": of.ece, "laece": of.laece, "detections": int(of.count.sum())}
-                    for category, of in self.calibration.per_class.items()
-                },
-            }
-        return _plain(self.coco.figures | parts)
-
-    def table(self) -> str:
-        """All of it as markdown."""
-        tables = [self._figures()]
-        tables += [self._classes()] if self.per_class else []
-        tables += [self._tide()] if self.tide else []
-        tables += [self._confusion()] if self.confusion else []
-        tables += [self._calibration()] if self.calibration else []
-        return "\n".join(table.render("md") for table in tables)
-
-    def _figures(self) -> Table:
-        rows = [[name, _show(value), self._meaning(name)] for name, value in self.coco.figures.items()]
-        header = ["figure", "value", "of"]
-        if self.intervals:
-            header.insert(2, "95 % interval")
-            for row in rows:
-                row.insert(2, " to ".join(map(_show, self.intervals[row[0]])))
-        notes = [", ".join(f"{what.replace('_', ' ')}: {number}" for what, number in self.counts.items())]
-        if self.best and self.best.overall.f1 > 0:
-            notes.append(f"Best F1 at IoU {IOU:g}: {_point(asdict(self.best.overall))}")
-        if self.at_score:
-            notes.append(f"At IoU {IOU:g} and {_point(self.at_score)}")
-        return Table("figures", "COCO's figures", header, rows, notes)
-
-    def _meaning(self, name: str) -> str:
-        what = "precision" if name.startswith("AP") else "recall"
-        rest = name[2:]
-        if rest in _SIZES:
-            return f"{what}, {_SIZES[rest]}"
-        if what == "recall":
-            return f"{what}, at most {rest} detections of an image and class"
-        return f"{what} at IoU .{rest}" if rest else "precision, mean over IoU .5 to .95 and classes"
-
-    def _class(self, category: Any) -> dict[str, Any]:
-        row: dict[str, Any] = {"id": category, "name": self.name(category), "AP": self.coco.per_class[category]}
-        for iou in (0.5, 0.75):
-            row[f"AP{100 * iou:.0f}"] = float(self.coco.curve(category, iou).mean())
-        if self.best and self.assignment:
-            k = self.assignment.categories.index(category)
-            row["truths"] = int(self.assignment.positives[k])
-            row["detections"] = int((self.assignment.found.category == k).sum())
-            row["best_f1"] = asdict(self.best.per_class[category])
-        return row
-
-    def _classes(self) -> Table:
-        rows = []
-        for category in self.coco.per_class:
-            row = self._class(category)
-            row |= row.pop("best_f1", {})
-            rows.append({key: _show(value) if isinstance(value, float) else str(value) for key, value in row.items()})
-        notes = [f"threshold, f1, precision and recall: at the class's best F1 at IoU {IOU:g}"] if self.best else []
-        return Table(
-            "per_class", "By class", list(rows[0]) if rows else [], [list(row.values()) for row in rows], notes
-        )
-
-    def _tide(self) -> Table:
-        assert self.tide
-        rows = [[name, str(self.tide.counts.get(name, "-")), _show(cost)] for name, cost in self.tide.costs.items()]
-        notes = [
-            f"AP at IoU {IOU:g} is {_show(self.tide.ap)}; a cost is what it gains if that error alone is mended.",
-            "false positives, false negatives: if every wrong detection, every truth not found went.",
-        ]
-        return Table("tide", "Errors by TIDE", ["error", "number", "costs AP"], rows, notes)
-
-    def _confusion(self) -> Table:
-        assert self.confusion
-        counts, labels = self.confusion.counts, [*map(self.name, self.confusion.categories), "background"]
-        threshold = self.confusion.score_threshold
-        kept = f"detections scored {threshold:.4g} or more" if math.isfinite(threshold) else "all detections"
-        notes = [f"At IoU {IOU:g}, of {kept}."]
-        if self.confusion.absorbed:
-            notes.append(f"Detections that lie in crowds and are left out: {self.confusion.absorbed}.")
-        if len(labels) - 1 <= WIDEST:
-            rows = [[label, *map(str, row)] for label, row in zip(labels, counts.tolist(), strict=True)]
-            return Table("confusion", "Confusion: rows are truths, columns detections", ["", *labels], rows, notes)
-        between = counts[:-1, :-1].copy()
-        np.fill_diagonal(between, 0)
-        largest = [divmod(int(at), len(between)) for at in np.argsort(-between, axis=None, kind="stable")[:WIDEST]]
-        rows = [[labels[i], labels[j], str(between[i, j])] for i, j in largest if between[i, j]]
-        notes.append(f"Right: {counts.trace()}, of another class: {between.sum()}, not found: {counts[:, -1].sum()}, "
-                     f"nothing there: {counts[-1].sum()}. All {len(labels) - 1} classes are in --json.")  # fmt: skip
-        title = f"Confusion: the {len(rows)} most frequent between classes"
-        return Table("confusion", title, ["truth", "taken for", "number"], rows, notes)
-
-    def _calibration(self) -> Table:
-        assert self.calibration
-        curve = self.calibration.curve
-        rows = [
-            [f"{low:.2f} to {high:.2f}", str(count), _show(confidence), _show(precision), _show(quality)]
-            for low, high, count, confidence, precision, quality in zip(
-                curve.edges[:-1], curve.edges[1:], curve.count, curve.confidence, curve.precision, curve.quality,
-                strict=True,
-            )
-            if count
-        ]  # fmt: skip
-        header = ["score", "detections", "mean score", "precision", "precision x IoU"]
-        notes = [
-            f"D-ECE {_show(self.calibration.ece)}, LaECE (mean over classes) {_show(self.calibration.laece)}; "
-            f"right means IoU {IOU:g} or more."
-        ]
-        return Table("calibration", "Calibration", header, rows, notes)
 
 
 def evaluate(
@@ -337,22 +169,3 @@ def _tell_what_is_odd(
         tell(f"{detections}: no detections")
     if not counts["truths"]:
         tell(f"{ground_truth}: no truths but crowds, so that every figure is -1")
-
-
-def _point(point: dict[str, float]) -> str:
-    """An operating point in words."""
-    rest = ", ".join(f"{name} {_show(point[name])}" for name in ("f1", "precision", "recall"))
-    return f"score {point['threshold']:.4g}: {rest}"
-
-
-def _show(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.4f}"
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
-    if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -10,7 +10,8 @@ from pycocotools import mask as masks
 
 from bench.data.scenes import scenes
 from bench.errors import UsageError
-from bench.evaluate.detections import WIDEST, evaluate
+from bench.evaluate.detection_report import WIDEST
+from bench.evaluate.detections import evaluate
 from bench.tasks.detection_ap import perturb
 from metrics.coco import evaluate_coco
 from metrics.confusion import confusion_matrix
