@@ -9,6 +9,7 @@ from typing import Any
 
 from implementations.catalogue import CATALOGUES, Catalogue, Entry
 from metrics.catalogue import METRICS
+from metrics.extractors import EXTRACTORS
 
 TASKS = Catalogue("tasks", Entry, [
     Entry("sampler_order", "bench.tasks.sampler_order:sampler_order", "order of accuracy on an exact Gaussian"),
@@ -35,12 +36,14 @@ SUITES_FOLDER = Path(__file__).parent / "suites"
 def kinds() -> dict[str, Mapping[str, Any]]:
     """Every catalogue by the name of what it holds."""
     metric_entries = [Entry(name, target, summary) for name, (target, summary) in METRICS.items()]
+    extractors = [Entry(name, target, summary) for name, (target, summary) in EXTRACTORS.items()]
     suites = [
         Entry(file.stem, f"bench/suites/{file.name}", _summary(file)) for file in sorted(SUITES_FOLDER.glob("*.toml"))
     ]
     return {
         **CATALOGUES,
         "metrics": Catalogue("metrics", Entry, metric_entries),
+        "extractors": Catalogue("extractors", Entry, extractors),
         "tasks": TASKS,
         "suites": Catalogue("suites", Entry, suites),
     }

@@ -92,7 +92,8 @@ def _data_set(name: str) -> Images:
 
 
 def _folder(folder: Path, skip_bad: bool) -> Images:
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    found = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
+    files = sorted(file for file in found if file.is_file())
     if not files:
         raise UsageError(f"{folder}: holds no images ({', '.join(sorted(SUFFIXES))})")
     digest = hashlib.sha256()
@@ -116,7 +117,8 @@ def _folder(folder: Path, skip_bad: bool) -> Images:
 
 def _decode(content: bytes, seen: Counter[str]) -> Tensor:
     """An image file's first frame, uint8: grey stays grey, all else becomes RGB."""
-    with Image.open(io.BytesIO(content)) as image:
+    with Image.open(io.BytesIO(content)) as opened:
+        image: Image.Image = opened
         if getattr(image, "n_frames", 1) > 1:
             seen["animated: the first frame is taken"] += 1
         image.load()
@@ -129,6 +131,9 @@ def _decode(content: bytes, seen: Counter[str]) -> Tensor:
         else:
             if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
                 seen["with transparency: it is dropped"] += 1
+                image = image.convert(
+                    "LA" if mode in ("L", "LA", "La") else "RGBA"
+                )  # Pillow warns of one step for both
             array = np.array(image.convert("L" if mode in ("1", "L", "LA", "La") else "RGB"))
     seen[f"size {array.shape[1]}x{array.shape[0]}"] += 1
     return torch.from_numpy(array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1)))

@@ -196,6 +196,8 @@ def save_modes(folder, image: np.ndarray) -> None:
     Image.fromarray(image.astype(np.uint16) * 257).save(folder / "e_16bit.png")
     grey.convert("CMYK").save(folder / "f_cmyk.tif")
     grey.convert("LA").save(folder / "g_la.png")
+    grey.convert("P").save(folder / "h_transparent.png", transparency=bytes(range(256)))
+    (folder / "._a_grey.png").write_text("what some systems leave beside a file")
 
 
 def test_every_mode_gives_the_same_features_and_what_was_done_is_counted(tmp_path, images):
@@ -204,13 +206,13 @@ def test_every_mode_gives_the_same_features_and_what_was_done_is_counted(tmp_pat
     folder.mkdir()
     same.mkdir()
     save_modes(folder, images[0].numpy())
-    for i in range(7):
+    for i in range(8):
         Image.fromarray(images[0].numpy()).save(same / f"{i}.png")
     result = quick(folder, same)
     assert result.figures[0].value < 1e-6
     notes = " ".join(result.notes)
-    assert "2 of 7 images with transparency: it is dropped" in notes
-    assert "1 of 7 images of 16 bits: rounded to 8" in notes
+    assert "3 of 8 images with transparency: it is dropped" in notes
+    assert "1 of 8 images of 16 bits: rounded to 8" in notes
     assert quick(folder, same).notes == result.notes  # from the cache too
 
 
@@ -278,7 +280,7 @@ def array(**arrays: object):
         ("a.safetensors", lambda file: save_file({"mean": torch.zeros(2), "scatter": torch.zeros(2, 2)}, file),
          "holds no feature statistics"),
         ("a.safetensors", lambda file: FeatureStatistics(3, torch.zeros(2, dtype=torch.float64),
-         torch.full((2, 2), torch.nan, dtype=torch.float64)).save(file), r"a\.safetensors holds values that are not finite"),
+         torch.full((2, 2), torch.nan, dtype=torch.float64)).save(file), r"a\.safetensors holds values that are"),
         ("a.csv", lambda file: file.write_text("1"), r"a\.csv: a folder of images, \.npz or \.safetensors"),
         ("empty", lambda file: file.mkdir(), r"empty: holds no images \(\.bmp"),
         ("one", lambda file: (file.mkdir(), Image.new("L", (28, 28)).save(file / "a.png")), "one: 1 image; at least 2"),
@@ -406,12 +408,26 @@ def test_the_command_prints_a_table_and_json(fidmap, folders):
     ],
     ids=" ".join,
 )
-def test_errors_of_use_are_one_line_and_exit_code_2(fidmap, tmp_path, monkeypatch, arguments, says):
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+def test_errors_of_use_are_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, says):
+    from huggingface_hub import constants
+
+    from bench.__main__ import main
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    result = fidmap("evaluate", "images", *arguments)
-    assert result.returncode == 2, result.stderr
-    assert result.stdout == ""
-    assert result.stderr.count("\n") == 1, result.stderr
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", "images", *arguments])
+    out, err = capsys.readouterr()
+    assert end.value.code == 2, err
+    assert out == ""
+    assert err.count("\n") == 1, err
     for word in says:
-        assert word in result.stderr
+        assert word in err
+
+
+def test_an_error_in_a_process_of_its_own(fidmap, tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = fidmap("evaluate", "images", "fashion_mnist", "empty")
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "empty: holds no images" in result.stderr
