@@ -148,9 +148,12 @@ def _concatenate(parts: list[Any]) -> np.ndarray:
     if all(hasattr(part, "detach") for part in parts):
         import torch  # one copy to the host, and a tenth of the time of as many conversions
 
-        return torch.cat(parts).detach().cpu().numpy()
+        return _array(torch.cat(parts))
     return np.concatenate([_array(part) for part in parts])
 
 
 def _array(values: Any) -> np.ndarray:
-    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+    if not hasattr(values, "detach"):
+        return np.asarray(values)
+    values = values.detach().cpu()
+    return values.double().numpy() if values.is_floating_point() else values.numpy()  # NumPy knows no bfloat16

@@ -115,12 +115,13 @@ def _from_arrays(given: Columns, results: Columns | None, detections: Any) -> Pa
         if not isinstance(detections, list | tuple) or len(detections):
             raise ValueError("the ground truth is arrays and the detections are not; give both as arrays")
         results = given.none()
-    if given.n_images is not None and results.n_images is not None:
-        if given.n_images != results.n_images:
-            raise ValueError(f"{given.n_images} images in the ground truth, {results.n_images} in the detections")
-        image_ids = np.arange(given.n_images)
-    else:
-        image_ids = np.union1d(given.image, results.image)
+    if given.n_images is not None and results.n_images not in (None, given.n_images):
+        raise ValueError(f"{given.n_images} images in the ground truth, {results.n_images} in the detections")
+    n = given.n_images if given.n_images is not None else results.n_images
+    image_ids = np.union1d(given.image, results.image) if n is None else np.arange(n)
+    for side, what in ((given, "ground truth"), (results, "detections")):
+        for name in side.image[~np.isin(side.image, image_ids)][:1].tolist():
+            raise ValueError(f"{what} has images {name}, while the other side is a list of {n} images")
     category_ids = np.union1d(given.category, results.category)
     images, categories = ({name: i for i, name in enumerate(ids.tolist())} for ids in (image_ids, category_ids))
     truth, found = (

@@ -89,9 +89,10 @@ def test_empty_images_and_no_detections():
     assert evaluate_coco([some, bare], [some, bare]).figures["AP"] == pytest.approx(1, abs=1e-15)
 
 
-def test_half_precision_and_a_gradient_are_read():
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_and_a_gradient_are_read(dtype):
     box, labels = torch.tensor([[0.0, 0, 8, 8]]), torch.tensor([1])
-    output = {"boxes": box.half().requires_grad_(), "labels": labels, "scores": torch.tensor([0.5]).half()}
+    output = {"boxes": box.to(dtype).requires_grad_(), "labels": labels, "scores": torch.tensor([0.5], dtype=dtype)}
     assert evaluate_coco([{"boxes": box, "labels": labels}], [output]).figures["AP"] == pytest.approx(1, abs=1e-15)
 
 
@@ -128,6 +129,7 @@ def test_bad_sets_of_arrays_are_named():
         (flat_truth, {k: v for k, v in flat_found.items() if k != "images"}, "detections has no 'images'"),
         (flat_truth, flat_found | {"scores": torch.zeros(3)}, "detections has columns of unlike lengths"),
         (flat_truth, flat_found | {"boxes": torch.zeros(2, 3)}, r"detections has boxes of the shape \(2, 3\)"),
+        ([GOOD], flat_found, "detections has images 7, while the other side is a list of 1 images"),
         (flat_truth, (torch.zeros(2), torch.zeros(2, 4)), "detections is a tuple of 2"),
         (dataset, flat_found, "detections have images 7, which is none of the 1 ids"),
         ([GOOD], [{"image_id": 0}], "the ground truth is arrays and the detections are not"),
