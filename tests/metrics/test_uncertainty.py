@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from metrics.frechet import frechet_distance_from_features
 from metrics.uncertainty import bootstrap, floor
 
 
@@ -37,6 +38,19 @@ def test_covers_the_truth_as_often_as_its_level(kind: str, n: int):
         )
         covered += low <= 0 <= high
     assert abs(covered / 400 - 0.9) < 0.07
+
+
+def test_halves_cover_a_biased_distance_and_percentiles_do_not():
+    """Intervals at .95 of the Fréchet distance, over 60 draws; four binomial deviations are .11."""
+    draws = [(draw(100, 8, seed=s), draw(100, 8, seed=1000 + s) + 0.3) for s in range(60)]
+    mean = sum(frechet_distance_from_features(x, y) for x, y in draws) / 60
+    covered = {"halves": 0, "percentile": 0}
+    for x, y in draws:
+        for kind in covered:
+            low, high = bootstrap(frechet_distance_from_features, x, y, resamples=50, kind=kind)
+            covered[kind] += low <= mean <= high
+    assert covered["halves"] / 60 > 0.95 - 0.11
+    assert covered["percentile"] < covered["halves"]
 
 
 @pytest.mark.parametrize("kind", ["halves", "percentile"])
