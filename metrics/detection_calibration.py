@@ -3,8 +3,8 @@
 Detections fall into bins of equal width by their score: (j/J, (j+1)/J], the first with its lower end. In bin j are n_j
 of n detections; a detection is right if it takes a truth at ``iou_threshold`` (see ``metrics.assignment``).
 
-- D-ECE: sum_j n_j/n |mean score_j - precision_j|, all classes together (Küppers et al., arXiv 2004.13546, with the score
-  alone as the binned variable).
+- D-ECE: sum_j n_j/n |mean score_j - precision_j|, all classes together (Küppers et al., arXiv 2004.13546, with the
+  score alone as the binned variable).
 - LaECE: the mean over classes of sum_j n_j/n |mean score_j - precision_j x mean IoU_j|, the mean IoU being that of the
   right detections, so that the product is the sum of their IoU over n_j (Oksuz et al., arXiv 2307.00934).
 
