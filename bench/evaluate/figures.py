@@ -6,7 +6,7 @@ import difflib
 import importlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from typing import Any, Literal, NamedTuple
@@ -43,7 +43,6 @@ class Metric:
     target: str
     summary: str
     fields: dict[str, Field]
-    options: dict[str, Any] = field(default_factory=dict)
     seeded: bool = False
     of: Literal["features", "logits"] = "features"
     sides: Literal["both", "generated"] = "both"
@@ -55,7 +54,7 @@ class Metric:
         """``(real, generated) -> figures by field``."""
         module, _, name = self.target.partition(":")
         found = getattr(importlib.import_module(module), name)
-        options = {**self.options, **({"seed": seed} if self.seeded else {})}
+        options = {"seed": seed} if self.seeded else {}
 
         def call(real: Tensor, generated: Tensor) -> dict[str, float]:
             sides = (generated,) if self.sides == "generated" else (real, generated)

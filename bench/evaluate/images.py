@@ -85,7 +85,9 @@ def evaluate(
     skip_bad: bool = False,
 ) -> Evaluation:
     """Read both sides, take their features, measure; raises UsageError that names the file or option at fault."""
-    chosen = figures.chosen(metrics or figures.DEFAULT)
+    chosen = figures.chosen(figures.DEFAULT if metrics is None else metrics)
+    if save_stats is not None and save_stats.suffix != ".safetensors":
+        raise UsageError(f"--save-stats {save_stats}: a file that ends in .safetensors is accepted")
     sides = [read_side(source, skip_bad=skip_bad) for source in (real, generated)]
     statistics = next((side for side in sides if isinstance(side, Statistics)), None)
     if statistics and metrics and set(chosen) != {"fd"}:
@@ -188,8 +190,6 @@ def _save(file: Path, side: Side, features: Tensor | None, label: str, mode: str
     found = side.statistics if isinstance(side, Statistics) else None
     if found is None and features is not None:
         found = _summed(features, side, label, mode)
-    if file.suffix != ".safetensors":
-        raise UsageError(f"--save-stats {file}: a file that ends in .safetensors is accepted")
     file.parent.mkdir(parents=True, exist_ok=True)
     assert found is not None
     found.save(file)

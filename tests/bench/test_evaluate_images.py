@@ -297,7 +297,7 @@ def test_files_that_are_none_are_refused_by_name(tmp_path, folders, name, write,
 def test_names_that_are_none_say_what_is_meant(tmp_path, folders):
     for options, says in [
         ({"metrics": "fid"}, r"--metrics: no metric 'fid'; did you mean \w+\? there are fd, "),
-        ({"metrics": ","}, "--metrics is empty"),
+        ({"metrics": ""}, "--metrics is empty"),
         ({"metrics": "cmmd"}, "cmmd is defined on clip; the extractor is fmnist"),
         ({"extractor": "fmnst"}, r"--extractor: no extractor 'fmnst'; did you mean fmnist\?"),
         ({"extractor": "fmnist@big"}, "--extractor: no resize mode 'big'"),
@@ -374,6 +374,17 @@ def test_only_inceptions_own_weights_and_resize_are_called_fid():
     assert _title("fd", "inception", "bicubic-antialias-299") == "fd_inception"
     assert _title("fd", "inception_other", "bilinear-tf-299") == "fd_inception_other"
     assert _title("precision", "inception", "bilinear-tf-299") == "precision"
+
+
+def test_progress_is_lines_on_stderr_where_it_is_no_terminal(folders, monkeypatch, capsys):
+    from bench.evaluate import progress
+
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    evaluate(*folders, metrics="fd", resamples=2, batch=16)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"features of {folders[0]}: 16 of 40" in err
+    assert "metrics: 14 of 14" in err  # the value, two halves and the whole again, ten floors
 
 
 def test_the_command_prints_a_table_and_json(fidmap, folders):

@@ -246,6 +246,17 @@ def test_vision_transformers_from_a_folder(tmp_path, kind, mode, d):
         load_extractor(other, weights=tmp_path)
 
 
+def test_a_vision_transformer_from_the_hubs_cache(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    folder = tmp_path / "models--facebook--dinov2-large"
+    hugging_face("dinov2", folder / "snapshots" / "abc")
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("abc")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    assert load_extractor("dinov2").label == load_extractor("dinov2", weights=folder / "snapshots" / "abc").label
+
+
 @pytest.mark.parametrize("kind", ["dinov2", "clip"])
 def test_absent_vision_transformers_name_repository_files_and_command(kind, monkeypatch, tmp_path):
     from huggingface_hub import constants
