@@ -1,6 +1,8 @@
 """Metrics against other libraries' on the same input, in one process by turns: a ratio of medians each.
 
-- ``frechet``: the distance of two statistics of 2,048 features; peer: ``scipy.linalg.sqrtm`` in the formula.
+- ``frechet``: the distance of two statistics of 2,048 features whose variances fall as 1/k; ``frechet_mixed``: of
+  normal features mixed by square normal matrices, whose covariances are as ill-conditioned as full rank gets; peer:
+  ``scipy.linalg.sqrtm`` in the formula.
 - ``prdc``: precision, recall, density and coverage of 10,000 x 512 features; peer: the package ``prdc``.
 - ``coco``: the 12 figures of 5,000 images, 36,781 boxes, 500,000 detections of 80 classes, from tensors; peer:
   faster-coco-eval from its own objects.
@@ -8,6 +10,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Callable
 from typing import Any, Literal
@@ -23,7 +26,7 @@ from metrics import FeatureStatistics, evaluate_coco, frechet_distance
 from metrics.manifold import prdc
 from metrics.peers.coco import evaluate_by_library
 
-Contest = Literal["frechet", "prdc", "coco"]
+Contest = Literal["frechet", "frechet_mixed", "prdc", "coco"]
 
 
 class Parameters(TaskParameters):
@@ -67,14 +70,18 @@ def metric_speed(parameters: Parameters, context: Context) -> Measurements:
     return measures
 
 
-def _frechet(share: float, seed: int) -> dict[str, Callable[[], Any]]:
+def _frechet(share: float, seed: int, *, mixed: bool = False) -> dict[str, Callable[[], Any]]:
     d = max(8, int(2048 * share))
     generator = torch.Generator().manual_seed(seed)
-    sides = []
-    for _ in range(2):
-        mixing = torch.randn(d, d, generator=generator, dtype=torch.float64) / d**0.5
-        sides.append(FeatureStatistics.from_features(torch.randn(2 * d, d, generator=generator).double() @ mixing))
-    a, b = sides
+
+    def side() -> FeatureStatistics:
+        normal = torch.randn(5 * d, d, generator=generator, dtype=torch.float64)
+        if mixed:
+            return FeatureStatistics.from_features(normal @ torch.randn(d, d, generator=generator).double())
+        turn = torch.linalg.qr(torch.randn(d, d, generator=generator).double()).Q
+        return FeatureStatistics.from_features(normal / torch.arange(1, d + 1).double().sqrt() @ turn)
+
+    a, b = side(), side()
 
     def by_square_root() -> float:
         from scipy.linalg import sqrtm
@@ -91,11 +98,12 @@ def _prdc(share: float, seed: int) -> dict[str, Callable[[], Any]]:
     generator = torch.Generator().manual_seed(seed)
     real = torch.randn(n, 512, generator=generator)
     fake = 0.95 * torch.randn(n, 512, generator=generator) + 0.05
+    arrays = real.numpy(), fake.numpy()
 
     def peer() -> list[float]:
         from prdc import compute_prdc
 
-        found = compute_prdc(real.double().numpy(), fake.double().numpy(), nearest_k=5)
+        found = compute_prdc(*arrays, nearest_k=5)
         return [found[name] for name in ("precision", "recall", "density", "coverage")]
 
     return {"fidmap": lambda: list(prdc(real, fake)), "prdc": peer}
@@ -126,6 +134,7 @@ def _figures(precision: np.ndarray, recall: np.ndarray) -> list[float]:
 
 _CONTESTS: dict[str, Callable[[float, int], dict[str, Callable[[], Any]]]] = {
     "frechet": _frechet,
+    "frechet_mixed": functools.partial(_frechet, mixed=True),
     "prdc": _prdc,
     "coco": _coco,
 }
