@@ -10,7 +10,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import statistics
 from collections.abc import Callable
 from typing import Any, Literal
@@ -103,7 +105,8 @@ def _prdc(share: float, seed: int) -> dict[str, Callable[[], Any]]:
     def peer() -> list[float]:
         from prdc import compute_prdc
 
-        found = compute_prdc(*arrays, nearest_k=5)
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints
+            found = compute_prdc(*arrays, nearest_k=5)
         return [found[name] for name in ("precision", "recall", "density", "coverage")]
 
     return {"fidmap": lambda: list(prdc(real, fake)), "prdc": peer}
