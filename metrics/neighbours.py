@@ -64,7 +64,7 @@ def nearest(
             i, j = pairs.closer(rows, columns, squares[:, -1], k, own)
             distances = pairs.squares(i + rows.start, j + columns.start)
             squares, numbers = _merge(squares, numbers, i, j + columns.start, distances)
-        found.append((squares.to(queries.dtype).sqrt(), numbers))
+        found.append((rounded_root(squares, queries.dtype), numbers))
     distances, numbers = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Neighbours(distances, numbers)
 
@@ -196,7 +196,7 @@ class _Pairs:
                 break
         square = self.squares(i[doubtful] + rows.start, j[doubtful] + columns.start)
         distance, limit = (
-            square.to(self.x.dtype).sqrt(),
+            rounded_root(square, self.x.dtype),
             radii.to(self.x.dtype).expand(block.scores.shape)[i, j][doubtful],
         )
         keep = torch.ones_like(i, dtype=torch.bool)
@@ -208,6 +208,14 @@ class _Pairs:
         size = max(1, DIFFERENCES // self.x.shape[1])
         parts = zip(i.split(size), j.split(size), strict=True)
         return torch.cat([self.x[a].double().sub_(self.y[b]).square_().sum(1) for a, b in parts])
+
+
+def rounded_root(square: Float64[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
+    """The nearest number to the root of the square as the dtype has it, as IEEE 754 wants it.
+
+    torch's own float32 root is an ulp off in one of seven: a distance could then tie with a radius that it exceeds.
+    """
+    return square.to(dtype).double().sqrt().to(dtype)
 
 
 def _below(

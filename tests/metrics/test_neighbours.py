@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from metrics import neighbours
-from metrics.neighbours import inside, nearest
+from metrics.neighbours import inside, nearest, rounded_root
 
 KINDS = (
     "normal", "grid", "copies", "doubled", "clusters", "tight clusters", "offset", "huge", "tiny", "outlier",
@@ -48,6 +49,11 @@ def squares(x: Tensor, y: Tensor) -> Tensor:
     return (x.double()[:, None] - y.double()[None]).square().sum(2)
 
 
+def root(square: Tensor, dtype: torch.dtype) -> Tensor:
+    """NumPy's, which is rounded to nearest where torch's is not."""
+    return torch.from_numpy(np.sqrt(square.to(dtype).numpy()))
+
+
 def check(x: Tensor, y: Tensor, k: int):
     for queries, reference, alone in ((x, y, False), (x, x, True), (y, y, True)):
         truth = squares(queries, reference)
@@ -55,10 +61,10 @@ def check(x: Tensor, y: Tensor, k: int):
             truth.fill_diagonal_(torch.inf)
         ordered = truth.sort(dim=1, stable=True)
         found = nearest(queries, reference, k, exclude_self=alone)
-        assert torch.equal(found.distances, ordered.values[:, :k].to(x.dtype).sqrt())
+        assert torch.equal(found.distances, root(ordered.values[:, :k], x.dtype))
         assert torch.equal(found.rows, ordered.indices[:, :k])
     x_radii, y_radii = (nearest(z, z, k, exclude_self=True).distances[:, -1] for z in (x, y))
-    distances = squares(x, y).to(x.dtype).sqrt()
+    distances = root(squares(x, y), x.dtype)
     for closed, compare in ((True, torch.le), (False, torch.lt)):
         around_x, around_y = inside(x, y, x_radii=x_radii, y_radii=y_radii, closed=closed)
         within_x, within_y = compare(distances, x_radii[:, None]), compare(distances, y_radii)
@@ -153,3 +159,10 @@ def test_bad_input_is_refused_by_name():
         nearest(x, x, 0)
     with pytest.raises(ValueError, match="5 queries and 6 rows"):
         nearest(x, torch.zeros(6, 3), 1, exclude_self=True)
+
+
+def test_roots_are_rounded_as_numpys_are():
+    squares = 2000 * torch.rand(100_003, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for dtype in (torch.float32, torch.float64):
+        expected = np.sqrt(squares.to(dtype).numpy())
+        assert (rounded_root(squares, dtype).numpy() == expected).all()
