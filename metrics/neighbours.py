@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor
@@ -213,9 +214,10 @@ class _Pairs:
 def rounded_root(square: Float64[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
     """The nearest number to the root of the square as the dtype has it, as IEEE 754 wants it.
 
-    torch's own float32 root is an ulp off in one of seven: a distance could then tie with a radius that it exceeds.
+    torch's root on a CPU is an ulp off in one of seven: a distance could then tie with a radius that it exceeds.
     """
-    return square.to(dtype).double().sqrt().to(dtype)
+    square = square.to(dtype)
+    return square.sqrt() if square.device.type != "cpu" else torch.from_numpy(np.sqrt(square.numpy()))
 
 
 def _below(
