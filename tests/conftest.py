@@ -1,6 +1,7 @@
 """Fixtures of several test files."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -68,8 +69,10 @@ def fidmap(tmp_path):
         command = [sys.executable, "-m", "bench", *map(str, arguments)]
         if background:
             return subprocess.Popen(
-                command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
+                command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                # Tests in the background of a shell ignore interrupts, and would hand that down.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )  # fmt: skip
         return subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=timeout, check=False
         )
