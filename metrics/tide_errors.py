@@ -5,6 +5,7 @@ What they are in words is told in ``metrics.tide``; ``TYPES`` stand in the order
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import numpy as np
@@ -37,22 +38,22 @@ class Case(NamedTuple):
     free: Bool[np.ndarray, " truth"]  # counts, and no detection takes it
 
 
-class Kind:
+class Kind(ABC):
     """What can be mended: its name, and AP's input when it is."""
 
     name: str
 
+    @abstractmethod
     def mend(self, case: Case, number: int) -> Case:
         """The case without what is wrong; ``number`` is the kind's position among ``TYPES``."""
-        raise NotImplementedError
 
 
 class Error(Kind):
     """What can be wrong with a detection."""
 
+    @abstractmethod
     def holds(self, e: Evidence) -> Bool[np.ndarray, " found"]:
         """Which detections have the error, if they have none of the earlier ones."""
-        raise NotImplementedError
 
     def target(self, e: Evidence) -> Int[np.ndarray, " found"]:
         """The truth that the error points to; -1 where mending it is taking the detection away."""
