@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError
-from bench.maps import panels_of
+from bench.maps import grid_of, panels_of
 from bench.store import Record, Store
 from bench.suite import PlotSpec
 from bench.tables import show
@@ -14,7 +13,6 @@ from bench.tables import show
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ACROSS = 4  # panels in a row
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # of Okabe and Ito; the last box is black
 
 
@@ -30,8 +28,7 @@ def draw(spec: PlotSpec, store: Store, records: list[Record]) -> Figure | None:
     kept = {title: arrays for title, arrays in kept.items() if spec.x[1:] in arrays}
     if not kept:
         return None
-    rows = math.ceil(len(kept) / ACROSS)
-    columns = math.ceil(len(kept) / rows)
+    rows, columns = grid_of(len(kept))
     figure, grid = pyplot.subplots(
         rows, columns, figsize=(max(3.1 * columns, 6.4), 2.9 * rows + 0.9), squeeze=False, layout="constrained"
     )

@@ -32,8 +32,7 @@ def draw(spec: PlotSpec, store: Store, records: list[Record]) -> Figure:
 
     panels = panels_of(spec, records)
     maps = [_Map(spec, store.arrays(record), record) for record in panels.values()]
-    rows = math.ceil(len(maps) / ACROSS)
-    columns = math.ceil(len(maps) / rows)
+    rows, columns = grid_of(len(maps))
     size = (max(3.1 * columns + 0.9, 5.5), 2.9 * rows + 0.9)
     figure, grid = pyplot.subplots(
         rows, columns, figsize=size, squeeze=False, layout="constrained", sharex=True, sharey=True
@@ -106,6 +105,12 @@ class _Map:
             look = {"width": 0.007, "color": "white", "edgecolor": "black", "linewidth": 0.4}
             axes.quiver(x, y, -u / length, -v / length, angles="xy", scale=1.3 * len(x), pivot="mid", **look)
         return image
+
+
+def grid_of(panels: int) -> tuple[int, int]:
+    """Rows and columns of a grid of panels, at most ``ACROSS`` in a row."""
+    rows = math.ceil(panels / ACROSS)
+    return rows, math.ceil(panels / rows)
 
 
 def panels_of(spec: PlotSpec, records: list[Record]) -> dict[str, Record]:

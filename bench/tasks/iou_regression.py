@@ -45,19 +45,20 @@ class Protocol:
     target_area: float
     areas: tuple[float, ...]  # of anchors
     iterations: int
+    adam: bool = False  # on the corners, in place of the DIoU paper's descent
     rim: bool = False  # points crowd towards the rim: r = R ln(1 + u (e^3 - 1)) / 3 in place of R sqrt(u)
 
     def rule(self, iterations: int) -> Rule:
         """The update, for this many iterations."""
-        return Descent(rates(iterations)) if self.target_area == 1 else Adam(self.points * CASES)
+        return Adam(self.points * CASES) if self.adam else Descent(rates(iterations))
 
 
 _WIOU_AREAS = (1 / 32, 1 / 24, 3 / 64, 1 / 16, 1 / 12, 3 / 32, 1 / 8)
 PROTOCOLS = {
     "diou": Protocol((10.0, 10.0), 3.0, 5000, 1.0, (0.5, 0.67, 0.75, 1.0, 1.33, 1.5, 2.0), 200),
-    "wiou": Protocol((0.5, 0.5), 0.5, 5000, 1 / 32, _WIOU_AREAS, 120, rim=True),
-    "wiou_near": Protocol((0.5, 0.5), 0.1, 200, 1 / 32, _WIOU_AREAS, 120, rim=True),
-    "piou": Protocol((1.0, 1.0), 0.5, 5000, 1 / 32, _WIOU_AREAS, 120),
+    "wiou": Protocol((0.5, 0.5), 0.5, 5000, 1 / 32, _WIOU_AREAS, 120, adam=True, rim=True),
+    "wiou_near": Protocol((0.5, 0.5), 0.1, 200, 1 / 32, _WIOU_AREAS, 120, adam=True, rim=True),
+    "piou": Protocol((1.0, 1.0), 0.5, 5000, 1 / 32, _WIOU_AREAS, 120, adam=True),
 }
 
 

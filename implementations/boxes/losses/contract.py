@@ -42,9 +42,6 @@ def box_loss(formula: Formula) -> BoxLoss:
     The formula stays at hand as ``loss.formula``, for pairs measured elsewhere: of boxes by the column, or of every box
     with every other (``pairwise``).
     """
-    keywords = [p for p in inspect.signature(formula).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    accepted = [keyword.name for keyword in keywords]
-    name = formula.__name__
 
     def loss(
         pred: Float[Tensor, "n 4"],
@@ -55,14 +52,9 @@ def box_loss(formula: Formula) -> BoxLoss:
         validate: bool = False,
         **options: Any,
     ) -> Float[Tensor, "*n"]:
-        for which, boxes in (("pred", pred), ("target", target)):
-            check_boxes(which, boxes)
-            if validate:
-                check_values(which, boxes)
+        _check(formula, pred, target, eps, validate, options)
         if len(pred) != len(target):
             raise ValueError(f"{len(pred)} pred boxes and {len(target)} target boxes; accepted is one target a pred")
-        positive(eps=eps)
-        check_options(name, options, accepted)
         return reduce(formula(measure(pred, target), eps, **options), reduction)
 
     signature = inspect.signature(loss)
@@ -70,7 +62,7 @@ def box_loss(formula: Formula) -> BoxLoss:
     functools.update_wrapper(loss, formula)
     made: Any = loss
     del made.__wrapped__  # the signature is the contract's, not the formula's
-    made.__signature__ = signature.replace(parameters=[*fixed, *keywords])
+    made.__signature__ = signature.replace(parameters=[*fixed, *_keywords(formula)])
     made.formula = formula
     return made
 
@@ -91,13 +83,7 @@ def pairwise(
     formula = formula_of(loss)
     if formula is None:
         raise TypeError(f"{getattr(loss, 'name', loss)!r} takes boxes row by row; accepted are fidmap's own losses")
-    for which, boxes in (("pred", pred), ("target", target)):
-        check_boxes(which, boxes)
-        if validate:
-            check_values(which, boxes)
-    keywords = [p.name for p in inspect.signature(formula).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    positive(eps=eps)
-    check_options(formula.__name__, options, keywords)
+    _check(formula, pred, target, eps, validate, options)
     return formula(measure(pred[:, None], target[None]), eps, **options)
 
 
@@ -105,3 +91,19 @@ def formula_of(loss: Callable[..., Tensor]) -> Formula | None:
     """The formula behind a loss, given as a function or an entry of LOSSES; None where there is none (a peer's)."""
     function = loss.resolve() if hasattr(loss, "resolve") else loss
     return getattr(function, "formula", None)
+
+
+@functools.cache
+def _keywords(formula: Formula) -> list[inspect.Parameter]:
+    """The formula's options."""
+    return [p for p in inspect.signature(formula).parameters.values() if p.kind is p.KEYWORD_ONLY]
+
+
+def _check(formula: Formula, pred: Tensor, target: Tensor, eps: float, validate: bool, options: dict[str, Any]) -> None:
+    """Raise ValueError on wrong boxes or eps, and TypeError on an option that the formula does not have."""
+    for which, boxes in (("pred", pred), ("target", target)):
+        check_boxes(which, boxes)
+        if validate:
+            check_values(which, boxes)
+    positive(eps=eps)
+    check_options(formula.__name__, options, [keyword.name for keyword in _keywords(formula)])
