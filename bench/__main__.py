@@ -13,7 +13,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     from bench.cli import app
     from bench.errors import UsageError
-    from implementations.catalogue import UnknownName
+    from implementations.entry import UnknownName
 
     # Typer carries its own copy of click in some versions: take the base class from what it exports.
     click_error: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")

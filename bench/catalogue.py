@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from implementations.catalogue import CATALOGUES, Catalogue, Entry
+from implementations.catalogue import CATALOGUES
+from implementations.entry import Catalogue, Entry
 from metrics.catalogue import METRICS
 from metrics.extractors import EXTRACTORS
 

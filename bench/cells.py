@@ -17,7 +17,8 @@ from bench.catalogue import TASKS, kinds
 from bench.errors import UsageError
 from bench.suite import Block, PlotSpec, Suite, TableSpec, explain
 from bench.task import Task
-from implementations.catalogue import CATALOGUES, Entry, UnknownName
+from implementations.catalogue import CATALOGUES
+from implementations.entry import Entry, UnknownName
 
 # Whatever runs inside a worker: a change in any of it makes a record untrue.
 MODULES = ("implementations", "metrics", "bench.data", "bench.tasks", "bench.task", "bench.timing", "bench.run")

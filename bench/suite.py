@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from bench.catalogue import SUITES_FOLDER, kinds
 from bench.errors import UsageError
-from implementations.catalogue import UnknownName
+from implementations.entry import UnknownName
 
 
 class _Strict(BaseModel):

@@ -1,146 +1,13 @@
 """Every entry by name: literal tables that import no torch; an entry is resolved when it is used.
 
-Adding a method is one function and one line in its table. Outside packages add theirs through an entry point of the
-catalogue's group (``fidmap.samplers``, ...): it is listed without being imported.
+Adding a method is one function and one line in its table.
 """
 
 from __future__ import annotations
 
-import difflib
-import importlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from importlib import metadata
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-
-class UnknownName(LookupError):
-    """A name that no catalogue holds; the message names the nearest ones."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A name, the object behind it as ``module:attribute``, and what is known of it without importing it."""
-
-    name: str
-    target: str
-    summary: str = ""
-    paper: str = ""
-    source: str = field(default="fidmap", kw_only=True)  # the distribution that it comes from
-
-    def resolve(self) -> Any:
-        """Import the module and return the object; raises ImportError with the entry's name."""
-        module, _, attribute = self.target.partition(":")
-        try:
-            return getattr(importlib.import_module(module), attribute)
-        except (Exception, SystemExit) as error:  # outside code may raise anything while it is imported
-            reason = " ".join(f"{type(error).__name__} {error}".split())
-            raise ImportError(f"cannot load {self.name!r} from {self.target!r}: {reason}") from error
-
-    @cached_property
-    def _resolved(self) -> Any:
-        return self.resolve()
-
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        return self._resolved(*args, **options)
-
-
-@dataclass(frozen=True)
-class SamplerEntry(Entry):
-    """A sampler; ``order`` is that of its global error on a smooth denoiser, weak order if it is stochastic."""
-
-    family: str = "custom"
-    order: int | None = None
-    stochastic: bool = False
-    coordinate: str | None = None  # sigma, lambda, angle, t; None: not stated
-    coordinates: tuple[str, ...] = ()  # those it takes as an option
-    stages: int = 1  # evaluations in a step strictly inside the path
-    noisy: tuple[str, ...] = ()  # options that add noise unless they are 0
-
-    def loaded(self) -> SamplerEntry:
-        """Import the sampler; an outside one's function may state ``order``, ``stages``, ... as attributes."""
-        function = self._resolved
-        names = ("family", "order", "stochastic", "coordinate", "coordinates", "stages", "noisy")
-        return replace(self, **{name: getattr(function, name) for name in names if hasattr(function, name)})
-
-    def draws_noise(self, options: Mapping[str, Any]) -> bool:
-        """Whether it is stochastic with these options."""
-        return self.stochastic or any(options.get(name) for name in self.noisy)
-
-    def evaluations(self, times: Any, *, path: Any = None, **options: Any) -> int | None:
-        """Evaluations of the denoiser over ``times``.
-
-        A step that touches alpha = 0 or sigma = 0 costs one. The path says which times those are; without it, a time
-        of exactly 0 is taken for sigma = 0 (not so on ``VE`` and ``DiscreteVP``), and alpha = 0 is not seen.
-        """
-        steps = len(times) - 1
-        if path is None:
-            ends = [float(t) == 0.0 for t in times]
-        else:
-            ends = [bool(a == 0) or bool(s == 0) for a, s in zip(path.alpha(times), path.sigma(times), strict=True)]
-        touching = sum(ends[i] or ends[i + 1] for i in range(steps))
-        return self.stages * (steps - touching) + touching
-
-    def steps_for(self, nfe: int, *, ends: int = 1) -> int:
-        """The most steps whose evaluations stay within ``nfe``, of which ``ends`` touch an end of the path."""
-        return max(1, (nfe + min(ends, nfe) * (self.stages - 1)) // self.stages)
-
-
-@dataclass(frozen=True)
-class LossEntry(Entry):
-    """A box loss; suites choose by ``family``, the file that it stands in, or ``peer``."""
-
-    family: str = "custom"
-
-
-@dataclass(frozen=True)
-class NmsEntry(Entry):
-    """A non-maximum suppression; suites choose by ``family``, the file that it stands in, or ``peer``."""
-
-    family: str = "custom"
-    columns: tuple[str, ...] = ()  # options it needs that hold a value a box
-
-
-E_ = TypeVar("E_", bound=Entry)
-
-
-class Catalogue(Mapping[str, E_], Generic[E_]):
-    """A lazy mapping ``name -> Entry`` over a literal table and the entry points of one group."""
-
-    def __init__(self, kind: str, entry_type: Callable[..., E_], entries: list[E_], singular: str = ""):
-        self.kind, self.entry_type = kind, entry_type
-        self.singular = singular or kind.removesuffix("s")  # what a message calls one of them
-        self._own = {entry.name: entry for entry in entries}
-
-    @cached_property
-    def _entries(self) -> dict[str, E_]:
-        found = dict(self._own)
-        for point in metadata.entry_points(group=f"fidmap.{self.kind}"):
-            source = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
-            # A name that is taken stays with its owner; the newcomer goes by its distribution's as well.
-            name = f"{source.partition(' ')[0]}.{point.name}" if point.name in found else point.name
-            found[name] = self.entry_type(name, point.value, source=source)
-        return found
-
-    def __getitem__(self, name: str) -> E_:
-        if name in self._entries:
-            return self._entries[name]
-        if ":" in name:  # a single function of the user's, module:function
-            return self.entry_type(name, name, source=name.partition(":")[0])
-        near = difflib.get_close_matches(name, self._entries, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(self._entries)}"
-        raise UnknownName(f"no {self.singular} named {name!r}; {hint}")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._entries
-
+from implementations.entry import Catalogue, Entry, LossEntry, NmsEntry, SamplerEntry, ScheduleEntry
 
 PATHS = Catalogue("paths", Entry, [
     Entry("vp", "implementations.diffusion.path:VP", "variance preserving, linear beta", "2011.13456 (eq. 11)"),
@@ -153,24 +20,36 @@ PATHS = Catalogue("paths", Entry, [
     Entry("discrete_vp", "implementations.diffusion.discrete:DiscreteVP", "a table of betas, interpolated", "2006.11239"),
 ])  # fmt: skip
 
-SCHEDULES = Catalogue("schedules", Entry, [
-    Entry("uniform", "implementations.diffusion.schedule:uniform", "equal steps of t"),
-    Entry("karras", "implementations.diffusion.schedule:karras", "equal steps of (sigma/alpha)^(1/rho)", "2206.00364 (eq. 5)"),
-    Entry("log_snr", "implementations.diffusion.schedule:log_snr", "equal steps of log alpha/sigma", "2206.00927"),
+_GRID = "implementations.diffusion.schedule:"
+SCHEDULES = Catalogue("schedules", ScheduleEntry, [
+    ScheduleEntry("uniform", _GRID + "uniform", "equal steps of t"),
+    ScheduleEntry("karras", _GRID + "karras", "equal steps of (sigma/alpha)^(1/rho)", "2206.00364 (eq. 5)"),
+    ScheduleEntry("log_snr", _GRID + "log_snr", "equal steps of log alpha/sigma", "2206.00927"),
 ])  # fmt: skip
 
 _RK = ("sigma", "lambda", "angle", "t")
+_S = "implementations.samplers."
 SAMPLERS = Catalogue("samplers", SamplerEntry, [
-    SamplerEntry("euler", "implementations.samplers.runge_kutta:euler", "explicit Euler", "2206.00364",
-                 family="runge_kutta", order=1, coordinate="sigma", coordinates=_RK),
-    SamplerEntry("heun", "implementations.samplers.runge_kutta:heun", "explicit trapezoid", "2206.00364 (alg. 1)",
-                 family="runge_kutta", order=2, coordinate="sigma", coordinates=_RK, stages=2),
-    SamplerEntry("ddim", "implementations.samplers.ancestral:ddim", "constant x0 over a step, eta of noise", "2010.02502 (eq. 12)",
+    # ancestral
+    SamplerEntry("ddim", _S + "ancestral:ddim", "constant x0 over a step, eta of noise", "2010.02502 (eq. 12)",
                  family="ancestral", order=1, coordinate="lambda", noisy=("eta",)),
-    SamplerEntry("ddpm", "implementations.samplers.ancestral:ddpm", "ancestral sampling", "2006.11239 (alg. 2)",
+    SamplerEntry("ddpm", _S + "ancestral:ddpm", "ancestral sampling", "2006.11239 (alg. 2)",
                  family="ancestral", order=1, stochastic=True, coordinate="lambda"),
-    SamplerEntry("dpmpp_2m", "implementations.samplers.dpm_solver:dpmpp_2m", "two-step exponential integrator on x0", "2211.01095 (alg. 2)",
+    # Runge-Kutta
+    SamplerEntry("euler", _S + "runge_kutta:euler", "explicit Euler", "2206.00364",
+                 family="runge_kutta", order=1, coordinate="sigma", coordinates=_RK),
+    SamplerEntry("heun", _S + "runge_kutta:heun", "explicit trapezoid", "2206.00364 (alg. 1)",
+                 family="runge_kutta", order=2, coordinate="sigma", coordinates=_RK, stages=2),
+    # multistep in sigma
+    # exponential integrators
+    SamplerEntry("dpmpp_2m", _S + "dpm_solver:dpmpp_2m", "two-step exponential integrator on x0", "2211.01095 (alg. 2)",
                  family="exponential", order=2, coordinate="lambda"),
+    # stochastic differential equations
+    # stochastic exponential integrators
+    # flow
+    # few steps
+    # diffusers
+    # k-diffusion
 ])  # fmt: skip
 
 _LOSSES = "implementations.boxes.losses."

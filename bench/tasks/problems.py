@@ -15,8 +15,9 @@ from pydantic import Field
 from torch import Tensor
 
 from bench.task import PathName, SamplerName, ScheduleName, TaskParameters, Value
-from implementations.catalogue import PATHS, SAMPLERS, SCHEDULES, SamplerEntry
+from implementations.catalogue import PATHS, SAMPLERS, SCHEDULES
 from implementations.diffusion import CountingDenoiser, GaussianOracle, MixtureOracle, Path
+from implementations.entry import SamplerEntry
 from implementations.samplers.noise import PerSampleNoise
 
 OracleName = Literal["gaussian", "mixture"]
@@ -98,9 +99,9 @@ def solve(parameters: Budgeted, oracle: Any, n: int, seed: int) -> Solution:
 def affordable(parameters: Budgeted, path: Path) -> Float[Tensor, " steps+1"]:
     """The grid of the most steps that cost at most ``nfe`` evaluations; of one step at the least."""
     entry, schedule = parameters.entry, SCHEDULES[parameters.schedule]
-    for steps in range(entry.steps_for(parameters.nfe, ends=2), 1, -1):
+    for steps in range(entry.steps_for(parameters.nfe, ends=2, **parameters.options), 1, -1):
         times = schedule(path, steps, **parameters.schedule_options)
-        cost = entry.evaluations(times, path=path)
+        cost = entry.evaluations(times, path=path, **parameters.options)
         if cost is None or cost <= parameters.nfe:
             return times
     return schedule(path, 1, **parameters.schedule_options)

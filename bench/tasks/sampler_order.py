@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from bench.laboratory import marginal_law, output_law, variance_error
 from bench.task import Context, Measure, Measurements, PathName, SamplerName, TaskParameters, Value, task
-from bench.tasks.problems import gaussian, gaussian_law, generator, make_path, marginal, require_samples
-from implementations.catalogue import SAMPLERS, SCHEDULES, SamplerEntry
+from bench.tasks.problems import gaussian, generator, make_path, marginal, require_samples
+from implementations.catalogue import SAMPLERS, SCHEDULES
 from implementations.diffusion import GaussianOracle
+from implementations.entry import SamplerEntry
 from metrics import fit_order
 
 
@@ -57,8 +58,9 @@ def sampler_order(parameters: Parameters, context: Context) -> Measurements:
         "residual": fit.residual,
         "finest_error": errors[-1],
     }
-    if entry.order is not None:
-        measures |= {"theory": entry.order, "deviation": fit.slope - entry.order}
+    theory = entry.theory(parameters.options)
+    if theory is not None:
+        measures |= {"theory": theory, "deviation": fit.slope - theory}
     return measures
 
 
@@ -76,34 +78,10 @@ def strong_error(
 def weak_error(
     entry: SamplerEntry, oracle: GaussianOracle, parameters: Parameters, steps: int, context: Context
 ) -> float:
-    """RMS over the eigenmodes of the relative error of the output's variance, exact and without Monte Carlo.
-
-    On a Gaussian the sampler is affine in its start and in each noise draw, and a diagonal covariance keeps the modes
-    apart: unit impulses give the coefficients a, b_k of ``y = c + a x_T + sum_k b_k z_k``, and
-    ``Var y = a^2 Var x_T + sum_k b_k^2``.
-    """
-    path, times = oracle.path, _grid(oracle, parameters, steps)
-    draws = 0
-
-    def count(draw: int, like: Tensor) -> Tensor:
-        nonlocal draws
-        draws = max(draws, draw + 1)
-        return torch.zeros_like(like)
-
-    data = gaussian_law()[1].to(context.device)  # variances
-    zero = torch.zeros_like(data)[None]
-    entry(oracle, zero, times, noise=count, **parameters.options)
-    rows = torch.arange(draws + 2, device=context.device)  # row 0: nothing, row 1: the start, row k + 2: draw k
-
-    def impulse(draw: int, like: Tensor) -> Tensor:
-        return (rows == draw + 2).to(like)[:, None].expand_as(like)
-
-    x = (rows == 1).to(zero)[:, None].expand(-1, zero.shape[1])
-    output: Float[Tensor, "draws+2 modes"] = entry(oracle, x, times, noise=impulse, **parameters.options)
-    response = (require_samples(output, x) - output[:1])[1:].square()
-    before, after = (path.alpha(t) ** 2 * data + path.sigma(t) ** 2 for t in (times[0], times[-1]))
-    variance = response[0] * before + response[1:].sum(0)
-    return float((variance / after - 1).square().mean().sqrt())
+    """RMS over the eigenmodes of the relative error of the output's variance, exact and without Monte Carlo."""
+    times = _grid(oracle, parameters, steps)
+    law = output_law(entry, oracle, times, parameters.options)
+    return variance_error(law, marginal_law(oracle, times[-1]))
 
 
 def _grid(oracle: GaussianOracle, parameters: Parameters, steps: int) -> Tensor:

@@ -61,6 +61,16 @@ def log_snr(
     return _times(path, -math.log(high) + ramp * (math.log(high) - math.log(low)), clean)
 
 
+def graded(times: Times, halvings: int = 10) -> Times:
+    """Split the first interval of a grid into ``halvings`` + 1 that double from the start.
+
+    A method of k steps starts with fewer: over intervals this short its first, low-order steps leave no trace, and a
+    ladder of grids shows the order of the method itself.
+    """
+    shares = 0.5 ** torch.arange(halvings, 0, -1, dtype=torch.float64)
+    return torch.cat([times[:1], times[0] + (times[1] - times[0]) * shares, times[1:]])
+
+
 def _check_steps(steps: int) -> None:
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps must be an integer of at least 1, got {steps!r}")

@@ -35,7 +35,7 @@ def ddim(
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie in [0, 1], got {eta}")
-    grid = Grid(denoiser.path, times, reversible=eta == 0)
+    grid = Grid(denoiser.path, times, "either" if eta == 0 else "down")
     noise = noise or PerSampleNoise(range(len(x)))
 
     def step(i: int, x: Images, prediction: Any) -> Images:
@@ -68,7 +68,7 @@ def ddpm(
     """
     if variance not in ("small", "large"):
         raise ValueError(f"variance must be small or large, got {variance!r}")
-    grid = Grid(denoiser.path, times, reversible=False)
+    grid = Grid(denoiser.path, times, "down")
     noise = noise or PerSampleNoise(range(len(x)))
 
     def step(i: int, x: Images, prediction: Any) -> Images:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser, Prediction
 from implementations.diffusion.path import Images, Path
 
+Sampler = TypeVar("Sampler", bound=Callable[..., Any])
 Callback = Callable[[int, Tensor, Images, Prediction], Any]  # (step, time and state after it, prediction before it)
 
 
@@ -28,15 +30,37 @@ class Point(NamedTuple):
         """Whether this is an end of the path, where higher-order formulas are singular."""
         return self.alpha == 0 or self.sigma == 0
 
+    @property
+    def time(self) -> Tensor:
+        """``t`` as a denoiser takes it."""
+        return torch.tensor(self.t, dtype=torch.float64)
+
+    @property
+    def ratio(self) -> float:
+        """``sigma / alpha``; infinite where alpha = 0."""
+        return self.sigma / self.alpha if self.alpha else math.inf
+
+    @property
+    def radius(self) -> float:
+        """``hypot(alpha, sigma)``."""
+        return math.hypot(self.alpha, self.sigma)
+
+    @property
+    def angle(self) -> float:
+        """``atan2(sigma, alpha)``, from 0 (clean) to pi/2."""
+        return math.atan2(self.sigma, self.alpha)
+
 
 class Grid:
-    """Times, checked: at least 2, finite, strictly monotone and within the path; descending unless ``reversible``.
+    """Times, checked: at least 2, finite, strictly monotone, within the path, and ``down``, ``up`` or ``either`` way.
 
     A time that its own dtype's rounding parts from an end of the path is that end, so that alpha = 0 and sigma = 0 are
     met exactly. Raises ValueError otherwise, naming the value.
     """
 
-    def __init__(self, path: Path, times: Float[Tensor, " points"], reversible: bool = True):
+    def __init__(
+        self, path: Path, times: Float[Tensor, " points"], direction: Literal["either", "down", "up"] = "either"
+    ):
         times = torch.as_tensor(times).detach().cpu()
         if times.ndim != 1 or len(times) < 2:
             raise ValueError(f"times must be a vector of at least 2 (one step), got shape {tuple(times.shape)}")
@@ -48,14 +72,21 @@ class Grid:
         steps = times.diff()
         if not (bool((steps < 0).all()) or bool((steps > 0).all())):
             raise ValueError(f"times must be strictly monotone, got {[round(t, 6) for t in times.tolist()]}")
-        if not reversible and bool(steps[0] > 0):
+        if direction == "down" and bool(steps[0] > 0):
             raise ValueError("ascending times invert a sampler, and one that adds noise has no inverse")
-        self.times = times.unbind()
+        if direction == "up" and bool(steps[0] < 0):
+            raise ValueError("times must ascend, from data to noise: this sampler inverts another")
+        self.path, self.times = path, times.unbind()
         columns = (times, path.alpha(times), path.sigma(times), path.log_snr(times))
         self.points = [Point(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
     def __len__(self) -> int:
         return len(self.points) - 1
+
+    def at(self, log_snr: float) -> Point:
+        """Give the point of a log-SNR within the path, for a stage between two times."""
+        t = self.path.time(log_snr).clamp(self.path.t_min, self.path.t_max)
+        return Point(t.item(), self.path.alpha(t).item(), self.path.sigma(t).item(), log_snr)
 
     def solve(
         self,
@@ -64,24 +95,25 @@ class Grid:
         step: Callable[[int, Images, Prediction], Images],
         callback: Callback | None,
         condition: Any,
+        lift: Callable[[int, Images], tuple[Point, Images]] | None = None,
     ) -> Images:
         """Run ``step(i, x, prediction)`` from ``times[i]`` to ``times[i+1]`` over the grid, in float32 at least.
 
         A step that touches alpha = 0 or sigma = 0 is the first-order data-prediction step ``alpha' x0 + sigma' eps``.
+        ``lift(i, x)`` may carry the state to a noisier point before the model sees it.
         ``callback(i, t, x, prediction)`` sees the time and the state after step i and the prediction before it.
         Raises ValueError where ``x`` is empty or not finite, FloatingPointError if it ceases to be: the message has
         the step.
         """
-        if x.ndim == 0 or len(x) == 0 or not x.is_floating_point():
-            raise ValueError(
-                f"x must be a batch of at least one sample in floating point, got {tuple(x.shape)} {x.dtype}"
-            )
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        if not bool(x.sum().isfinite()):
-            raise ValueError("x is not finite before the first step")
+        x = checked_start(x)
         watch = []  # one sum a step, looked at when all is done: a look at each would synchronise a GPU
         for i, (here, there) in enumerate(zip(self.points, self.points[1:], strict=False)):
-            prediction = denoiser(x, self.times[i], condition)
+            if lift is None:
+                time = self.times[i]
+            else:
+                lifted, x = lift(i, x)
+                time = lifted.time
+            prediction = denoiser(x, time, condition)
             end = here.end or there.end
             x = prediction.combine(there.alpha, there.sigma) if end else step(i, x, prediction)
             watch.append(x.detach().sum())
@@ -95,6 +127,35 @@ class Grid:
                 f"{self.times[first + 1]:.6g}: the denoiser returned NaN or infinity there, or the solver diverged"
             )
         return x
+
+
+def checked_start(x: Images) -> Images:
+    """Give ``x`` in float32 at least; raises ValueError where it is empty, of integers or not finite."""
+    if x.ndim == 0 or len(x) == 0 or not x.is_floating_point():
+        raise ValueError(f"x must be a batch of at least one sample in floating point, got {tuple(x.shape)} {x.dtype}")
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    if not bool(x.sum().isfinite()):
+        raise ValueError("x is not finite before the first step")
+    return x
+
+
+def combined(*terms: tuple[float, Images]) -> Images:
+    """``sum_k c_k x_k`` in one new tensor; terms of weight 0 are left out."""
+    (first, x), *rest = [term for term in terms if term[0] != 0] or terms[:1]
+    total = x * first
+    for weight, y in rest:
+        total.add_(y, alpha=weight)
+    return total
+
+
+def costs(count: Callable[..., int | None]) -> Callable[[Sampler], Sampler]:
+    """State a sampler's evaluations: ``count(touching, **options)``, touching[i] is whether step i touches an end."""
+
+    def mark(sampler: Sampler) -> Sampler:
+        sampler.count = count  # type: ignore[attr-defined]
+        return sampler
+
+    return mark
 
 
 def _at_the_ends(times: Tensor, path: Path) -> Float[Tensor, " points"]:

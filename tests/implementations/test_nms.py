@@ -7,7 +7,7 @@ import torch
 
 from implementations.boxes import NMS
 from implementations.boxes.nms import groups
-from implementations.catalogue import UnknownName
+from implementations.entry import UnknownName
 
 OWN = [name for name, entry in NMS.items() if entry.family != "peer"]
 methods = pytest.mark.parametrize("name", OWN)

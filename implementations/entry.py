@@ -1,0 +1,197 @@
+"""What a catalogue is made of: entries that know of their object what can be known without importing it.
+
+Outside packages add entries through an entry point of a catalogue's group (``fidmap.samplers``, ...), which is listed
+without being imported.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from importlib import metadata
+from typing import Any, Generic, TypeVar
+
+
+class UnknownName(LookupError):
+    """A name that no catalogue holds; the message names the nearest ones."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A name, the object behind it as ``module:attribute``, and what is known of it without importing it."""
+
+    name: str
+    target: str
+    summary: str = ""
+    paper: str = ""
+    source: str = field(default="fidmap", kw_only=True)  # the distribution that it comes from
+
+    def resolve(self) -> Any:
+        """Import the module and return the object; raises ImportError with the entry's name."""
+        module, _, attribute = self.target.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (Exception, SystemExit) as error:  # outside code may raise anything while it is imported
+            reason = " ".join(f"{type(error).__name__} {error}".split())
+            raise ImportError(f"cannot load {self.name!r} from {self.target!r}: {reason}") from error
+
+    @cached_property
+    def _resolved(self) -> Any:
+        return self.resolve()
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self._resolved(*args, **options)
+
+
+@dataclass(frozen=True)
+class SamplerEntry(Entry):
+    """A sampler; ``order`` is that of its global error on a smooth denoiser, weak order if it is stochastic.
+
+    An alias is another entry's function with options set: ``preset`` holds what a caller need not give.
+    """
+
+    family: str = "custom"
+    order: int | None = None
+    stochastic: bool = False
+    coordinate: str | None = None  # sigma, lambda, angle, t; None: not stated
+    coordinates: tuple[str, ...] = ()  # those it takes as an option
+    stages: int = 1  # evaluations in a step strictly inside the path
+    noisy: tuple[str, ...] = ()  # options that decide alone whether it adds noise: none where they are 0
+    orders: Mapping[int, int] = field(default_factory=dict, hash=False)  # what `order=` may be, and the order it gives
+    uniform: Mapping[int, int] = field(default_factory=dict, hash=False)  # the same on equal steps of its coordinate
+    affine: bool = True  # in its start and noises on a Gaussian, so that unit impulses give its law
+    adaptive: bool = False  # it chooses its steps between the ends of the grid
+    ascending: bool = False  # it goes from data to noise only
+    preset: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    prepare: str = ""  # module:function, (denoiser, x, times) -> what it takes as the option `artifact`
+    others: str = ""  # what other libraries call it
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self._resolved(*args, **{**self.preset, **options})
+
+    def loaded(self) -> SamplerEntry:
+        """Import the sampler; an outside one's function may state ``order``, ``stages``, ... as attributes."""
+        function = self._resolved
+        stated = {f.name for f in fields(SamplerEntry)} - {f.name for f in fields(Entry)} - {"preset"}
+        return replace(self, **{name: getattr(function, name) for name in stated if hasattr(function, name)})
+
+    def options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """All options of a call: the given, else the preset, else the function's own defaults."""
+        parameters = inspect.signature(self._resolved).parameters.values()
+        own = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in _CONTRACT}
+        return {**own, **self.preset, **options}
+
+    def variants(self) -> list[dict[str, Any]]:
+        """The options under which it is another method: each coordinate, each order."""
+        return [
+            ({"coordinate": c} if c else {}) | ({"order": k} if k else {})
+            for c in self.coordinates or (None,)
+            for k in self.orders or (None,)
+        ]
+
+    def theory(self, options: Mapping[str, Any], uniform: bool = False) -> int | None:
+        """Order of accuracy with these options, on a smooth grid or on ``uniform`` steps of the coordinate."""
+        table = self.uniform if uniform and self.uniform else self.orders
+        return table[self.options(options)["order"]] if table else self.order
+
+    def draws_noise(self, options: Mapping[str, Any]) -> bool:
+        """Whether it is stochastic with these options."""
+        return any(self.options(options).get(name) for name in self.noisy) if self.noisy else self.stochastic
+
+    def evaluations(self, times: Any, *, path: Any = None, **options: Any) -> int | None:
+        """Evaluations of the denoiser over ``times``; None where it chooses its steps.
+
+        A step that touches alpha = 0 or sigma = 0 costs one. The path says which times those are; without it, a time
+        of exactly 0 is taken for sigma = 0 (not so on ``VE`` and ``DiscreteVP``), and alpha = 0 is not seen.
+        """
+        if path is None:
+            ends = [float(t) == 0.0 for t in times]
+        else:
+            ends = [bool(a == 0) or bool(s == 0) for a, s in zip(path.alpha(times), path.sigma(times), strict=True)]
+        return self._cost([here or there for here, there in itertools.pairwise(ends)], options)
+
+    def steps_for(self, nfe: int, *, ends: int = 1, **options: Any) -> int:
+        """The most steps whose evaluations stay within ``nfe``, of which ``ends`` touch an end; ``nfe`` if unknown."""
+        for steps in range(nfe, 1, -1):
+            cost = self._cost([i >= steps - ends for i in range(steps)], options)
+            if cost is None or cost <= nfe:
+                return steps
+        return 1
+
+    def _cost(self, touching: list[bool], options: Mapping[str, Any]) -> int | None:
+        """By the function's own ``count(touching, **options)``, stated with ``costs``, else by ``stages``."""
+        count = getattr(self._resolved, "count", None)
+        if count is not None:
+            return count(touching, **self.options(options))  # type: ignore[no-any-return]
+        return None if self.adaptive else sum(1 if end else self.stages for end in touching)
+
+
+_CONTRACT = ("noise", "callback", "condition")
+
+
+@dataclass(frozen=True)
+class ScheduleEntry(Entry):
+    """A schedule; ``prepare`` is as a sampler's."""
+
+    prepare: str = ""
+    others: str = ""
+
+
+@dataclass(frozen=True)
+class LossEntry(Entry):
+    """A box loss; suites choose by ``family``, the file that it stands in, or ``peer``."""
+
+    family: str = "custom"
+
+
+@dataclass(frozen=True)
+class NmsEntry(Entry):
+    """A non-maximum suppression; suites choose by ``family``, the file that it stands in, or ``peer``."""
+
+    family: str = "custom"
+    columns: tuple[str, ...] = ()  # options it needs that hold a value a box
+
+
+E_ = TypeVar("E_", bound=Entry)
+
+
+class Catalogue(Mapping[str, E_], Generic[E_]):
+    """A lazy mapping ``name -> Entry`` over a literal table and the entry points of one group."""
+
+    def __init__(self, kind: str, entry_type: Callable[..., E_], entries: list[E_], singular: str = ""):
+        self.kind, self.entry_type = kind, entry_type
+        self.singular = singular or kind.removesuffix("s")  # what a message calls one of them
+        self._own = {entry.name: entry for entry in entries}
+
+    @cached_property
+    def _entries(self) -> dict[str, E_]:
+        found = dict(self._own)
+        for point in metadata.entry_points(group=f"fidmap.{self.kind}"):
+            source = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+            # A name that is taken stays with its owner; the newcomer goes by its distribution's as well.
+            name = f"{source.partition(' ')[0]}.{point.name}" if point.name in found else point.name
+            found[name] = self.entry_type(name, point.value, source=source)
+        return found
+
+    def __getitem__(self, name: str) -> E_:
+        if name in self._entries:
+            return self._entries[name]
+        if ":" in name:  # a single function of the user's, module:function
+            return self.entry_type(name, name, source=name.partition(":")[0])
+        near = difflib.get_close_matches(name, self._entries, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(self._entries)}"
+        raise UnknownName(f"no {self.singular} named {name!r}; {hint}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
