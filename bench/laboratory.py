@@ -1,8 +1,8 @@
 """The spectral laboratory: the exact law of what a sampler makes of a Gaussian, by unit impulses.
 
 On a Gaussian with diagonal covariance most samplers are affine in their start and in each noise draw, and keep the
-modes apart: ``y = c + a x_T + sum_k b_k z_k`` for each mode. One batch holds the response to nothing, to the start
-and to each draw, so that mean and variance of the output come out without Monte Carlo.
+modes apart: ``y = c + a x_T + sum_k b_k z_k`` for each mode. The responses to nothing, to the start and to each draw
+give mean and variance of the output without Monte Carlo, and from them bias, W2, KL and weak order.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from implementations.diffusion import GaussianOracle
+from implementations.diffusion import Denoiser, GaussianOracle
 
 Modes: TypeAlias = Float[Tensor, " modes"]
+
+AT_ONCE = 2**20  # values of a batch of impulses: 8 MiB, of which an oracle makes some ten copies
 
 
 class Law(NamedTuple):
@@ -33,19 +35,35 @@ def marginal_law(oracle: GaussianOracle, t: float | Tensor) -> Law:
     return Law(alpha * mean, alpha**2 * spectrum + sigma**2)
 
 
+def prior_law(oracle: GaussianOracle, t: float | Tensor) -> Law:
+    """What a user starts from at ``t``: the path's prior."""
+    mean = torch.zeros_like(oracle._means[0])
+    deviation = oracle.path.prior(torch.ones_like(mean)[None], float(t))[0]
+    return Law(mean, deviation.square())
+
+
+def flowed_law(law: Law, oracle: GaussianOracle, t_from: float | Tensor, t_to: float | Tensor) -> Law:
+    """The law carried along the exact probability flow, which is affine."""
+    ends = torch.stack([torch.zeros_like(law.mean), torch.ones_like(law.mean), law.mean])
+    nothing, one, mean = oracle.flow(ends, t_from, t_to)
+    return Law(mean, (one - nothing).square() * law.variance)
+
+
 def output_law(
     sampler: Callable[..., Tensor],
     oracle: GaussianOracle,
     times: Float[Tensor, " points"],
     options: Mapping[str, Any] | None = None,
     start: Law | None = None,
+    denoiser: Denoiser | None = None,
 ) -> Law:
     """Give the exact law of the sampler's output from ``start``, by default the marginal at ``times[0]``.
 
-    The oracle's shape must be (modes,), its covariance diagonal. Raises ValueError where the sampler is not affine: a
-    response to a combination of impulses must be that combination of the responses.
+    The oracle's shape must be (modes,), its covariance diagonal; ``denoiser`` may be a wrapper of it. Raises ValueError
+    where the sampler is not affine or mixes modes: its response to a combination of impulses, another one in each mode,
+    must be that combination of its responses.
     """
-    options, start = options or {}, start or marginal_law(oracle, times[0])
+    options, start, denoiser = options or {}, start or marginal_law(oracle, times[0]), denoiser or oracle
     draws = 0
 
     def count(draw: int, like: Tensor) -> Tensor:
@@ -54,27 +72,61 @@ def output_law(
         return torch.zeros_like(like)
 
     zero = torch.zeros_like(start.mean)[None]
-    sampler(oracle, zero, times, noise=count, **options)
-    # row 0: nothing, row 1: the start, row k + 2: draw k, last row: a combination of all
-    weights = torch.cat([torch.zeros(1, draws + 1), torch.eye(draws + 1)]).to(zero)
-    mixed = torch.randn(1, draws + 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(zero)
-    weights = torch.cat([weights, mixed])
-
-    def impulse(draw: int, like: Tensor) -> Tensor:
-        return weights[:, draw + 1, None].to(like).expand_as(like)
-
-    output = sampler(oracle, weights[:, :1] * torch.ones_like(zero), times, noise=impulse, **options)
-    if not bool(output.isfinite().all()):
+    nothing = sampler(denoiser, zero, times, noise=count, **options)[0]
+    source = torch.Generator().manual_seed(0)
+    mixture = torch.randn(draws + 1, len(start.mean), generator=source, dtype=torch.float64).to(zero)
+    # row 0 is the response to the start, row k + 1 that to draw k, the last that to the mixture
+    rows = torch.arange(draws + 2)
+    parts = []
+    for chunk in rows.split(max(1, AT_ONCE // len(start.mean))):
+        impulse = _impulses(chunk, mixture)
+        parts.append(sampler(denoiser, impulse(-1, zero.expand(len(chunk), -1)), times, noise=impulse, **options))
+    response = torch.cat(parts) - nothing
+    if not bool(response.isfinite().all()):
         raise FloatingPointError("the sampler's response to unit impulses is not finite")
-    response: Float[Tensor, "draws+1 modes"] = output[1:-1] - output[:1]
-    expected = output[0] + mixed[0] @ response
-    if not torch.allclose(output[-1], expected, rtol=1e-6, atol=1e-6 * float(output.abs().max())):
-        apart = float((output[-1] - expected).abs().max())
-        raise ValueError(f"the sampler is not affine on a Gaussian: its response to mixed impulses is {apart:.3g} off")
-    mean = output[0] + response[0] * start.mean
-    return Law(mean, response[0].square() * start.variance + response[1:].square().sum(0))
+    expected = (mixture * response[:-1]).sum(0)
+    if not torch.allclose(response[-1], expected, rtol=1e-6, atol=1e-6 * float(response.abs().max())):
+        apart = float((response[-1] - expected).abs().max())
+        raise ValueError(
+            "the sampler is not affine on a Gaussian, mode by mode: "
+            f"its response to mixed impulses is {apart:.3g} off, of {float(expected.abs().max()):.3g}"
+        )
+    mean = nothing + response[0] * start.mean
+    return Law(mean, response[0].square() * start.variance + response[1:-1].square().sum(0))
+
+
+def mean_errors(law: Law, truth: Law) -> Modes:
+    """``m' - m``."""
+    return law.mean - truth.mean
+
+
+def variance_errors(law: Law, truth: Law) -> Modes:
+    """``v'/v - 1``."""
+    return law.variance / truth.variance - 1
 
 
 def variance_error(law: Law, truth: Law) -> float:
     """RMS over the modes of the relative error of the variance."""
-    return float((law.variance / truth.variance - 1).square().mean().sqrt())
+    return float(variance_errors(law, truth).square().mean().sqrt())
+
+
+def squared_w2(law: Law, truth: Law) -> Modes:
+    """The squared 2-Wasserstein distance of each mode, ``(m' - m)^2 + (s' - s)^2``; that of the laws is their sum."""
+    return (law.mean - truth.mean).square() + (law.variance.sqrt() - truth.variance.sqrt()).square()
+
+
+def relative_entropy(law: Law, truth: Law) -> Modes:
+    """``KL(law | truth)`` of each mode in nats; that of the laws is their sum, infinite where a variance is lost."""
+    excess = variance_errors(law, truth)
+    return ((law.mean - truth.mean).square() / truth.variance + excess - excess.log1p()) / 2
+
+
+def _impulses(rows: Int[Tensor, " rows"], mixture: Float[Tensor, "draws+1 modes"]) -> Callable[[int, Tensor], Tensor]:
+    """Noise that is 1 in row k + 1 at draw k, the mixture's in the last row, 0 elsewhere; draw -1 is the start."""
+    last = len(mixture)
+
+    def impulse(draw: int, like: Tensor) -> Tensor:
+        unit = (rows == draw + 1).to(like)[:, None].expand_as(like)
+        return torch.where((rows == last).to(like.device)[:, None], mixture[draw + 1].to(like), unit)
+
+    return impulse
