@@ -1,0 +1,185 @@
+"""Exponential integrators: the linear part of the probability flow exactly, the rest by a polynomial under its kernel.
+
+In lambda = log alpha/sigma the flow of either prediction is linear in x but for that prediction, so that a step of h is
+
+| form  | step                                                               |
+|-------|--------------------------------------------------------------------|
+| data  | ``x' = (sigma'/sigma) x + alpha' h int_0^1 e^(-h (1-u)) x0(u) du`` |
+| noise | ``x' = (alpha'/alpha) x - sigma' h int_0^1 e^(h (1-u)) eps(u) du`` |
+
+(2211.01095, eq. 8; 2206.00927, eq. 3.4). With a polynomial through what was predicted at the nodes u, the integral is
+a sum over the nodes, whose weights follow from the moments ``int_0^1 e^(z (1-u)) u^k du = k! phi_(k+1)(z)`` alone. A
+method is its nodes and its moments: some take others than the exact ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from implementations.diffusion.denoiser import Denoiser, Prediction
+from implementations.diffusion.path import Images
+from implementations.samplers.grid import Callback, Grid, Point, combined
+
+Moments = Callable[[float, int], list[float]]  # (z, n) -> those of degree 0 to n - 1
+Moment = TypeVar("Moment", float, Tensor)
+
+
+def phi(k: int, z: float) -> float:
+    """``phi_k(z) = sum_j z^j / (j + k)!``, the exponential function without its first k terms, over ``z^k``.
+
+    For k >= 1 it is ``int_0^1 e^(z (1-u)) u^(k-1) / (k-1)! du``.
+    """
+    if abs(z) < 1 + k / 2:  # the recurrence below subtracts nearly equal terms there
+        term = total = 1 / math.factorial(k)
+        j = k
+        while abs(term) > 1e-18 * abs(total):
+            j += 1
+            term *= z / j
+            total += term
+        return total
+    if k == 0:
+        return math.exp(z)
+    return math.expm1(z) / z if k == 1 else (phi(k - 1, z) - 1 / math.factorial(k - 1)) / z
+
+
+def exact(z: float, n: int) -> list[float]:
+    """Moments ``int_0^1 e^(z (1-u)) u^k du = k! phi_(k+1)(z)`` for k < n."""
+    return [math.factorial(k) * phi(k + 1, z) for k in range(n)]
+
+
+def midpoint(z: float, n: int) -> list[float]:
+    """Moments with the kernel's mean in place of its first moment where n = 2: half of ``phi_1``.
+
+    Two nodes then make DPM-Solver's and DPM-Solver++'s second order, and UniPC's with ``B(h) = e^h - 1``.
+    """
+    first, *rest = exact(z, n)
+    return [first, first / 2] if n == 2 else [first, *rest]
+
+
+def flat(z: float, n: int) -> list[float]:
+    """Moments with that of a constant kernel, 1/2, in place of the first where n = 2: UniPC with ``B(h) = h``."""
+    first, *rest = exact(z, n)
+    return [first, 0.5] if n == 2 else [first, *rest]
+
+
+def weights(nodes: Sequence[float], moments: Sequence[Moment]) -> list[Moment]:
+    """Weights w with ``sum_j w_j u_j^k = moments[k]`` for k < n: of the polynomial through n values at the nodes.
+
+    The moments may be tensors, one kernel an element; the nodes are distinct.
+    """
+    return [_dot(_basis(nodes, j), moments) for j in range(len(nodes))]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What is predicted, and its step ``(here, there) -> (A, B, z)``: ``x' = A x + B int_0^1 e^(z (1-u)) q(u) du``."""
+
+    view: Literal["x0", "eps"]
+    step: Callable[[Point, Point], tuple[float, float, float]]
+
+    def read(self, prediction: Prediction) -> Images:
+        """Give the quantity q."""
+        return prediction.x0 if self.view == "x0" else prediction.eps
+
+    def integrate(
+        self, here: Point, there: Point, x: Images, values: Sequence[tuple[float, Images]], moments: Moments = exact
+    ) -> Images:
+        """Step from ``here`` to ``there`` with q at some log-SNRs, ``values = [(log_snr, q), ...]``."""
+        a, b, z = self.step(here, there)
+        h = there.log_snr - here.log_snr
+        nodes = [(log_snr - here.log_snr) / h for log_snr, _ in values]
+        shares = weights(nodes, moments(z, len(nodes)))
+        return combined((a, x), *((b * share, q) for share, (_, q) in zip(shares, values, strict=True)))
+
+
+def form_named(prediction: str) -> Form:
+    """Look a form up; raises ValueError on a name that is none."""
+    if prediction not in FORMS:
+        raise ValueError(f"prediction must be data or noise, got {prediction!r}")
+    return FORMS[prediction]
+
+
+def multistep(
+    denoiser: Denoiser,
+    x: Images,
+    times: Float[Tensor, " points"],
+    *,
+    form: Form,
+    order: int,
+    moments: Moments = exact,
+    lower_order_final: bool = False,
+    callback: Callback | None = None,
+    condition: Any = None,
+) -> Images:
+    """Adams-Bashforth under the exponential: the polynomial through the last ``order`` predictions.
+
+    The first steps use what there is. ``lower_order_final`` takes no more predictions than there are steps left.
+    """
+    grid = Grid(denoiser.path, times)
+    history = History(order)
+
+    def step(i: int, x: Images, prediction: Any) -> Images:
+        here, there = grid.points[i], grid.points[i + 1]
+        values = history.push(i, here.log_snr, form.read(prediction))
+        if lower_order_final:
+            values = values[: len(grid) - i]
+        return form.integrate(here, there, x, values, moments)
+
+    return grid.solve(denoiser, x, step, callback, condition)
+
+
+class History:
+    """The last predictions of consecutive steps, the latest first; a gap, as an end step makes, forgets them."""
+
+    def __init__(self, length: int):
+        self.length, self.last, self.values = length, -2, list[tuple[float, Images]]()
+
+    def push(self, i: int, log_snr: float, q: Images) -> list[tuple[float, Images]]:
+        """Add step i's and give what there is, at most ``length``."""
+        kept = self.values[: self.length - 1] if self.last == i - 1 else []
+        self.last, self.values = i, [(log_snr, q), *kept]
+        return self.values
+
+
+def checked_order(order: int, most: int) -> int:
+    """Give the order; raises ValueError where it is none of 1 to ``most``."""
+    if isinstance(order, bool) or order not in range(1, most + 1):
+        raise ValueError(f"order must be an integer from 1 to {most}, got {order!r}")
+    return order
+
+
+def _data(p: Point, q: Point) -> tuple[float, float, float]:
+    h = q.log_snr - p.log_snr
+    return q.sigma / p.sigma, q.alpha * h, -h
+
+
+def _noise(p: Point, q: Point) -> tuple[float, float, float]:
+    h = q.log_snr - p.log_snr
+    return q.alpha / p.alpha, -q.sigma * h, h
+
+
+FORMS = {"data": Form("x0", _data), "noise": Form("eps", _noise)}
+
+
+def _basis(nodes: Sequence[float], j: int) -> list[float]:
+    """Coefficients, constant first, of Lagrange's polynomial that is 1 at node j and 0 at the others."""
+    coefficients = [1.0]
+    for i, node in enumerate(nodes):
+        if i != j:
+            scale = 1 / (nodes[j] - node)
+            shifted = [0.0, *coefficients]
+            coefficients = [scale * (up - node * c) for up, c in zip(shifted, [*coefficients, 0.0], strict=True)]
+    return coefficients
+
+
+def _dot(coefficients: Sequence[float], moments: Sequence[Moment]) -> Moment:
+    total = moments[0] * coefficients[0]
+    for c, moment in zip(coefficients[1:], moments[1:], strict=True):
+        total = total + moment * c
+    return total
