@@ -1,14 +1,21 @@
 """Time grids: ``schedule(path, steps, **options)`` gives ``steps + 1`` strictly descending times in float64.
 
-``karras`` and ``log_snr`` are laid out in the noise level ``sigma/alpha``, so that they are the same grid on every
-path. Their bounds default to 0.002 and 80 (2206.00364), or to the path's own least and largest level where it does
-not reach these. ``clean`` makes the last step go to ``t_min``, where sigma = 0, after ``steps`` grid points; without
-it, or on a path that never reaches sigma = 0, there are ``steps + 1`` grid points.
+This file is what the schedules share. Most are laid out in the noise level ``r = sigma/alpha``, so that they are the
+same grid on every path, and have these options:
+
+| option    | meaning                                                                                             |
+|-----------|-----------------------------------------------------------------------------------------------------|
+| sigma_max | level of the first time; by default the path's largest, for some at most 80 (2206.00364)            |
+| sigma_min | last level above 0; by default the path's least, for some at least 0.002 (2206.00364)               |
+| clean     | after ``sigma_min``, the last step goes to the end where sigma = 0, on a path that has one          |
+
+Others are laid out in ``t`` itself, between ``start`` and ``end``, or on the timesteps of a training table.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
@@ -18,47 +25,7 @@ from torch import Tensor
 from implementations.diffusion.path import Path
 
 Times: TypeAlias = Float[Tensor, " times"]
-
-
-def uniform(path: Path, steps: int, *, start: float | None = None, end: float | None = None) -> Times:
-    """Equal steps of t from ``start`` (default ``t_max``) to ``end`` (default ``t_min``); raises ValueError outside."""
-    _check_steps(steps)
-    start, end = path.t_max if start is None else start, path.t_min if end is None else end
-    if not path.t_min <= end < start <= path.t_max:
-        raise ValueError(f"{path.t_min} <= end < start <= {path.t_max} is needed, got start {start} and end {end}")
-    return _descending(torch.linspace(start, end, steps + 1, dtype=torch.float64))
-
-
-def karras(
-    path: Path,
-    steps: int,
-    *,
-    rho: float = 7.0,
-    sigma_min: float | None = None,
-    sigma_max: float | None = None,
-    clean: bool = True,
-) -> Times:
-    """Equal steps of ``(sigma/alpha)^(1/rho)`` (2206.00364, eq. 5); raises ValueError on levels outside the path."""
-    if not 0 < rho < math.inf:
-        raise ValueError(f"rho must be positive and finite, got {rho}")
-    low, high = _bounds(path, steps, sigma_min, sigma_max)
-    ramp = _ramp(path, steps, clean)
-    levels = (high ** (1 / rho) + ramp * (low ** (1 / rho) - high ** (1 / rho))) ** rho
-    return _times(path, -levels.log(), clean)
-
-
-def log_snr(
-    path: Path,
-    steps: int,
-    *,
-    sigma_min: float | None = None,
-    sigma_max: float | None = None,
-    clean: bool = True,
-) -> Times:
-    """Equal steps of ``log(alpha/sigma)`` (2206.00927); raises ValueError on levels outside the path."""
-    low, high = _bounds(path, steps, sigma_min, sigma_max)
-    ramp = _ramp(path, steps, clean)
-    return _times(path, -math.log(high) + ramp * (math.log(high) - math.log(low)), clean)
+Levels: TypeAlias = Float[Tensor, "*points"]  # sigma/alpha: 0 at the clean end, infinite where alpha = 0
 
 
 def graded(times: Times, halvings: int = 10) -> Times:
@@ -71,42 +38,100 @@ def graded(times: Times, halvings: int = 10) -> Times:
     return torch.cat([times[:1], times[0] + (times[1] - times[0]) * shares, times[1:]])
 
 
-def _check_steps(steps: int) -> None:
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps must be an integer of at least 1, got {steps!r}")
+def laid(
+    path: Path,
+    steps: int,
+    forward: Callable[[Levels], Levels],
+    inverse: Callable[[Levels], Levels],
+    bounds: tuple[float, float],
+    clean: bool,
+    positions: Callable[[int], Levels] | None = None,
+) -> Times:
+    """Levels from the upper bound to the lower at equal steps of ``forward(level)``, or at other positions of it.
+
+    ``positions(intervals)`` rises from 0 to 1. Raises ValueError where float64 cannot tell the times apart.
+    """
+    low, high = bounds
+    last = clean and low > 0 and float(path.sigma(path.t_min)) == 0
+    intervals = steps - 1 if last else steps
+    ramp = (positions or _equal)(intervals) if intervals else torch.zeros(1, dtype=torch.float64)
+    first, final = (forward(torch.tensor(bound, dtype=torch.float64)) for bound in (high, low))
+    levels = inverse(first + ramp * (final - first))
+    levels[-1], levels[0] = low, high  # the inverse rounds; where there is but one, it is the first
+    return at_levels(path, torch.cat([levels, torch.zeros(1, dtype=torch.float64)]) if last else levels)
 
 
-def _reaches_zero(path: Path) -> bool:
-    return float(path.sigma(path.t_min)) == 0
+def at_levels(path: Path, levels: Float[Tensor, " times"]) -> Times:
+    """Give the path's times of descending levels; raises ValueError on levels that it has not."""
+    check_levels(path, float(levels[-1]), float(levels[0]))
+    times = path.time(-levels.log()).clamp(path.t_min, path.t_max)  # the inverse may round past an end
+    for end in (path.t_min, path.t_max):
+        times = torch.where(levels == path.ratio(end), end, times)
+    return descending(times)
 
 
-def _bounds(path: Path, steps: int, sigma_min: float | None, sigma_max: float | None) -> tuple[float, float]:
-    _check_steps(steps)
+def level_bounds(
+    path: Path, steps: int, sigma_min: float | None, sigma_max: float | None, default: tuple[float, float]
+) -> tuple[float, float]:
+    """Check steps and bounds, which are the default's if not given, or the path's own where it lies within."""
+    check_steps(steps)
     least, largest = float(path.ratio(path.t_min)), float(path.ratio(path.t_max))
-    low = max(0.002, least) if sigma_min is None else float(sigma_min)
-    high = min(80.0, largest) if sigma_max is None else float(sigma_max)
-    rounding = 1 + 1e-12  # a level read off the path's own end must pass
-    if not (0 < low < high < math.inf and low * rounding >= least and high <= largest * rounding):
+    low = max(default[0], least) if sigma_min is None else float(sigma_min)
+    high = min(default[1], largest) if sigma_max is None else float(sigma_max)
+    check_levels(path, low, high)
+    if (low == 0 < default[0]) or (math.isinf(high) and math.isfinite(default[1])):
         raise ValueError(
-            f"sigma_min < sigma_max must be finite levels sigma/alpha > 0 within {path!r}, "
-            f"which spans {least:.6g} to {largest:.6g}; got {low:.6g} and {high:.6g}"
+            f"sigma_min and sigma_max must be finite levels sigma/alpha > 0 here; got {low:.6g} and {high:.6g}"
         )
     return low, high
 
 
-def _ramp(path: Path, steps: int, clean: bool) -> Float[Tensor, " points"]:
-    points = steps if clean and _reaches_zero(path) else steps + 1
-    return torch.linspace(0, 1, points, dtype=torch.float64)
+WHOLE, EDM_RANGE = (0.0, math.inf), (0.002, 80.0)  # default bounds of a level, where a path reaches them
 
 
-def _times(path: Path, log_snrs: Float[Tensor, " points"], clean: bool) -> Times:
-    times = path.time(log_snrs).clamp(path.t_min, path.t_max)  # the inverse may round past an end
-    if clean and _reaches_zero(path):
-        times = torch.cat([times, torch.tensor([path.t_min], dtype=torch.float64)])
-    return _descending(times)
+def check_levels(path: Path, low: float, high: float) -> None:
+    """Raise ValueError unless the levels are a range within the path."""
+    least, largest = float(path.ratio(path.t_min)), float(path.ratio(path.t_max))
+    rounding = 1 + 1e-12  # a level read off the path's own end must pass
+    if not (0 <= low < high and low * rounding >= least and high <= largest * rounding):
+        raise ValueError(
+            f"sigma_min < sigma_max must be levels sigma/alpha within {path!r}, "
+            f"which spans {least:.6g} to {largest:.6g}; got {low:.6g} and {high:.6g}"
+        )
 
 
-def _descending(times: Times) -> Times:
+def between(path: Path, steps: int, shares: Times, start: float | None, end: float | None) -> Times:
+    """Times at falling shares, from 1 to 0, of the way from ``end`` (default ``t_min``) to ``start`` (``t_max``).
+
+    Raises ValueError where start and end are not a range within the path.
+    """
+    check_steps(steps)
+    start, end = path.t_max if start is None else start, path.t_min if end is None else end
+    if not path.t_min <= end < start <= path.t_max:
+        raise ValueError(f"{path.t_min} <= end < start <= {path.t_max} is needed, got start {start} and end {end}")
+    times = end + shares * (start - end)
+    times[-1], times[0] = end, start
+    return descending(times)
+
+
+def check_steps(steps: int) -> None:
+    """Raise ValueError unless ``steps`` is an integer of at least 1."""
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps must be an integer of at least 1, got {steps!r}")
+
+
+def positive(name: str, value: float) -> None:
+    """Raise ValueError, naming the option, unless the value is positive and finite."""
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be positive and finite, got {value}")
+
+
+def descending(times: Times) -> Times:
+    """Give the times; raises ValueError where two are the same."""
     if not bool((times.diff() < 0).all()):
         raise ValueError(f"{len(times) - 1} steps are too many to be told apart in float64 on this path")
     return times
+
+
+def _equal(intervals: int) -> Levels:
+    return torch.linspace(0, 1, intervals + 1, dtype=torch.float64)
