@@ -67,6 +67,13 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, [
                  family="runge_kutta", order=1, coordinate="sigma", coordinates=_RK),
     SamplerEntry("heun", _S + "runge_kutta:heun", "explicit trapezoid", "2206.00364 (alg. 1)",
                  family="runge_kutta", order=2, coordinate="sigma", coordinates=_RK, stages=2),
+    SamplerEntry("midpoint", _S + "runge_kutta:midpoint", "explicit midpoint, in log-SNR", "2206.00927 (alg. 1)",
+                 family="runge_kutta", order=2, coordinate="sigma", coordinates=_RK, stages=2,
+                 others="diffusers: KDPM2DiscreteScheduler; k-diffusion: sample_dpm_2"),
+    SamplerEntry("bosh3", _S + "runge_kutta:bosh3", "Bogacki-Shampine, fixed steps", "10.1016/0893-9659(89)90079-7",
+                 family="runge_kutta", order=3, coordinate="sigma", coordinates=_RK, stages=3),
+    SamplerEntry("rk4", _S + "runge_kutta:rk4", "Kutta's fourth order", "Kutta (1901)",
+                 family="runge_kutta", order=4, coordinate="sigma", coordinates=_RK, stages=4),
     # multistep in sigma
     # exponential integrators
     SamplerEntry("dpmpp_2m", _S + "dpm_solver:dpmpp_2m", "two-step exponential integrator on x0", "2211.01095 (alg. 2)",

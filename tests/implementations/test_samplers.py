@@ -74,12 +74,18 @@ def start(path, t, z):
 
 
 def rms_error(variant, path, steps, z):
+    """The largest over the path: at its end alone, errors of early and late steps may cancel."""
     name, options = variant
     oracle = gaussian(path)
     times = graded(turned(name, SCHEDULES["karras"](path, steps, clean=False)))
     x = oracle.flow(start(path, path.t_max, z), path.t_max, times[0])
-    found = SAMPLERS[name](oracle, x, times, **options)
-    return float((found - oracle.flow(x, times[0], times[-1])).square().mean().sqrt())
+    errors = []
+
+    def watch(i, t, found, prediction):
+        errors.append(float((found - oracle.flow(x, times[0], t)).square().mean().sqrt()))
+
+    SAMPLERS[name](oracle, x, times, callback=watch, **options)
+    return max(errors)
 
 
 # the order
@@ -99,7 +105,10 @@ def test_order_on_the_exact_flow(variant, path):
     ladder = (80, 160, 320) if theory < 4 else (160, 320, 640)
     errors = [rms_error(variant, path, steps, normal(8, 6)) for steps in ladder]
     slope = math.log2(errors[0] / errors[-1]) / 2
-    assert abs(slope - theory) < (0.1 if theory < 3 else 0.2), errors
+    tolerance = 0.1 if theory < 3 else 0.2
+    assert slope > theory - tolerance, errors
+    # in t a Gaussian's flow may cancel the leading error on a path, not on VP: a midpoint's on EDM shows order 3
+    assert slope < theory + tolerance or not isinstance(path, VP), errors
     assert errors[-1] > 1e-11  # above rounding, where a slope means nothing
 
 
