@@ -28,7 +28,7 @@ Times: TypeAlias = Float[Tensor, " times"]
 Levels: TypeAlias = Float[Tensor, "*points"]  # sigma/alpha: 0 at the clean end, infinite where alpha = 0
 
 
-def graded(times: Times, halvings: int = 10) -> Times:
+def graded(times: Times, halvings: int = 10) -> Float[Tensor, " points"]:
     """Split the first interval of a grid into ``halvings`` + 1 that double from the start.
 
     A method of k steps starts with fewer: over intervals this short its first, low-order steps leave no trace, and a
