@@ -76,8 +76,34 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, [
                  family="runge_kutta", order=4, coordinate="sigma", coordinates=_RK, stages=4),
     # multistep in sigma
     # exponential integrators
+    SamplerEntry("dpm_solver_1", _S + "runge_kutta:euler", "DDIM, Euler in sigma", "2206.00927 (eq. 3.7)",
+                 family="exponential", order=1, coordinate="sigma", preset={"coordinate": "sigma"},
+                 others="diffusers: DPMSolverMultistepScheduler(algorithm_type='dpmsolver', solver_order=1)"),
+    SamplerEntry("dpm_solver_2", _S + "dpm_solver:dpm_solver_2", "one stage, on eps", "2206.00927 (alg. 1)",
+                 family="exponential", order=2, coordinate="lambda", stages=2,
+                 others="diffusers: DPMSolverSinglestepScheduler(algorithm_type='dpmsolver', solver_order=2), two of its steps are one"),
+    SamplerEntry("dpm_solver_3", _S + "dpm_solver:dpm_solver_3", "two stages, on eps", "2206.00927 (alg. 2)",
+                 family="exponential", order=3, coordinate="lambda", stages=3,
+                 others="diffusers: DPMSolverSinglestepScheduler(algorithm_type='dpmsolver', solver_order=3, solver_type='heun'), three of its steps are one"),
+    SamplerEntry("dpm_solver_multistep", _S + "dpm_solver:dpm_solver_multistep", "exponential Adams-Bashforth on eps", "2211.01095 (sec. 4.2)",
+                 family="exponential", coordinate="lambda", orders={1: 1, 2: 2, 3: 3},
+                 others="diffusers: DPMSolverMultistepScheduler(algorithm_type='dpmsolver'), whose order 3 is half_curvature"),
+    SamplerEntry("dpmpp_2s", _S + "dpm_solver:dpmpp_2s", "one stage, on x0", "2211.01095 (alg. 1)",
+                 family="exponential", order=2, coordinate="lambda", stages=2,
+                 others="diffusers: DPMSolverSinglestepScheduler(solver_order=2), two of its steps are one; "
+                        "k-diffusion: sample_dpmpp_2s_ancestral(eta=0)"),
+    SamplerEntry("dpmpp_3s", _S + "dpm_solver:dpmpp_3s", "two stages, on x0", "2211.01095",
+                 family="exponential", order=3, coordinate="lambda", stages=3,
+                 others="diffusers: DPMSolverSinglestepScheduler(solver_order=3, solver_type='heun'), three of its steps are one"),
     SamplerEntry("dpmpp_2m", _S + "dpm_solver:dpmpp_2m", "two-step exponential integrator on x0", "2211.01095 (alg. 2)",
-                 family="exponential", order=2, coordinate="lambda"),
+                 family="exponential", order=2, coordinate="lambda",
+                 others="diffusers: DPMSolverMultistepScheduler(solver_order=2); k-diffusion: sample_dpmpp_2m"),
+    SamplerEntry("dpmpp_3m", _S + "dpm_solver:dpmpp_3m", "three-step exponential integrator on x0", "2211.01095",
+                 family="exponential", order=3, coordinate="lambda",
+                 others="diffusers: DPMSolverMultistepScheduler(solver_order=3) is half_curvature"),
+    SamplerEntry("exp_heun", _S + "runge_kutta:heun", "exponential Heun on x0", "2308.02157 (alg. 1)",
+                 family="exponential", order=2, coordinate="lambda", stages=2, preset={"coordinate": "lambda"},
+                 others="ComfyUI: exp_heun_2_x0"),
     # stochastic differential equations
     # stochastic exponential integrators
     # flow

@@ -1,45 +1,219 @@
-"""DPM-Solver++: exponential integrators of the probability flow on the data prediction."""
+"""DPM-Solver on the noise predicted and DPM-Solver++ on the data predicted, single-step and multistep."""
 
 from __future__ import annotations
 
-import math
-from typing import Any
+import itertools
+from typing import Any, Literal, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
+from implementations.samplers.exponential import FORMS, Moments, checked_order, exact, midpoint, multistep
 from implementations.samplers.grid import Callback, Grid
 from implementations.samplers.noise import Noise
+
+Times: TypeAlias = Float[Tensor, " points"]
+SolverType = Literal["midpoint", "heun"]
+Prediction = Literal["data", "noise"]
+
+
+def dpm_solver_2(
+    denoiser: Denoiser,
+    x: Images,
+    times: Times,
+    *,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+    condition: Any = None,
+    r1: float = 0.5,
+    solver_type: SolverType = "midpoint",
+) -> Images:
+    """DPM-Solver-2: a stage at ``lambda + r1 h``, on the noise (2206.00927, alg. 1 at r1 = 1/2).
+
+    ``midpoint`` takes the kernel's mean for its first moment, ``heun`` the exact one. Raises ValueError on an r1
+    outside (0, 1] and on another solver_type.
+    """
+    return _single(denoiser, x, times, "noise", (r1,), solver_type, callback, condition)
+
+
+def dpm_solver_3(
+    denoiser: Denoiser,
+    x: Images,
+    times: Times,
+    *,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+    condition: Any = None,
+    r1: float = 1 / 3,
+    r2: float = 2 / 3,
+    solver_type: SolverType = "midpoint",
+) -> Images:
+    """DPM-Solver-3: stages at ``lambda + r1 h`` and ``lambda + r2 h``, on the noise (2206.00927, alg. 2).
+
+    ``midpoint`` ends with the line through the start and the second stage, ``heun`` with the parabola through all
+    three. Order 3 asks for ``r2 = 2/3`` of both, whatever r1: else it is 2. Raises ValueError unless
+    0 < r1 < r2 <= 1, and on another solver_type.
+    """
+    return _single(denoiser, x, times, "noise", (r1, r2), solver_type, callback, condition)
+
+
+def dpm_solver_multistep(
+    denoiser: Denoiser,
+    x: Images,
+    times: Times,
+    *,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+    condition: Any = None,
+    order: int = 2,
+    solver_type: SolverType = "midpoint",
+    half_curvature: bool = False,
+    lower_order_final: bool = False,
+) -> Images:
+    """Multistep DPM-Solver on the noise: the polynomial through ``order`` predictions, 1 to 3 (2211.01095, sec. 4.2).
+
+    ``solver_type`` says how two predictions are used: ``midpoint`` takes half the kernel's mean for its first moment,
+    ``heun`` the exact one. ``half_curvature`` halves the second moment, which makes order 3 order 2: the authors' code
+    and diffusers do so, since they take the second divided difference for the second derivative, twice that.
+    ``lower_order_final`` looks back no further than there are steps left.
+    Raises ValueError on another order or solver_type.
+    """
+    return _multi(denoiser, x, times, "noise", checked_order(order, 3), _moments(solver_type, half_curvature),
+                  lower_order_final, callback, condition)  # fmt: skip
+
+
+def dpmpp_2s(
+    denoiser: Denoiser,
+    x: Images,
+    times: Times,
+    *,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+    condition: Any = None,
+    r1: float = 0.5,
+    solver_type: SolverType = "midpoint",
+) -> Images:
+    """DPM-Solver++(2S): a stage at ``lambda + r1 h``, on the data (2211.01095, alg. 1); options as ``dpm_solver_2``."""
+    return _single(denoiser, x, times, "data", (r1,), solver_type, callback, condition)
+
+
+def dpmpp_3s(
+    denoiser: Denoiser,
+    x: Images,
+    times: Times,
+    *,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+    condition: Any = None,
+    r1: float = 1 / 3,
+    r2: float = 2 / 3,
+    solver_type: SolverType = "midpoint",
+) -> Images:
+    """DPM-Solver++(3S): ``dpm_solver_3`` on the data (2211.01095); the same options."""
+    return _single(denoiser, x, times, "data", (r1, r2), solver_type, callback, condition)
 
 
 def dpmpp_2m(
     denoiser: Denoiser,
     x: Images,
-    times: Float[Tensor, " points"],
+    times: Times,
     *,
     noise: Noise | None = None,
     callback: Callback | None = None,
     condition: Any = None,
+    solver_type: SolverType = "midpoint",
+    lower_order_final: bool = False,
 ) -> Images:
     """DPM-Solver++(2M): ``x' = (sigma'/sigma) x - alpha' (e^-h - 1) D`` (2211.01095, alg. 2).
 
     ``D = (1 + 1/2r) x0 - x0_prev/2r`` with h the step of the log-SNR and r = h_prev/h; the first step takes D = x0.
+    That is ``midpoint``; options as ``dpm_solver_multistep``.
     """
-    grid = Grid(denoiser.path, times)
-    before: dict[int, Images] = {}  # the data predicted at the step before, by that step; an end step leaves none
+    return _multi(denoiser, x, times, "data", 2, _moments(solver_type), lower_order_final, callback, condition)
+
+
+def dpmpp_3m(
+    denoiser: Denoiser,
+    x: Images,
+    times: Times,
+    *,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+    condition: Any = None,
+    solver_type: SolverType = "midpoint",
+    half_curvature: bool = False,
+    lower_order_final: bool = False,
+) -> Images:
+    """DPM-Solver++(3M): the parabola through three predictions of the data, under the exponential (2211.01095).
+
+    Options as ``dpm_solver_multistep``: ``half_curvature`` is the authors' code, of order 2; ``solver_type`` says how
+    the second step is made.
+    """
+    moments = _moments(solver_type, half_curvature)
+    return _multi(denoiser, x, times, "data", 3, moments, lower_order_final, callback, condition)
+
+
+def _multi(
+    denoiser: Denoiser,
+    x: Images,
+    times: Times,
+    form: Prediction,
+    order: int,
+    moments: Moments,
+    lower_order_final: bool,
+    callback: Callback | None,
+    condition: Any,
+) -> Images:
+    return multistep(
+        denoiser,
+        x,
+        times,
+        form=FORMS[form],
+        order=order,
+        moments=moments,
+        lower_order_final=lower_order_final,
+        callback=callback,
+        condition=condition,
+    )
+
+
+def _single(
+    denoiser: Denoiser,
+    x: Images,
+    times: Times,
+    form: Prediction,
+    fractions: tuple[float, ...],
+    solver_type: SolverType,
+    callback: Callback | None,
+    condition: Any,
+) -> Images:
+    """Stages at fractions of the step, each by the line through the start and the stage before it."""
+    if not all(here < there for here, there in itertools.pairwise((0.0, *fractions))) or fractions[-1] > 1:
+        names = " < ".join(f"r{k + 1}" for k in range(len(fractions)))
+        raise ValueError(f"r1 must be such that 0 < {names} <= 1, got {', '.join(map(str, fractions))}")
+    moments, rule, grid = _moments(solver_type), FORMS[form], Grid(denoiser.path, times)
+    # midpoint passes over the first of two stages, whose line it needs for the second only
+    ends = slice(0, None) if solver_type == "heun" or len(fractions) == 1 else slice(0, None, 2)
 
     def step(i: int, x: Images, prediction: Any) -> Images:
         here, there = grid.points[i], grid.points[i + 1]
         h = there.log_snr - here.log_snr
-        x0, scale = prediction.x0, -there.alpha * math.expm1(-h)
-        past = before.pop(i - 1, None)
-        before[i] = x0
-        moved = x * (there.sigma / here.sigma)
-        if past is None:
-            return moved.add_(x0, alpha=scale)
-        share = h / (here.log_snr - grid.points[i - 1].log_snr) / 2  # 1/2r
-        return moved.add_(x0, alpha=scale * (1 + share)).add_(past, alpha=-scale * share)
+        values = [(here.log_snr, rule.read(prediction))]
+        for r in fractions:
+            stage = grid.at(here.log_snr + r * h) if r < 1 else there
+            moved = rule.integrate(here, stage, x, values)
+            values.append((stage.log_snr, rule.read(denoiser(moved, stage.time, condition))))
+        return rule.integrate(here, there, x, values[ends], moments if len(fractions) == 1 else exact)
 
     return grid.solve(denoiser, x, step, callback, condition)
+
+
+def _moments(solver_type: SolverType, half_curvature: bool = False) -> Moments:
+    if solver_type not in ("midpoint", "heun"):
+        raise ValueError(f"solver_type must be midpoint or heun, got {solver_type!r}")
+    base = midpoint if solver_type == "midpoint" else exact
+    if not half_curvature:
+        return base
+    return lambda z, n: [m / 2 if k == 2 else m for k, m in enumerate(base(z, n))]
