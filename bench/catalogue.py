@@ -14,8 +14,11 @@ from metrics.extractors import EXTRACTORS
 
 TASKS = Catalogue("tasks", Entry, [
     Entry("sampler_order", "bench.tasks.sampler_order:sampler_order", "order of accuracy on an exact Gaussian"),
-    Entry("sampler_error", "bench.tasks.sampler_error:sampler_error", "error to the exact flow, sliced W2 to exact draws"),
-    Entry("sampler_quality", "bench.tasks.sampler_quality:sampler_quality", "fd_fmnist of samples of an empirical oracle"),
+    Entry("sampler_error", "bench.tasks.sampler_error:sampler_error", "error to the exact flow, distances to exact draws"),
+    Entry("sampler_spectrum", "bench.tasks.sampler_spectrum:sampler_spectrum", "exact bias, W2 and KL of each eigenmode of a Gaussian"),
+    Entry("sampler_ledger", "bench.tasks.sampler_ledger:sampler_ledger", "what of an error is the prior, the stop, the solver, finite n"),
+    Entry("sampler_quality", "bench.tasks.sampler_quality:sampler_quality", "fd_fmnist, precision and recall of samples of exact denoisers"),
+    Entry("sampler_latency", "bench.tasks.sampler_quality:sampler_latency", "fd_fmnist over the time of a batch"),
     Entry("sampler_overhead", "bench.tasks.sampler_overhead:sampler_overhead", "time a step, without a model"),
     Entry("iou_regression", "bench.tasks.iou_regression:iou_regression", "the published regression experiments: DIoU's, WIoU's, PIoU's"),
     Entry("iou_properties", "bench.tasks.iou_properties:iou_properties", "what a box loss has and lacks, by counter-example"),

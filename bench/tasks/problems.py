@@ -5,22 +5,33 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import scipy.stats
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from bench.task import PathName, SamplerName, ScheduleName, TaskParameters, Value
+from bench.task import Measure, PathName, SamplerName, ScheduleName, TaskParameters, Value
+from bench.tasks.images import class_mixture
 from implementations.catalogue import PATHS, SAMPLERS, SCHEDULES
 from implementations.diffusion import CountingDenoiser, GaussianOracle, MixtureOracle, Path
-from implementations.entry import SamplerEntry
+from implementations.entry import Entry, SamplerEntry, ScheduleEntry
+from implementations.samplers.artifact import Artifact
+from implementations.samplers.grid import Callback
 from implementations.samplers.noise import PerSampleNoise
 
-OracleName = Literal["gaussian", "mixture"]
+OracleName = Literal["gaussian", "mixture", "classes"]
+Role: TypeAlias = Literal["start", "noise", "truth", "directions", "warm-up", "data"]
+
+WARM_UP = 64  # samples that an artifact is learnt on
+FINE = 64  # steps of the grid that a schedule learns on
+COSTS = [
+    Measure("evaluations", "counted at the model", direction="target", window=0.0),
+    Measure("prepare_evaluations", "spent once on what it learns beforehand", direction="target", window=0.0),
+]
 
 
 def make_path(name: str) -> Path:
@@ -49,18 +60,36 @@ def eight_gaussians(path: Path, device: str = "cpu") -> MixtureOracle:
     return MixtureOracle(path, means, covariances, weights, labels=torch.arange(8, device=device))
 
 
-ORACLES: dict[str, Callable[[Path, str], Any]] = {"gaussian": gaussian, "mixture": eight_gaussians}
+ORACLES: dict[str, Callable[[Path, str], Any]] = {
+    "gaussian": gaussian,
+    "mixture": eight_gaussians,
+    "classes": class_mixture,
+}
 
 
 class Budgeted(TaskParameters):
-    """A sampler with at most ``nfe`` evaluations, from exact draws at the first time of its schedule."""
+    """A sampler with at most ``nfe`` evaluations, from exact draws at the first time of its schedule.
+
+    One that chooses its steps goes by its tolerance, without ``nfe``.
+    """
 
     sampler: SamplerName
     options: dict[str, Any] = {}
     path: PathName = "vp"
     schedule: ScheduleName = "karras"
     schedule_options: dict[str, Any] = {}
-    nfe: int = Field(ge=1)
+    nfe: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _has_a_budget(self) -> Budgeted:
+        entry = SAMPLERS[self.sampler]
+        if entry.ascending:
+            raise ValueError(f"sampler: {self.sampler} goes from data to noise only")
+        if entry.adaptive and self.nfe is not None:
+            raise ValueError(f"nfe: {self.sampler} chooses its steps; set its tolerance in options")
+        if not entry.adaptive and self.nfe is None:
+            raise ValueError("nfe: a budget of evaluations is needed")
+        return self
 
     @property
     def entry(self) -> SamplerEntry:
@@ -68,58 +97,125 @@ class Budgeted(TaskParameters):
         return SAMPLERS[self.sampler].loaded()
 
 
+class Plan(NamedTuple):
+    """A grid of times, the sampler's options, and what sampler and schedule have learnt for it."""
+
+    times: Float[Tensor, " steps+1"]
+    options: dict[str, Any]
+    artifacts: tuple[Artifact, ...] = ()
+
+
 class Solution(NamedTuple):
     """What a sampler made of exact draws at the first time of its grid."""
 
     start: Float[Tensor, "n *shape"]
     samples: Float[Tensor, "n *shape"]
-    times: Float[Tensor, " steps+1"]
+    plan: Plan
     evaluations: int
 
+    @property
+    def times(self) -> Float[Tensor, " steps+1"]:
+        """The grid."""
+        return self.plan.times
 
-def solve(parameters: Budgeted, oracle: Any, n: int, seed: int) -> Solution:
+    @property
+    def costs(self) -> dict[str, float | Value]:
+        """The measures of ``COSTS``."""
+        return costs(self.evaluations, self.plan.artifacts)
+
+
+def solve(parameters: Budgeted, oracle: Any, n: int, seed: int, callback: Callback | None = None) -> Solution:
     """Run a sampler from exact draws of the marginal, on the grid of the most steps that its budget allows.
 
     No mismatch with a prior enters the error. Raises ValueError where the sampler exceeds ``nfe`` or returns another
     shape or an integer type, FloatingPointError where its output is not finite.
     """
-    times = affordable(parameters, oracle.path)
-    x = marginal(oracle, times[0], n, generator(seed, "start"))
+    plan = planned(parameters, oracle, seed)
+    x = marginal(oracle, plan.times[0], n, generator(seed, "start"))
     base = seed_of(seed, "noise") << 32  # no two seeds share a sample's noise
     counted = CountingDenoiser(oracle)
-    found = parameters.entry(counted, x, times, noise=PerSampleNoise(range(base, base + n)), **parameters.options)
-    if counted.calls > parameters.nfe:
+    options: dict[str, Any] = {"noise": PerSampleNoise(range(base, base + n)), **plan.options}
+    found = parameters.entry(counted, x, plan.times, **options | ({"callback": callback} if callback else {}))
+    return Solution(x, require_samples(found, x), plan, within_budget(parameters, counted))
+
+
+def within_budget(parameters: Budgeted, counted: CountingDenoiser) -> int:
+    """The evaluations that were counted; raises ValueError where they exceed ``nfe``."""
+    if parameters.nfe is not None and counted.calls > parameters.nfe:
         raise ValueError(
             f"{parameters.sampler} made {counted.calls} evaluations, allowed are {parameters.nfe}: "
             "does it state its `stages`?"
         )
-    return Solution(x, require_samples(found, x), times, counted.calls)
+    return counted.calls
 
 
-def affordable(parameters: Budgeted, path: Path) -> Float[Tensor, " steps+1"]:
+def costs(evaluations: int, artifacts: tuple[Artifact, ...]) -> dict[str, float | Value]:
+    """The measures of ``COSTS``; the price of artifacts goes with their hashes."""
+    measures: dict[str, float | Value] = {"evaluations": evaluations}
+    if artifacts:
+        learnt = ", ".join(f"{one.method}@{one.hash[:16]}" for one in artifacts)
+        price = sum(one.evaluations for one in artifacts)
+        measures["prepare_evaluations"] = Value(price, n=WARM_UP, reference=learnt)
+    return measures
+
+
+def planned(parameters: Budgeted, oracle: Any, seed: int) -> Plan:
+    """The grid that the budget allows, and what sampler and schedule learn beforehand on a batch of their own."""
+    schedule = SCHEDULES[parameters.schedule]
+    learnt: list[Artifact] = []
+    schedule_options = parameters.schedule_options
+    if schedule.prepare and "artifact" not in schedule_options:
+        fine = SCHEDULES["karras"](oracle.path, FINE)
+        learnt.append(prepared(schedule, oracle, fine, seed))
+        schedule_options = schedule_options | {"artifact": learnt[-1]}
+    times = affordable(parameters, oracle.path, schedule_options)
+    options = parameters.options
+    if parameters.entry.prepare and "artifact" not in options:
+        learnt.append(prepared(parameters.entry, oracle, times, seed))
+        options = options | {"artifact": learnt[-1]}
+    return Plan(times, options, tuple(learnt))
+
+
+def prepared(entry: SamplerEntry | ScheduleEntry, oracle: Any, times: Tensor, seed: int) -> Artifact:
+    """What a method learns of the oracle over ``times``, from exact draws at the first."""
+    x = marginal(oracle, times[0], WARM_UP, generator(seed, "warm-up"))
+    return Entry(entry.name, entry.prepare)(oracle, x, times)  # type: ignore[no-any-return]
+
+
+def affordable(
+    parameters: Budgeted, path: Path, schedule_options: dict[str, Any] | None = None
+) -> Float[Tensor, " steps+1"]:
     """The grid of the most steps that cost at most ``nfe`` evaluations; of one step at the least."""
     entry, schedule = parameters.entry, SCHEDULES[parameters.schedule]
+    own = parameters.schedule_options if schedule_options is None else schedule_options
+    if parameters.nfe is None:
+        return schedule(path, 2, **own)  # type: ignore[no-any-return]  # its ends, and the last before sigma = 0
     for steps in range(entry.steps_for(parameters.nfe, ends=2, **parameters.options), 1, -1):
-        times = schedule(path, steps, **parameters.schedule_options)
+        times = schedule(path, steps, **own)
         cost = entry.evaluations(times, path=path, **parameters.options)
         if cost is None or cost <= parameters.nfe:
-            return times
-    return schedule(path, 1, **parameters.schedule_options)
+            return times  # type: ignore[no-any-return]
+    return schedule(path, 1, **own)  # type: ignore[no-any-return]
 
 
 def marginal(oracle: Any, t: float | Tensor, n: int, source: torch.Generator) -> Float[Tensor, "n *shape"]:
     """Exact draws at ``t``: data, scaled and noised."""
     data = oracle.sample(n, generator=source)
-    noise = torch.randn(data.shape, generator=source, dtype=torch.float64).to(data)
+    noise = standard_normal(data, source)
     return oracle.path.alpha(t).to(data) * data + oracle.path.sigma(t).to(data) * noise
 
 
-def seed_of(seed: int, role: Literal["start", "noise", "truth", "directions"]) -> int:
+def standard_normal(like: Tensor, source: torch.Generator) -> Tensor:
+    """Normals of the shape, type and device of ``like``; drawn in float64 on the CPU."""
+    return torch.randn(like.shape, generator=source, dtype=torch.float64).to(like)
+
+
+def seed_of(seed: int, role: Role) -> int:
     """A seed of its own for each role: 32 bits, since torch's CPU generator keeps no more of them."""
     return int(np.random.SeedSequence([seed, *role.encode()]).generate_state(1)[0])
 
 
-def generator(seed: int, role: Literal["start", "noise", "truth", "directions"]) -> torch.Generator:
+def generator(seed: int, role: Role) -> torch.Generator:
     """A generator of a role."""
     return torch.Generator().manual_seed(seed_of(seed, role))
 
