@@ -74,6 +74,12 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, [
                  family="runge_kutta", order=3, coordinate="sigma", coordinates=_RK, stages=3),
     SamplerEntry("rk4", _S + "runge_kutta:rk4", "Kutta's fourth order", "Kutta (1901)",
                  family="runge_kutta", order=4, coordinate="sigma", coordinates=_RK, stages=4),
+    SamplerEntry("edm_euler", _S + "edm:edm_euler", "Euler in sigma with churn", "2206.00364 (alg. 2)",
+                 family="edm", order=1, stochastic=True, coordinate="sigma", noisy=("s_churn",), preset={"s_churn": 10.0},
+                 others="diffusers: EulerDiscreteScheduler; k-diffusion: sample_euler"),
+    SamplerEntry("edm_heun", _S + "edm:edm_heun", "Heun in sigma with churn", "2206.00364 (alg. 2)",
+                 family="edm", order=2, stochastic=True, coordinate="sigma", stages=2, noisy=("s_churn",), preset={"s_churn": 10.0},
+                 others="diffusers: HeunDiscreteScheduler; k-diffusion: sample_heun"),
     # multistep in sigma
     # exponential integrators
     SamplerEntry("dpm_solver_1", _S + "runge_kutta:euler", "DDIM, Euler in sigma", "2206.00927 (eq. 3.7)",
