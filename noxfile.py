@@ -15,13 +15,19 @@ nox.needs_version = ">=2024.10.9"
 ROOT = Path(__file__).parent
 NO_TESTS = 5  # what pytest exits with where its arguments leave none
 BIN = "Scripts" if os.name == "nt" else "bin"
+ALONE = ("k-diffusion",)  # whose requirements are for training: accelerate, clean-fid, wandb, ...
 
 
-def environment(session: nox.Session, name: str, *requirements: str, project: bool) -> Path:
-    """The folder of programs of .nox/NAME, made or renewed if what it is made of has changed."""
+def environment(
+    session: nox.Session, name: str, *requirements: str, project: bool, alone: tuple[str, ...] = ()
+) -> Path:
+    """The folder of programs of .nox/NAME, made or renewed if what it is made of has changed.
+
+    What is in ``alone`` is installed without its requirements.
+    """
     folder = ROOT / ".nox" / name
     programs = folder / BIN
-    content = "\0".join([sys.version, *requirements, (ROOT / "constraints.txt").read_text()])
+    content = "\0".join([sys.version, *requirements, *alone, (ROOT / "constraints.txt").read_text()])
     if project:
         content += (ROOT / "pyproject.toml").read_text()
     lock, stamp = hashlib.sha256(content.encode()).hexdigest(), folder / "lock"
@@ -32,17 +38,23 @@ def environment(session: nox.Session, name: str, *requirements: str, project: bo
     python = str(programs / "python")
     # Old resolvers need many minutes for these requirements.
     session.run(python, "-m", "pip", "install", "--quiet", "--upgrade", "pip", external=True)
+    _install(session, python, *requirements)
+    if alone:
+        _install(session, python, "--no-deps", *alone)
+    stamp.write_text(lock)
+    return programs
+
+
+def _install(session: nox.Session, python: str, *requirements: str) -> None:
     install = [python, "-m", "pip", "install", "--quiet", *requirements]
     pinned = subprocess.run([*install, "-c", "constraints.txt"], cwd=ROOT, check=False)
     if pinned.returncode:
         session.warn("the versions of constraints.txt cannot be had here; installing what pip's configuration allows")
         session.run(*install, external=True)
-    stamp.write_text(lock)
-    return programs
 
 
 def main(session: nox.Session) -> Path:
-    return environment(session, "env", "--editable", ".[peers,dev]", project=True)
+    return environment(session, "env", "--editable", ".[peers,dev]", project=True, alone=ALONE)
 
 
 def fidmap(session: nox.Session, *arguments: str, **options: object) -> None:

@@ -108,7 +108,6 @@ def _expand_block(
     source, hardware = environment.source_hash(modules), environment.device_identity(device)
     common = {
         "source": source,
-        "packages": environment.versions(tuple(dict.fromkeys((*environment.BASE, *task.packages)))),
         "python": environment.python(),
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "device": device,
@@ -121,8 +120,12 @@ def _expand_block(
         entries = parameters[task.entry]
         entry = ",".join(entries) if isinstance(entries, list) else str(entries)
         reason = next((e.reason for e in block.exclude if all(_matches(given[k], v) for k, v in e.match.items())), None)
+        peers = _peers(parameters)
+        found = environment.versions(tuple(dict.fromkeys((*environment.BASE, *task.packages, *peers))))
+        if absent := [name for name in peers if name not in found]:
+            reason = reason or f"not installed: {', '.join(absent)}"
         identity = {"task": task.name, "parameters": parameters, "seed": seed}
-        hashed = identity | common | {"outside": _outside(parameters), "skip": reason}
+        hashed = identity | common | {"packages": found, "outside": _outside(parameters), "skip": reason}
         shown = {k: v for k, v in given.items() if k != task.entry} | ({"seed": seed} if len(seeds) > 1 else {})
         name = "/".join([task.name, entry, ",".join(f"{k}={_plain(v)}" for k, v in sorted(shown.items()))]).rstrip("/")
         yield Cell(
@@ -186,19 +189,26 @@ def _selected(kind: str, name: str, fields: dict[str, Any]) -> list[str]:
     return chosen
 
 
+def _named(parameters: dict[str, Any]) -> Iterator[Entry]:
+    """Every entry that a parameter names."""
+    for name in (n for value in parameters.values() for n in (value if isinstance(value, list) else [value])):
+        for catalogue in CATALOGUES.values():
+            if isinstance(name, str) and (name in catalogue or ":" in name):
+                yield catalogue[name]
+
+
+def _peers(parameters: dict[str, Any]) -> list[str]:
+    """Distributions that the named entries call."""
+    return sorted({entry.package for entry in _named(parameters) if entry.package})
+
+
 def _outside(parameters: dict[str, Any]) -> list[tuple[str, str]]:
     """Target and source hash of every entry that a parameter names and that comes from outside fidmap.
 
     The whole package of the target is hashed, or the one file of a module that is in none.
     """
-    names = [n for value in parameters.values() for n in (value if isinstance(value, list) else [value])]
-    found = set()
-    for name in names:
-        for catalogue in CATALOGUES.values():
-            if isinstance(name, str) and (name in catalogue or ":" in name) and catalogue[name].source != "fidmap":
-                target = catalogue[name].target
-                found.add((target, environment.tree_hash(target.partition(":")[0].partition(".")[0])))
-    return sorted(found)
+    targets = {entry.target for entry in _named(parameters) if entry.source != "fidmap"}
+    return sorted((t, environment.tree_hash(t.partition(":")[0].partition(".")[0])) for t in targets)
 
 
 def _check_spec(spec: TableSpec | PlotSpec, tasks: set[str], where: str) -> None:

@@ -32,7 +32,7 @@ def examine() -> list[Finding]:
         _disk(),
     ]
     found += [_package(name, needed=True) for name in ("fidmap", *_requirements(None))]
-    found += [_package(name, needed=False) for name in _requirements("peers")]
+    found += [_package(name, needed=False) for name in (*_requirements("peers"), "k-diffusion")]
     return [*found, _cuda(), _compiler(), _training_set()]
 
 
@@ -52,6 +52,8 @@ def _requirements(extra: str | None) -> list[str]:
 
 def _package(name: str, *, needed: bool) -> Finding:
     remedy = f"pip install {name if name != 'fidmap' else '--editable .'}" if needed else "pip install 'fidmap[peers]'"
+    if name == "k-diffusion":
+        remedy = "pip install --no-deps k-diffusion (what it requires is for training)"
     try:
         return Finding(name, True, metadata.version(name), needed=needed)
     except metadata.PackageNotFoundError:

@@ -5,6 +5,7 @@ Adding a method is one function and one line in its table.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from implementations.entry import Catalogue, Entry, LossEntry, NmsEntry, SamplerEntry, ScheduleEntry
@@ -56,12 +57,25 @@ SCHEDULES = Catalogue("schedules", ScheduleEntry, [
 
 _RK = ("sigma", "lambda", "angle", "t")
 _S = "implementations.samplers."
+_D, _K = "implementations.peers.diffusers_schedulers:", "implementations.peers.k_diffusion_samplers:"
+_diffusers = partial(SamplerEntry, family="peer", package="diffusers")
+_k_diffusion = partial(SamplerEntry, family="peer", package="k-diffusion")
 SAMPLERS = Catalogue("samplers", SamplerEntry, [
     # ancestral
     SamplerEntry("ddim", _S + "ancestral:ddim", "constant x0 over a step, eta of noise", "2010.02502 (eq. 12)",
                  family="ancestral", order=1, coordinate="lambda", noisy=("eta",)),
     SamplerEntry("ddpm", _S + "ancestral:ddpm", "ancestral sampling", "2006.11239 (alg. 2)",
-                 family="ancestral", order=1, stochastic=True, coordinate="lambda"),
+                 family="ancestral", order=1, stochastic=True, coordinate="lambda",
+                 others="diffusers: DDPMScheduler(variance_type='fixed_small', 'fixed_large' or 'learned_range')"),
+    SamplerEntry("euler_ancestral", _S + "ancestral:ddim", "ddim, eta = 1", "2006.11239 (alg. 2)",
+                 family="ancestral", order=1, coordinate="sigma", noisy=("eta",), preset={"eta": 1.0},
+                 others="diffusers: EulerAncestralDiscreteScheduler; k-diffusion: sample_euler_ancestral"),
+    SamplerEntry("dpm_2_ancestral", _S + "ancestral_steps:dpm_2_ancestral", "a midpoint step on eps, and noise", "2206.00927 (alg. 1)",
+                 family="ancestral", order=2, coordinate="sigma", stages=2, noisy=("eta",),
+                 others="diffusers: KDPM2AncestralDiscreteScheduler; k-diffusion: sample_dpm_2_ancestral"),
+    SamplerEntry("dpmpp_2s_ancestral", _S + "ancestral_steps:dpmpp_2s_ancestral", "a step of dpmpp_2s, and noise", "2211.01095 (alg. 1)",
+                 family="ancestral", order=2, coordinate="lambda", stages=2, noisy=("eta",),
+                 others="k-diffusion: sample_dpmpp_2s_ancestral"),
     # Runge-Kutta
     SamplerEntry("euler", _S + "runge_kutta:euler", "explicit Euler", "2206.00364",
                  family="runge_kutta", order=1, coordinate="sigma", coordinates=_RK),
@@ -81,6 +95,24 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, [
                  family="edm", order=2, stochastic=True, coordinate="sigma", stages=2, noisy=("s_churn",), preset={"s_churn": 10.0},
                  others="diffusers: HeunDiscreteScheduler; k-diffusion: sample_heun"),
     # multistep in sigma
+    SamplerEntry("lms", _S + "adams:lms", "Adams-Bashforth in sigma, exact weights", "2204.13902 (rhoAB)",
+                 family="multistep", coordinate="sigma", orders={1: 1, 2: 2, 3: 3, 4: 4},
+                 others="diffusers: LMSDiscreteScheduler; k-diffusion: sample_lms"),
+    SamplerEntry("deis_rhoab", _S + "adams:lms", "lms", "2204.13902",
+                 family="multistep", coordinate="sigma", orders={1: 1, 2: 2, 3: 3, 4: 4}),
+    SamplerEntry("ipndm_v", _S + "adams:lms", "lms", "2312.00094",
+                 family="multistep", coordinate="sigma", orders={1: 1, 2: 2, 3: 3, 4: 4},
+                 others="diff-sampler: ipndm_v_sampler, other weights at orders 3 and 4"),
+    SamplerEntry("ipndm", _S + "adams:ipndm", "Adams-Bashforth in sigma, weights of equal steps", "2204.13902",
+                 family="multistep", coordinate="sigma", orders={1: 1, 2: 2, 3: 2, 4: 2}, uniform={1: 1, 2: 2, 3: 3, 4: 4},
+                 others="diff-sampler: ipndm_sampler"),
+    SamplerEntry("pndm", _S + "pndm:pndm", "Runge-Kutta starts, then ipndm", "2202.09778 (alg. 2)",
+                 family="multistep", order=2, coordinate="t", coordinates=("t", "sigma"),
+                 others="diffusers: PNDMScheduler"),
+    SamplerEntry("plms", _S + "pndm:plms", "a trapezoid, then ipndm", "2202.09778 (eq. 12)",
+                 family="multistep", order=2, coordinate="sigma", others="diffusers: PNDMScheduler(skip_prk_steps=True)"),
+    SamplerEntry("deis_tab", _S + "deis:deis_tab", "eps a polynomial in t, integrated exactly", "2204.13902 (eq. 14)",
+                 family="multistep", coordinate="t", orders={1: 1, 2: 2, 3: 3, 4: 4}),
     # exponential integrators
     SamplerEntry("dpm_solver_1", _S + "runge_kutta:euler", "DDIM, Euler in sigma", "2206.00927 (eq. 3.7)",
                  family="exponential", order=1, coordinate="sigma", preset={"coordinate": "sigma"},
@@ -111,11 +143,86 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, [
                  family="exponential", order=2, coordinate="lambda", stages=2, preset={"coordinate": "lambda"},
                  others="ComfyUI: exp_heun_2_x0"),
     # stochastic differential equations
+    SamplerEntry("euler_maruyama", _S + "sde:euler_maruyama", "the reverse SDE in t, eta of its noise", "2011.13456 (eq. 6)",
+                 family="sde", order=1, noisy=("eta",), coordinate="t"),
+    SamplerEntry("reverse_diffusion", _S + "sde:reverse_diffusion", "the reverse SDE in the forward one's steps", "2011.13456 (eq. 46)",
+                 family="sde", order=1, stochastic=True, coordinate="t"),
+    SamplerEntry("predictor_corrector", _S + "langevin:predictor_corrector", "an SDE's step, then Langevin", "2011.13456 (alg. 2-5)",
+                 family="sde", stochastic=True, coordinate="t", stages=2, affine=False),
+    SamplerEntry("annealed_langevin", _S + "langevin:annealed_langevin", "Langevin at one level after another", "1907.05600 (alg. 1)",
+                 family="sde", stochastic=True, coordinate="sigma", stages=5),
     # stochastic exponential integrators
+    SamplerEntry("dpmpp_sde", _S + "dpm_solver_sde:dpmpp_sde", "one stage on x0, two increments of noise", "2211.01095 (alg. 1)",
+                 family="stochastic_exponential", order=2, coordinate="lambda", stages=2, noisy=("eta",),
+                 others="diffusers: DPMSolverSDEScheduler; k-diffusion: sample_dpmpp_sde; their noise of the step holds the stage's"),
+    SamplerEntry("dpmpp_2m_sde", _S + "dpm_solver_sde:dpmpp_2m_sde", "two-step on x0, with noise", "2211.01095 (app. B)",
+                 family="stochastic_exponential", order=2, coordinate="lambda", noisy=("eta",),
+                 others="diffusers: DPMSolverMultistepScheduler(algorithm_type='sde-dpmsolver++', solver_order=2); "
+                        "k-diffusion: sample_dpmpp_2m_sde"),
+    SamplerEntry("dpmpp_3m_sde", _S + "dpm_solver_sde:dpmpp_3m_sde", "three-step on x0, with noise", "2211.01095 (app. B)",
+                 family="stochastic_exponential", order=2, coordinate="lambda", noisy=("eta",),
+                 others="diffusers: DPMSolverMultistepScheduler(algorithm_type='sde-dpmsolver++', solver_order=3) and "
+                        "k-diffusion: sample_dpmpp_3m_sde are half_curvature"),
+    SamplerEntry("sa_solver", _S + "sa_solver:sa_solver", "stochastic Adams predictor and corrector", "2309.05019 (alg. 1)",
+                 family="stochastic_exponential", coordinate="lambda", noisy=("tau",), orders={1: 1, 2: 2, 3: 2, 4: 2},
+                 others="diffusers: SASolverScheduler is few_steps"),
+    SamplerEntry("er_sde", _S + "er_sde:er_sde", "x0 a polynomial in sigma/alpha, noise by a scale", "2309.06169 (alg. 1 to 3)",
+                 family="stochastic_exponential", coordinate="sigma", noisy=("scale",), orders={1: 1, 2: 2, 3: 2},
+                 others="ComfyUI: er_sde is divided, its integrals are sums of 200 rectangles"),
+    SamplerEntry("seeds", _S + "seeds:seeds", "exponential Runge-Kutta with noise in its stages", "2305.14267 (alg. 1 to 4)",
+                 family="stochastic_exponential", coordinate="lambda", stages=3, noisy=("eta",), orders={1: 1, 2: 2, 3: 2},
+                 others="ComfyUI: seeds_2, seeds_3 are prediction='data'"),
+    SamplerEntry("gddim", _S + "gddim:gddim", "ddim with noise at a rate, or multistep in t without", "2206.05564 (alg. 1)",
+                 family="stochastic_exponential", coordinate="t", noisy=("eta",), orders={1: 1, 2: 2, 3: 3, 4: 4}),
     # flow
     # few steps
     # diffusers
+    _diffusers("diffusers_ddim", _D + "ddim", "DDIMScheduler", order=1, coordinate="lambda", noisy=("eta",)),
+    _diffusers("diffusers_ddim_inversion", _D + "ddim_inversion", "DDIMInverseScheduler", order=1, coordinate="lambda", ascending=True),
+    _diffusers("diffusers_ddpm", _D + "ddpm", "DDPMScheduler", order=1, coordinate="lambda", stochastic=True),
+    _diffusers("diffusers_plms", _D + "plms", "PNDMScheduler, skip_prk_steps", coordinate="sigma"),
+    _diffusers("diffusers_ipndm", _D + "ipndm", "IPNDMScheduler", order=2, coordinate="sigma"),
+    _diffusers("diffusers_euler", _D + "euler", "EulerDiscreteScheduler", order=1, coordinate="sigma", noisy=("s_churn",)),
+    _diffusers("diffusers_heun", _D + "heun", "HeunDiscreteScheduler", order=2, coordinate="sigma", stages=2),
+    _diffusers("diffusers_dpm_2", _D + "dpm_2", "KDPM2DiscreteScheduler", order=2, coordinate="sigma", stages=2),
+    _diffusers("diffusers_lms", _D + "lms", "LMSDiscreteScheduler", coordinate="sigma", orders={1: 1, 2: 2, 3: 3, 4: 4}),
+    _diffusers("diffusers_euler_ancestral", _D + "euler_ancestral", "EulerAncestralDiscreteScheduler", order=1, coordinate="sigma", stochastic=True),
+    _diffusers("diffusers_dpm_2_ancestral", _D + "dpm_2_ancestral", "KDPM2AncestralDiscreteScheduler", order=1, coordinate="sigma", stages=2, stochastic=True),
+    _diffusers("diffusers_deis", _D + "deis", "DEISMultistepScheduler", coordinate="sigma", orders={1: 1, 2: 2, 3: 3}),
+    _diffusers("diffusers_dpm_solver_2", _D + "dpm_solver_2", "DPMSolverSinglestepScheduler, dpmsolver, solver_order 2", order=2, coordinate="lambda", stages=2),
+    _diffusers("diffusers_dpm_solver_3", _D + "dpm_solver_3", "DPMSolverSinglestepScheduler, dpmsolver, solver_order 3", order=3, coordinate="lambda", stages=3),
+    _diffusers("diffusers_dpm_solver_multistep_2", _D + "dpm_solver_multistep_2", "DPMSolverMultistepScheduler, dpmsolver, solver_order 2", order=2, coordinate="lambda"),
+    _diffusers("diffusers_dpm_solver_multistep_3", _D + "dpm_solver_multistep_3", "DPMSolverMultistepScheduler, dpmsolver, solver_order 3", order=3, coordinate="lambda"),
+    _diffusers("diffusers_dpmpp_2s", _D + "dpmpp_2s", "DPMSolverSinglestepScheduler, solver_order 2", order=2, coordinate="lambda", stages=2),
+    _diffusers("diffusers_dpmpp_3s", _D + "dpmpp_3s", "DPMSolverSinglestepScheduler, solver_order 3", order=3, coordinate="lambda", stages=3),
+    _diffusers("diffusers_dpmpp_2m", _D + "dpmpp_2m", "DPMSolverMultistepScheduler, solver_order 2", order=2, coordinate="lambda"),
+    _diffusers("diffusers_dpmpp_3m", _D + "dpmpp_3m", "DPMSolverMultistepScheduler, solver_order 3", order=3, coordinate="lambda"),
+    _diffusers("diffusers_dpmpp_sde", _D + "dpmpp_sde", "DPMSolverSDEScheduler", order=1, coordinate="lambda", stages=2, stochastic=True),
+    _diffusers("diffusers_dpmpp_2m_sde", _D + "dpmpp_2m_sde", "DPMSolverMultistepScheduler, sde-dpmsolver++, solver_order 2", order=2, coordinate="lambda", stochastic=True),
+    _diffusers("diffusers_dpmpp_3m_sde", _D + "dpmpp_3m_sde", "DPMSolverMultistepScheduler, sde-dpmsolver++, solver_order 3", order=2, coordinate="lambda", stochastic=True),
+    _diffusers("diffusers_unipc_bh1", _D + "unipc_bh1", "UniPCMultistepScheduler, bh1", coordinate="lambda", orders={1: 2, 2: 3, 3: 4}),
+    _diffusers("diffusers_unipc_bh2", _D + "unipc_bh2", "UniPCMultistepScheduler, bh2", coordinate="lambda", orders={1: 2, 2: 3, 3: 4}),
+    _diffusers("diffusers_sa_solver", _D + "sa_solver", "SASolverScheduler", order=1, coordinate="lambda", noisy=("tau",)),
+    _diffusers("diffusers_edm_euler", _D + "edm_euler", "EDMEulerScheduler", order=1, coordinate="sigma", noisy=("s_churn",)),
+    _diffusers("diffusers_edm_dpmpp_2m", _D + "edm_dpmpp_2m", "EDMDPMSolverMultistepScheduler", order=2, coordinate="lambda"),
+    _diffusers("diffusers_flow_euler", _D + "flow_euler", "FlowMatchEulerDiscreteScheduler", order=1, coordinate="sigma"),
+    _diffusers("diffusers_flow_heun", _D + "flow_heun", "FlowMatchHeunDiscreteScheduler", order=2, coordinate="sigma", stages=2),
+    _diffusers("diffusers_flow_stochastic", _D + "flow_stochastic", "FlowMatchEulerDiscreteScheduler, stochastic_sampling", stochastic=True),
+    _diffusers("diffusers_consistency", _D + "consistency", "CMStochasticIterativeScheduler", stochastic=True),
+    _diffusers("diffusers_lcm", _D + "lcm", "LCMScheduler", stochastic=True),
     # k-diffusion
+    _k_diffusion("k_diffusion_euler", _K + "euler", "sample_euler", order=1, coordinate="sigma", noisy=("s_churn",)),
+    _k_diffusion("k_diffusion_heun", _K + "heun", "sample_heun", order=2, coordinate="sigma", stages=2, noisy=("s_churn",)),
+    _k_diffusion("k_diffusion_dpm_2", _K + "dpm_2", "sample_dpm_2", order=2, coordinate="sigma", stages=2, noisy=("s_churn",)),
+    _k_diffusion("k_diffusion_lms", _K + "lms", "sample_lms", coordinate="sigma", orders={1: 1, 2: 2, 3: 3, 4: 4}),
+    _k_diffusion("k_diffusion_dpm_adaptive", _K + "dpm_adaptive", "sample_dpm_adaptive", coordinate="lambda", adaptive=True, affine=False, noisy=("eta",)),
+    _k_diffusion("k_diffusion_euler_ancestral", _K + "euler_ancestral", "sample_euler_ancestral", order=1, coordinate="sigma", noisy=("eta",)),
+    _k_diffusion("k_diffusion_dpm_2_ancestral", _K + "dpm_2_ancestral", "sample_dpm_2_ancestral", order=1, coordinate="sigma", stages=2, noisy=("eta",)),
+    _k_diffusion("k_diffusion_dpmpp_2s_ancestral", _K + "dpmpp_2s_ancestral", "sample_dpmpp_2s_ancestral", order=1, coordinate="lambda", stages=2, noisy=("eta",)),
+    _k_diffusion("k_diffusion_dpmpp_sde", _K + "dpmpp_sde", "sample_dpmpp_sde", order=1, coordinate="lambda", stages=2, noisy=("eta",)),
+    _k_diffusion("k_diffusion_dpmpp_2m", _K + "dpmpp_2m", "sample_dpmpp_2m", order=2, coordinate="lambda"),
+    _k_diffusion("k_diffusion_dpmpp_2m_sde", _K + "dpmpp_2m_sde", "sample_dpmpp_2m_sde", order=2, coordinate="lambda", noisy=("eta",)),
+    _k_diffusion("k_diffusion_dpmpp_3m_sde", _K + "dpmpp_3m_sde", "sample_dpmpp_3m_sde", order=2, coordinate="lambda", noisy=("eta",)),
 ])  # fmt: skip
 
 _LOSSES = "implementations.boxes.losses."

@@ -30,6 +30,7 @@ class Entry:
     summary: str = ""
     paper: str = ""
     source: str = field(default="fidmap", kw_only=True)  # the distribution that it comes from
+    package: str = field(default="", kw_only=True)  # the distribution that it calls, of a peer
 
     def resolve(self) -> Any:
         """Import the module and return the object; raises ImportError with the entry's name."""
@@ -67,6 +68,7 @@ class SamplerEntry(Entry):
     affine: bool = True  # in its start and noises on a Gaussian, so that unit impulses give its law
     adaptive: bool = False  # it chooses its steps between the ends of the grid
     ascending: bool = False  # it goes from data to noise only
+    maps: bool = False  # it asks for the denoiser's flow map, by which any number of steps may be exact
     preset: Mapping[str, Any] = field(default_factory=dict, hash=False)
     prepare: str = ""  # module:function, (denoiser, x, times) -> what it takes as the option `artifact`
     others: str = ""  # what other libraries call it
