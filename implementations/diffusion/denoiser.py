@@ -194,6 +194,15 @@ class Denoiser(ABC):
     def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
         """Predict at ``x`` and ``t``, a scalar or of shape (n,); ``condition`` is the denoiser's own affair."""
 
+    def flow_map(self, x: Images, t: Time, s: float | Tensor, condition: Any = None) -> Images:
+        """Carry ``x`` from ``t`` to ``s`` along the probability flow, in one evaluation; both are scalars.
+
+        A few-step model learns this map. Here it is one first-order step of what is predicted, ``alpha_s x0 + sigma_s
+        eps``: the map of a consistency model distilled into a network's own head (2310.04378; 2402.19159), and for any
+        other denoiser no better than DDIM.
+        """
+        return self(x, t, condition).combine(float(self.path.alpha(s)), float(self.path.sigma(s)))
+
 
 class Network(Denoiser):
     """A torch module ``module(x, time[, condition])`` as a denoiser, predicting the view ``head``.
@@ -234,6 +243,11 @@ class CountingDenoiser(Denoiser):
     def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
         self.calls += 1
         return self.denoiser(x, t, condition)
+
+    def flow_map(self, x: Images, t: Time, s: float | Tensor, condition: Any = None) -> Images:
+        """Count one, and ask the denoiser's own."""
+        self.calls += 1
+        return self.denoiser.flow_map(x, t, s, condition)
 
 
 def _ratio(a: Number, b: Number) -> Number:

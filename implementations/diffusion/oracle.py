@@ -184,6 +184,11 @@ class GaussianOracle(MixtureOracle):
         z = z * ((alpha**2 * self._spectra + sigma**2) / variance).sqrt()
         return (alpha * self._means + self._rotate(z)).reshape(x.shape).to(floating(x.dtype))
 
+    def flow_map(self, x: Images, t: Time, s: float | Tensor, condition: Any = None) -> Images:
+        """Do as ``flow``: what a few-step model would learn of these data, exactly."""
+        self._outside(condition, len(x))  # one class has no condition
+        return self.flow(x, t, s)
+
 
 def _spectra(covariances: Tensor, k: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
     """Eigenvalues (k, d or 1) and eigenvectors (k, d, d), None if they are the axes."""

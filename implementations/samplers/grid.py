@@ -88,6 +88,10 @@ class Grid:
         t = self.path.time(log_snr).clamp(self.path.t_min, self.path.t_max)
         return Point(t.item(), self.path.alpha(t).item(), self.path.sigma(t).item(), log_snr)
 
+    def at_time(self, t: float) -> Point:
+        """Give the point of a time within the path."""
+        return Point(t, *(float(f(t)) for f in (self.path.alpha, self.path.sigma, self.path.log_snr)))
+
     def solve(
         self,
         denoiser: Denoiser,
@@ -96,10 +100,12 @@ class Grid:
         callback: Callback | None,
         condition: Any,
         lift: Callable[[int, Images], tuple[Point, Images]] | None = None,
+        regular: bool = False,
     ) -> Images:
         """Run ``step(i, x, prediction)`` from ``times[i]`` to ``times[i+1]`` over the grid, in float32 at least.
 
-        A step that touches alpha = 0 or sigma = 0 is the first-order data-prediction step ``alpha' x0 + sigma' eps``.
+        A step that touches alpha = 0 or sigma = 0 is the first-order data-prediction step ``alpha' x0 + sigma' eps``,
+        unless ``step`` is ``regular`` there.
         ``lift(i, x)`` may carry the state to a noisier point before the model sees it.
         ``callback(i, t, x, prediction)`` sees the time and the state after step i and the prediction before it.
         Raises ValueError where ``x`` is empty or not finite, FloatingPointError if it ceases to be: the message has
@@ -114,7 +120,8 @@ class Grid:
                 lifted, x = lift(i, x)
                 time = lifted.time
             prediction = denoiser(x, time, condition)
-            end = here.end or there.end
+            x = prediction.x.to(x.dtype)  # a corrector may have moved the state
+            end = not regular and (here.end or there.end)
             x = prediction.combine(there.alpha, there.sigma) if end else step(i, x, prediction)
             watch.append(x.detach().sum())
             if callback is not None:

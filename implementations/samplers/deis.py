@@ -1,0 +1,62 @@
+"""DEIS: the flow ``d(x/alpha) = eps d(sigma/alpha)`` integrated exactly for eps a polynomial in the path's t."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from implementations.diffusion.denoiser import Denoiser
+from implementations.diffusion.path import Images
+from implementations.samplers.adams import adams
+from implementations.samplers.exponential import checked_order, weights
+from implementations.samplers.grid import Callback, Grid
+from implementations.samplers.noise import Noise
+
+
+def deis_tab(
+    denoiser: Denoiser,
+    x: Images,
+    times: Float[Tensor, " points"],
+    *,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+    condition: Any = None,
+    order: int = 3,
+) -> Images:
+    """tAB-DEIS of ``order`` 1 to 4, the paper's degree r = order - 1 (2204.13902, eq. 14 and 15).
+
+    eps is the polynomial in t through its last ``order`` values; on ``EDM``, where t is sigma, this is ``lms``. The
+    first steps use the values there are.
+    """
+    grid, order = Grid(denoiser.path, times), checked_order(order, 4)
+    t, moments = [point.t for point in grid.points], _moments(grid, order)
+
+    def shares(i: int, n: int) -> Sequence[float]:
+        return weights([(t[i - j] - t[i]) / (t[i + 1] - t[i]) for j in range(n)], moments[i][:n])
+
+    return adams(denoiser, x, grid, order, shares, callback, condition)
+
+
+def _moments(grid: Grid, n: int) -> list[list[float]]:
+    """Means of ``u^k``, k < n, over ``d(sigma/alpha)`` in each step, with u from 0 to 1 as t goes; 0 where it ends.
+
+    By Gauss's rule in the log-SNR, in which t is analytic at least pi/2 off the real line on every continuous path:
+    16 nodes on 2 nats leave 1e-16.
+    """
+    t, _, _, log_snr = torch.tensor(grid.points, dtype=torch.float64).T
+    inside = log_snr.isfinite()[1:] & log_snr.isfinite()[:-1]
+    nodes, masses = (torch.from_numpy(values) for values in np.polynomial.legendre.leggauss(16))
+    reach = torch.where(inside, log_snr.diff(), 0.0)
+    pieces = max(1, math.ceil(float(reach.abs().max()) / 2))
+    places = ((torch.arange(pieces)[:, None] + (nodes + 1) / 2) / pieces).flatten()  # in (0, 1)
+    between = torch.where(inside, log_snr[:-1], 0.0)[:, None] + reach[:, None] * places
+    # d(sigma/alpha) = -(sigma/alpha) d lambda; scaled to the step's start, since only the shape counts
+    mass = torch.exp(-reach[:, None] * places) * masses.repeat(pieces)
+    u = (grid.path.time(between) - t[:-1, None]) / t.diff()[:, None]
+    return (mass[..., None] * u[..., None] ** torch.arange(n)).sum(1).div(mass.sum(1)[:, None]).tolist()

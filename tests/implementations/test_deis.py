@@ -1,0 +1,119 @@
+"""DEIS: eps a polynomial in t is integrated exactly; where t is sigma it is Adams-Bashforth."""
+
+import math
+import weakref
+
+import pytest
+import torch
+from scipy import integrate
+
+from implementations.diffusion import (
+    EDM,
+    SCHEDULES,
+    VP,
+    Cosine,
+    Denoiser,
+    DiscreteVP,
+    GaussianOracle,
+    Prediction,
+    RectifiedFlow,
+    SubVP,
+    TrigFlow,
+)
+from implementations.samplers import SAMPLERS
+
+ORDERS = (1, 2, 3, 4)
+PATHS = [VP(), Cosine(), SubVP(), EDM(), RectifiedFlow(), TrigFlow()]
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def gaussian(path, d=6):
+    return GaussianOracle(path, torch.linspace(-1, 1, d).double(), torch.linspace(0.05, 2, d).double())
+
+
+class Driven(Denoiser):
+    """eps as a function of t alone."""
+
+    def __init__(self, path, eps):
+        self.path, self.eps = path, eps
+
+    def __call__(self, x, t, condition=None):
+        return Prediction(self.path, x, t, eps=torch.full_like(x, self.eps(float(t))))
+
+
+def increments(path, eps, times, **options):
+    """What each step adds to x/alpha."""
+    states = [torch.zeros(1, 1, dtype=torch.float64)]
+    SAMPLERS["deis_tab"](
+        Driven(path, eps), states[0], times, callback=lambda i, t, x, p: states.append(x / path.alpha(t)), **options
+    )
+    return torch.cat(states).flatten().diff().tolist()
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: type(path).__name__)
+def test_polynomials_in_t_below_the_order_are_integrated_exactly(path):
+    """Steps of a third of a nat and one of eight, against quadrature of ``t^k d(sigma/alpha)``."""
+    levels = torch.tensor([20.0, 14.0, 10.0, 7.0, 5.0, 0.002], dtype=torch.float64)
+    times = path.time(-levels.log())
+
+    def exact(i, degree):
+        # in log-SNR, where d(sigma/alpha) = -(sigma/alpha) d lambda
+        ends = -levels[i].log(), -levels[i + 1].log()
+        value, _ = integrate.quad(
+            lambda at: -(float(path.time(at)) ** degree) * math.exp(-at), *map(float, ends), epsabs=0, epsrel=1e-12
+        )
+        return value
+
+    for order in ORDERS:
+        for degree in range(5):
+            found = increments(path, lambda t, k=degree: t**k, times, order=order)
+            apart = max(abs(found[i] / exact(i, degree) - 1) for i in range(order - 1, 5))
+            assert apart < 1e-11 if degree < order else apart > 1e-6, (order, degree, apart)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_where_t_is_sigma_it_is_lms_and_elsewhere_it_is_not(order):
+    for path, same in ((EDM(), True), (VP(), order == 1), (RectifiedFlow(), order == 1)):
+        oracle, times, x = gaussian(path), SCHEDULES["karras"](path, 12), normal(4, 6)
+        left, right = (SAMPLERS[name](oracle, x, times, order=order) for name in ("deis_tab", "deis_rhoab"))
+        apart = float((left - right).abs().max())
+        assert apart < 1e-11 if same else apart > 1e-3
+
+
+def test_first_order_is_ddim_and_every_order_another_method():
+    for path in (VP(), RectifiedFlow(), DiscreteVP(torch.linspace(1e-4, 0.02, 1000))):
+        oracle, times, x = gaussian(path), SCHEDULES["uniform"](path, 12), normal(4, 6)
+        found = [SAMPLERS["deis_tab"](oracle, x, times, order=order) for order in ORDERS]
+        torch.testing.assert_close(found[0], SAMPLERS["ddim"](oracle, x, times), rtol=1e-12, atol=1e-12)
+        assert torch.equal(SAMPLERS["deis_tab"](oracle, x, times), found[2])
+        assert all(float((found[k] - found[k + 1]).abs().max()) > 1e-4 for k in range(3))
+
+
+def test_a_start_at_alpha_0_leaves_no_history():
+    path, x = RectifiedFlow(), normal(4, 6)
+    oracle, times = gaussian(path), SCHEDULES["uniform"](path, 7)
+    first = SAMPLERS["ddim"](oracle, x, times[:2])
+    later = SAMPLERS["deis_tab"](oracle, first, times[1:])
+    torch.testing.assert_close(SAMPLERS["deis_tab"](oracle, x, times), later, rtol=1e-13, atol=1e-13)
+
+
+def test_no_more_predictions_are_kept_than_the_order_needs():
+    seen, most = [], 0
+
+    def watch(i, t, x, prediction):
+        nonlocal most
+        seen.append(weakref.ref(prediction.eps))
+        most = max(most, sum(ref() is not None for ref in seen))
+
+    SAMPLERS["deis_tab"](gaussian(VP()), normal(4, 6), SCHEDULES["karras"](VP(), 30), callback=watch)
+    assert most == 4  # three, and at the last step to the clean end its own
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("order", [0, 5])
+def test_a_wrong_order_is_named(order):
+    with pytest.raises(ValueError, match=f"order must be an integer from 1 to 4, got {order}"):
+        SAMPLERS["deis_tab"](gaussian(VP()), normal(2, 6), torch.tensor([0.5, 0.1]), order=order)
