@@ -175,6 +175,17 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, [
     SamplerEntry("gddim", _S + "gddim:gddim", "ddim with noise at a rate, or multistep in t without", "2206.05564 (alg. 1)",
                  family="stochastic_exponential", coordinate="t", noisy=("eta",), orders={1: 1, 2: 2, 3: 3, 4: 4}),
     # flow
+    SamplerEntry("flow_euler", _S + "runge_kutta:euler", "Euler in t", "2209.03003",
+                 family="flow", order=1, coordinate="t", preset={"coordinate": "t"},
+                 others="diffusers: FlowMatchEulerDiscreteScheduler"),
+    SamplerEntry("flow_heun", _S + "runge_kutta:heun", "Heun in t", "2209.03003",
+                 family="flow", order=2, coordinate="t", stages=2, preset={"coordinate": "t"},
+                 others="diffusers: FlowMatchHeunDiscreteScheduler"),
+    SamplerEntry("flow_stochastic", _S + "flow:flow_stochastic", "the data predicted, noised again", "",
+                 family="flow", stochastic=True, coordinate="lambda", noisy=("fraction",),
+                 others="diffusers: FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)"),
+    SamplerEntry("sit_sde", _S + "flow:sit_sde", "reverse SDE of any diffusion, in t", "2401.08740",
+                 family="flow", order=1, stochastic=True, coordinate="t"),
     # few steps
     # diffusers
     _diffusers("diffusers_ddim", _D + "ddim", "DDIMScheduler", order=1, coordinate="lambda", noisy=("eta",)),
