@@ -113,6 +113,8 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, [
                  family="multistep", order=2, coordinate="sigma", others="diffusers: PNDMScheduler(skip_prk_steps=True)"),
     SamplerEntry("deis_tab", _S + "deis:deis_tab", "eps a polynomial in t, integrated exactly", "2204.13902 (eq. 14)",
                  family="multistep", coordinate="t", orders={1: 1, 2: 2, 3: 3, 4: 4}),
+    SamplerEntry("deis_rhork", _S + "deis:deis_rhork", "Runge-Kutta in sigma, as many stages as its order", "2204.13902",
+                 family="multistep", coordinate="sigma", orders={1: 1, 2: 2, 3: 3, 4: 4}),
     # exponential integrators
     SamplerEntry("dpm_solver_1", _S + "runge_kutta:euler", "DDIM, Euler in sigma", "2206.00927 (eq. 3.7)",
                  family="exponential", order=1, coordinate="sigma", preset={"coordinate": "sigma"},

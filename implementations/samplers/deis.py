@@ -1,4 +1,7 @@
-"""DEIS: the flow ``d(x/alpha) = eps d(sigma/alpha)`` integrated exactly for eps a polynomial in the path's t."""
+"""DEIS: the flow ``d(x/alpha) = eps d(sigma/alpha)``, exact for eps a polynomial in t, or by Runge-Kutta methods.
+
+Its third kind, rhoAB, whose polynomial is in sigma/alpha, is ``lms``.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,9 @@ from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.adams import adams
 from implementations.samplers.exponential import checked_order, weights
-from implementations.samplers.grid import Callback, Grid
+from implementations.samplers.grid import Callback, Grid, costs
 from implementations.samplers.noise import Noise
+from implementations.samplers.runge_kutta import RK4, Tableau, _tabulated
 
 
 def deis_tab(
@@ -41,6 +45,35 @@ def deis_tab(
         return weights([(t[i - j] - t[i]) / (t[i + 1] - t[i]) for j in range(n)], moments[i][:n])
 
     return adams(denoiser, x, grid, order, shares, callback, condition)
+
+
+EULER = Tableau((), (), (1.0,))
+HEUN = Tableau((1.0,), ((1.0,),), (1 / 2, 1 / 2))
+KUTTA3 = Tableau((1 / 2, 1.0), ((1 / 2,), (-1.0, 2.0)), (1 / 6, 2 / 3, 1 / 6))
+
+
+def _stages(touching: list[bool], *, order: int, **options: Any) -> int:
+    return sum(1 if end else order for end in touching)
+
+
+@costs(_stages)
+def deis_rhork(
+    denoiser: Denoiser,
+    x: Images,
+    times: Float[Tensor, " points"],
+    *,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+    condition: Any = None,
+    order: int = 3,
+) -> Images:
+    """rhoRK-DEIS of ``order`` 1 to 4 in as many stages: Euler, Heun, Kutta's third and fourth (2204.13902).
+
+    A Runge-Kutta method of ``d(x/alpha) / d(sigma/alpha) = eps``; orders 1, 2 and 4 are ``euler``, ``heun`` and ``rk4``
+    in sigma.
+    """
+    tableau = (EULER, HEUN, KUTTA3, RK4)[checked_order(order, 4) - 1]
+    return _tabulated(tableau, denoiser, x, times, callback, condition, "sigma")
 
 
 def _moments(grid: Grid, n: int) -> list[list[float]]:

@@ -112,8 +112,35 @@ def test_no_more_predictions_are_kept_than_the_order_needs():
     assert most == 4  # three, and at the last step to the clean end its own
 
 
+def test_runge_kutta_of_orders_1_2_and_4_are_eulers_heuns_and_kuttas():
+    oracle, times, x = gaussian(VP()), SCHEDULES["karras"](VP(), 8), normal(4, 6)
+    for order, name in ((1, "euler"), (2, "heun"), (4, "rk4")):
+        found = SAMPLERS["deis_rhork"](oracle, x, times, order=order)
+        reference = SAMPLERS[name](oracle, x, times, coordinate="sigma")
+        torch.testing.assert_close(found, reference, rtol=1e-12, atol=1e-12)
+
+
+def test_third_order_is_kuttas():
+    """Stages at the start, the middle and the end, the last from ``2 k2 - k1``: one step of ``x' = r x`` by hand."""
+
+    class Product(Denoiser):
+        path = EDM()
+
+        def __call__(self, x, t, condition=None):
+            return Prediction(self.path, x, t, eps=x * float(t))
+
+    r, h, x = 2.0, -0.5, 3.0
+    k1 = r * x
+    k2 = (r + h / 2) * (x + h / 2 * k1)
+    k3 = (r + h) * (x + h * (2 * k2 - k1))
+    times = torch.tensor([r, r + h], dtype=torch.float64)
+    found = SAMPLERS["deis_rhork"](Product(), torch.full((1, 1), x, dtype=torch.float64), times, order=3)
+    assert float(found) == pytest.approx(x + h * (k1 + 4 * k2 + k3) / 6, rel=1e-14)
+
+
 @pytest.mark.unchecked
 @pytest.mark.parametrize("order", [0, 5])
-def test_a_wrong_order_is_named(order):
+@pytest.mark.parametrize("name", ["deis_tab", "deis_rhork"])
+def test_a_wrong_order_is_named(name, order):
     with pytest.raises(ValueError, match=f"order must be an integer from 1 to 4, got {order}"):
-        SAMPLERS["deis_tab"](gaussian(VP()), normal(2, 6), torch.tensor([0.5, 0.1]), order=order)
+        SAMPLERS[name](gaussian(VP()), normal(2, 6), torch.tensor([0.5, 0.1]), order=order)

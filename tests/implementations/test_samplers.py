@@ -94,7 +94,9 @@ def rms_error(variant, path, steps, z):
 
 # in t the paths differ; in the other coordinates equivariance covers the rest
 ORDERS = [
-    (variant, path) for variant in ORDERED for path in (CONTINUOUS if variant[1].get("coordinate") == "t" else (VP(),))
+    ((n, o), path)
+    for n, o in ORDERED
+    for path in (CONTINUOUS if o.get("coordinate", SAMPLERS[n].coordinate) == "t" else (VP(),))
 ]
 
 
