@@ -8,10 +8,11 @@ from typing import Any, Literal, TypeAlias
 from jaxtyping import Float
 from torch import Tensor
 
-from implementations.diffusion.denoiser import Denoiser
+from implementations.diffusion.denoiser import Denoiser, Prediction
 from implementations.diffusion.path import Images
 from implementations.samplers.grid import Callback, Grid, Point
-from implementations.samplers.noise import Noise, PerSampleNoise
+from implementations.samplers.noise import Noise
+from implementations.samplers.stochastic import checked_eta, checked_s_noise, given
 
 Times: TypeAlias = Float[Tensor, " points"]
 
@@ -25,18 +26,19 @@ def ddim(
     callback: Callback | None = None,
     condition: Any = None,
     eta: float = 0.0,
+    s_noise: float = 1.0,
 ) -> Images:
     """DDIM: ``x' = alpha' x0 + sqrt(sigma'^2 - s^2) eps + s z`` (2010.02502, eq. 12 and 16).
 
     ``s^2 = eta^2 sigma'^2 (1 - e^(2 (lambda - lambda')))``; ``eta`` in [0, 1] goes from the probability flow to
-    ancestral sampling. The default ``noise`` is that of seeds 0 to n-1, the same at each call: for further batches,
-    hand over ``PerSampleNoise`` with other seeds. Raises ValueError on another eta, and on ascending times unless eta
-    is 0.
+    ancestral sampling. In sigma/alpha it is Euler's step to below the next level and noise back up to it, the ancestral
+    Euler of other libraries. ``s_noise`` multiplies the noise. The default ``noise`` is that of seeds 0 to n-1, the
+    same at each call: for further batches, hand over ``PerSampleNoise`` with other seeds. Raises ValueError on another
+    eta or s_noise, and on ascending times unless eta is 0.
     """
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta must lie in [0, 1], got {eta}")
+    eta, s_noise = checked_eta(eta, 1.0), checked_s_noise(s_noise)
     grid = Grid(denoiser.path, times, "either" if eta == 0 else "down")
-    noise = noise or PerSampleNoise(range(len(x)))
+    draw = given(noise, x)
 
     def step(i: int, x: Images, prediction: Any) -> Images:
         here, there = grid.points[i], grid.points[i + 1]
@@ -44,7 +46,7 @@ def ddim(
             return prediction.combine(there.alpha, there.sigma)
         fresh = eta**2 * _fresh(here, there)
         mean = prediction.combine(there.alpha, there.sigma * math.sqrt(1 - fresh))
-        return mean.add_(noise(i, x), alpha=there.sigma * math.sqrt(fresh))
+        return mean.add_(draw(i, x), alpha=there.sigma * math.sqrt(fresh) * s_noise)
 
     return grid.solve(denoiser, x, step, callback, condition)
 
@@ -57,28 +59,46 @@ def ddpm(
     noise: Noise | None = None,
     callback: Callback | None = None,
     condition: Any = None,
-    variance: Literal["small", "large"] = "small",
+    variance: Literal["small", "large", "learned_range"] = "small",
 ) -> Images:
     """Ancestral sampling: the posterior of ``x'`` given x and the data predicted (2006.11239, alg. 2).
 
     ``variance``: ``small`` is the posterior's; ``large`` the forward variance of the step on the variance-preserving
-    path of the same log-SNR, ``1 - alpha^2/alpha'^2`` there (2006.11239, sec. 3.2). A step that touches an end of the
-    path takes no noise. The default ``noise`` is that of seeds 0 to n-1, the same at each call: for further batches,
-    hand over ``PerSampleNoise`` with other seeds. Raises ValueError on another variance and on ascending times.
+    path of the same log-SNR, ``1 - alpha^2/alpha'^2`` there (2006.11239, sec. 3.2); ``learned_range`` lies between them
+    in the logarithm, by the tensor v of the shape of x that the prediction holds as ``aux``: small at v = -1, large at
+    v = 1 (2102.09672, eq. 15, whose v in [0, 1] is ours (v + 1)/2, as networks give it). A step that touches an end of
+    the path takes no noise. The default ``noise`` is that of seeds 0 to n-1, the same at each call: for further
+    batches, hand over ``PerSampleNoise`` with other seeds. Raises ValueError on another variance, on a prediction
+    without such an aux where it is wanted, and on ascending times.
     """
-    if variance not in ("small", "large"):
-        raise ValueError(f"variance must be small or large, got {variance!r}")
+    if variance not in ("small", "large", "learned_range"):
+        raise ValueError(f"variance must be small, large or learned_range, got {variance!r}")
     grid = Grid(denoiser.path, times, "down")
-    noise = noise or PerSampleNoise(range(len(x)))
+    draw = given(noise, x)
 
     def step(i: int, x: Images, prediction: Any) -> Images:
         here, there = grid.points[i], grid.points[i + 1]
         fresh = _fresh(here, there)
         mean = prediction.combine(there.alpha, there.sigma * math.sqrt(1 - fresh))
-        deviation = there.sigma * math.sqrt(fresh) if variance == "small" else _forward_deviation(here, there)
-        return mean.add_(noise(i, x), alpha=deviation)
+        small, large = there.sigma * math.sqrt(fresh), _forward_deviation(here, there)
+        if variance == "learned_range":
+            v = _interpolation(prediction)
+            # small (large/small)^((v + 1)/2), a value an element
+            return mean.addcmul_(draw(i, x), ((v + 1) * (math.log(large / small) / 2)).exp_(), value=small)
+        return mean.add_(draw(i, x), alpha=small if variance == "small" else large)
 
     return grid.solve(denoiser, x, step, callback, condition)
+
+
+def _interpolation(prediction: Prediction) -> Images:
+    """v of a learned variance, in the dtype of the state."""
+    v = prediction.aux
+    if not isinstance(v, Tensor) or v.shape != prediction.x.shape:
+        found = tuple(v.shape) if isinstance(v, Tensor) else type(v).__name__
+        raise ValueError(
+            f"learned_range needs predictions whose aux is of shape {tuple(prediction.x.shape)}, got {found}"
+        )
+    return v.to(prediction.x.dtype)
 
 
 def _fresh(here: Point, there: Point) -> float:

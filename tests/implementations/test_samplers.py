@@ -38,7 +38,7 @@ ODE = [(n, o) for n, o in VARIANTS if not SAMPLERS[n].draws_noise(o) and not SAM
 ORDERED = [(n, o) for n, o in ODE if SAMPLERS[n].theory(o) is not None]
 REVERSIBLE = [v for v in ORDERED if v[0] not in ASCENDING]
 FIXED = [v for v in VARIANTS if not SAMPLERS[v[0]].adaptive]
-NOISY = [("ddim", {"eta": 0.5}), ("ddim", {"eta": 1.0}), ("ddpm", {"variance": "large"})]
+NOISY = [("ddim", {"eta": 0.5}), ("ddim", {"eta": 1.0}), ("ddpm", {"variance": "large"}), ("gddim", {"eta": 0.5})]
 NOISY += [(n, o) for n, o in VARIANTS if SAMPLERS[n].draws_noise(o)]
 EQUIVARIANT = [(n, o) for n, o in FIXED + NOISY if o.get("coordinate", SAMPLERS[n].coordinate) != "t"]
 
@@ -127,7 +127,10 @@ def test_weak_order_of_the_variance_on_a_gaussian(variant, path):
         times = SCHEDULES["karras"](path, steps, sigma_min=0.02, sigma_max=40.0, clean=False)
         law = output_law(SAMPLERS[name], oracle, times, options)
         biases.append(variance_error(law, marginal_law(oracle, times[-1])))
-    assert abs(math.log2(biases[0] / biases[2]) / 2 - SAMPLERS[name].theory(options)) < 0.15, biases
+    # the last doubling, since terms of two orders may be of opposite signs; a whole order more is a leading term that
+    # all but cancels here, as SA-Solver's of order 2 does until 1000 steps
+    excess = math.log2(biases[1] / biases[2]) - SAMPLERS[name].theory(options)
+    assert abs(excess) < 0.15 or excess > 1, biases
 
 
 # identities

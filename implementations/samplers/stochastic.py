@@ -1,0 +1,80 @@
+"""The reverse SDE with its linear part and its noise exact: what stochastic exponential integrators share.
+
+Noise at a rate eta >= 0 makes an SDE of the flow that has the same marginals (2309.05019, prop. 4.1, with eta = tau^2):
+0 is the flow, 1 the forward process reversed. Over a step of h in lambda = log alpha/sigma it is the step of
+``exponential`` with other coefficients, and Gaussian noise (2309.05019, eq. 14 and app. A):
+
+| form  | A                              | B                      | z              | variance                        |
+|-------|--------------------------------|------------------------|----------------|---------------------------------|
+| data  | ``(sigma'/sigma) e^(-eta h)``  | ``(1 + eta) alpha' h`` | ``-(1+eta) h`` | ``sigma'^2 (1 - e^(-2 eta h))`` |
+| noise | ``alpha'/alpha``               | ``-(1 + eta) sigma' h``| ``h``          | ``eta sigma'^2 (e^(2h) - 1)``   |
+
+A carries noise on, too, so that the noise of a step is that of its parts: a stage and the end of a step see one
+Brownian path. Fresh numbers for each part are exact on a grid that is fixed; a Brownian tree gives the same law.
+
+Weak order, with eta > 0: a prediction feels the noise since the step's start only through the stages within the step,
+or, in a multistep method, one step late. Where the weights of the values sum up to the kernel's first moment, both
+leave the covariance of state and noise right to O(h^3) a step: order 2. No such method is of order 3 in general, since
+order 3 asks for the variance of the noise's own integral, h^3/3: one stage at 1/2 gives it h^3/2, two at 1/3 and 2/3
+give h^3 3/8, and a multistep method sees an impulse of noise whole or not at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from implementations.diffusion.path import Images
+from implementations.samplers.exponential import Form, form_named
+from implementations.samplers.grid import Point, combined
+from implementations.samplers.noise import Noise, PerSampleNoise
+
+
+@dataclass(frozen=True)
+class Law:
+    """A step of the SDE: its form, and the standard deviation of its noise."""
+
+    form: Form
+    deviation: Callable[[Point, Point], float]
+
+    def noise(self, here: Point, there: Point, z: Images, before: Images | None = None, scale: float = 1.0) -> Images:
+        """Give the noise at ``there``: ``scale`` times that of the way from ``here``, and what was there ``before``."""
+        fresh = (self.deviation(here, there) * scale, z)
+        return combined(fresh) if before is None else combined((self.form.step(here, there)[0], before), fresh)
+
+
+def law_of(prediction: str, eta: float) -> Law:
+    """The SDE of noise rate ``eta`` on the ``data`` or the ``noise`` predicted; at 0 it is the flow, to the bit."""
+    flow, data = form_named(prediction), prediction == "data"
+
+    def step(here: Point, there: Point) -> tuple[float, float, float]:
+        a, b, z = flow.step(here, there)
+        h = there.log_snr - here.log_snr
+        return (a * math.exp(-eta * h), b * (1 + eta), z * (1 + eta)) if data else (a, b * (1 + eta), z)
+
+    def deviation(here: Point, there: Point) -> float:
+        h = there.log_snr - here.log_snr
+        return there.sigma * math.sqrt(-math.expm1(-2 * eta * h) if data else eta * math.expm1(2 * h))
+
+    return Law(Form(flow.view, step), deviation)
+
+
+def checked_eta(eta: float, most: float = math.inf) -> float:
+    """Give the rate of noise; raises ValueError where it is negative, not finite or above ``most``."""
+    if not (0 <= eta <= most and eta < math.inf):
+        raise ValueError(f"eta must lie in [0, {most:g}], got {eta}" if most < math.inf
+                         else f"eta must be finite and not negative, got {eta}")  # fmt: skip
+    return eta
+
+
+def checked_s_noise(s_noise: float) -> float:
+    """Give the factor of the noise; raises ValueError where it is negative or not finite."""
+    if not 0 <= s_noise < math.inf:
+        raise ValueError(f"s_noise must be finite and not negative, got {s_noise}")
+    return s_noise
+
+
+def given(noise: Noise | None, x: Images) -> Noise:
+    """The noise of seeds 0 to n - 1 where none is given: the same at each call."""
+    return noise or PerSampleNoise(range(len(x)))
