@@ -61,10 +61,11 @@ def expand(
     ``seed`` shifts its seeds to start there; ``guests`` join every axis of entries of their catalogue. Raises
     UsageError on names and values that the tasks do not know, in blocks, tables and plots.
     """
-    seeds = suite.seeds if seed is None else [seed + s - suite.seeds[0] for s in suite.seeds]
     cells: dict[str, Cell] = {}
     for index, block in enumerate(suite.block):
         try:
+            seeds = block.seeds or suite.seeds
+            seeds = seeds if seed is None else [seed + s - seeds[0] for s in seeds]
             for cell in _expand_block(suite, block, _task(block.task), seeds, device, guests or {}):
                 cells.setdefault(cell.key, cell)
         except ValidationError as error:

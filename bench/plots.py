@@ -1,4 +1,4 @@
-"""Records as pictures, as the suite lays them out: curves or bars, a panel a facet; maps; or boxes."""
+"""Records as pictures, as the suite lays them out: curves or bars, a panel a facet; maps; boxes; or trajectories."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from bench import boxes, maps
+from bench import boxes, maps, trajectories
 from bench.store import Record, Store
 from bench.suite import PlotSpec
 from bench.tables import lookup, matching, show
@@ -30,7 +30,7 @@ def draw(spec: PlotSpec, store: Store, records: list[Record]) -> bytes | None:
     chosen = [record for record in matching(records, spec.task, spec.where) if record.status == "ok"]
     if not chosen:
         return None
-    drawers = {"heat": maps.draw, "field": maps.draw, "boxes": boxes.draw}
+    drawers = {"heat": maps.draw, "field": maps.draw, "boxes": boxes.draw, "trajectories": trajectories.draw}
     figure = drawers.get(spec.kind, _curves)(spec, store, chosen)
     if figure is None:
         return None
@@ -110,6 +110,8 @@ def _lines(axes: Axes, spec: PlotSpec, store: Store, records: list[Record], seri
             axes.axhspan(min(low for low, _ in ranges), max(high for _, high in ranges), color="grey", alpha=0.15)
     for order in spec.slopes:
         _slope(axes, spec, store, records, order)
+    if spec.pareto:
+        _pareto(axes, spec, store, records, series)
 
 
 def _over_seeds(points: list[tuple[Any, Any]]) -> list[tuple[Any, float, float, float]]:
@@ -118,6 +120,26 @@ def _over_seeds(points: list[tuple[Any, Any]]) -> list[tuple[Any, float, float, 
     for x, y in points:
         at.setdefault(x, []).append(y)
     return [(x, fmean(ys), min(ys), max(ys)) for x, ys in at.items()]
+
+
+def _pareto(axes: Axes, spec: PlotSpec, store: Store, records: list[Record], series: list[str]) -> None:
+    """The front of all points as a step line: what is the best y within each x, averaged over seeds as the curves."""
+    higher = any((m := record.measure(spec.y)) and m.direction == "higher" for record in records)
+    drawn = [_over_seeds(_points(spec, store, [r for r in records if _name(spec, r) == name])) for name in series]
+    points = sorted((x, mean) for one in drawn for x, mean, _, _ in one)
+    if points:
+        front = front_of(points, higher)
+        x, y = zip(*front, (points[-1][0], front[-1][1]), strict=True)
+        axes.step(x, y, where="post", color="black", linewidth=1, linestyle="--", zorder=0, label="Pareto front")
+
+
+def front_of(points: list[tuple[float, float]], higher: bool = False) -> list[tuple[float, float]]:
+    """Of points sorted by x, those with a better y than every one before: the less, or the ``higher``."""
+    front: list[tuple[float, float]] = []
+    for x, y in points:
+        if not front or (y > front[-1][1] if higher else y < front[-1][1]):
+            front = [*(front[:-1] if front and front[-1][0] == x else front), (x, y)]
+    return front
 
 
 def _slope(axes: Axes, spec: PlotSpec, store: Store, records: list[Record], order: int) -> None:

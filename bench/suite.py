@@ -13,6 +13,7 @@ axes.sampler = { family = "runge_kutta" } # or a list of names; name = "dpm*" is
 axes.nfe = [5, 10]                        # axes are crossed
 zip = { a = [1, 2], b = [3, 4] }          # zipped axes vary together
 exclude = [{ match = { sampler = "ddpm" }, reason = "has no deterministic flow" }]
+seeds = [0, 1, 2]                         # of this block, in place of the suite's
 
 [[table]] and [[plot]]                    # what is shown: TableSpec and PlotSpec, below
 """
@@ -21,13 +22,15 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.catalogue import SUITES_FOLDER, kinds
 from bench.errors import UsageError
 from implementations.entry import UnknownName
+
+Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class _Strict(BaseModel):
@@ -49,6 +52,7 @@ class Block(_Strict):
     axes: dict[str, list[Any] | dict[str, Any]] = {}
     zip: dict[str, list[Any]] = {}
     exclude: list[Exclusion] = []
+    seeds: Annotated[list[Seed], Field(min_length=1)] | None = None
     threads: Annotated[int, Field(ge=1)] = 1
 
 
@@ -68,18 +72,21 @@ class TableSpec(_Strict):
 
 
 class PlotSpec(_Strict):
-    """Records of one task as curves, bars, maps or boxes; ``x`` and ``y`` name a parameter, measure, or (@) array kept.
+    """Records of one task as curves, bars, maps, boxes or trajectories.
+
+    ``x`` and ``y`` name a parameter, a measure, or (@) an array kept. Curves may be crossed by their Pareto front.
 
     A map (heat, field) has a panel a series and facet: values ``@z`` over the axes ``@x`` and ``@y`` of a grid, or at
     points, where both name one array (n, 2). A field has arrows against ``@u``, ``@v`` too, of length z by default.
     Boxes draw ``@x`` (k, 4), which ``zlabel`` names, under the numbers ``@y``.
+    Trajectories draw paths ``@x`` (paths, points, 2) over lines ``@y`` of that form, where a record keeps these.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
     title: str
     task: str
     where: dict[str, Any] = {}
-    kind: Literal["line", "bar", "heat", "field", "boxes"] = "line"
+    kind: Literal["line", "bar", "heat", "field", "boxes", "trajectories"] = "line"
     x: str
     y: str
     z: str = ""
@@ -92,15 +99,20 @@ class PlotSpec(_Strict):
     mark: Annotated[list[float], Field(max_length=2)] = []  # a place on every panel of a map
     floor: str | None = None
     slopes: list[int] = []  # guides of these orders on a log-log picture
+    pareto: bool = False  # the front of all points, no other being better in x and in y; the less x the better
     xlabel: str = ""
     ylabel: str = ""
     zlabel: str = ""
 
     @model_validator(mode="after")
     def _has_its_arrays(self) -> PlotSpec:
-        needed = {"heat": ("x", "y", "z"), "field": ("x", "y", "u", "v"), "boxes": ("x", "y")}.get(self.kind, ())
+        needed = {
+            "heat": ("x", "y", "z"), "field": ("x", "y", "u", "v"), "boxes": ("x", "y"), "trajectories": ("x", "y"),
+        }.get(self.kind, ())  # fmt: skip
         if missing := [name for name in needed if not getattr(self, name).startswith("@")]:
             raise ValueError(f"{missing[0]}: a {self.kind} needs the name of an array, as @name")
+        if self.pareto and self.kind != "line":
+            raise ValueError(f"pareto: a front is drawn through lines, not on a picture of kind {self.kind}")
         if needed and len(self.mark) == 1:
             raise ValueError("mark: two numbers are accepted, x and y")
         return self
@@ -111,7 +123,7 @@ class Suite(_Strict):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
     title: str = ""
-    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)] = [0]
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     timeout_s: Annotated[float, Field(gt=0)] = 600.0
     memory_gib: Annotated[float, Field(gt=0)] = 8.0
     block: Annotated[list[Block], Field(min_length=1)]

@@ -6,7 +6,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import save
 
-from bench import boxes, maps, plots
+from bench import boxes, maps, plots, trajectories
 from bench.errors import UsageError
 from bench.store import Store
 from bench.suite import PlotSpec
@@ -195,3 +195,49 @@ def test_boxes_show_counterexamples_and_leave_out_claims_that_hold(record, tmp_p
     with pytest.raises(UsageError, match="zlabel names 1 boxes of 2"):
         boxes.draw(chosen.model_copy(update={"zlabel": "one"}), store, records)
     assert plots.draw(chosen.model_copy(update={"where": {"loss": "piou"}}), store, records) is None
+
+
+def test_the_front_is_what_nothing_else_is_better_than_in_both(record, tmp_path):
+    """By hand: (1, 5), (2, 3), (4, 1); a higher measure turns it over."""
+    points = [(1, 5), (2, 3), (2, 4), (3, 3), (3, 6), (4, 1), (5, 2)]
+    assert plots.front_of(points) == [(1, 5), (2, 3), (4, 1)]
+    assert plots.front_of(points, higher=True) == [(1, 5), (3, 6)]
+    store = Store(tmp_path).create()
+    records = [
+        record(f"{x}{y}", value=y, task="t", entry="e", parameters={"loss": f"l{x % 2}", "level": x})
+        for x, y in points[:2]
+    ]
+    chosen = PlotSpec(name="m", title="M", task="t", x="level", y="order", series="loss", pareto=True)
+    (axes,) = plots._curves(chosen, store, records).axes
+    (step,) = [line for line in axes.lines if line.get_label() == "Pareto front"]
+    assert step.get_xydata().tolist() == [[1, 5], [2, 3], [2, 3]]
+    with pytest.raises(ValidationError, match="not on a picture of kind bar"):
+        PlotSpec(name="m", title="M", task="t", kind="bar", x="level", y="order", pareto=True)
+
+
+def test_trajectories_lie_over_the_lines_that_are_kept(record, tmp_path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    store = Store(tmp_path).create()
+    paths, lines = torch.rand(3, 4, 2), torch.rand(3, 9, 2)
+    records = []
+    for loss, arrays in (("with", {"paths": paths, "lines": lines}), ("without", {"paths": paths})):
+        one = record(loss, task="t", entry=loss, parameters={"loss": loss}, arrays=sorted(arrays), hash=loss)
+        store.write(one, save(arrays))
+        records.append(one)
+    chosen = spec("trajectories", x="@paths", y="@lines", z="")
+    figure = trajectories.draw(chosen, store, records)
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in panels] == ["with", "without"]
+    assert [[len(each.get_paths()) for each in axes.collections] for axes in panels] == [[3, 3], [3]]
+    last = panels[1].collections[0].get_paths()[-1].vertices
+    np.testing.assert_allclose(last, paths[-1].numpy(), rtol=1e-6)
+    assert plots.draw(chosen, store, records).startswith(b"\x89PNG")
+    with pytest.raises(UsageError, match="with keeps no array '@other'; it has"):
+        trajectories.draw(chosen.model_copy(update={"x": "@other"}), store, records)
+    store.write(records[0], save({"paths": lines[0]}))
+    with pytest.raises(UsageError, match=r"@paths has the shape \(9, 2\)"):
+        trajectories.draw(chosen, store, records[:1])
+    with pytest.raises(ValidationError, match="a trajectories needs the name of an array"):
+        spec("trajectories", x="nfe", y="@lines")

@@ -134,6 +134,7 @@ def test_only_and_limit_choose_cells(fidmap, site, tmp_path):
     assert names("--limit", "1") == ["faulty/well/index=1"]
 
 
+TIMINGS = {"sampler_overhead", "sampler_latency", "nms_speed", "metric_speed"}
 EVERY_TASK = """
 name = "every_task"
 [[block]]
@@ -145,8 +146,20 @@ task = "sampler_quality"
 settings = { nfe = 6, samples = 100, images = 500 }
 axes = { sampler = ["euler", "ddpm"] }
 [[block]]
+task = "sampler_quality"
+settings = { nfe = 6, samples = 100, images = 500, oracle = "classes", schedule = "gits" }
+axes = { sampler = ["dpmpp_2m"] }
+[[block]]
 task = "sampler_order"
 axes = { sampler = ["euler", "ddpm"] }
+[[block]]
+task = "sampler_spectrum"
+settings = { nfe = 6 }
+axes = { sampler = ["heun", "ddpm"], spectrum = ["toy", "fmnist"] }
+[[block]]
+task = "sampler_ledger"
+settings = { nfe = 6, samples = 200, spectrum = "toy" }
+axes = { sampler = ["heun", "ddpm"] }
 [[block]]
 task = "iou_regression"
 settings = { points = 5, iterations = 40 }
@@ -194,7 +207,7 @@ def test_deterministic_measures_repeat_bit_for_bit_on_one_worker_or_two(fidmap, 
         assert result.returncode == 0, result.stderr
         records = Store(tmp_path / jobs).records()
         measures.append({(r.key, m.name): m.value for r in records for m in r.measures if m.deterministic})
-    assert {r.task for r in records} == set(TASKS) - {"sampler_overhead", "nms_speed", "metric_speed"}  # timings
+    assert {r.task for r in records} == set(TASKS) - TIMINGS
     assert measures[0] == measures[1]
 
 

@@ -6,6 +6,7 @@ from bench import environment
 from bench.cells import expand, select
 from bench.errors import UsageError
 from bench.suite import SUITES_FOLDER, find, read
+from implementations.catalogue import SAMPLERS
 
 MINIMAL = """
 name = "mine"
@@ -51,9 +52,21 @@ def test_selectors_choose_by_what_the_catalogue_states(tmp_path):
     def entries(selector):
         return {c.entry for c in expand(parse(tmp_path, MINIMAL.replace('["euler", "heun"]', selector)))}
 
-    assert entries('{ family = "runge_kutta" }') == {"euler", "heun"}
-    assert entries('{ name = "dd*" }') == {"ddim", "ddpm"}
-    assert entries('{ coordinate = "lambda", stochastic = false }') == {"ddim", "dpmpp_2m"}
+    fixed = {name: entry for name, entry in SAMPLERS.items() if not (entry.adaptive or entry.ascending)}
+    assert entries('{ family = "runge_kutta", adaptive = false }') == {
+        name for name, entry in fixed.items() if entry.family == "runge_kutta"
+    } > {"euler", "heun"}  # fmt: skip
+    assert entries('{ name = "ddp*" }') == {"ddpm"}
+    assert entries('{ coordinate = "lambda", stochastic = false, adaptive = false, ascending = false }') == {
+        name for name, entry in fixed.items() if entry.coordinate == "lambda" and not entry.stochastic
+    } > {"ddim", "dpmpp_2m"}  # fmt: skip
+
+
+def test_a_block_may_have_seeds_of_its_own(tmp_path):
+    other = MINIMAL.replace('name = "mine"', "").replace("5, 10]", "7]\nseeds = [3, 5]")
+    suite = parse(tmp_path, MINIMAL + other)
+    assert {(c.parameters["nfe"], c.seed) for c in expand(suite)} == {(5, 0), (10, 0), (7, 3), (7, 5)}
+    assert {(c.parameters["nfe"], c.seed) for c in expand(suite, seed=8)} == {(5, 8), (10, 8), (7, 8), (7, 10)}
 
 
 def test_hash_covers_what_moves_numbers_and_key_what_is_measured(tmp_path):
@@ -88,7 +101,7 @@ def test_defaults_spelled_out_are_the_same_cell(tmp_path):
         (("[5, 10]", "[0]"), ["nfe", "greater than or equal to 1"]),
         (('"euler", "heun"', '"euler", "hune"'), ["hune", "heun"]),
         (("axes.sampler", "axis.sampler"), ["block.0.axis"]),
-        (("axes.nfe", "axes.nef"), ["nef", "nfe"]),
+        (("axes.nfe", "axes.nef"), ["nef", "not permitted"]),
         (("sampler_error", "sampler_errors"), ["sampler_errors", "did you mean sampler_error"]),
         (('name = "mine"', 'name = "../mine"'), ["name", "pattern"]),
         (('name = "mine"', "name = 3"), ["name", "string"]),
@@ -96,7 +109,7 @@ def test_defaults_spelled_out_are_the_same_cell(tmp_path):
         (("sampler_error", "os:getcwd"), ["os:getcwd", "names code"]),
         (('["euler", "heun"]', '{ colour = "red" }'), ["colour"]),
         (('["euler", "heun"]', '{ family = "none" }'), ["no entry of samplers"]),
-        (('"gaussian"', '"laplace"'), ["oracle", "'gaussian' or 'mixture'", "laplace"]),
+        (('"gaussian"', '"laplace"'), ["oracle", "'mixture' or 'classes'", "laplace"]),
         (('"gaussian"', '"gaussian", path = "vpp"'), ["path", "did you mean"]),
     ],
 )  # fmt: skip
@@ -126,9 +139,9 @@ def test_a_sampler_of_the_user_needs_an_axis_to_join(tmp_path):
 
 def test_an_axis_of_contests_is_a_list_of_lists(tmp_path):
     text = 'name = "mine"\n[[block]]\ntask = "sampler_overhead"\n'
-    text += 'axes.samplers = [["euler", "heun"], { coordinate = "lambda" }]'
+    text += 'axes.samplers = [["euler", "heun"], { name = "ddp*" }]'
     entries = [cell.entry for cell in expand(parse(tmp_path, text))]
-    assert entries == ["euler,heun", "ddim,ddpm,dpmpp_2m"]
+    assert entries == ["euler,heun", "ddpm"]
 
 
 def test_hash_covers_the_machine_s_switches(tmp_path, monkeypatch):
