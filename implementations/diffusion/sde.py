@@ -1,0 +1,59 @@
+"""The stochastic differential equations of a path: the one that makes noise, and the family that leads back.
+
+    forward          dx = f x dt + g dw
+    back, eta >= 0   dx = [f x - (1 + eta^2)/2 g^2 score] dt + eta g dw,   t falling
+
+All have the marginals of ``x_t = alpha x_0 + sigma eps`` (2011.13456, eq. 6, 13 and app. D.1). eta = 1 is the reverse
+SDE, eta = 0 the probability-flow ODE. f and g are ``path.drift`` and ``path.diffusion``; a chain with the same
+marginals at given times, of which these are the limit, stands in ``chains.py``.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+from jaxtyping import Float
+from torch import Tensor
+
+from implementations.diffusion.denoiser import Prediction
+from implementations.diffusion.path import Images, Path, Time, Values
+from implementations.samplers.noise import Noise, PerSampleNoise
+
+
+def forward_drift(path: Path, x: Images, t: Time) -> Images:
+    """``f x``; ``t`` is a scalar or one value a sample."""
+    return x * _a_sample(path.drift(t), x)
+
+
+def reverse_drift(prediction: Prediction, eta: float = 1.0) -> Images:
+    """``f x - (1 + eta^2)/2 g^2 score``, which is the velocity at eta = 0.
+
+    Raises ValueError where sigma = 0, since there the score is infinite, unless eta is 0.
+    """
+    if eta == 0:
+        return prediction.velocity
+    rate = eta**2 / 2 * prediction.path.diffusion(prediction.t) ** 2
+    return prediction.velocity - prediction.score * _a_sample(rate, prediction.x)
+
+
+def diffuse(path: Path, x: Images, times: Float[Tensor, " points"], *, noise: Noise | None = None) -> Images:
+    """Simulate the forward SDE over ascending ``times`` by Euler and Maruyama; ``x`` is at ``times[0]``.
+
+    ``x' = x + f x dt + g sqrt(dt) z``, of strong order 1, since g does not depend on x. Exact transitions are those of
+    ``Chain.of_path``. Raises ValueError on times that do not ascend, or at which f or g is infinite.
+    """
+    times = times.detach().cpu().double()
+    f, g = path.drift(times[:-1]), path.diffusion(times[:-1])
+    if not bool((times.diff() > 0).all() and f.isfinite().all() and g.isfinite().all()):
+        raise ValueError(f"times must ascend where f and g are finite, got {times[0]:.6g} to {times[-1]:.6g}")
+    noise = noise or PerSampleNoise(range(len(x)))
+    for k, (here, there) in enumerate(itertools.pairwise(times.tolist())):
+        dt = there - here
+        x = (x * (1 + float(f[k]) * dt)).add_(noise(k, x), alpha=float(g[k]) * dt**0.5)
+    return x
+
+
+def _a_sample(values: Values, x: Images) -> Tensor:
+    """A coefficient in the dtype of x, shaped to multiply its samples."""
+    values = values.to(x)
+    return values.reshape(-1, *(1,) * (x.ndim - 1)) if values.ndim else values

@@ -1,0 +1,130 @@
+"""Langevin dynamics at one noise level after another: as a sampler, and as the corrector of another.
+
+One step of size h in units of sigma^2 is ``x - h sigma eps + sqrt(2h) sigma z`` (score = -eps/sigma). On a Gaussian of
+variance V it tends to the variance ``V / (1 - h sigma^2 / 2V)``: too great by a share of h sigma^2 / 2V.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, TypeAlias
+
+from jaxtyping import Float
+from torch import Tensor
+
+from implementations.diffusion.denoiser import Denoiser
+from implementations.diffusion.path import Images
+from implementations.samplers.grid import Callback, Grid, costs
+from implementations.samplers.noise import Noise, PerSampleNoise
+from implementations.samplers.sde import ancestral_step, maruyama_step, reverse_diffusion_step
+
+Times: TypeAlias = Float[Tensor, " points"]
+PREDICTORS = {
+    "reverse_diffusion": reverse_diffusion_step,
+    "euler_maruyama": maruyama_step,
+    "ancestral": ancestral_step,
+}
+
+
+@costs(lambda touching, corrector_steps, **_: sum(1 if end else 1 + corrector_steps for end in touching))
+def predictor_corrector(
+    denoiser: Denoiser,
+    x: Images,
+    times: Times,
+    *,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+    condition: Any = None,
+    predictor: Literal["reverse_diffusion", "euler_maruyama", "ancestral"] = "reverse_diffusion",
+    corrector_steps: int = 1,
+    snr: float = 0.16,
+    step: float | None = None,
+) -> Images:
+    """A step of an SDE solver, then Langevin at the level that it has reached (2011.13456, alg. 2 to 5).
+
+    The corrector's size is ``2 a^2 (snr |z| / |eps|)^2`` in units of sigma^2, norms of each sample by itself, and a =
+    alpha/alpha' of the predictor's step (1 on ``VE``, ``sqrt(1 - beta)`` on DDPM's table); or ``step``, fixed, if
+    given. A step that touches an end has no corrector. Public code averages the norms over the batch, so that its
+    samples depend on their neighbours. Raises ValueError on wrong options and on ascending times.
+    """
+    if predictor not in PREDICTORS:
+        raise ValueError(f"predictor must be one of {', '.join(PREDICTORS)}, got {predictor!r}")
+    _check_count("corrector_steps", corrector_steps, 0)
+    if not 0 < snr < math.inf:
+        raise ValueError(f"snr must be positive and finite, got {snr}")
+    if step is not None and not 0 < step < 2:
+        raise ValueError(f"step must lie in (0, 2), where Langevin's steps do not diverge, got {step}")
+    grid = Grid(denoiser.path, times, "down")
+    noise, draws = noise or PerSampleNoise(range(len(x))), 1 + corrector_steps
+
+    def advance(i: int, x: Images, prediction: Any) -> Images:
+        here, there = grid.points[i], grid.points[i + 1]
+        x = PREDICTORS[predictor](grid.path, here, there, x, prediction, noise(i * draws, x))
+        for k in range(1, draws):
+            eps, z = denoiser(x, grid.times[i + 1], condition).eps, noise(i * draws + k, x)
+            if step is None:
+                ratio = snr * here.alpha / there.alpha * (_norm(z) / _norm(eps))
+                x = x - eps * (2 * there.sigma * ratio**2) + z * (2 * there.sigma * ratio)
+            else:
+                x = _langevin(x, eps, z, there.sigma, step)
+        return x
+
+    return grid.solve(denoiser, x, advance, callback, condition)
+
+
+def _annealed_cost(touching: list[bool], steps_per_level: int, denoise: bool, **_: Any) -> int:
+    return sum(1 if end else steps_per_level for end in touching) + (denoise and not touching[-1])
+
+
+@costs(_annealed_cost)
+def annealed_langevin(
+    denoiser: Denoiser,
+    x: Images,
+    times: Times,
+    *,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+    condition: Any = None,
+    epsilon: float = 0.1,
+    steps_per_level: int = 5,
+    denoise: bool = False,
+) -> Images:
+    """Langevin on x/alpha, level by level: ``x - epsilon/2 sigma eps + sqrt(epsilon) sigma z`` (1907.05600, alg. 1).
+
+    ``epsilon`` is the paper's in units of the least sigma squared: its 2e-5 at .01 is 0.2. x/alpha goes from one level
+    to the next as it is. A level's first update is made of the prediction with which its step begins, the others on
+    arrival: the first level has one, the last all but one. ``denoise`` ends in the data predicted at the last level,
+    alpha x0, as a clean end does by itself (2006.09011, alg. 1). It has no order: what helps is more levels or
+    updates. Raises ValueError on wrong options and on ascending times.
+    """
+    if not 0 < epsilon < 4:
+        raise ValueError(f"epsilon must lie in (0, 4), where Langevin's steps do not diverge, got {epsilon}")
+    _check_count("steps_per_level", steps_per_level, 1)
+    grid = Grid(denoiser.path, times, "down")
+    noise = noise or PerSampleNoise(range(len(x)))
+
+    def step(i: int, x: Images, prediction: Any) -> Images:
+        here, there = grid.points[i], grid.points[i + 1]
+        draw = i * steps_per_level
+        x = _langevin(x, prediction.eps, noise(draw, x), here.sigma, epsilon / 2).mul_(there.alpha / here.alpha)
+        for k in range(draw + 1, draw + steps_per_level):
+            x = _langevin(x, denoiser(x, grid.times[i + 1], condition).eps, noise(k, x), there.sigma, epsilon / 2)
+        if denoise and i == len(grid) - 1:
+            x = denoiser(x, grid.times[i + 1], condition).combine(there.alpha, 0.0)
+        return x
+
+    return grid.solve(denoiser, x, step, callback, condition)
+
+
+def _langevin(x: Images, eps: Images, z: Images, sigma: float, h: float) -> Images:
+    return x.sub(eps, alpha=h * sigma).add_(z, alpha=math.sqrt(2 * h) * sigma)
+
+
+def _norm(x: Images) -> Tensor:
+    """A sample's norm, shaped to multiply it."""
+    return x.flatten(1).norm(dim=1).reshape(-1, *(1,) * (x.ndim - 1)) if x.ndim > 1 else x.abs()
+
+
+def _check_count(name: str, count: int, least: int) -> None:
+    if isinstance(count, bool) or not isinstance(count, int) or count < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {count!r}")
