@@ -165,6 +165,12 @@ def test_the_second_order_is_the_formula_of_the_paper(name):
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
 
 
+def test_res_is_the_multistep_solver_with_exact_weights():
+    torch.testing.assert_close(run("res_multistep"), run("dpmpp_2m", solver_type="heun"), rtol=1e-12, atol=1e-13)
+    found = run("res_multistep", order=3)
+    torch.testing.assert_close(found, run("dpmpp_3m", solver_type="heun"), rtol=1e-12, atol=1e-13)
+
+
 # options
 
 
@@ -217,6 +223,7 @@ def test_no_lower_order_at_the_end_but_the_last_steps():
         ("dpmpp_2m", {"solver_type": "bh1"}, "solver_type must be midpoint or heun, got 'bh1'"),
         ("dpm_solver_multistep", {"order": 4}, "order must be an integer from 1 to 3, got 4"),
         ("dpm_solver_multistep", {"order": True}, "order must"),
+        ("res_multistep", {"order": 5}, "order must be an integer from 1 to 4, got 5"),
     ],
 )
 def test_wrong_options_are_named(name, options, says):
