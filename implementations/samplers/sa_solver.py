@@ -24,7 +24,6 @@ class _Done(NamedTuple):
 
     i: int
     law: Law
-    had: int  # the predictions it could use
     start: Images
     noise: Images | None
 
@@ -48,7 +47,7 @@ def sa_solver(
 
     The predictor is the polynomial through the last ``order`` predictions, 1 to 4. The corrector does the step again
     with the same noise and the last ``corrector_order`` of them, its end's included: as many as the predictor's by
-    default, 0 for none, and in the first steps no more than the predictor had. The last step is not corrected.
+    default, 0 for none. The first steps use what there is, and the last is not corrected.
     ``tau`` is a number or a function of the level sigma/alpha, read at a step's start and constant over it, and 0
     where that level lies outside ``interval`` (the paper's is a piece of constant tau); noise comes at the rate tau^2.
     ``few_steps`` takes 1/2 for the kernel's first moment where two values are used, as the authors' code for few
@@ -72,14 +71,13 @@ def sa_solver(
         law = laws[rates[i]]
         values = history.push(i, here.log_snr, law.form.read(prediction))
         if corrected and done is not None and done.i == i - 1:
-            kept = values[: min(corrected, done.had)]
-            x = done.law.form.integrate(grid.points[i - 1], here, done.start, kept, moments)
+            x = done.law.form.integrate(grid.points[i - 1], here, done.start, values[:corrected], moments)
             x = x if done.noise is None else x.add_(done.noise)
         deviation = law.deviation(here, there)
         fresh = draw(i, x) * deviation if deviation else None
         moved = law.form.integrate(here, there, x, values[:order], moments)
         if corrected:
-            done = _Done(i, law, len(values), x, fresh)
+            done = _Done(i, law, x, fresh)
         return moved if fresh is None else moved.add_(fresh)
 
     return grid.solve(denoiser, x, step, callback, condition)
