@@ -64,6 +64,8 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, [
     # ancestral
     SamplerEntry("ddim", _S + "ancestral:ddim", "constant x0 over a step, eta of noise", "2010.02502 (eq. 12)",
                  family="ancestral", order=1, coordinate="lambda", noisy=("eta",)),
+    SamplerEntry("ddim_inversion", _S + "inversion:ddim_inversion", "DDIM from data to noise", "2010.02502 (sec. 4.3)",
+                 family="ancestral", order=1, coordinate="lambda", ascending=True, others="diffusers: DDIMInverseScheduler"),
     SamplerEntry("ddpm", _S + "ancestral:ddpm", "ancestral sampling", "2006.11239 (alg. 2)",
                  family="ancestral", order=1, stochastic=True, coordinate="lambda",
                  others="diffusers: DDPMScheduler(variance_type='fixed_small', 'fixed_large' or 'learned_range')"),
@@ -204,6 +206,15 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, [
     SamplerEntry("sit_sde", _S + "flow:sit_sde", "reverse SDE of any diffusion, in t", "2401.08740",
                  family="flow", order=1, stochastic=True, coordinate="t"),
     # few steps
+    SamplerEntry("consistency", _S + "few_step:consistency", "to the end of the grid by a flow map, noised again", "2303.01469 (alg. 1)",
+                 family="few_step", stochastic=True, maps=True),
+    SamplerEntry("lcm", _S + "few_step:lcm", "consistency with LCM's boundary weights", "2310.04378 (alg. 2)",
+                 family="few_step", stochastic=True, coordinate="t", maps=True, others="diffusers: LCMScheduler"),
+    SamplerEntry("tcd", _S + "few_step:tcd", "beyond the next time by a flow map, noised back to it", "2402.19159 (alg. 4)",
+                 family="few_step", stochastic=True, noisy=("gamma",), coordinate="t", maps=True,
+                 others="diffusers: TCDScheduler, whose eta is gamma"),
+    SamplerEntry("flow_map", _S + "few_step:flow_map", "to the next time by a flow map", "2505.13447",
+                 family="few_step", maps=True),
     # diffusers
     _diffusers("diffusers_ddim", _D + "ddim", "DDIMScheduler", order=1, coordinate="lambda", noisy=("eta",)),
     _diffusers("diffusers_ddim_inversion", _D + "ddim_inversion", "DDIMInverseScheduler", order=1, coordinate="lambda", ascending=True),
