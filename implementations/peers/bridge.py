@@ -49,6 +49,7 @@ class Bridge:
         self.grid, self.scale, self.frame = Grid(denoiser.path, times, direction), SCALES[frame], frame
         self.x, self.noise = checked_start(x), noise or PerSampleNoise(range(len(x)))
         self.draws = self.steps = 0
+        self._increment: tuple[float, float, Images] | None = None
         self._before: Prediction | None = None
 
     @property
@@ -109,9 +110,23 @@ class Bridge:
         self._before = prediction
 
     def draw(self, like: Images) -> Images:
-        """The next draw of noise."""
-        self.draws += 1
-        return self.noise(self.draws - 1, like)
+        """The next draw of noise; steps that took none have left theirs."""
+        number = max(self.draws, self.steps)
+        self.draws = number + 1
+        return self.noise(number, like)
+
+    def brownian(self, start: Any, end: Any) -> Images:
+        """The increment of a Brownian motion in the level from ``start`` to ``end``, in units of its deviation.
+
+        One that starts where the last did and goes on beyond it holds that one.
+        """
+        high, low = float(start), float(end)
+        z = self.draw(self.x)
+        if self._increment is not None and self._increment[0] == high and low < self._increment[1]:
+            share = (high - self._increment[1]) / (high - low)
+            z = math.sqrt(share) * self._increment[2] + math.sqrt(1 - share) * z
+        self._increment = (high, low, z)
+        return z
 
     def _report(self, time: Tensor, x: Images) -> None:
         """Tell the callback of the step that ended here."""

@@ -157,6 +157,8 @@ def _ship(peer: Peer, bridge: Bridge, config: dict[str, Any], call: dict[str, An
         config = {"num_train_timesteps": len(path.betas), "trained_betas": path.betas.tolist()} | config
     scheduler = peer.make(config)
     scheduler.set_timesteps(len(bridge.grid))
+    if hasattr(scheduler, "noise_sampler"):
+        scheduler.noise_sampler = bridge.brownian
     step = _lent(scheduler, bridge)
     on_table = isinstance(path, DiscreteVP)
     if on_table:
@@ -264,7 +266,7 @@ def _doubled(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
             setattr(scheduler, name, _twice(torch.cat([values, values[-1:]])))  # by its start
     elif isinstance(scheduler, diffusers.schedulers.DPMSolverSDEScheduler):
         seconds = (here.log() + there.log()).mul(0.5).exp()
-        scheduler.noise_sampler = lambda *_: bridge.draw(bridge.x)
+        scheduler.noise_sampler = bridge.brownian
     for i in range(steps):
         yield Ask(bridge.grid.points[i], torch.tensor(2.0 * i))
         if there[i] > 0:
@@ -396,6 +398,7 @@ def _lms_order(order: int = 4) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 _UNCLIPPED = {"clip_sample": False}
+_SHORT = {"num_train_timesteps": 50}  # on a grid of ours the table is not read, and a long one takes long to set up
 _EPS = {"head": "eps", "config": {"final_sigmas_type": "sigma_min"}, "reaches_zero": False}
 
 ddim = _peer("DDIMScheduler", "unit", _table, config=_UNCLIPPED, options=_eta)
@@ -405,11 +408,11 @@ plms = _peer("PNDMScheduler", "unit", _plms, config={"skip_prk_steps": True}, ex
 ipndm = _peer("IPNDMScheduler", "unit", _angles, head="v", home=TrigFlow)
 euler = _peer("EulerDiscreteScheduler", "exploding", _levels, options=_churn)
 euler_ancestral = _peer("EulerAncestralDiscreteScheduler", "exploding", _levels)
-heun = _peer("HeunDiscreteScheduler", "exploding", _doubled, stages=2)
-dpm_2 = _peer("KDPM2DiscreteScheduler", "exploding", _doubled, stages=2)
-dpm_2_ancestral = _peer("KDPM2AncestralDiscreteScheduler", "exploding", _doubled, stages=2)
+heun = _peer("HeunDiscreteScheduler", "exploding", _doubled, solver=_SHORT, stages=2)
+dpm_2 = _peer("KDPM2DiscreteScheduler", "exploding", _doubled, solver=_SHORT, stages=2)
+dpm_2_ancestral = _peer("KDPM2AncestralDiscreteScheduler", "exploding", _doubled, solver=_SHORT, stages=2)
 lms = _peer("LMSDiscreteScheduler", "exploding", _levels, options=_lms_order)
-dpmpp_sde = _peer("DPMSolverSDEScheduler", "exploding", _doubled, stages=2)
+dpmpp_sde = _peer("DPMSolverSDEScheduler", "exploding", _doubled, solver=_SHORT, stages=2)
 deis = _peer("DEISMultistepScheduler", "unit", _levels, solver=_SIGMAS, options=_order(2), reaches_zero=False)
 dpm_solver_multistep_2 = _multistep("dpmsolver", 2, **_EPS)
 dpm_solver_multistep_3 = _multistep("dpmsolver", 3, **_EPS)

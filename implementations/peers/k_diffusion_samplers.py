@@ -96,11 +96,11 @@ def _adapt(
 
         arguments: dict[str, Any] = {"disable": True, **own, **given}
         if sampler_of_noise:
-            arguments["noise_sampler"] = lambda *_: bridge.draw(bridge.x)
+            arguments["noise_sampler"] = bridge.brownian
         function = _lent(getattr(sampling(), f"sample_{peer}"), bridge.draw)
         if not adaptive:
             arguments["callback"] = lambda _: bridge.begin(latest[0])
-            return bridge.leave(function(model, bridge.enter(), levels.to(x.device), **arguments))
+            return bridge.leave(function(model, bridge.enter(), levels.to(bridge.x), **arguments))
         if bridge.clean:
             raise ValueError(f"{peer} never reaches sigma = 0: the grid must end above it")
         return bridge.leave(function(model, bridge.enter(), float(levels[-1]), float(levels[0]), **arguments))
