@@ -16,7 +16,8 @@ class DiscreteVP(Path):
 
     ``t = k`` is timestep k as networks count it, of alpha-bar ``prod_{i<=k} (1 - beta_i)``; the log-SNR is linear in t
     between timesteps, and sigma/alpha is linear on [-1, 0], from 0: ``t_min = -1`` is the clean end. Derivatives are
-    those of the piece to the right of a timestep.
+    those of the piece to the right of a timestep. The last beta may be 1 (zero terminal SNR, 2305.08891): alpha/sigma
+    is linear on the last piece then, to 0.
     """
 
     t_min = -1.0
@@ -26,10 +27,16 @@ class DiscreteVP(Path):
         betas = torch.as_tensor(betas, dtype=torch.float64).detach().cpu()
         if betas.ndim != 1 or len(betas) < 2:
             raise ValueError(f"DiscreteVP: betas must be a vector of at least 2, got shape {tuple(betas.shape)}")
-        if not bool(((betas > 0) & (betas < 1)).all()):
-            raise ValueError(f"DiscreteVP: betas must lie in (0, 1), got {betas.min():.6g} to {betas.max():.6g}")
+        self._terminal = float(betas[-1]) == 1
+        regular = betas[:-1] if self._terminal else betas
+        if len(regular) < 2 or not bool(((regular > 0) & (regular < 1)).all()):
+            raise ValueError(
+                f"DiscreteVP: betas must lie in (0, 1), the last of three or more may be 1, "
+                f"got {betas.min():.6g} to {betas.max():.6g}"
+            )
         self.betas = betas
         self.t_max = float(len(betas) - 1)
+        betas = regular
         self._log_snr = -torch.expm1(-torch.log1p(-betas).cumsum(0)).log() / 2
         slopes = self._log_snr.diff()
         self._slopes = torch.cat([slopes, slopes[-1:]])  # of the piece to the right of a timestep, the last for the end
@@ -40,7 +47,10 @@ class DiscreteVP(Path):
     def log_snr(self, t: Time) -> Values:
         t = as_float64(t)
         start, first, slope = self._piece(t)
-        return torch.where(t < 0, self._log_snr[0].to(t) - (t + 1).log(), first + (t - start) * slope)
+        inside = torch.where(
+            self._last(t), self._log_snr[-1].to(t) + (self.t_max - t).log(), first + (t - start) * slope
+        )
+        return torch.where(t < 0, self._log_snr[0].to(t) - (t + 1).log(), inside)
 
     def network_time(self, t: Time) -> Values:
         """``max(t, 0)``: on [-1, 0), the last clean step, a network is asked at its least timestep."""
@@ -53,12 +63,18 @@ class DiscreteVP(Path):
         return torch.sigmoid(-2 * self.log_snr(t)).sqrt()
 
     def d_alpha(self, t: Time) -> Values:
-        return self.drift(t) * self.alpha(t)
+        # on the last piece by q = alpha/sigma, q' = -q0: alpha' is finite where f is not
+        last = -self._log_snr[-1].exp() * self.sigma(t) ** 3
+        return torch.where(self._last(t), last, self._drift(t) * self.alpha(t))
 
     def d_sigma(self, t: Time) -> Values:
-        return self._d_ratio(t) * self.alpha(t) ** 3  # sigma = r / sqrt(1 + r^2)
+        last = self._log_snr[-1].exp() * self.alpha(t) * self.sigma(t) ** 2
+        return torch.where(self._last(t), last, self._d_ratio(t) * self.alpha(t) ** 3)  # sigma = r / sqrt(1 + r^2)
 
     def drift(self, t: Time) -> Values:
+        return torch.where(self._last(t), self.d_alpha(t) / self.alpha(t), self._drift(t))
+
+    def _drift(self, t: Time) -> Values:
         return -self._d_ratio(t) * self.ratio(t) * self.alpha(t) ** 2  # alpha = 1 / sqrt(1 + r^2)
 
     def time(self, log_snr: Time) -> Values:
@@ -66,11 +82,17 @@ class DiscreteVP(Path):
         knots = self._log_snr.to(log_snr.device)
         start = (torch.searchsorted(-knots, -log_snr.contiguous()) - 1).clamp(0, len(knots) - 2)
         inside = start + (log_snr - knots[start]) / (knots[start + 1] - knots[start])
+        if self._terminal:
+            inside = torch.where(log_snr < knots[-1], self.t_max - (log_snr - knots[-1]).exp(), inside)
         return torch.where(log_snr > knots[0], (knots[0] - log_snr).exp() - 1, inside)
+
+    def _last(self, t: Time) -> Tensor:
+        """Whether ``t`` lies on a last piece that ends at alpha = 0."""
+        return (as_float64(t) >= self.t_max - 1) & self._terminal
 
     def _piece(self, t: Values) -> tuple[Tensor, Values, Values]:
         """The timestep at or before ``t``, its log-SNR, and the slope from it."""
-        start = t.long().clamp(0, len(self.betas) - 1)
+        start = t.long().clamp(0, len(self._log_snr) - 1)
         return start, self._log_snr.to(t.device)[start], self._slopes.to(t.device)[start]
 
     def _d_ratio(self, t: Time) -> Values:

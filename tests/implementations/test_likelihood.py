@@ -74,8 +74,7 @@ def test_the_error_falls_with_the_order_on_a_gaussian(method, coordinate):
     # in t the paths differ; in the other coordinates equivariance covers the rest
     for path in (SubVP(), RectifiedFlow()) if coordinate == "t" else (VP(),):
         errors = [
-            error(gaussian(path), ascending(path, steps), method=method, coordinate=coordinate)
-            for steps in (20, 40, 80)
+            error(gaussian(path), ascending(path, steps), method=method, coordinate=coordinate) for steps in (20, 80)
         ]
         slope = math.log2(errors[0] / errors[-1]) / 2
         assert abs(slope - ORDERS[method]) < (0.15 if ORDERS[method] < 3 else 0.25), (path, errors)
@@ -83,7 +82,7 @@ def test_the_error_falls_with_the_order_on_a_gaussian(method, coordinate):
 
 @pytest.mark.parametrize("oracle", [mixture(EDM()), correlated(EDM())], ids=["mixture", "correlated"])
 def test_the_error_falls_with_the_order_elsewhere(oracle):
-    errors = [error(oracle, ascending(oracle.path, steps), method="heun") for steps in (20, 40, 80)]
+    errors = [error(oracle, ascending(oracle.path, steps), method="heun") for steps in (20, 80)]
     assert math.log2(errors[0] / errors[-1]) / 2 == pytest.approx(2, abs=0.2), errors
     assert error(oracle, ascending(oracle.path, 80), method="rk4") < 1e-4
 

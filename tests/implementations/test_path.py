@@ -7,9 +7,11 @@ import torch
 
 from implementations.catalogue import PATHS
 from implementations.diffusion import EDM, VE, VP, Cosine, DiscreteVP, RectifiedFlow, SubVP, TrigFlow
+from implementations.diffusion.schedules.zero_snr import rescale_betas
 
 BETAS = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
-EVERY = [VP(), Cosine(), SubVP(), VE(), EDM(), RectifiedFlow(), TrigFlow(), DiscreteVP(BETAS)]
+TERMINAL = DiscreteVP(rescale_betas(BETAS))  # its last beta is 1
+EVERY = [VP(), Cosine(), SubVP(), VE(), EDM(), RectifiedFlow(), TrigFlow(), DiscreteVP(BETAS), TERMINAL]
 every_path = pytest.mark.parametrize("path", EVERY, ids=lambda path: type(path).__name__)
 
 
@@ -106,6 +108,20 @@ def test_discrete_vp_holds_the_table_at_its_timesteps():
     assert float(between[1]) == pytest.approx(float(between[0] + between[2]) / 2, rel=1e-14)
     clean = path.ratio(torch.tensor([-1.0, -0.5, 0.0]))
     torch.testing.assert_close(clean, clean[2] * torch.tensor([0.0, 0.5, 1.0]).double(), rtol=1e-13, atol=0)
+
+
+def test_a_last_beta_of_one_ends_without_signal():
+    k = torch.arange(1000)
+    alphas = TERMINAL.alpha(k)
+    torch.testing.assert_close(alphas**2, (1 - TERMINAL.betas).cumprod(0), rtol=1e-10, atol=0)
+    assert float(alphas[-1]) == 0
+    ratios = 1 / TERMINAL.ratio(torch.tensor([998.0, 998.5, 999.0]))
+    torch.testing.assert_close(ratios, ratios[0] * torch.tensor([1.0, 0.5, 0.0]).double(), rtol=1e-12, atol=0)
+    end = torch.tensor([998.0, 998.75, 999.0])
+    torch.testing.assert_close(TERMINAL.time(TERMINAL.log_snr(end)), end.double(), rtol=0, atol=1e-9)
+    assert float(TERMINAL.d_alpha(999.0)) == pytest.approx(-float(ratios[0]), rel=1e-12)
+    assert float(TERMINAL.d_sigma(999.0)) == 0
+    assert float(TERMINAL.drift(999.0)) == -math.inf
 
 
 @every_path

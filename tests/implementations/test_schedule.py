@@ -249,6 +249,11 @@ def test_zero_terminal_snr():
     times = SCHEDULES["zero_snr"](path, 10)
     alphas = after[[999, 899, 799, 699, 599, 499, 399, 299, 199, 99]]
     torch.testing.assert_close(path.alpha(times[:-1]), alphas, rtol=1e-10, atol=1e-12)
+    rescaled = DiscreteVP(rescale_betas(SD_BETAS))
+    torch.testing.assert_close(
+        SCHEDULES["zero_snr"](rescaled, 10), SCHEDULES["trailing"](rescaled, 10), rtol=0, atol=1e-6
+    )
+    torch.testing.assert_close(rescale_betas(rescaled.betas), rescaled.betas)
     own = SCHEDULES["zero_snr"](DiscreteVP(SD_BETAS), 10, sigma_max=14.0, sigma_min=0.1)
     torch.testing.assert_close(
         own, SCHEDULES["zero_snr"](DiscreteVP(SD_BETAS), 10, sigma_max=14.0, sigma_min=0.1, betas=SD_BETAS)

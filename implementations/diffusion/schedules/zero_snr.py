@@ -51,7 +51,8 @@ def zero_snr(
 def rescale_betas(betas: Betas | Sequence[float]) -> Betas:
     """Betas whose last alpha is 0 and whose first is unchanged (2305.08891, alg. 1): the last beta is 1.
 
-    ``sqrt(alpha_bar)`` is shifted by its last value, then scaled. Raises ValueError on betas outside (0, 1).
+    ``sqrt(alpha_bar)`` is shifted by its last value, then scaled; ``DiscreteVP`` takes them. Raises ValueError on betas
+    outside (0, 1), but for a last one of 1.
     """
     bars = _zero_terminal(betas).square()
     return 1 - bars / torch.cat([torch.ones(1, dtype=torch.float64), bars[:-1]])
@@ -60,8 +61,8 @@ def rescale_betas(betas: Betas | Sequence[float]) -> Betas:
 def _zero_terminal(betas: Betas | Sequence[float]) -> Betas:
     """``sqrt(alpha_bar)`` of the rescaled table."""
     betas = torch.as_tensor(betas, dtype=torch.float64)
-    if betas.ndim != 1 or len(betas) < 2 or not bool(((betas > 0) & (betas < 1)).all()):
-        raise ValueError(f"betas must be at least 2 values in (0, 1), got shape {tuple(betas.shape)}")
+    if betas.ndim != 1 or len(betas) < 2 or not bool(((betas > 0) & (betas <= 1)).all() and (betas[:-1] < 1).all()):
+        raise ValueError(f"betas must be at least 2 values in (0, 1), the last perhaps 1, got {betas.tolist()[:5]} ...")
     alphas = torch.log1p(-betas).cumsum(0).div(2).exp()
     return (alphas - alphas[-1]) * (alphas[0] / (alphas[0] - alphas[-1]))
 
