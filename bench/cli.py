@@ -95,6 +95,52 @@ def run(
     return int(bool(set(bad) - {"diverged"}))
 
 
+@app.command()
+def audit(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Samplers; all of fidmap's own without any.")
+    ] = None,
+    sampler: Annotated[list[str] | None, _own("sampler")] = None,
+    peer: Annotated[
+        list[str] | None, typer.Option(help="All of diffusers or of k_diffusion, as solvers and as shipped.")
+    ] = None,
+    check: Annotated[list[str] | None, typer.Option(help="Only this check; may be repeated.")] = None,
+    failures: Annotated[bool, typer.Option("--failures", help="Print what fails alone.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Certify samplers by measurement, each failure with a script that shows it; exit code 1 where one fails."""
+    from bench.audit import CHECKS, report
+    from bench.audit.peers import LIBRARIES
+    from bench.evaluate.progress import Steps
+    from implementations.catalogue import SAMPLERS
+
+    if unknown := set(peer or ()) - set(LIBRARIES):
+        raise UsageError(f"--peer {min(unknown)!r}: expected {' or '.join(LIBRARIES)}")
+    if unknown := set(check or ()) - set(CHECKS):
+        raise UsageError(f"--check {min(unknown)!r}: expected {', '.join(CHECKS)}")
+    guests = [_check_own("samplers", "--sampler", name) for name in sampler or ()]
+    try:
+        for name in names or ():
+            SAMPLERS[name].resolve()
+        subjects = report.chosen([*(names or ()), *guests], peer or ())
+    except (LookupError, ImportError) as error:
+        raise UsageError(str(error)) from None
+    if not subjects:
+        raise UsageError(f"there are no entries of {', '.join(peer or ())} in the catalogue")
+    found = []
+    with Steps("audit", len(subjects)) as steps:
+        for of_one in report.findings(subjects, check or CHECKS):
+            found.append(of_one)
+            steps.advance()
+            if not as_json and (not failures or any(one.verdict == "fail" for one in of_one)):
+                print(report.text(of_one, failures), flush=True)
+    if as_json:
+        print(json.dumps([one.as_dict() for of_one in found for one in of_one], indent=1))
+    for line in report.summary(found, name_right=bool(peer)):
+        _tell(line)
+    return int(any(one.verdict == "fail" for of_one in found for one in of_one))
+
+
 @app.command("list")
 def list_(
     kind: Annotated[

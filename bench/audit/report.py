@@ -1,0 +1,47 @@
+"""The certificate as text: a line a check, a script for every failure, and at the end who is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from bench.audit import audit
+from bench.audit.finding import Finding
+from bench.audit.peers import of_library
+from bench.audit.subject import Subject, subjects
+from implementations.catalogue import SAMPLERS
+
+
+def chosen(names: Iterable[str], peers: Iterable[str]) -> list[Subject]:
+    """The samplers named and those of the libraries; all of fidmap's own where neither is given."""
+    names, peers = list(names), list(peers)
+    if not names and not peers:
+        names = [n for n, entry in SAMPLERS.items() if entry.source == "fidmap" and entry.family != "peer"]
+    found = [subject for name in names for subject in subjects(name)]
+    return [*found, *(subject for library in peers for subject in of_library(library))]
+
+
+def findings(found: Iterable[Subject], checks: Iterable[str]) -> Iterator[list[Finding]]:
+    """The findings of one sampler after another."""
+    for subject in found:
+        yield list(audit(subject, checks))
+
+
+def text(of_one: list[Finding], failures_only: bool = False) -> str:
+    """One sampler: its name, a line a check, the scripts of what fails."""
+    shown = [one for one in of_one if one.verdict == "fail" or not failures_only]
+    scripts = [f"# {one.sampler}: {one.check}\n{one.reproducer}" for one in shown if one.reproducer]
+    return "\n".join([of_one[0].sampler, *(one.line() for one in shown), *(["", *scripts] if scripts else [])])
+
+
+def summary(found: list[list[Finding]], name_right: bool = False) -> list[str]:
+    """Who is wrong and in what, who is right, and how many verdicts there are of each kind."""
+    lines = []
+    for of_one in found:
+        wrong = [one.check for one in of_one if one.verdict == "fail"]
+        if wrong:
+            lines.append(f"wrong  {of_one[0].sampler}: {', '.join(wrong)}")
+        elif name_right:
+            lines.append(f"right  {of_one[0].sampler}")
+    verdicts = [one.verdict for of_one in found for one in of_one]
+    counts = (f"{verdicts.count(kind)} {kind}" for kind in ("pass", "fail", "not applicable"))
+    return [*lines, f"{len(found)} audited: {', '.join(counts)}"]

@@ -1,0 +1,209 @@
+"""The sampler under audit, with its options, and the problems that it is set."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.audit.finding import NotApplicable
+from bench.audit.probe import Told, Witness
+from implementations.catalogue import SAMPLERS, SCHEDULES
+from implementations.diffusion import (
+    EDM,
+    VE,
+    VP,
+    Cosine,
+    Denoiser,
+    DiscreteVP,
+    GaussianOracle,
+    Path,
+    RectifiedFlow,
+    SubVP,
+    TrigFlow,
+)
+from implementations.diffusion.path import Images
+from implementations.entry import SamplerEntry
+from implementations.samplers.grid import Callback
+from implementations.samplers.noise import Noise
+
+LEVELS = {"sigma_min": 0.02, "sigma_max": 40.0}  # of sigma/alpha; inside every path
+CONTINUOUS: dict[str, Callable[[], Path]] = {
+    "VP()": VP,
+    "RectifiedFlow()": RectifiedFlow,
+    "EDM()": EDM,
+    "VE()": VE,
+    "Cosine()": Cosine,
+    "SubVP()": SubVP,
+    "TrigFlow()": TrigFlow,
+}
+TABLE = "DiscreteVP(torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2)"  # Stable Diffusion's
+
+
+HOMES = (TABLE, "RectifiedFlow()", "EDM()", "TrigFlow()")  # of schedulers as shipped
+
+
+def table() -> DiscreteVP:
+    """The path of Stable Diffusion's betas."""
+    return DiscreteVP(torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2)
+
+
+def gaussian(path: Path) -> GaussianOracle:
+    """Six modes of variance 0.05 to 2."""
+    return GaussianOracle(path, torch.linspace(-1, 1, 6).double(), torch.linspace(0.05, 2, 6).double())
+
+
+def normal(n: int, d: int = 6) -> Tensor:
+    """The same draws always."""
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def start(path: Path, t: float | Tensor, z: Tensor) -> Tensor:
+    """The same place in every path: ``x / hypot(alpha, sigma)`` is z."""
+    return z * float(torch.hypot(path.alpha(t), path.sigma(t)))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A sampler and its options."""
+
+    entry: SamplerEntry
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The entry's name and the options given."""
+        given = ", ".join(f"{name}={value}" for name, value in self.options.items())
+        return f"{self.entry.name}({given})" if given else self.entry.name
+
+    @property
+    def peer(self) -> bool:
+        """Whether it comes from another library, whose tables are in float32 and which takes some paths only."""
+        return self.entry.family == "peer"
+
+    @property
+    def own_grid(self) -> bool:
+        """Whether it is a scheduler as shipped: of the times given it takes the number."""
+        return self.entry.options(self.options).get("mode") == "shipped"
+
+    def __call__(
+        self,
+        denoiser: Denoiser,
+        x: Images,
+        times: Tensor,
+        noise: Noise | None = None,
+        callback: Callback | None = None,
+    ) -> Images:
+        """Run it; whatever it draws from torch's global generator is the same each time."""
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
+            if self.peer:
+                warnings.simplefilter("ignore")  # theirs, of what they are called with
+            torch.manual_seed(0)
+            given = {"noise": noise, "callback": callback}
+            taken = {name: value for name, value in given.items() if value is not None and self.takes(name)}
+            return self.entry(denoiser, x, times, **taken, **self.options)  # type: ignore[no-any-return]
+
+    def takes(self, name: str) -> bool:
+        """Whether it has a parameter of that name."""
+        return name in inspect.signature(self.entry._resolved).parameters
+
+    @cached_property
+    def refused(self) -> dict[str, str]:
+        """The continuous paths that it does not take, with what it says."""
+        reasons = {name: self._refusal(make()) for name, make in CONTINUOUS.items()}
+        return {name: reason for name, reason in reasons.items() if reason}
+
+    @cached_property
+    def paths(self) -> list[str]:
+        """The paths that it takes; of a scheduler as shipped the first of its possible homes."""
+        if not self.own_grid:
+            return [name for name in CONTINUOUS if name not in self.refused]
+        reasons = []
+        for name in HOMES:
+            if not (reason := self._refusal(self.path(name))):
+                return [name]
+            reasons.append(reason)
+        raise ValueError(reasons[0])
+
+    @property
+    def taken(self) -> bool:
+        """Whether it takes its options on any path."""
+        try:
+            return bool(self.paths)
+        except ValueError:
+            return False
+
+    def _refusal(self, path: Path) -> str:
+        """What it says where it does not take a path."""
+        times = self.times(path, 5)
+        try:
+            self(gaussian(path), start(path, times[0], normal(2)), times)
+        except (ValueError, TypeError, NotImplementedError) as error:
+            return f"{type(error).__name__}: {error}"
+        except Exception:
+            return ""  # what breaks on a path that is taken is for the checks to report
+        return ""
+
+    @property
+    def path_name(self) -> str:
+        """The first that it takes; raises NotApplicable where there is none."""
+        if not self.paths:
+            raise NotApplicable(f"it takes none of the paths; {next(iter(self.refused.items()))}")
+        return self.paths[0]
+
+    def path(self, name: str | None = None) -> Path:
+        """A path by its name, or the first that it takes."""
+        name = name or self.path_name
+        return table() if name == TABLE else CONTINUOUS[name]()
+
+    def times(self, path: Path, steps: int, clean: bool = False) -> Tensor:
+        """A grid of ``steps``: inside the path, or to sigma = 0; all of the path for a scheduler as shipped."""
+        if self.own_grid:
+            return SCHEDULES["uniform"](path, steps)  # type: ignore[no-any-return]
+        times = SCHEDULES["karras"](path, steps, clean=clean, **LEVELS)
+        return times.flip(0) if self.entry.ascending else times  # type: ignore[no-any-return]
+
+    def begins(self, path: Path, times: Tensor) -> float:
+        """The time at which the first state is: ``times[0]``, or what a scheduler as shipped asks for first."""
+        if not self.own_grid:
+            return float(times[0])
+        witness = Witness(Told(path, torch.zeros(1), torch.ones(1)))
+        self(witness, torch.ones(1, 1, dtype=torch.float64), times, witness.noise)
+        return witness.evaluations[0].t
+
+    @cached_property
+    def draws_noise(self) -> bool:
+        """Whether noise changes its output: measured, and not what it states."""
+        path = self.path()
+        times = self.times(path, 6)
+        x = start(path, times[0], normal(2))
+        silent = self(gaussian(path), x, times, lambda _, like: torch.zeros_like(like))
+        return not torch.equal(silent, self(gaussian(path), x, times, lambda _, like: torch.ones_like(like)))
+
+
+def subjects(name: str, variants: bool = True) -> Iterator[Subject]:
+    """A sampler by its name or as module:function: each coordinate and order that it takes, and with its noise on."""
+    entry = SAMPLERS[name].loaded()
+    for options in entry.variants() if variants else [{}]:
+        yield Subject(entry, options)
+    if variants and entry.noisy and not entry.draws_noise({}):
+        yield Subject(entry, dict.fromkeys(entry.noisy, 1.0))
+
+
+def of_function(function: Callable[..., Tensor], **facts: Any) -> Subject:
+    """Audit a function itself; ``facts`` are what an entry may state: order, stages, coordinate, ..."""
+    name = f"{function.__module__}:{function.__qualname__}"
+    known = {f.name for f in fields(SamplerEntry)}
+    if unknown := set(facts) - known:
+        raise TypeError(f"{min(unknown)!r} is nothing that a sampler states, such as order, stages or coordinate")
+    entry = SamplerEntry(name, name, source=function.__module__.partition(".")[0])
+    vars(entry)["_resolved"] = function  # what the name resolves to, without an import
+    stated = replace(entry.loaded(), **facts)
+    vars(stated)["_resolved"] = function
+    return Subject(stated)

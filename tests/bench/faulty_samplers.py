@@ -1,0 +1,121 @@
+"""Samplers with one fault each, for the audit to find; ``sound`` and ``sound_heun`` have none."""
+
+import math
+from itertools import pairwise
+
+import torch
+
+
+def _first_order(denoiser, x, times, *, asked=lambda i, here, there: here, after=lambda i, x, here, there: x, end=0.0):
+    """Euler in sigma/alpha; ``asked`` is where the denoiser is asked, ``after`` changes the state after a step."""
+    path = denoiser.path
+    for i, (here, there) in enumerate(pairwise(times.double())):
+        a, s, b, r = (float(f(t)) for t in (here, there) for f in (path.alpha, path.sigma))
+        if a == 0 or s == 0 or b == 0 or r == 0:
+            x = denoiser(x, here).combine(b, r if r else end * b)
+        else:
+            eps = denoiser(x, asked(i, here, there)).eps
+            x = eps * (r - b * s / a) + x.to(eps.dtype) * (b / a)
+        x = after(i, x, here, there)
+    return x
+
+
+def _step(path, here, there):
+    return float(path.log_snr(there) - path.log_snr(here)) if path.sigma(there) > 0 and path.alpha(here) > 0 else 0.0
+
+
+def sound(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    return _first_order(denoiser, x, times)
+
+
+def off_by_one(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    return _first_order(denoiser, x, times, asked=lambda i, here, there: there if i else here)
+
+
+def shares_a_mean(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    def after(i, x, here, there):
+        return x + 0.1 * min(_step(denoiser.path, here, there), 1.0) ** 2 * x.mean(0)
+
+    return _first_order(denoiser, x, times, after=after)
+
+
+def rounds_to_float32(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    return _first_order(denoiser, x, times, after=lambda i, x, here, there: x.float().to(x.dtype))
+
+
+def rounds_to_float16(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    return _first_order(denoiser, x, times, after=lambda i, x, here, there: x.half().to(x.dtype))
+
+
+def draws_in_secret(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    return _first_order(denoiser, x, times, after=lambda i, x, here, there: x + 1e-7 * torch.randn_like(x))
+
+
+def asks_once_more(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    path = denoiser.path
+    for here, there in pairwise(times.double()):
+        told = denoiser(x, here)
+        if path.sigma(there) > 0 and path.alpha(here) > 0 and path.sigma(here) > 0:
+            half = path.time((path.log_snr(here) + path.log_snr(there)) / 2)
+            denoiser(told.combine(float(path.alpha(half)), float(path.sigma(half))), half)  # and drops the answer
+        x = told.combine(float(path.alpha(there)), float(path.sigma(there)))
+    return x
+
+
+def leaves_noise(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    return _first_order(denoiser, x, times, end=0.02)
+
+
+def stands_still(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    def after(i, x, here, there):
+        if i == len(times) - 3:
+            denoiser(x, there)  # a step from a level to itself
+        return x
+
+    return _first_order(denoiser, x, times, after=after)
+
+
+def fails_in_one_step(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    return _first_order(denoiser, x * (math.nan if len(times) == 2 else 1.0), times)
+
+
+def euler_in_t(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    path = denoiser.path
+    for here, there in pairwise(times.double()):
+        p, q = denoiser(x, here), float(path.sigma(there))
+        ends = float(path.alpha(here)) == 0 or q == 0 or float(path.sigma(here)) == 0
+        x = p.combine(float(path.alpha(there)), q) if ends else x + p.velocity * float(there - here)
+    return x
+
+
+def _heun(denoiser, x, times, share):
+    path = denoiser.path
+    for here, there in pairwise(times.double()):
+        a, s, b, r = (float(f(t)) for t in (here, there) for f in (path.alpha, path.sigma))
+        first = denoiser(x, here)
+        if 0 in (a, s, b, r):
+            x = first.combine(b, r)
+            continue
+        h = r - b * s / a
+        second = denoiser(x * (b / a) + first.eps * h, there)
+        x = x * (b / a) + (first.eps * (1 - share) + second.eps * share) * h
+    return x
+
+
+def sound_heun(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    return _heun(denoiser, x, times, 0.5)
+
+
+def wrong_weights(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    return _heun(denoiser, x, times, 0.4)
+
+
+FIRST = [sound, off_by_one, shares_a_mean, rounds_to_float32, rounds_to_float16, draws_in_secret, asks_once_more,
+         leaves_noise, stands_still, fails_in_one_step, euler_in_t]  # fmt: skip
+for function in FIRST:
+    function.order, function.stages, function.coordinate = 1, 1, "sigma"
+for function in (sound_heun, wrong_weights):
+    function.order, function.stages, function.coordinate = 2, 2, "sigma"
+# equivariance to 1e-12 cannot outlive rounding, nor a state that is taken for one of another scale
+off_by_one.coordinate = rounds_to_float32.coordinate = rounds_to_float16.coordinate = None
+stands_still.count = lambda touching, **_: len(touching) + (len(touching) > 1)
