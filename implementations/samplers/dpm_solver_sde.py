@@ -78,7 +78,7 @@ def dpmpp_2m_sde(
     s_noise: float = 1.0,
     solver_type: SolverType = "midpoint",
 ) -> Images:
-    """SDE-DPM-Solver++(2M): the line through two predictions of the data, and noise (2211.01095, alg. 4).
+    """SDE-DPM-Solver++(2M): the line through two predictions of the data, and noise (2211.01095).
 
     ``eta`` is the rate of noise, at 0 ``dpmpp_2m``; ``s_noise`` multiplies the noise; ``solver_type`` takes half the
     kernel's mean for its first moment (``midpoint``) or the exact one (``heun``). Raises ValueError where eta or

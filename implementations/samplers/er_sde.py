@@ -1,7 +1,7 @@
 """ER-SDE-Solvers: the reverse SDE by a function of the noise level, its prediction a polynomial in that level.
 
 With r = sigma/alpha and a noise scale phi(r) that grows at least as fast as r, ``phi(r)/r`` says how much noise there
-is: none for phi = r, the forward process reversed for r^2 (2309.06169, prop. 1 and 2). Then exactly
+is: none for phi = r, the forward process reversed for r^2 (2309.06169). Then exactly
 
 ``x'/alpha' = (phi'/phi) x/alpha + int x0(r) d(phi'/phi(r)) + sqrt(r'^2 - r^2 (phi'/phi)^2) z``
 """
@@ -27,7 +27,7 @@ from implementations.samplers.stochastic import checked_s_noise, given
 Log: TypeAlias = Callable[[Tensor], Tensor]
 Scale: TypeAlias = str | Callable[[Tensor], Tensor] | None
 
-# log phi by log r, which overflows at neither end (2309.06169, table 1 and the authors' code)
+# log phi by log r, which overflows at neither end (2309.06169 and the authors' code)
 LOG_SCALES: dict[str, Log] = {
     "sde": lambda level: 2 * level,
     "er_sde_1": lambda level: level + (10 + (-(-level).exp()).exp()).log(),
@@ -55,8 +55,8 @@ def er_sde(
 
     ``scale`` is phi: one of ``LOG_SCALES``, a function of sigma/alpha (a float64 tensor of levels), or None for the
     flow; ``er_sde_4`` holds up to sigma/alpha = 1000 or so. Integrals over it are Gauss's, exact to rounding, where the
-    authors sum 100 rectangles. ``divided`` takes the last divided difference for the derivative, as the paper's
-    algorithm 3 does: it makes order 3 order 2. With noise the weak order is 2 at most. ``s_noise`` is its factor.
+    authors sum 100 rectangles. ``divided`` takes the last divided difference for the derivative, as the
+    authors' code does: it makes order 3 order 2. With noise the weak order is 2 at most. ``s_noise`` is its factor.
     Raises ValueError on another order or scale, on a phi that is not positive or grows more slowly than the level, and
     on ascending times unless scale is None.
     """

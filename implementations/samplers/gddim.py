@@ -38,7 +38,7 @@ def gddim(
     order: int = 1,
     corrector: bool = False,
 ) -> Images:
-    """gDDIM (2206.05564): stochastic of order 1 (prop. 2 and 6), or multistep for the flow (eq. 19, alg. 1).
+    """gDDIM (2206.05564): stochastic of order 1, or multistep for the flow.
 
     With ``eta``, the paper's lambda: ``x' = alpha' x0 + sqrt(sigma'^2 - s^2) eps + s z``,
     ``s^2 = sigma'^2 (1 - e^(-2 eta^2 h))``, h the step of the log-SNR; 1 is DDPM, and unlike DDIM's eta two half steps

@@ -43,7 +43,7 @@ def sa_solver(
     prediction: Literal["data", "noise"] = "data",
     few_steps: bool = False,
 ) -> Images:
-    """SA-Solver: predict, evaluate, correct, at one evaluation a step (2309.05019, alg. 1).
+    """SA-Solver: predict, evaluate, correct, at one evaluation a step (2309.05019).
 
     The predictor is the polynomial through the last ``order`` predictions, 1 to 4. The corrector does the step again
     with the same noise and the last ``corrector_order`` of them, its end's included: as many as the predictor's by
@@ -51,8 +51,9 @@ def sa_solver(
     ``tau`` is a number or a function of the level sigma/alpha, read at a step's start and constant over it, and 0
     where that level lies outside ``interval`` (the paper's is a piece of constant tau); noise comes at the rate tau^2.
     ``few_steps`` takes 1/2 for the kernel's first moment where two values are used, as the authors' code for few
-    steps and diffusers do. At tau = 0 it is an Adams method of the flow, of the predictor's order; with noise of weak
-    order 2 at most. Raises ValueError on other orders, where tau is negative, and on ascending times unless it is 0.
+    steps and diffusers do. At tau = 0 it is an Adams method of the flow, of the predictor's order, and of one more if
+    the corrector has one value more; with noise it is of weak order 2 at most. Raises ValueError on other orders, where
+    tau is negative, and on ascending times unless it is 0.
     """
     order = checked_order(order, 4)
     corrected = order if corrector_order is None else corrector_order and checked_corrector(corrector_order)

@@ -35,7 +35,7 @@ def seeds(
     s_noise: float = 1.0,
     prediction: Literal["noise", "data"] = "noise",
 ) -> Images:
-    """SEEDS of ``order`` 1 to 3, evaluations a step (2305.14267, alg. 1 to 4; eta = 1 there).
+    """SEEDS of ``order`` 1 to 3, evaluations a step (2305.14267; eta = 1 there).
 
     DPM-Solver's stages and weights on the reverse SDE: at ``eta`` = 0 it is ``euler``, ``dpm_solver_2`` or
     ``dpm_solver_3``; with ``prediction`` = ``data``, ``dpmpp_2s`` or ``dpmpp_3s``. Each stage adds a draw to the noise

@@ -1,8 +1,8 @@
 """The reverse SDE with its linear part and its noise exact: what stochastic exponential integrators share.
 
-Noise at a rate eta >= 0 makes an SDE of the flow that has the same marginals (2309.05019, prop. 4.1, with eta = tau^2):
+Noise at a rate eta >= 0 makes an SDE of the flow that has the same marginals (2309.05019, with eta = tau^2):
 0 is the flow, 1 the forward process reversed. Over a step of h in lambda = log alpha/sigma it is the step of
-``exponential`` with other coefficients, and Gaussian noise (2309.05019, eq. 14 and app. A):
+``exponential`` with other coefficients, and Gaussian noise:
 
 | form  | A                              | B                      | z              | variance                        |
 |-------|--------------------------------|------------------------|----------------|---------------------------------|

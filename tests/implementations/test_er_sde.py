@@ -59,7 +59,7 @@ def test_a_power_of_the_level_is_noise_at_a_rate():
 
 @pytest.mark.parametrize("scale", [None, *LOG_SCALES])
 def test_the_authors_steps_in_plain_sums(scale):
-    """Algorithm 3 of the paper, alpha = 1, its integrals as 100,000 rectangles by their middles."""
+    """The authors' third-order steps where alpha = 1, their integrals as 100,000 rectangles by their middles."""
     plain = {
         None: lambda r: r,
         "sde": lambda r: r**2,

@@ -31,7 +31,7 @@ def run(name, path=None, steps=8, clean=True, **options):
 
 @pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
 def test_one_step_in_the_papers_terms(eta):
-    """Prop. 2, with the paper's alpha the square of ours."""
+    """With the paper's alpha, the square of ours."""
     path, times = VP(), torch.tensor([0.7, 0.4], dtype=torch.float64)
     oracle, x = gaussian(path), normal(4, 6)
     bar_s, bar_t = (float(b) for b in path.alpha(times).square())

@@ -43,7 +43,7 @@ def test_without_noise_it_is_dpm_solver(order, prediction, other):
 
 
 def test_the_second_step_of_the_paper():
-    """2305.14267, alg. 2: both noises of the step are exact integrals over its halves."""
+    """Of order 2, on eps, eta = 1: both noises of the step are exact integrals over its halves."""
     path = VP()
     oracle, x, times = gaussian(path), normal(4, 6), torch.tensor([0.6, 0.45], dtype=torch.float64)
     a, s, level = (f(times).tolist() for f in (path.alpha, path.sigma, path.log_snr))
