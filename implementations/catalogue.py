@@ -96,6 +96,9 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, [
     SamplerEntry("edm_heun", _S + "edm:edm_heun", "Heun in sigma with churn", "2206.00364 (alg. 2)",
                  family="edm", order=2, stochastic=True, coordinate="sigma", stages=2, noisy=("s_churn",), preset={"s_churn": 10.0},
                  others="diffusers: HeunDiscreteScheduler; k-diffusion: sample_heun"),
+    SamplerEntry("dopri5", _S + "adaptive:dopri5", "Dormand-Prince 5(4), steps by error", "2011.13456 (sec. 4.3)",
+                 family="runge_kutta", order=5, coordinate="angle", coordinates=_RK, stages=6, adaptive=True, affine=False,
+                 others="SciPy: RK45"),
     # multistep in sigma
     SamplerEntry("lms", _S + "adams:lms", "Adams-Bashforth in sigma, exact weights", "2204.13902 (rhoAB)",
                  family="multistep", coordinate="sigma", orders={1: 1, 2: 2, 3: 3, 4: 4},

@@ -31,8 +31,9 @@ def flow_stochastic(
     """Predict the data and noise it again: ``x' = alpha' x0 + sigma' (sqrt(1 - f^2) eps + f z)``.
 
     With f > 0 it does not converge to the path's law: what x0 predicted lacks of the data's variance, no number of
-    steps brings back. With f = 0 it is DDIM. The default ``noise`` is that of seeds 0 to n-1, the same at each call: for further batches, hand over
-    ``PerSampleNoise`` with other seeds. Raises ValueError on another fraction, and on ascending times unless it is 0.
+    steps brings back. With f = 0 it is DDIM. The default ``noise`` is that of seeds 0 to n-1, the same at each call:
+    for further batches, hand over ``PerSampleNoise`` with other seeds. Raises ValueError on another fraction, and on
+    ascending times unless it is 0.
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction must lie in [0, 1], got {fraction}")

@@ -342,13 +342,14 @@ def test_batched_float32_samples_are_the_same_but_for_changes_of_basin(name):
     x = normal(512, 6).float()
     together = SAMPLERS[name](oracle, x, times, noise=PerSampleNoise(range(512)))
     assert together.dtype == torch.float32
-    picked = range(0, 512, 8)
+    every = 32 if SAMPLERS[name].adaptive else 8  # a run of these takes hundreds of evaluations
+    picked = range(0, 512, every)
     alone = torch.cat([SAMPLERS[name](oracle, x[i : i + 1], times, noise=PerSampleNoise([i])) for i in picked])
-    apart = (alone - together[::8]).norm(dim=1) > 1e-4 * alone.norm(dim=1)
-    basins = [torch.cdist(found.double(), data).argmin(1) for found in (alone, together[::8])]
+    apart = (alone - together[::every]).norm(dim=1) > 1e-4 * alone.norm(dim=1)
+    basins = [torch.cdist(found.double(), data).argmin(1) for found in (alone, together[::every])]
     changed = basins[0] != basins[1]
     assert bool((changed | ~apart).all())
-    assert int(changed.sum()) <= 1  # of 64
+    assert int(changed.sum()) <= 1  # of 64, or 16
 
 
 @every_path
@@ -433,7 +434,8 @@ def test_a_denoiser_that_returns_nan_is_named_with_its_step(name):
 
         def __call__(self, x, t, condition=None):
             prediction = self.oracle(x, t)
-            return Prediction(self.path, x, t, x0=prediction.x0 * math.nan) if t < 0.4 else prediction
+            broken = bool((torch.as_tensor(t) < 0.4).any())
+            return Prediction(self.path, x, t, x0=prediction.x0 * math.nan) if broken else prediction
 
     times = torch.tensor([1.0, 0.8, 0.5, 0.3, 0.1], dtype=torch.float64)
     # a method with stages after the first meets it a step earlier, one that ascends at once
