@@ -79,8 +79,7 @@ def log_likelihood(
     growth = math.log(rule.scale(grid.points[-1]) / rule.scale(grid.points[0])) * x[0].numel()
     log_prior = _log_prior(denoiser.path, x, grid.points[-1].t) if prior is None else prior(x).double()
     estimates = log_prior + total + growth
-    error = estimates.std(0) / math.sqrt(probes) if divergence == "hutchinson" else torch.zeros_like(estimates[0])
-    return Likelihood(estimates.mean(0), error, x)
+    return Likelihood(estimates.mean(0), _error(estimates, divergence), x)
 
 
 def dequantise(
@@ -176,6 +175,13 @@ def _samples(x: Images) -> Float64[Tensor, "n d"]:
 
 def _variable(rule: Coordinate, point: Point) -> float:
     return math.inf if rule.scale(point) == 0 else float(rule.variable(point))
+
+
+def _error(estimates: Float64[Tensor, "probes n"], divergence: str) -> Float64[Tensor, " n"]:
+    """Standard error of the mean over probes."""
+    if divergence == "exact" or len(estimates) == 1:
+        return torch.full_like(estimates[0], 0.0 if divergence == "exact" else math.nan)
+    return estimates.std(0) / math.sqrt(len(estimates))
 
 
 def _log_prior(path: Path, x: Images, t: float) -> Float64[Tensor, " n"]:

@@ -3,9 +3,9 @@
     forward          dx = f x dt + g dw
     back, eta >= 0   dx = [f x - (1 + eta^2)/2 g^2 score] dt + eta g dw,   t falling
 
-All have the marginals of ``x_t = alpha x_0 + sigma eps`` (2011.13456, eq. 6, 13 and app. D.1). eta = 1 is the reverse
-SDE, eta = 0 the probability-flow ODE. f and g are ``path.drift`` and ``path.diffusion``; a chain with the same
-marginals at given times, of which these are the limit, stands in ``chains.py``.
+All have the marginals of ``x_t = alpha x_0 + sigma eps`` (2011.13456, eq. 6 and 13; 2206.00364, eq. 6). eta = 1 is
+the reverse SDE, eta = 0 the probability-flow ODE. f and g are ``path.drift`` and ``path.diffusion``; a chain with the
+same marginals at given times, of which these are the limit, stands in ``chains.py``.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ def leading(path: Path, steps: int, *, train_steps: int | None = None, offset: i
 def trailing(path: Path, steps: int, *, train_steps: int | None = None, clean: bool = True) -> Times:
     """``round(N - i N/points) - 1``: it starts at the last timestep (2305.08891, table 2)."""
     n, points = _table(path, steps, train_steps, clean)
+    # diffusers counts down by arange, whose rounding gives one timestep more, -1, at 61 steps, 103, 121, ...
     return _times(path, np.round(n - np.arange(points) * (n / points)) - 1, n, clean)
 
 
