@@ -1,7 +1,7 @@
 """Diffusion: forward processes, predictions, closed-form denoisers and time grids."""
 
 from implementations.catalogue import SCHEDULES
-from implementations.diffusion.denoiser import CountingDenoiser, Denoiser, Network, Prediction
+from implementations.diffusion.denoiser import AverageVelocity, CountingDenoiser, Denoiser, Network, Prediction
 from implementations.diffusion.discrete import DiscreteVP
 from implementations.diffusion.empirical import EmpiricalOracle
 from implementations.diffusion.oracle import GaussianOracle, MixtureOracle
@@ -12,6 +12,7 @@ __all__ = [
     "SCHEDULES",
     "VE",
     "VP",
+    "AverageVelocity",
     "Cosine",
     "CountingDenoiser",
     "Denoiser",

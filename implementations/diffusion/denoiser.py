@@ -227,11 +227,42 @@ class Network(Denoiser):
         self.dtype = dtype or next((p.dtype for p in parameters if p.is_floating_point()), None)
 
     def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
+        return Prediction(self.path, x, t, **{self.head: self._ask(x, condition, t)})
+
+    def _ask(self, x: Images, condition: Any, *times: Time) -> Tensor:
+        """The module's answer, each time as a vector in the network's own units."""
         dtype = self.dtype or x.dtype
-        times = self.time(torch.as_tensor(t, dtype=torch.float64)).expand(len(x))
-        times = times.to(x.device, torch.promote_types(dtype, torch.float32))
-        inputs = (x.to(dtype), times) if condition is None else (x.to(dtype), times, condition)
-        return Prediction(self.path, x, t, **{self.head: self.module(*inputs)})
+        inputs = [x.to(dtype)]
+        for t in times:
+            own = self.time(torch.as_tensor(t, dtype=torch.float64)).expand(len(x))
+            inputs.append(own.to(x.device, torch.promote_types(dtype, torch.float32)))
+        return self.module(*inputs) if condition is None else self.module(*inputs, condition)
+
+
+class AverageVelocity(Network):
+    """A module ``module(x, t, s[, condition])`` of the velocity's mean over the flow from t to s, as a flow map.
+
+    ``x_s = x - (t - s) u(x, t, s)`` (MeanFlow, 2505.13447, eq. 12; shortcut models, 2410.12557); at s = t it is the
+    velocity itself. ``dtype`` and ``time`` are as ``Network``'s; both times reach the module as vectors (n,).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        module: Callable[..., Tensor],
+        dtype: torch.dtype | None = None,
+        time: Callable[[Tensor], Tensor] | None = None,
+    ):
+        super().__init__(path, module, "velocity", dtype, time)
+
+    def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
+        return Prediction(self.path, x, t, velocity=self._ask(x, condition, t, t))
+
+    def flow_map(self, x: Images, t: Time, s: float | Tensor, condition: Any = None) -> Images:
+        """Take the module's step."""
+        average = self._ask(x, condition, t, s)
+        dtype = torch.promote_types(torch.promote_types(x.dtype, torch.float32), average.dtype)
+        return torch.add(x.to(dtype), average.to(dtype), alpha=float(s) - float(t))
 
 
 class CountingDenoiser(Denoiser):

@@ -127,39 +127,32 @@ def _jumps(
 ) -> Images:
     """Jump from each time to its target, and add the noise that lies between it and the next time."""
     noise = noise or PerSampleNoise(range(len(x)))
-    mapped = _Mapped(denoiser, {here.t: (here, to) for here, to in zip(grid.points, targets, strict=False)}, boundary)
+    jumps = {here.t: (here, to) for here, to in zip(grid.points, targets, strict=False)}
+    mapped = _Mapped(denoiser, jumps, watched=callback is not None)
 
     def step(i: int, x: Images, prediction: Any) -> Images:
         target, there, landed = targets[i], grid.points[i + 1], prediction.aux
+        skip, out = boundary(grid.points[i]) if boundary else (0.0, 1.0)
         if target.t == there.t:
-            return landed  # type: ignore[no-any-return]
+            return combined((out, landed), (skip, x)) if boundary else landed
         # sigma'^2 less what the target brings along; all of it from a clean one, of infinite log-SNR
         fresh = there.sigma * math.sqrt(-math.expm1(2 * (there.log_snr - target.log_snr)))
-        return combined((there.alpha / target.alpha, landed), (fresh, noise(i, x)))
+        scale = there.alpha / target.alpha
+        return combined((scale * out, landed), (scale * skip, x), (fresh, noise(i, x)))
 
     return grid.solve(mapped, x, step, callback, condition, regular=True)
 
 
 class _Mapped(Denoiser):
-    """A flow map as a denoiser: where it lands is ``aux``, and the data predicted those that DDIM would land by."""
+    """A flow map as a denoiser: it lands at ``aux``; if ``watched``, its data are what DDIM would land there by."""
 
-    def __init__(
-        self,
-        denoiser: Denoiser,
-        jumps: dict[float, tuple[Point, Point]],
-        boundary: Callable[[Point], tuple[float, float]] | None,
-    ):
-        self.denoiser, self.path, self.jumps, self.boundary = denoiser, denoiser.path, jumps, boundary
+    def __init__(self, denoiser: Denoiser, jumps: dict[float, tuple[Point, Point]], watched: bool):
+        self.denoiser, self.path, self.jumps, self.watched = denoiser, denoiser.path, jumps, watched
 
     def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
         here, to = self.jumps[float(t)]
-        landed = self.denoiser.flow_map(x, t, to.time, condition)
-        if self.boundary is not None:
-            skip, out = self.boundary(here)
-            landed = combined((out, landed), (skip, x))
-        if to.sigma == 0 and to.alpha == 1:
-            x0 = landed
-        else:  # x = alpha x0 + sigma eps and landed = alpha_s x0 + sigma_s eps, solved for x0
+        x0 = landed = self.denoiser.flow_map(x, t, to.time, condition)
+        if self.watched:  # x = alpha x0 + sigma eps and landed = alpha_s x0 + sigma_s eps, solved for x0
             determinant = here.alpha * to.sigma - here.sigma * to.alpha
             x0 = combined((to.sigma / determinant, x), (-here.sigma / determinant, landed))
         return Prediction(self.path, x, t, x0=x0, aux=landed)

@@ -11,6 +11,7 @@ from implementations.diffusion import (
     SCHEDULES,
     VE,
     VP,
+    AverageVelocity,
     Cosine,
     CountingDenoiser,
     Denoiser,
@@ -145,6 +146,34 @@ def test_a_gaussians_map_is_its_flow_and_a_mixtures_is_not():
     prediction = mixture(x, 0.7)
     step = prediction.combine(float(VP().alpha(0.2)), float(VP().sigma(0.2)))
     torch.testing.assert_close(mixture.flow_map(x, 0.7, 0.2), step, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("path", [VP(), EDM(), RectifiedFlow(), TrigFlow()], ids=lambda path: type(path).__name__)
+def test_an_average_velocity_is_a_flow_map(path):
+    """MeanFlow's network, were it exact: whole in one jump, and its own velocity where both times are one."""
+    oracle, seen = gaussian(path), []
+
+    def module(x, t, s, condition):
+        seen.append((t.shape, s.shape, condition))
+        t, s = float(t[0]), float(s[0])
+        return oracle(x, t).velocity if t == s else (x - oracle.flow(x, t, s)) / (t - s)
+
+    network, x = AverageVelocity(path, module), normal(4, 6)
+    times = SCHEDULES["uniform"](path, 4, end=0.1 * path.t_max)
+    for name in ("flow_map", "consistency"):
+        found = SAMPLERS[name](network, x, times, condition=3)
+        torch.testing.assert_close(found, SAMPLERS[name](oracle, x, times), rtol=1e-11, atol=1e-11)
+    velocity = network(x, times[1], 3).velocity
+    torch.testing.assert_close(velocity, oracle(x, times[1]).velocity, rtol=1e-12, atol=1e-12)
+    assert set(seen) == {((4,), (4,), 3)}
+
+
+def test_an_average_velocity_of_low_precision_moves_a_state_of_float32():
+    network = AverageVelocity(RectifiedFlow(), lambda x, t, s: x, dtype=torch.bfloat16)
+    for dtype, expected in ((torch.bfloat16, torch.float32), (torch.float32, torch.float32)):
+        found = network.flow_map(torch.ones(2, 3, dtype=dtype), 0.75, 0.5)
+        assert found.dtype == expected
+        assert torch.equal(found, torch.full((2, 3), 0.75))
 
 
 def test_the_condition_reaches_the_map():
