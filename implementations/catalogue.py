@@ -99,6 +99,8 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, [
     SamplerEntry("dopri5", _S + "adaptive:dopri5", "Dormand-Prince 5(4), steps by error", "2011.13456 (sec. 4.3)",
                  family="runge_kutta", order=5, coordinate="angle", coordinates=_RK, stages=6, adaptive=True, affine=False,
                  others="SciPy: RK45"),
+    SamplerEntry("restart", _S + "restart:restart", "Heun in sigma, back to a noisier level and down again", "2306.14878 (alg. 1)",
+                 family="edm", stochastic=True, coordinate="sigma", stages=2, noisy=("intervals",)),
     # multistep in sigma
     SamplerEntry("lms", _S + "adams:lms", "Adams-Bashforth in sigma, exact weights", "2204.13902 (rhoAB)",
                  family="multistep", coordinate="sigma", orders={1: 1, 2: 2, 3: 3, 4: 4},
@@ -120,6 +122,9 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, [
                  family="multistep", coordinate="t", orders={1: 1, 2: 2, 3: 3, 4: 4}),
     SamplerEntry("deis_rhork", _S + "deis:deis_rhork", "Runge-Kutta in sigma, as many stages as its order", "2204.13902",
                  family="multistep", coordinate="sigma", orders={1: 1, 2: 2, 3: 3, 4: 4}),
+    SamplerEntry("gradient_estimation", _S + "gradient_estimation:gradient_estimation", "DDIM on eps carried beyond the latest", "2306.04848",
+                 family="multistep", order=1, coordinate="sigma",
+                 others="smalldiffusion: samples(gam=2); ComfyUI: gradient_estimation"),
     # exponential integrators
     SamplerEntry("dpm_solver_1", _S + "runge_kutta:euler", "DDIM, Euler in sigma", "2206.00927 (eq. 3.7)",
                  family="exponential", order=1, coordinate="sigma", preset={"coordinate": "sigma"},

@@ -10,6 +10,7 @@ import difflib
 import importlib
 import inspect
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -111,11 +112,13 @@ class SamplerEntry(Entry):
         A step that touches alpha = 0 or sigma = 0 costs one. The path says which times those are; without it, a time
         of exactly 0 is taken for sigma = 0 (not so on ``VE`` and ``DiscreteVP``), and alpha = 0 is not seen.
         """
+        levels = None
         if path is None:
             ends = [float(t) == 0.0 for t in times]
         else:
-            ends = [bool(a == 0) or bool(s == 0) for a, s in zip(path.alpha(times), path.sigma(times), strict=True)]
-        return self._cost([here or there for here, there in itertools.pairwise(ends)], options)
+            levels = [float(s / a) for a, s in zip(path.alpha(times), path.sigma(times), strict=True)]
+            ends = [level == 0 or level == math.inf for level in levels]
+        return self._cost([here or there for here, there in itertools.pairwise(ends)], options, levels)
 
     def steps_for(self, nfe: int, *, ends: int = 1, **options: Any) -> int:
         """The most steps whose evaluations stay within ``nfe``, of which ``ends`` touch an end; ``nfe`` if unknown."""
@@ -125,11 +128,15 @@ class SamplerEntry(Entry):
                 return steps
         return 1
 
-    def _cost(self, touching: list[bool], options: Mapping[str, Any]) -> int | None:
-        """By the function's own ``count(touching, **options)``, stated with ``costs``, else by ``stages``."""
+    def _cost(self, touching: list[bool], options: Mapping[str, Any], levels: list[float] | None = None) -> int | None:
+        """By the function's own ``count(touching, **options)``, stated with ``costs``, else by ``stages``.
+
+        A count that has the argument ``levels`` is given the grid's, sigma/alpha; None where no path is known.
+        """
         count = getattr(self._resolved, "count", None)
         if count is not None:
-            return count(touching, **self.options(options))  # type: ignore[no-any-return]
+            known = {"levels": levels} if "levels" in inspect.signature(count).parameters else {}
+            return count(touching, **self.options(options), **known)  # type: ignore[no-any-return]
         return None if self.adaptive else sum(1 if end else self.stages for end in touching)
 
 
