@@ -38,20 +38,24 @@ def predictor_corrector(
     predictor: Literal["reverse_diffusion", "euler_maruyama", "ancestral"] = "reverse_diffusion",
     corrector_steps: int = 1,
     snr: float = 0.16,
+    norms: Literal["sample", "batch"] = "sample",
     step: float | None = None,
 ) -> Images:
     """A step of an SDE solver, then Langevin at the level that it has reached (2011.13456, alg. 2 to 5).
 
-    The corrector's size is ``2 a^2 (snr |z| / |eps|)^2`` in units of sigma^2, norms of each sample by itself, and a =
-    alpha/alpha' of the predictor's step (1 on ``VE``, ``sqrt(1 - beta)`` on DDPM's table); or ``step``, fixed, if
-    given. A step that touches an end has no corrector. Public code averages the norms over the batch, so that its
-    samples depend on their neighbours. Raises ValueError on wrong options and on ascending times.
+    The corrector's size is ``2 a^2 (snr |z| / |eps|)^2`` in units of sigma^2, with a = alpha/alpha' of the predictor's
+    step (1 on ``VE``, ``sqrt(1 - beta)`` on DDPM's table); or ``step``, fixed, if given. A step that touches an end has
+    no corrector. ``norms`` are each sample's own, or as in public code their mean over the ``batch``, which makes
+    samples depend on their neighbours. In few dimensions a sample's own |eps| may be near 0, and its step without
+    bound: below about 30 take ``batch`` or ``step``. Raises ValueError on wrong options and on ascending times.
     """
     if predictor not in PREDICTORS:
         raise ValueError(f"predictor must be one of {', '.join(PREDICTORS)}, got {predictor!r}")
     _check_count("corrector_steps", corrector_steps, 0)
     if not 0 < snr < math.inf:
         raise ValueError(f"snr must be positive and finite, got {snr}")
+    if norms not in ("sample", "batch"):
+        raise ValueError(f"norms must be sample or batch, got {norms!r}")
     if step is not None and not 0 < step < 2:
         raise ValueError(f"step must lie in (0, 2), where Langevin's steps do not diverge, got {step}")
     grid = Grid(denoiser.path, times, "down")
@@ -63,7 +67,7 @@ def predictor_corrector(
         for k in range(1, draws):
             eps, z = denoiser(x, grid.times[i + 1], condition).eps, noise(i * draws + k, x)
             if step is None:
-                ratio = snr * here.alpha / there.alpha * (_norm(z) / _norm(eps))
+                ratio = snr * here.alpha / there.alpha * (_norms(z, norms) / _norms(eps, norms))
                 x = x - eps * (2 * there.sigma * ratio**2) + z * (2 * there.sigma * ratio)
             else:
                 x = _langevin(x, eps, z, there.sigma, step)
@@ -120,9 +124,10 @@ def _langevin(x: Images, eps: Images, z: Images, sigma: float, h: float) -> Imag
     return x.sub(eps, alpha=h * sigma).add_(z, alpha=math.sqrt(2 * h) * sigma)
 
 
-def _norm(x: Images) -> Tensor:
-    """A sample's norm, shaped to multiply it."""
-    return x.flatten(1).norm(dim=1).reshape(-1, *(1,) * (x.ndim - 1)) if x.ndim > 1 else x.abs()
+def _norms(x: Images, of: str) -> Tensor:
+    """The samples' norms, shaped to multiply them, or their mean."""
+    norms = x.reshape(len(x), -1).norm(dim=1)
+    return norms.mean() if of == "batch" else norms.reshape(-1, *(1,) * (x.ndim - 1))
 
 
 def _check_count(name: str, count: int, least: int) -> None:

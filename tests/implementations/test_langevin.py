@@ -74,14 +74,35 @@ def test_the_corrector_is_that_of_the_paper(path):
     """Alg. 4 and 5: ``eps = 2 alpha_i (r |z| / |g|)^2``, ``x + eps g + sqrt(2 eps) z``, and its draws are numbered."""
     times, draws = torch.tensor([0.5, 0.48], dtype=torch.float64), {k: normal(4, 6, seed=k) for k in range(3)}
     oracle, x = gaussian(path), normal(4, 6, seed=9)
-    found = pc(oracle, x, times, snr=0.2, corrector_steps=2, noise=lambda k, like: draws[k])
-    expected = pc(oracle, x, times, corrector_steps=0, noise=lambda k, like: draws[k])
+    before = pc(oracle, x, times, corrector_steps=0, noise=lambda k, like: draws[k])
     alpha_i = float(path.alpha(0.5) / path.alpha(0.48)) ** 2  # 1 - beta_i, or 1
-    for k in (1, 2):
-        g, z = oracle.score(expected, 0.48), draws[k]
-        eps = 2 * alpha_i * (0.2 * z.norm(dim=1) / g.norm(dim=1)).square()[:, None]
-        expected = expected + eps * g + (2 * eps).sqrt() * z
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    for norms in ("sample", "batch"):
+        found = pc(oracle, x, times, snr=0.2, corrector_steps=2, norms=norms, noise=lambda k, like: draws[k])
+        expected = before
+        for k in (1, 2):
+            g, z = oracle.score(expected, 0.48), draws[k]
+            lengths = [v.norm(dim=1, keepdim=True) for v in (z, g)]
+            if norms == "batch":
+                lengths = [length.mean() for length in lengths]
+            eps = 2 * alpha_i * (0.2 * lengths[0] / lengths[1]) ** 2
+            expected = expected + eps * g + (2 * eps) ** 0.5 * z
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_a_samples_own_norm_is_a_trap_in_few_dimensions():
+    """Where |eps| may be near 0 the step has no bound: the variance of 2 modes is far off, that of 200 is not."""
+    path, wrong = VP(), {}
+    times = SCHEDULES["karras"](path, 20, clean=False, sigma_min=0.1, sigma_max=40.0)
+    for d in (2, 200):
+        oracle = GaussianOracle(path, torch.zeros(d, dtype=torch.float64), 0.3)
+        truth = float(marginal_law(oracle, times[-1]).variance[0])
+        for norms in ("sample", "batch"):
+            found = pc(
+                oracle, normal(1000, d), times, norms=norms, noise=lambda k, like: normal(*like.shape, seed=k + 1)
+            )
+            wrong[d, norms] = abs(float(found.square().mean()) / truth - 1)
+    assert wrong[2, "sample"] > 5 * wrong[2, "batch"], wrong
+    assert abs(wrong[200, "sample"] - wrong[200, "batch"]) < 0.05, wrong
 
 
 def test_a_corrector_mends_its_predictors_law():
@@ -156,6 +177,7 @@ def test_evaluations_with_every_option():
         ("predictor_corrector", {"predictor": "ancestral"}),
         ("predictor_corrector", {"corrector_steps": 2}),
         ("predictor_corrector", {"snr": 0.1}),
+        ("predictor_corrector", {"norms": "batch"}),
         ("predictor_corrector", {"step": 0.1}),
         ("annealed_langevin", {"epsilon": 0.2}),
         ("annealed_langevin", {"steps_per_level": 4}),
@@ -177,6 +199,7 @@ def test_every_option_does_something(name, options):
         ("predictor_corrector", {"corrector_steps": -1}, "corrector_steps"),
         ("predictor_corrector", {"corrector_steps": 1.5}, "corrector_steps"),
         ("predictor_corrector", {"snr": 0.0}, "snr"),
+        ("predictor_corrector", {"norms": "max"}, "norms must be sample or batch"),
         ("predictor_corrector", {"step": 2.0}, r"step must lie in \(0, 2\)"),
         ("predictor_corrector", {"step": 0.0}, "step"),
         ("annealed_langevin", {"epsilon": 4.0}, "epsilon"),
