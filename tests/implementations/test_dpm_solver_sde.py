@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from bench.laboratory import marginal_law, output_law, variance_error
 from implementations.diffusion import EDM, SCHEDULES, VP, GaussianOracle
 from implementations.samplers import SAMPLERS
 
@@ -71,6 +72,33 @@ def test_stage_and_step_see_one_brownian_path():
     expected = ancestral(x0 + (x0_middle - x0) / (2 * r), t, whole)
     found = SAMPLERS["dpmpp_sde"](oracle, x, torch.tensor([s, t]).double(), noise=draws, eta=eta, r=r)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.unchecked
+def test_noise_of_stage_and_step_that_were_independent_would_cost_an_order():
+    path, sampler = VP(), SAMPLERS["dpmpp_sde"]
+    oracle = gaussian(path)
+
+    def forgetful(denoiser, x, times, noise):
+        ratio = path.ratio(times).tolist()
+
+        def other(k, like):
+            """The second increment that makes the noise of the whole step noise(k), whatever the stage's was."""
+            here, there = ratio[k // 2 : k // 2 + 2]
+            share = (here - math.sqrt(here * there)) / (here - there)
+            return (noise(k, like) - math.sqrt(share) * noise(k - 1, like)) / math.sqrt(1 - share)
+
+        return sampler(denoiser, x, times, noise=lambda k, like: (other if k % 2 else noise)(k, like))
+
+    def slope(method):
+        errors = []
+        for steps in (80, 160):
+            times = SCHEDULES["karras"](path, steps, sigma_min=0.02, sigma_max=40.0, clean=False)
+            errors.append(variance_error(output_law(method, oracle, times), marginal_law(oracle, times[-1])))
+        return math.log2(errors[0] / errors[1])
+
+    assert abs(slope(sampler) - 2) < 0.2
+    assert abs(slope(forgetful) - 1) < 0.2
 
 
 @pytest.mark.unchecked
