@@ -17,6 +17,7 @@ import types
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import diffusers
@@ -130,6 +131,8 @@ def _adapt(peer: Peer) -> Callable[..., Images]:
     rest = inspect.Parameter("given", inspect.Parameter.VAR_KEYWORD)
     sampler.__signature__ = inspect.Signature([*named, *own_named, rest])  # type: ignore[attr-defined]
     sampler.count = peer.count  # type: ignore[attr-defined]
+    sampler.bare = partial(_bare, peer)  # type: ignore[attr-defined]
+    sampler.head = peer.head if peer.head in ("v", "velocity") else "eps"  # type: ignore[attr-defined]
     return sampler
 
 
@@ -176,6 +179,27 @@ def _ship(peer: Peer, bridge: Bridge, config: dict[str, Any], call: dict[str, An
     return bridge.leave(y)
 
 
+def _bare(
+    peer: Peer, x: Images, network: Callable[[Images], Images], steps: int, draw: Callable[[], Images], **options: Any
+) -> Callable[[], Images]:
+    """A run as a pipeline makes it, in the scheduler's own frame and head: ``set_timesteps`` and the steps."""
+    config, call = peer.options(**options)
+    scheduler = peer.make({k: v for k, v in {**peer.config, **config}.items() if k != "prediction_type"})
+    step = _with_draws(scheduler, lambda *_, **__: draw())
+
+    def run() -> Images:
+        scheduler.set_timesteps(steps)
+        if hasattr(scheduler, "noise_sampler"):
+            scheduler.noise_sampler = lambda *_: draw()
+        y = x
+        for timestep in scheduler.timesteps:
+            scaled = scheduler.scale_model_input(y, timestep) if hasattr(scheduler, "scale_model_input") else y
+            y = step(network(scaled), timestep, y, **call).prev_sample
+        return y
+
+    return run
+
+
 def _time_at_home(path: Path, timestep: Tensor, scheduler: Any) -> Tensor:
     """The path's time that a network would be told."""
     timestep = timestep.double()
@@ -189,14 +213,17 @@ def _time_at_home(path: Path, timestep: Tensor, scheduler: Any) -> Tensor:
 
 
 def _lent(scheduler: Any, bridge: Bridge) -> Callable[..., Any]:
-    """``scheduler.step`` with our draws for its ``randn_tensor``; the module itself stays as it is."""
-
     def drawn(shape: Any, *_: Any, dtype: torch.dtype | None = None, **__: Any) -> Tensor:
         return bridge.draw(bridge.x).to(dtype or bridge.x.dtype)
 
+    return _with_draws(scheduler, drawn)
+
+
+def _with_draws(scheduler: Any, draw: Callable[..., Tensor]) -> Callable[..., Any]:
+    """``scheduler.step`` with our draws for its ``randn_tensor``; the module itself stays as it is."""
     step = inspect.unwrap(type(scheduler).step)
     own = types.FunctionType(
-        step.__code__, step.__globals__ | {"randn_tensor": drawn}, step.__name__, step.__defaults__, step.__closure__
+        step.__code__, step.__globals__ | {"randn_tensor": draw}, step.__name__, step.__defaults__, step.__closure__
     )
     return types.MethodType(own, scheduler)
 

@@ -105,6 +105,18 @@ def _adapt(
             raise ValueError(f"{peer} never reaches sigma = 0: the grid must end above it")
         return bridge.leave(function(model, bridge.enter(), float(levels[-1]), float(levels[0]), **arguments))
 
+    def bare(
+        x: Images, network: Callable[[Images], Images], steps: int, draw: Callable[[], Images], **given: Any
+    ) -> Callable[[], Images]:
+        """A run as a user makes it: a Karras grid, and the sampler on a model of the data."""
+        function = _lent(getattr(sampling(), f"sample_{peer}"), lambda _: draw())
+        arguments: dict[str, Any] = {"disable": True, **own, **given}
+        if sampler_of_noise:
+            arguments["noise_sampler"] = lambda *_: draw()
+        grid = sampling().get_sigmas_karras
+        return lambda: function(lambda y, _: network(y), x, grid(steps, 0.01, 80.0, device=x.device), **arguments)
+
+    sampler.bare, sampler.head = bare, "x0"  # type: ignore[attr-defined]
     sampler.__doc__ = f"k-diffusion's ``sample_{peer}``, whose options are its own."
     extra = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v) for n, v in own.items()]
     named = [p for p in inspect.signature(sampler).parameters.values() if p.kind is not p.VAR_KEYWORD]
