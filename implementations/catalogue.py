@@ -216,13 +216,16 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, [
     # few steps
     SamplerEntry("consistency", _S + "few_step:consistency", "to the end of the grid by a flow map, noised again", "2303.01469 (alg. 1)",
                  family="few_step", stochastic=True, maps=True),
-    SamplerEntry("lcm", _S + "few_step:lcm", "consistency with LCM's boundary weights", "2310.04378 (alg. 2)",
+    SamplerEntry("lcm", _S + "few_step:lcm", "consistency with LCM's boundary weights", "2310.04378 (alg. 3)",
                  family="few_step", stochastic=True, coordinate="t", maps=True, others="diffusers: LCMScheduler"),
     SamplerEntry("tcd", _S + "few_step:tcd", "beyond the next time by a flow map, noised back to it", "2402.19159 (alg. 4)",
                  family="few_step", stochastic=True, noisy=("gamma",), coordinate="t", maps=True,
                  others="diffusers: TCDScheduler, whose eta is gamma"),
     SamplerEntry("flow_map", _S + "few_step:flow_map", "to the next time by a flow map", "2505.13447",
                  family="few_step", maps=True),
+    SamplerEntry("amed", _S + "amed:amed", "a midpoint of learnt place and length", "2312.00094",
+                 family="few_step", order=2, coordinate="sigma", stages=2, prepare=_S + "amed:prepare",
+                 others="diff-sampler: amed_sampler"),
     # diffusers
     _diffusers("diffusers_ddim", _D + "ddim", "DDIMScheduler", order=1, coordinate="lambda", noisy=("eta",)),
     _diffusers("diffusers_ddim_inversion", _D + "ddim_inversion", "DDIMInverseScheduler", order=1, coordinate="lambda", ascending=True),

@@ -242,7 +242,7 @@ class Network(Denoiser):
 class AverageVelocity(Network):
     """A module ``module(x, t, s[, condition])`` of the velocity's mean over the flow from t to s, as a flow map.
 
-    ``x_s = x - (t - s) u(x, t, s)`` (MeanFlow, 2505.13447, eq. 12; shortcut models, 2410.12557); at s = t it is the
+    ``x_s = x - (t - s) u(x, t, s)`` (MeanFlow, 2505.13447; shortcut models, 2410.12557); at s = t it is the
     velocity itself. ``dtype`` and ``time`` are as ``Network``'s; both times reach the module as vectors (n,).
     """
 

@@ -53,7 +53,7 @@ def lcm(
     data_std: float = 0.5,
     timestep_scaling: float = 10.0,
 ) -> Images:
-    """Latent consistency: ``consistency`` of ``c_skip x + c_out flow_map(x, t, e)`` (2310.04378, alg. 2).
+    """Latent consistency: ``consistency`` of ``c_skip x + c_out flow_map(x, t, e)`` (2310.04378, alg. 3).
 
     ``c_skip = d^2 / (k^2 + d^2)`` and ``c_out = k / sqrt(k^2 + d^2)`` with d = ``data_std`` and k =
     ``timestep_scaling`` times the timestep, of which the path has 1000: they make the network's map the identity at
