@@ -89,17 +89,17 @@ def annealed_langevin(
     noise: Noise | None = None,
     callback: Callback | None = None,
     condition: Any = None,
-    epsilon: float = 0.1,
+    epsilon: float = 0.2,
     steps_per_level: int = 5,
     denoise: bool = False,
 ) -> Images:
     """Langevin on x/alpha, level by level: ``x - epsilon/2 sigma eps + sqrt(epsilon) sigma z`` (1907.05600, alg. 1).
 
     ``epsilon`` is the paper's in units of the least sigma squared: its 2e-5 at .01 is 0.2. x/alpha goes from one level
-    to the next as it is. A level's first update is made of the prediction with which its step begins, the others on
-    arrival: the first level has one, the last all but one. ``denoise`` ends in the data predicted at the last level,
-    alpha x0, as a clean end does by itself (2006.09011, alg. 1). It has no order: what helps is more levels or
-    updates. Raises ValueError on wrong options and on ascending times.
+    to the next as it is, and follows if log sigma/alpha falls by less than epsilon/2 an update. A level's first update
+    is made of the prediction with which its step begins, the others on arrival: the first level has one, the last all
+    but one. ``denoise`` ends in the data predicted at the last level, alpha x0, as a clean end does by itself
+    (2006.09011, alg. 1). It has no order. Raises ValueError on wrong options and on ascending times.
     """
     if not 0 < epsilon < 4:
         raise ValueError(f"epsilon must lie in (0, 4), where Langevin's steps do not diverge, got {epsilon}")

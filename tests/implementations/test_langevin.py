@@ -179,7 +179,7 @@ def test_evaluations_with_every_option():
         ("predictor_corrector", {"snr": 0.1}),
         ("predictor_corrector", {"norms": "batch"}),
         ("predictor_corrector", {"step": 0.1}),
-        ("annealed_langevin", {"epsilon": 0.2}),
+        ("annealed_langevin", {"epsilon": 0.1}),
         ("annealed_langevin", {"steps_per_level": 4}),
         ("annealed_langevin", {"denoise": True}),
     ],
