@@ -1,7 +1,8 @@
 """Fashion-MNIST as a problem for samplers: its spectrum, its classes as a mixture, and its images.
 
 The test images' principal axes turn them into coordinates. Noise is the same in any basis, so that a Gaussian or a
-mixture which is diagonal there costs a sampler 784 numbers an image and no matrix.
+mixture which is diagonal there costs a sampler 784 numbers an image and no matrix. What a method learns an element at
+a time (DPM-Solver-v3) fits these coordinates better than it would pixels.
 """
 
 from __future__ import annotations

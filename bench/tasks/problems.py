@@ -27,7 +27,7 @@ OracleName = Literal["gaussian", "mixture", "classes"]
 Role: TypeAlias = Literal["start", "noise", "truth", "directions", "warm-up", "data"]
 
 WARM_UP = 64  # samples that an artifact is learnt on
-FINE = 64  # steps of the grid that a schedule learns on
+FINE = 120  # steps of the grid that a method learns on
 COSTS = [
     Measure("evaluations", "counted at the model", direction="target", window=0.0),
     Measure("prepare_evaluations", "spent once on what it learns beforehand", direction="target", window=0.0),
@@ -165,13 +165,12 @@ def planned(parameters: Budgeted, oracle: Any, seed: int) -> Plan:
     learnt: list[Artifact] = []
     schedule_options = parameters.schedule_options
     if schedule.prepare and "artifact" not in schedule_options:
-        fine = SCHEDULES["karras"](oracle.path, FINE)
-        learnt.append(prepared(schedule, oracle, fine, seed))
+        learnt.append(prepared(schedule, oracle, SCHEDULES["karras"](oracle.path, FINE), seed))
         schedule_options = schedule_options | {"artifact": learnt[-1]}
     times = affordable(parameters, oracle.path, schedule_options)
     options = parameters.options
     if parameters.entry.prepare and "artifact" not in options:
-        learnt.append(prepared(parameters.entry, oracle, times, seed))
+        learnt.append(prepared(parameters.entry, oracle, finer(oracle.path, times), seed))
         options = options | {"artifact": learnt[-1]}
     return Plan(times, options, tuple(learnt))
 
@@ -182,6 +181,22 @@ def prepared(entry: SamplerEntry | ScheduleEntry, oracle: Any, times: Tensor, se
     return Entry(entry.name, entry.prepare)(oracle, x, times)  # type: ignore[no-any-return]
 
 
+def finer(path: Path, times: Float[Tensor, " points"]) -> Float[Tensor, " more"]:
+    """A grid with the ends of ``times``, and ``FINE`` equal steps of log-SNR over what of it lies inside the path.
+
+    Where that is no interval, it is made one of a unit.
+    """
+    inside = (path.alpha(times) > 0) & (path.sigma(times) > 0)
+    inner = times[inside]
+    if len(inner) < 2:
+        first = path.log_snr(inner) if len(inner) else torch.tensor([-0.5], dtype=torch.float64)
+        inner = path.time(torch.cat([first, first + 1]))
+    first, last = path.log_snr(inner[[0, -1]])
+    between = path.time(first + torch.linspace(0, 1, FINE + 1, dtype=torch.float64)[1:-1] * (last - first))
+    ends = (times[:1][~inside[:1]], times[-1:][~inside[-1:]])
+    return torch.cat([ends[0], inner[:1], between, inner[-1:], ends[1]])
+
+
 def affordable(
     parameters: Budgeted, path: Path, schedule_options: dict[str, Any] | None = None
 ) -> Float[Tensor, " steps+1"]:
@@ -190,7 +205,7 @@ def affordable(
     own = parameters.schedule_options if schedule_options is None else schedule_options
     if parameters.nfe is None:
         return schedule(path, 2, **own)  # type: ignore[no-any-return]  # its ends, and the last before sigma = 0
-    for steps in range(entry.steps_for(parameters.nfe, ends=2, **parameters.options), 1, -1):
+    for steps in range(parameters.nfe, 1, -1):  # a step costs one at least
         times = schedule(path, steps, **own)
         cost = entry.evaluations(times, path=path, **parameters.options)
         if cost is None or cost <= parameters.nfe:

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from bench.laboratory import marginal_law, output_law, squared_w2
 from bench.task import Context, Measure, Measurements, PathName, SamplerName, TaskParameters, Value, task
-from bench.tasks.problems import gaussian, generator, make_path, marginal, prepared, require_samples
+from bench.tasks.problems import finer, gaussian, generator, make_path, marginal, prepared, require_samples
 from implementations.catalogue import SAMPLERS, SCHEDULES
 from implementations.diffusion import CountingDenoiser, GaussianOracle, Path
 from implementations.diffusion.schedule import graded
 from implementations.entry import SamplerEntry
-from metrics import OrderFit, fit_order
+from metrics import fit_order
 
 ROUNDING = 1e-11  # errors below it are none of the method's
 
@@ -37,7 +37,7 @@ class Parameters(TaskParameters):
     path: PathName = "vp"
     grid: Literal["karras", "uniform"] = "karras"
     steps: list[int] | None = Field(default=None, min_length=2)
-    tolerances: list[float] = Field(default=[1e-3, 1e-4, 1e-5, 1e-6], min_length=2)
+    tolerances: list[float] = Field(default=[1e-3, 1e-4, 1e-5, 1e-6], min_length=2)  # their inverses whole numbers
     rho: float = 7.0
     sigma_min: float = 0.02  # of sigma/alpha; inside every path of the catalogue
     sigma_max: float = 40.0
@@ -70,8 +70,12 @@ def sampler_order(parameters: Parameters, context: Context) -> Measurements:
     theory, weak = entry.theory(parameters.options, parameters.grid == "uniform"), entry.draws_noise(parameters.options)
     steps = parameters.steps or ([160, 320, 640] if (theory or 0) >= 4 else [80, 160, 320])
     error = weak_error if weak else strong_error
-    errors = [error(entry, oracle, parameters, _grid(entry, oracle.path, parameters, n), context) for n in steps]
-    fit = _fit(steps, errors, context)
+    errors = [error(entry, oracle, parameters, grid_of(entry, oracle.path, parameters, n), context) for n in steps]
+    context.keep("steps", torch.tensor(steps, dtype=torch.float64))
+    context.keep("errors", torch.tensor(errors, dtype=torch.float64))
+    if max(errors) <= ROUNDING:  # exact, as few-step methods are on a flow map: there is no slope
+        return {"finest_error": errors[-1]}
+    fit = fit_order(steps, errors, floor=ROUNDING)
     measures: dict[str, float | Value] = {
         "order": Value(fit.slope, n=len(errors) - len(fit.below_floor)),
         "residual": fit.residual,
@@ -106,8 +110,8 @@ def weak_error(
 def _over_tolerances(
     entry: SamplerEntry, oracle: GaussianOracle, parameters: Parameters, context: Context
 ) -> Measurements:
-    """Error over the relative tolerance; the ladder's steps are evaluations."""
-    times = _grid(entry, oracle.path, parameters, 1)
+    """Error over the tolerance, relative and absolute; the ladder's steps are evaluations."""
+    times = grid_of(entry, oracle.path, parameters, 1)
     errors, evaluations = [], []
     for tolerance in parameters.tolerances:
         counted = CountingDenoiser(oracle)
@@ -116,15 +120,11 @@ def _over_tolerances(
         found = require_samples(entry(counted, x, times, **options), x)
         errors.append(float((found - oracle.flow(x, times[0], times[-1])).square().mean().sqrt()))
         evaluations.append(counted.calls)
-    context.keep("tolerances", torch.tensor(parameters.tolerances, dtype=torch.float64))
-    follows = fit_order([1 / tolerance for tolerance in parameters.tolerances], errors, floor=ROUNDING)
-    return {"follows": follows.slope, "residual": follows.residual, "finest_error": errors[-1]}
-
-
-def _fit(steps: list[int], errors: list[float], context: Context) -> OrderFit:
-    context.keep("steps", torch.tensor(steps, dtype=torch.float64))
+    context.keep("steps", torch.tensor(evaluations, dtype=torch.float64))
     context.keep("errors", torch.tensor(errors, dtype=torch.float64))
-    return fit_order(steps, errors, floor=ROUNDING)
+    context.keep("tolerances", torch.tensor(parameters.tolerances, dtype=torch.float64))
+    follows = fit_order([round(1 / tolerance) for tolerance in parameters.tolerances], errors, floor=ROUNDING)
+    return {"follows": follows.slope, "residual": follows.residual, "finest_error": errors[-1]}
 
 
 def _options(
@@ -132,10 +132,10 @@ def _options(
 ) -> dict[str, Any]:
     if not entry.prepare or "artifact" in parameters.options:
         return parameters.options
-    return parameters.options | {"artifact": prepared(entry, oracle, times, context.seed)}
+    return parameters.options | {"artifact": prepared(entry, oracle, finer(oracle.path, times), context.seed)}
 
 
-def _grid(entry: SamplerEntry, path: Path, parameters: Parameters, steps: int) -> Tensor:
+def grid_of(entry: SamplerEntry, path: Path, parameters: Parameters, steps: int) -> Tensor:
     """The ladder's grid, in the direction that the sampler takes."""
     low, high = parameters.sigma_min, parameters.sigma_max
     if parameters.grid == "karras":
