@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.audit.finding import NotApplicable
-from bench.audit.probe import Told, Witness
+from bench.audit.probe import Asked, Asks
 from implementations.catalogue import SAMPLERS, SCHEDULES
 from implementations.diffusion import (
     EDM,
@@ -173,9 +173,11 @@ class Subject:
         """The time at which the first state is: ``times[0]``, or what a scheduler as shipped asks for first."""
         if not self.own_grid:
             return float(times[0])
-        witness = Witness(Told(path, torch.zeros(1), torch.ones(1)))
-        self(witness, torch.ones(1, 1, dtype=torch.float64), times, witness.noise)
-        return witness.evaluations[0].t
+        try:
+            self(Asks(path), torch.ones(1, 1, dtype=torch.float64), times, lambda _, like: torch.zeros_like(like))
+        except Asked as first:
+            return first.t
+        raise ValueError("it never asks the network")
 
     @cached_property
     def draws_noise(self) -> bool:

@@ -15,6 +15,8 @@ import torch
 
 from bench.__main__ import main
 from bench.audit import CHECKS, Subject, audit, of_function, subjects
+from bench.task import Context
+from bench.tasks.sampler_audit import Parameters, sampler_audit
 from implementations.diffusion import RectifiedFlow
 from implementations.samplers import SAMPLERS
 from tests.bench import faulty_samplers
@@ -245,6 +247,22 @@ def test_the_plugin_s_fixture_audits_a_function(foreign):
     )
     assert "1 failed, 1 passed" in result.stdout, result.stdout
     assert "at least 1.9" in result.stdout
+
+
+# the task
+
+
+@pytest.mark.unchecked
+def test_measures_are_verdicts_and_the_figure_of_what_fails():
+    right = sampler_audit.run(Parameters(sampler="ddim", variants=True), Context())
+    assert {name: right[name].value for name in CHECKS if name in right} == dict.fromkeys(CHECKS, 1.0)
+    assert right["order"].n == 2  # without noise and with
+    assert right["order_figure"].value == pytest.approx(0.96, abs=0.02)  # the lower of the two
+    wrong = sampler_audit.run(Parameters(sampler="tests.bench.faulty_samplers:leaves_noise"), Context())
+    assert (wrong["end"].value, wrong["failures"]) == (0.0, 1.0)
+    assert wrong["end_figure"].value == pytest.approx(0.02)
+    in_t = sampler_audit.run(Parameters(sampler="euler", options={"coordinate": "t"}), Context())
+    assert not {"equivariance", "equivariance_figure"} & set(in_t)
 
 
 # the probes

@@ -161,6 +161,9 @@ task = "sampler_ledger"
 settings = { nfe = 6, samples = 200, spectrum = "toy" }
 axes = { sampler = ["heun", "ddpm"] }
 [[block]]
+task = "sampler_audit"
+axes = { sampler = ["ddim"], variants = [true, false] }
+[[block]]
 task = "iou_regression"
 settings = { points = 5, iterations = 40 }
 axes = { loss = ["iou", "ciou"] }
