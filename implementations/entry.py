@@ -72,6 +72,7 @@ class SamplerEntry(Entry):
     maps: bool = False  # it asks for the denoiser's flow map, by which any number of steps may be exact
     preset: Mapping[str, Any] = field(default_factory=dict, hash=False)
     prepare: str = ""  # module:function, (denoiser, x, times) -> what it takes as the option `artifact`
+    finely: bool = False  # ... on times as fine as one can pay for, over those of the calls; else on a call's own
     others: str = ""  # what other libraries call it
 
     def __call__(self, *args: Any, **options: Any) -> Any:

@@ -165,18 +165,23 @@ def planned(parameters: Budgeted, oracle: Any, seed: int) -> Plan:
     learnt: list[Artifact] = []
     schedule_options = parameters.schedule_options
     if schedule.prepare and "artifact" not in schedule_options:
-        learnt.append(prepared(schedule, oracle, SCHEDULES["karras"](oracle.path, FINE), seed))
+        fine = SCHEDULES["karras"](oracle.path, FINE)
+        learnt.append(_prepare(schedule, oracle, fine, seed))
         schedule_options = schedule_options | {"artifact": learnt[-1]}
     times = affordable(parameters, oracle.path, schedule_options)
     options = parameters.options
     if parameters.entry.prepare and "artifact" not in options:
-        learnt.append(prepared(parameters.entry, oracle, finer(oracle.path, times), seed))
+        learnt.append(prepared(parameters.entry, oracle, times, seed))
         options = options | {"artifact": learnt[-1]}
     return Plan(times, options, tuple(learnt))
 
 
-def prepared(entry: SamplerEntry | ScheduleEntry, oracle: Any, times: Tensor, seed: int) -> Artifact:
-    """What a method learns of the oracle over ``times``, from exact draws at the first."""
+def prepared(entry: SamplerEntry, oracle: Any, times: Float[Tensor, " points"], seed: int) -> Artifact:
+    """What a sampler learns of the oracle for ``times``, on these or on finer ones, from exact draws at the first."""
+    return _prepare(entry, oracle, finer(oracle.path, times) if entry.finely else times, seed)
+
+
+def _prepare(entry: SamplerEntry | ScheduleEntry, oracle: Any, times: Tensor, seed: int) -> Artifact:
     x = marginal(oracle, times[0], WARM_UP, generator(seed, "warm-up"))
     return Entry(entry.name, entry.prepare)(oracle, x, times)  # type: ignore[no-any-return]
 

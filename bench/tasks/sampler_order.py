@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bench.laboratory import marginal_law, output_law, squared_w2
 from bench.task import Context, Measure, Measurements, PathName, SamplerName, TaskParameters, Value, task
-from bench.tasks.problems import finer, gaussian, generator, make_path, marginal, prepared, require_samples
+from bench.tasks.problems import gaussian, generator, make_path, marginal, prepared, require_samples
 from implementations.catalogue import SAMPLERS, SCHEDULES
 from implementations.diffusion import CountingDenoiser, GaussianOracle, Path
 from implementations.diffusion.schedule import graded
@@ -132,7 +132,7 @@ def _options(
 ) -> dict[str, Any]:
     if not entry.prepare or "artifact" in parameters.options:
         return parameters.options
-    return parameters.options | {"artifact": prepared(entry, oracle, finer(oracle.path, times), context.seed)}
+    return parameters.options | {"artifact": prepared(entry, oracle, times, context.seed)}
 
 
 def grid_of(entry: SamplerEntry, path: Path, parameters: Parameters, steps: int) -> Tensor:

@@ -46,7 +46,7 @@ def learnt(denoiser, x, times, artifact=None, **options):
     fine = artifact.of("learnt")["times"]
     assert len(fine) > 100 and torch.equal(fine[[0, -2, -1]], times[[0, -2, -1]])
     return heun(denoiser, x, times)
-learnt.stages, learnt.prepare = 2, "of_the_tests:learn"
+learnt.stages, learnt.prepare, learnt.finely = 2, "of_the_tests:learn", True
 
 def lost(denoiser, x, times, **options):
     return x * float("nan")
