@@ -213,6 +213,9 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, [
                  others="diffusers: FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)"),
     SamplerEntry("sit_sde", _S + "flow:sit_sde", "reverse SDE of any diffusion, in t", "2401.08740",
                  family="flow", order=1, stochastic=True, coordinate="t"),
+    SamplerEntry("picard", _S + "picard:picard", "DDIM's steps by parallel sweeps", "2305.16317 (alg. 1)",
+                 family="parallel", order=1, coordinate="lambda", affine=False,
+                 others="diffusers: DDIMParallelScheduler"),
     # few steps
     SamplerEntry("consistency", _S + "few_step:consistency", "to the end of the grid by a flow map, noised again", "2303.01469 (alg. 1)",
                  family="few_step", stochastic=True, maps=True),

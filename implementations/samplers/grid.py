@@ -126,14 +126,18 @@ class Grid:
             watch.append(x.detach().sum())
             if callback is not None:
                 callback(i, self.times[i + 1], x, prediction)
-        finite = torch.stack(watch).isfinite()
+        self.check(torch.stack(watch))
+        return x
+
+    def check(self, sums: Float[Tensor, " steps"]) -> None:
+        """Raise FloatingPointError with the first step after which the state's sum is not finite."""
+        finite = sums.isfinite()
         if not bool(finite.all()):
             first = int((~finite).nonzero()[0])
             raise FloatingPointError(
                 f"the state is not finite after step {first + 1} of {len(self)}, from t = {self.times[first]:.6g} to "
                 f"{self.times[first + 1]:.6g}: the denoiser returned NaN or infinity there, or the solver diverged"
             )
-        return x
 
 
 def checked_start(x: Images) -> Images:

@@ -213,7 +213,7 @@ def test_from_end_to_end_finite_at_the_stated_cost(variant, path):
         assert found.isfinite().all()
         assert found.shape == (3, 6)
         assert entry.evaluations(times, path=path, **options) in (counting.calls, None), (steps, schedule)
-        assert entry.adaptive or entry.evaluations(times, path=path, **options) is not None
+        assert entry.adaptive or hasattr(entry.resolve(), "count") or entry.evaluations(times, **options) is not None
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_callback_and_condition(name):
 
         def __call__(self, x, t, condition=None):
             assert condition == "a cat"
-            assert t.ndim == 0 or (SAMPLERS[name].adaptive and t.shape == x.shape[:1])
+            assert t.ndim == 0 or t.shape == x.shape[:1]
             assert t.dtype == torch.float64
             return Prediction(path, x, t, x0=torch.zeros_like(x))
 
@@ -434,8 +434,8 @@ def test_a_denoiser_that_returns_nan_is_named_with_its_step(name):
 
         def __call__(self, x, t, condition=None):
             prediction = self.oracle(x, t)
-            broken = bool((torch.as_tensor(t) < 0.4).any())
-            return Prediction(self.path, x, t, x0=prediction.x0 * math.nan) if broken else prediction
+            broken = (torch.as_tensor(t) < 0.4).expand(len(x))[:, None]
+            return Prediction(self.path, x, t, x0=torch.where(broken, math.nan, prediction.x0))
 
     times = torch.tensor([1.0, 0.8, 0.5, 0.3, 0.1], dtype=torch.float64)
     # a method with stages after the first meets it a step earlier, one that ascends at once
