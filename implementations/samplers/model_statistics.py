@@ -1,0 +1,205 @@
+"""What DPM-Solver-v3 knows of a model: l, s and b along the log-SNR, learnt or constant, and their integrals.
+
+The empirical model statistics (2310.13268, sec. 3): l is the mean diagonal of the Jacobian of ``sigma eps``, and s and
+b the regression over samples of f' on ``f = (sigma eps - l x) / alpha``, each for every element of a sample. In a
+perfect denoiser l is the mean of eps^2, too.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from implementations.diffusion.denoiser import CountingDenoiser, Denoiser, Prediction
+from implementations.diffusion.path import Images
+from implementations.samplers.artifact import Artifact
+from implementations.samplers.exponential import FORMS, exact, multistep, weights
+from implementations.samplers.grid import Grid, Point
+from implementations.samplers.noise import Noise, PerSampleNoise
+
+Times: TypeAlias = Float[Tensor, " points"]
+Value: TypeAlias = float | Tensor  # one for all elements, or of the shape of a sample
+
+METHOD = "dpm_solver_v3"
+PROBE = 0.05  # of sigma, the scale on which the noised density is smooth: an error of .05^2 / 6 of the third derivative
+
+
+def prepare(
+    denoiser: Denoiser,
+    x: Images,
+    times: Times,
+    *,
+    condition: Any = None,
+    noise: Noise | None = None,
+    probes: int = 1,
+) -> Artifact:
+    """Find l, s and b at the inner points of ``times``, on the flow from a batch ``x`` at ``times[0]``.
+
+    l is Hutchinson's diagonal, by central differences along ``probes`` vectors of signs a sample, the same at all
+    times, so that l is smooth; f' is the difference of f along the flow, so the times should be many, a
+    hundred or so. Each costs ``1 + 2 probes`` evaluations. What is found is of log-SNR and x/alpha, and holds on any
+    path. One that was fitted to a condition is for that condition.
+    Raises ValueError where fewer than 3 times lie inside alpha, sigma > 0, and on no probe.
+    """
+    if probes < 1:
+        raise ValueError(f"probes must be at least 1, got {probes}")
+    grid, counting = Grid(denoiser.path, times), CountingDenoiser(denoiser)
+    noise = noise or PerSampleNoise(range(len(x)))
+    window: deque[_Sight] = deque(maxlen=3)  # of the batch: memory does not grow with the times
+    rows: list[tuple[Tensor, Tensor, Tensor]] = []  # l, s, b
+
+    def visit(i: int, prediction: Prediction) -> None:
+        point, at = grid.points[i], prediction.x
+        if point.end:
+            return
+        rate = torch.zeros_like(at[0], dtype=torch.float64)
+        for k in range(probes):
+            signs = torch.where(noise(k, at) < 0, -1.0, 1.0).to(at)
+            reach = PROBE * point.sigma
+            ahead, behind = (counting(at + way * reach * signs, grid.times[i], condition).eps for way in (1, -1))
+            rate += ((ahead - behind) * signs).double().mean(0) / (2 * PROBE * probes)
+        noisy = prediction.eps.double() * point.ratio
+        # what rounding leaves of f where its terms cancel is no variance to fit: eps^2 of them, eps^1.5 for room
+        floor = torch.finfo(at.dtype).eps ** 1.5 * noisy.square().mean(0)
+        window.append(_Sight(point.log_snr, rate, noisy - rate * at.double() / point.alpha, floor))
+        if len(window) == 3:
+            rows.extend(_fit(window, k) for k in ((1,) if rows else (0, 1)))
+
+    end = multistep(
+        counting, x, times, form=FORMS["data"], order=2,
+        callback=lambda i, t, after, prediction: visit(i, prediction), condition=condition,
+    )  # fmt: skip
+    if not grid.points[-1].end:
+        visit(len(grid), counting(end, grid.times[-1], condition))
+    if not rows:
+        raise ValueError(f"times must have at least 3 points inside alpha, sigma > 0, got {times.tolist()}")
+    rows.append(_fit(window, 2))
+    levels = torch.tensor([point.log_snr for point in grid.points if not point.end], dtype=torch.float64)
+    tensors = {name: torch.stack(column).cpu() for name, column in zip("lsb", zip(*rows, strict=True), strict=True)}
+    return Artifact(METHOD, {"log_snr": levels, **tensors}, counting.calls)
+
+
+class Interval(NamedTuple):
+    """The integrals over a step from lambda to lambda', all but ``growth`` and ``shift`` times ``e^(-L)``."""
+
+    decay: Value  # e^(-L)
+    moments: list[Any]  # int e^(L + S) u^k dlambda, u from 0 to 1 over the step
+    source: Value  # int e^(L + S) B dlambda
+    growth: Value  # e^S
+    shift: Value  # B = int e^(-S) b dlambda
+
+
+class Model(Protocol):
+    """What is known of l, s and b."""
+
+    def quantity(self, prediction: Prediction, point: Point) -> Images:
+        """``f = (sigma eps - l x) / alpha``."""
+
+    def interval(self, start: float, end: float, count: int) -> Interval:
+        """Integrate over a step between two log-SNRs, with ``count`` moments."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """``l`` and ``s`` constant, b = 0."""
+
+    rate: float  # l
+    slope: float  # s
+
+    def quantity(self, prediction: Prediction, point: Point) -> Images:
+        return prediction.combine(-self.rate, (1 - self.rate) * point.ratio)
+
+    def interval(self, start: float, end: float, count: int) -> Interval:
+        h, power = end - start, self.rate + self.slope
+        scale = h * math.exp(self.slope * h)  # h e^((l + s) h) e^(-l h)
+        moments = [scale * moment for moment in exact(-power * h, count)]
+        return Interval(math.exp(-self.rate * h), moments, 0.0, math.exp(self.slope * h), 0.0)
+
+
+class Table:
+    """l, s and b of an artifact, cubic between its log-SNRs; in float64 where ``x`` lives."""
+
+    def __init__(self, artifact: Artifact, x: Images):
+        tensors = {name: tensor.to(x.device, torch.float64) for name, tensor in artifact.of(METHOD).items()}
+        if tensors["l"].shape[1:] != x.shape[1:]:
+            shapes = tuple(tensors["l"].shape[1:]), tuple(x.shape[1:])
+            raise ValueError(f"artifact must be of samples like x, got statistics of shape {shapes[0]} for {shapes[1]}")
+        order = tensors["log_snr"].argsort()
+        self.levels: list[float] = tensors["log_snr"][order].tolist()
+        self.rows = torch.stack([tensors[name][order] for name in "lsb"], 1)  # (levels, 3, *shape)
+
+    def quantity(self, prediction: Prediction, point: Point) -> Images:
+        rate = self._at(point.log_snr)[0].to(prediction.x.dtype)
+        return (prediction.eps * (point.ratio * (1 - rate))).sub_(prediction.x0 * rate)
+
+    def interval(self, start: float, end: float, count: int) -> Interval:
+        """Gauss's rule of three nodes on each cell of the table, the inner integrals by the parabola through them."""
+        inner = [level for level in self.levels if min(start, end) < level < max(start, end)]
+        knots = [start, *(inner if start < end else inner[::-1]), end]
+        blank = torch.zeros_like(self.rows[0, 0])
+        rate, slope, shift, source = (blank.clone() for _ in range(4))  # the integrals so far: L, S, B and that of E B
+        moments = [blank.clone() for _ in range(count)]
+        for here, there in itertools.pairwise(knots):
+            width = there - here
+            at = torch.stack([self._at(here + u * width) for u in GAUSS])  # (3 nodes, l s b, *shape)
+            inside = width * torch.einsum("jm,mr...->jr...", GAUSS_PARTIAL.to(at), at[:, :2])
+            kernel = (rate + inside[:, 0] + slope + inside[:, 1]).exp()  # e^(L + S)
+            drive = (-slope - inside[:, 1]).exp() * at[:, 2]  # e^(-S) b
+            reached = shift + width * torch.einsum("jm,m...->j...", GAUSS_PARTIAL.to(at), drive)
+            share = (GAUSS_WEIGHTS * width).to(at)
+            for k in range(count):
+                fractions = ((here + width * torch.tensor(GAUSS, dtype=torch.float64) - start) / (end - start)) ** k
+                moments[k] += torch.tensordot(share * fractions.to(at), kernel, 1)
+            source += torch.tensordot(share, kernel * reached, 1)
+            shift = shift + torch.tensordot(share, drive, 1)
+            rate, slope = rate + torch.tensordot(share, at[:, 0], 1), slope + torch.tensordot(share, at[:, 1], 1)
+        decay = (-rate).exp()
+        return Interval(decay, [decay * m for m in moments], decay * source, slope.exp(), shift)
+
+    def _at(self, log_snr: float) -> Tensor:
+        """l, s and b at a log-SNR, by the cubic through four of the table: a kink in l is one in f, times x/alpha.
+
+        Raises ValueError beyond the table.
+        """
+        low, high = self.levels[0], self.levels[-1]
+        if not low - 1e-9 <= log_snr <= high + 1e-9:  # room for a path's rounding of its ends
+            span = f"{low:.6g} to {high:.6g}"
+            raise ValueError(f"times must lie within the artifact's log-SNRs, {span}, got one of {log_snr:.6g}")
+        first = min(max(bisect.bisect_right(self.levels, log_snr) - 2, 0), max(len(self.levels) - 4, 0))
+        near = slice(first, first + 4)
+        nodes = [level - log_snr for level in self.levels[near]]
+        shares = weights(nodes, [1.0, 0.0, 0.0, 0.0][: len(nodes)])
+        return torch.tensordot(torch.tensor(shares, dtype=torch.float64).to(self.rows), self.rows[near], 1)
+
+
+class _Sight(NamedTuple):
+    log_snr: float
+    rate: Tensor  # l
+    f: Tensor
+    floor: Tensor
+
+
+def _fit(window: Sequence[_Sight], k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """l, s and b at the k-th of three points: f' by the parabola through them, regressed on f over the batch."""
+    here = window[k]
+    shares = weights([sight.log_snr - here.log_snr for sight in window], [0.0, 1.0, 0.0])
+    slope = sum(share * sight.f for share, sight in zip(shares, window, strict=True))
+    f, df = here.f.mean(0), slope.mean(0)
+    variance = (here.f - f).square().mean(0)
+    s = torch.where(variance > here.floor, ((here.f - f) * (slope - df)).mean(0) / variance, 0.0)
+    return here.rate, s, df - s * f
+
+
+GAUSS = [0.5 - math.sqrt(0.15), 0.5, 0.5 + math.sqrt(0.15)]
+GAUSS_WEIGHTS = torch.tensor([5 / 18, 8 / 18, 5 / 18], dtype=torch.float64)
+# from 0 to each node: of the parabola through the three
+GAUSS_PARTIAL = torch.tensor([weights(GAUSS, [u, u**2 / 2, u**3 / 3]) for u in GAUSS], dtype=torch.float64)
