@@ -61,7 +61,7 @@ def turned(name, times):
 
 
 def karras(name, path, steps, **options):
-    """Karras' grid as the sampler takes it, to or from data: an upward one begins inside, where every head has its eps."""
+    """Karras' grid as the sampler takes it: one from data begins inside the path, where every head has its eps."""
     return turned(name, SCHEDULES["karras"](path, steps, clean=not SAMPLERS[name].ascending, **options))
 
 
