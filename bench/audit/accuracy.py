@@ -96,12 +96,12 @@ def _own_errors(subject: Subject) -> list[float]:
     for steps in OWN_LADDER:
         grid = subject.times(path, steps)
         first = subject.begins(path, grid)
-        x, witness = start(path, first, normal(8)), Witness(truth)
-        subject(witness, x, grid)
+        x, witness = start(path, first.t, normal(8)), Witness(truth)
+        subject(witness, x / first.gain, grid)
         within = [one for one in witness.evaluations if WINDOW[0] <= float(path.ratio(one.t)) <= WINDOW[1]]
         if not within:
             raise NotApplicable(f"in {steps} steps no state is at sigma/alpha {WINDOW[0]} to {WINDOW[1]}")
-        errors.append(min(float((one.x - truth.flow(x, first, one.t)).square().mean().sqrt()) for one in within))
+        errors.append(min(float((one.x - truth.flow(x, first.t, one.t)).square().mean().sqrt()) for one in within))
     return errors
 
 
@@ -177,11 +177,11 @@ def _own_script(subject: Subject) -> str:
     body = f"""\
 {oracle(8)}errors = []
 for steps in {OWN_LADDER}:
-    times, first = {times(subject, "steps")}, Witness(oracle)
-    sampler(first, z, times)
-    begin, witness = first.evaluations[0].t, Witness(oracle)
+    times, first, witness = {times(subject, "steps")}, Witness(oracle), Witness(oracle)
+    sampler(first, torch.ones(1, 6).double(), times)
+    begin, gain = first.evaluations[0].t, float(first.evaluations[0].x[0, 0])
     x = z * {RADIUS.format(t="begin")}
-    sampler(witness, x, times)
+    sampler(witness, x / gain, times)
     on_the_way = [one for one in witness.evaluations if {WINDOW[0]} <= path.ratio(one.t) <= {WINDOW[1]}]
     errors.append(min(float((one.x - oracle.flow(x, begin, one.t)).square().mean().sqrt()) for one in on_the_way))
 print(errors)

@@ -21,6 +21,7 @@ from implementations.diffusion import Path
 from implementations.samplers.noise import PerSampleNoise
 
 LIMIT = 1e-4  # of the logarithm of sigma/alpha: peers round their levels to float32
+BETWEEN = 1e-3  # as shipped: between timesteps schedulers interpolate sigma, and the path its logarithm
 DATA, NOISE = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
 START_STEPS = (10, 25, 50)
 OWN_STEPS = (10, 40, 60, 120)  # of a scheduler as shipped
@@ -57,32 +58,34 @@ for steps in {START_STEPS}:
 def conditioning(subject: Subject) -> Measured:
     """The network is asked at the level of the state that it is given: log of the largest ratio."""
     path_name, path = _straight(subject)
-    stochastic = subject.draws_noise
+    stochastic, limit = subject.draws_noise, BETWEEN if subject.own_grid else LIMIT
     figure, says, steps = 0.0, "", 40
     for n in OWN_STEPS if subject.own_grid else (40,):
         *read, last = _readings(subject, path, n)
-        off = [(_log_ratio(_level(one, path, stochastic), float(path.ratio(one.t))), one) for one in read]
-        largest, worst = max(off, key=lambda pair: pair[0])
+        largest, worst = max((_mismatch(one, path, stochastic), one) for one in read)
         if largest > figure:
-            figure, steps, level = largest, n, _level(worst, path, stochastic)
-            says = f"of {n} steps a state at sigma/alpha {level:.4g} is asked for at {float(path.ratio(worst.t)):.4g}"
-    carried = _log_ratio(_level(last, path, stochastic), float(path.ratio(last.t))) <= LIMIT
-    if figure > LIMIT and not carried and not subject.own_grid:
+            figure, steps = largest, n
+            state = "alpha" if stochastic else "sigma/alpha"
+            level = worst.alpha if stochastic else worst.sigma / worst.alpha if worst.alpha else math.inf
+            asked = float((path.alpha if stochastic else path.ratio)(worst.t))
+            says = f"of {n} steps a state at {state} {level:.4g} is asked for at {asked:.4g}"
+    carried = _mismatch(last, path, stochastic) <= limit
+    if figure > limit and not carried and not subject.own_grid:
         # its states are inexact even under Told: a step's error falls faster than the step, a wrong level does not
         coarse, fine = (_one_step_mismatch(subject, path, n, stochastic) for n in (20, 80))
         figure = 0.0 if fine <= max(LIMIT / 10, coarse / 8) else fine
     body = _conditioning_script(subject, steps, stochastic)
     text = script(subject, body, path_name, "SCHEDULES Told Witness")
-    if figure > LIMIT:
-        return Measured(figure, f"at most {LIMIT:g}", False, says, text)
+    if figure > limit:
+        return Measured(figure, f"at most {limit:g}", False, says, text)
     if stochastic:
         if not subject.entry.affine:
-            return Measured(figure, f"at most {LIMIT:g}", True, "by alpha: not affine in its noise", text)
+            return Measured(figure, f"at most {limit:g}", True, "by alpha: not affine in its noise", text)
         coarse, fine = (_noise_mismatch(subject, path, n) for n in (10, 40))
-        if fine > LIMIT and fine > coarse / 2:  # one that falls with the steps is the solver's own error
-            return Measured(fine, f"at most {LIMIT:g}", False, "by the variance of its states", text)
-        figure = max(figure, fine) if fine <= LIMIT else figure
-    return Measured(figure, f"at most {LIMIT:g}", True, "", text)
+        if fine > limit and fine > coarse / 2:  # one that falls with the steps is the solver's own error
+            return Measured(fine, f"at most {limit:g}", False, "by the variance of its states", text)
+        figure = max(figure, fine) if fine <= limit else figure
+    return Measured(figure, f"at most {limit:g}", True, "", text)
 
 
 def end(subject: Subject) -> Measured:
@@ -106,14 +109,15 @@ print(float(output_law(sampler, oracle, times, start=start).variance.sqrt()))"""
         names = "GaussianOracle SCHEDULES"
     else:
         begin = subject.begins(path, grid)
-        figure = abs(float(subject(Told(path, DATA, NOISE), _state(path, begin), grid)[0, 1]))
+        last = subject(Told(path, DATA, NOISE), _state(path, begin.t) / begin.gain, grid)
+        figure = abs(float(last[0, 1]))
         body = f"""\
 times = {times(subject, 10, clean=True)}
 told = Told(path, torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))  # data and noise: a state reads (alpha, sigma)
 begin = Witness(told)
 sampler(begin, torch.ones(1, 2).double(), times)
-t = begin.evaluations[0].t
-alpha, sigma = sampler(told, torch.tensor([[path.alpha(t), path.sigma(t)]]).double(), times)[0]
+t, gain = begin.evaluations[0].t, float(begin.evaluations[0].x[0, 0])
+alpha, sigma = sampler(told, torch.tensor([[path.alpha(t), path.sigma(t)]]).double() / gain, times)[0]
 print(abs(float(sigma)))"""
         names, extra = "SCHEDULES Told Witness", ""
     says = "" if figure <= limit else "noise is left at the end"
@@ -129,8 +133,8 @@ def idle(subject: Subject) -> Measured:
     for steps in (5, 10, 20):
         grid = subject.times(path, steps, clean=True)
         witness = Witness(gaussian(path))
-        x = start(path, subject.begins(path, grid), normal(4))
-        last = subject(witness, x, grid, PerSampleNoise(range(4)))
+        begin = subject.begins(path, grid)
+        last = subject(witness, start(path, begin.t, normal(4)) / begin.gain, grid, PerSampleNoise(range(4)))
         if witness.batched:
             raise NotApplicable("it asks for several times at once")
         states = [*(one.x for one in witness.evaluations), last]
@@ -161,7 +165,7 @@ def _readings(subject: Subject, path: Path, steps: int) -> list[Reading]:
     grid = subject.times(path, steps)
     begin = subject.begins(path, grid)
     witness = Witness(Told(path, DATA, NOISE))
-    last = subject(witness, _state(path, begin), grid, witness.noise)
+    last = subject(witness, _state(path, begin.t) / begin.gain, grid, witness.noise)
     evaluations = witness.evaluations
     if witness.batched:
         evaluations = list({one.t: one for one in evaluations}.values())
@@ -176,22 +180,20 @@ def _one_step_mismatch(subject: Subject, path: Path, steps: int, stochastic: boo
         witness = Witness(Told(path, DATA, NOISE))
         subject(witness, _state(path, float(grid[i])), grid[i : i + 2], witness.noise)
         for one in witness.evaluations:
-            level = _level(Reading(one.t, *one.x[0].double().tolist()), path, stochastic)
-            figure = max(figure, _log_ratio(level, float(path.ratio(one.t))))
+            figure = max(figure, _mismatch(Reading(one.t, *one.x[0].double().tolist()), path, stochastic))
     return figure
 
 
-def _level(reading: Reading, path: Path, stochastic: bool) -> float:
-    """Sigma over alpha, of alpha alone where noise takes the place of part of sigma."""
-    if not stochastic:
-        return reading.sigma / reading.alpha if reading.alpha else math.inf
-    if float(path.alpha(path.t_max)) == float(path.alpha(path.t_min)):
-        return float(path.ratio(reading.t))  # alpha says nothing on this path
-    low, high = path.t_min, path.t_max
-    for _ in range(60):  # alpha falls with t
-        middle = (low + high) / 2
-        low, high = (middle, high) if float(path.alpha(middle)) > reading.alpha else (low, middle)
-    return float(path.ratio(high))
+def _mismatch(reading: Reading, path: Path, stochastic: bool) -> float:
+    """Log of the ratio between the state's sigma/alpha and that asked; of alphas where noise stands in for sigma."""
+    alpha, sigma = float(path.alpha(reading.t)), float(path.sigma(reading.t))
+    if stochastic:
+        return _log_ratio(reading.alpha, alpha)
+    if max(abs(reading.alpha), alpha) < 1e-4 * sigma:  # both are noise
+        return _log_ratio(reading.sigma, sigma)
+    return _log_ratio(
+        reading.sigma / reading.alpha if reading.alpha else math.inf, sigma / alpha if alpha else math.inf
+    )
 
 
 def _responses(subject: Subject, path: Path, grid: Tensor) -> list[Tensor]:
@@ -205,7 +207,7 @@ def _responses(subject: Subject, path: Path, grid: Tensor) -> list[Tensor]:
         return (rows == draw + 1).to(like)[:, None].expand_as(like)
 
     witness = Witness(Dirac(path))
-    x = impulse(-1, torch.empty(len(rows), 1, dtype=torch.float64)) * float(path.sigma(begin))
+    x = impulse(-1, torch.empty(len(rows), 1, dtype=torch.float64)) * (float(path.sigma(begin.t)) / begin.gain)
     last = subject(witness, x, grid, impulse)
     return [*(one.x for one in witness.evaluations), last]
 
@@ -240,8 +242,8 @@ def _conditioning_script(subject: Subject, steps: int, stochastic: bool) -> str:
 told = Told(path, torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))  # data and noise: a state reads (alpha, sigma)
 times, first, witness = {times(subject, steps)}, Witness(told), Witness(told)
 sampler(first, torch.ones(1, 2).double(), times{", noise=first.noise" if stochastic else ""})
-t = first.evaluations[0].t
-x = torch.tensor([[path.alpha(t), path.sigma(t)]]).double()
+t, gain = first.evaluations[0].t, float(first.evaluations[0].x[0, 0])
+x = torch.tensor([[path.alpha(t), path.sigma(t)]]).double() / gain
 sampler(witness, x, times{", noise=witness.noise" if stochastic else ""})
 largest = 0.0
 for one in witness.evaluations:

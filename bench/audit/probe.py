@@ -79,11 +79,11 @@ class Dirac(Denoiser):
 
 
 class Asked(Exception):
-    """The network was asked for ``t``."""
+    """The network was asked at ``x`` for ``t``."""
 
-    def __init__(self, t: float):
+    def __init__(self, x: Images, t: float):
         super().__init__(f"asked at t = {t}")
-        self.t = t
+        self.x, self.t = x, t
 
 
 class Asks(Denoiser):
@@ -93,4 +93,4 @@ class Asks(Denoiser):
         self.path = path
 
     def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
-        raise Asked(float(torch.as_tensor(t).flatten()[0]))
+        raise Asked(x, float(torch.as_tensor(t).flatten()[0]))

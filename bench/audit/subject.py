@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -67,6 +67,16 @@ def normal(n: int, d: int = 6) -> Tensor:
 def start(path: Path, t: float | Tensor, z: Tensor) -> Tensor:
     """The same place in every path: ``x / hypot(alpha, sigma)`` is z."""
     return z * float(torch.hypot(path.alpha(t), path.sigma(t)))
+
+
+class Begin(NamedTuple):
+    """The time of the first state, and what the state is there of what is handed over.
+
+    A scheduler may scale unit noise to sigma and not to hypot(alpha, sigma), which is its prior's affair.
+    """
+
+    t: float
+    gain: float
 
 
 @dataclass(frozen=True)
@@ -169,14 +179,14 @@ class Subject:
         times = SCHEDULES["karras"](path, steps, clean=clean, **LEVELS)
         return times.flip(0) if self.entry.ascending else times  # type: ignore[no-any-return]
 
-    def begins(self, path: Path, times: Tensor) -> float:
-        """The time at which the first state is: ``times[0]``, or what a scheduler as shipped asks for first."""
+    def begins(self, path: Path, times: Tensor) -> Begin:
+        """Where the first state is: at ``times[0]``, or where a scheduler as shipped asks first, with its gain."""
         if not self.own_grid:
-            return float(times[0])
+            return Begin(float(times[0]), 1.0)
         try:
             self(Asks(path), torch.ones(1, 1, dtype=torch.float64), times, lambda _, like: torch.zeros_like(like))
         except Asked as first:
-            return first.t
+            return Begin(first.t, float(first.x))
         raise ValueError("it never asks the network")
 
     @cached_property
