@@ -83,6 +83,7 @@ def conditioning(subject: Subject) -> Measured:
             return Measured(figure, f"at most {limit:g}", True, "by alpha: not affine in its noise", text)
         coarse, fine = (_noise_mismatch(subject, path, n) for n in (10, 40))
         if fine > limit and fine > coarse / 2:  # one that falls with the steps is the solver's own error
+            text = script(subject, _variance_script(subject), path_name, "Dirac SCHEDULES Witness")
             return Measured(fine, f"at most {limit:g}", False, "by the variance of its states", text)
         figure = max(figure, fine) if fine <= limit else figure
     return Measured(figure, f"at most {limit:g}", True, "", text)
@@ -251,3 +252,18 @@ for one in witness.evaluations:
     largest = max(largest, abs(torch.tensor(state / asked).log().item()))
     print(f"asked at {{asked:.6g}}, a state at {{state:.6g}}")
 print(largest)"""
+
+
+def _variance_script(subject: Subject) -> str:
+    return f"""\
+times, first = {times(subject, 40)}, Witness(Dirac(path))  # data that are all 0
+sampler(first, torch.ones(1, 1).double(), times, noise=first.noise)
+rows, (t, gain, _) = torch.arange(first.draws + 1), first.evaluations[0]
+
+def unit(draw, like):
+    return (rows == draw + 1).to(like)[:, None].expand_as(like)
+
+witness = Witness(Dirac(path))
+x = unit(-1, torch.empty(len(rows), 1).double()) * path.sigma(t) / gain
+sampler(witness, x, times, noise=unit)
+print(max(abs(float((one.x.square().sum().sqrt() / path.sigma(one.t)).log())) for one in witness.evaluations))"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.audit.subject import LEVELS, Subject
 
-PROBES = ("Told", "Witness")
+PROBES = ("Dirac", "Told", "Witness")
 RADIUS = "float(torch.hypot(path.alpha({t}), path.sigma({t})))"
 _ORACLE = """\
 oracle = GaussianOracle(path, torch.linspace(-1, 1, 6).double(), torch.linspace(0.05, 2, 6).double())

@@ -5,6 +5,8 @@ from itertools import pairwise
 
 import torch
 
+from implementations.samplers.noise import PerSampleNoise
+
 
 def _first_order(denoiser, x, times, *, asked=lambda i, here, there: here, after=lambda i, x, here, there: x, end=0.0):
     """Euler in sigma/alpha; ``asked`` is where the denoiser is asked, ``after`` changes the state after a step."""
@@ -88,6 +90,20 @@ def euler_in_t(denoiser, x, times, *, noise=None, callback=None, condition=None)
     return x
 
 
+def adds_too_little(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    """Ancestral, with a tenth less noise than the next level has."""
+    path, noise = denoiser.path, noise or PerSampleNoise(range(len(x)))
+    for i, (here, there) in enumerate(pairwise(times.double())):
+        a, r = float(path.alpha(there)), float(path.sigma(there))
+        told = denoiser(x, here)
+        if path.alpha(here) == 0 or path.sigma(here) == 0 or r == 0:
+            x = told.combine(a, r)
+            continue
+        fresh = -math.expm1(2 * float(path.log_snr(here) - path.log_snr(there)))
+        x = told.combine(a, r * math.sqrt(1 - fresh)) + 0.9 * r * math.sqrt(fresh) * noise(i, x)
+    return x
+
+
 def _heun(denoiser, x, times, share):
     path = denoiser.path
     for here, there in pairwise(times.double()):
@@ -111,7 +127,7 @@ def wrong_weights(denoiser, x, times, *, noise=None, callback=None, condition=No
 
 
 FIRST = [sound, off_by_one, shares_a_mean, rounds_to_float32, rounds_to_float16, draws_in_secret, asks_once_more,
-         leaves_noise, stands_still, fails_in_one_step, euler_in_t]  # fmt: skip
+         leaves_noise, stands_still, fails_in_one_step, euler_in_t, adds_too_little]  # fmt: skip
 for function in FIRST:
     function.order, function.stages, function.coordinate = 1, 1, "sigma"
 for function in (sound_heun, wrong_weights):

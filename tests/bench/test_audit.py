@@ -28,6 +28,7 @@ FAULTS = {
     "wrong_weights": {"order"},
     "euler_in_t": {"equivariance"},
     "off_by_one": {"conditioning"},
+    "adds_too_little": {"conditioning", "order"},  # a variance that is wrong for every number of steps
     "leaves_noise": {"end"},
     "stands_still": {"idle"},
     "asks_once_more": {"cost"},
@@ -147,6 +148,20 @@ def test_a_start_that_depends_on_the_number_of_steps():
 @pytest.mark.unchecked
 def test_k_diffusion_s_adaptive_solver_depends_on_the_batch():
     assert set(failed(peer("k_diffusion_dpm_adaptive"))) == {"batch"}
+
+
+@pytest.mark.unchecked
+def test_a_third_order_whose_second_difference_has_half_its_weight():
+    """DPM-Solver++(3M) of diffusers is of order 2; ours, with the whole weight, of order 3."""
+    assert failed(peer("diffusers_dpmpp_3m"), ["order"])["order"].figure < 2.1
+    assert not failed(next(subjects("dpmpp_3m")), ["order"])
+
+
+@pytest.mark.unchecked
+def test_a_last_step_that_divides_infinity():
+    """UniPC's bh1 divides by a step of the log-SNR, which is infinite to sigma = 0; k-diffusion's 2M-SDE has no h."""
+    assert "not finite" in failed(peer("diffusers_unipc_bh1"), ["end"])["end"].says
+    assert "'h'" in failed(peer("k_diffusion_dpmpp_2m_sde"), ["few_steps"])["few_steps"].says
 
 
 # the command and the plugin
