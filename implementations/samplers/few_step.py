@@ -127,20 +127,27 @@ def _jumps(
 ) -> Images:
     """Jump from each time to its target, and add the noise that lies between it and the next time."""
     noise = noise or PerSampleNoise(range(len(x)))
-    jumps = {here.t: (here, to) for here, to in zip(grid.points, targets, strict=False)}
-    mapped = _Mapped(denoiser, jumps, watched=callback is not None)
+    learnt = type(denoiser).flow_map is not Denoiser.flow_map
+    if learnt:
+        jumps = {here.t: (here, to) for here, to in zip(grid.points, targets, strict=False)}
+        denoiser = _Mapped(denoiser, jumps, watched=callback is not None)
 
     def step(i: int, x: Images, prediction: Any) -> Images:
-        target, there, landed = targets[i], grid.points[i + 1], prediction.aux
-        skip, out = boundary(grid.points[i]) if boundary else (0.0, 1.0)
-        if target.t == there.t:
-            return combined((out, landed), (skip, x)) if boundary else landed
-        # sigma'^2 less what the target brings along; all of it from a clean one, of infinite log-SNR
-        fresh = there.sigma * math.sqrt(-math.expm1(2 * (there.log_snr - target.log_snr)))
-        scale = there.alpha / target.alpha
-        return combined((scale * out, landed), (scale * skip, x), (fresh, noise(i, x)))
+        here, target, there = grid.points[i], targets[i], grid.points[i + 1]
+        skip, out = boundary(here) if boundary else (0.0, 1.0)
+        scale, fresh = 1.0, 0.0
+        if target.t != there.t:
+            scale = there.alpha / target.alpha
+            # sigma'^2 less what the target brings along; all of it from a clean one, of infinite log-SNR
+            fresh = there.sigma * math.sqrt(-math.expm1(2 * (there.log_snr - target.log_snr)))
+        if learnt:
+            landed = combined((scale * out, prediction.aux), (scale * skip, x))
+        else:  # Denoiser.flow_map and what follows as one combination
+            p, r = (out * to + skip * of for to, of in ((target.alpha, here.alpha), (target.sigma, here.sigma)))
+            landed = prediction.combine(scale * p, scale * r)
+        return landed.add_(noise(i, x), alpha=fresh) if fresh else landed
 
-    return grid.solve(mapped, x, step, callback, condition, regular=True)
+    return grid.solve(denoiser, x, step, callback, condition, regular=True)
 
 
 class _Mapped(Denoiser):

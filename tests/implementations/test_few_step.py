@@ -103,6 +103,17 @@ def test_without_a_map_of_its_own_a_denoiser_takes_ddims_step():
             torch.testing.assert_close(found, reference, rtol=1e-12, atol=1e-12)
 
 
+def test_a_map_of_ones_own_and_the_common_one_agree_where_they_are_one():
+    """The common map is folded into the step; behind a wrapper it is asked like any other."""
+    for path in (VP(), RectifiedFlow(), EDM()):
+        plain, x, noise = gaussian(path, kind=Plain), normal(4, 6), PerSampleNoise(range(4))
+        for times in (SCHEDULES["uniform"](path, 5), SCHEDULES["uniform"](path, 6)[:-1]):
+            for name in NAMES:
+                found = SAMPLERS[name](plain, x, times, noise=noise)
+                asked = SAMPLERS[name](CountingDenoiser(plain), x, times, noise=noise)
+                torch.testing.assert_close(found, asked, rtol=1e-12, atol=1e-12)
+
+
 def test_the_data_predicted_are_no_consistency_model():
     """Their variance is what noise leaves of it, l^2 / (l + r^2) at the last jump, whatever the number of steps."""
     oracle = gaussian(EDM(), kind=Plain)
