@@ -19,6 +19,7 @@ TASKS = Catalogue("tasks", Entry, [
     Entry("sampler_ledger", "bench.tasks.sampler_ledger:sampler_ledger", "what of an error is the prior, the stop, the solver, finite n"),
     Entry("sampler_quality", "bench.tasks.sampler_quality:sampler_quality", "fd_fmnist, precision and recall of samples of exact denoisers"),
     Entry("sampler_latency", "bench.tasks.sampler_quality:sampler_latency", "fd_fmnist over the time of a batch"),
+    Entry("sampler_choice", "bench.tasks.sampler_choice:sampler_choice", "the best pair of solver and schedule of each library, at a budget"),
     Entry("sampler_overhead", "bench.tasks.sampler_overhead:sampler_overhead", "time a step, without a model"),
     Entry("sampler_audit", "bench.tasks.sampler_audit:sampler_audit", "what is right and wrong with a sampler: eleven checks"),
     Entry("iou_regression", "bench.tasks.iou_regression:iou_regression", "the published regression experiments: DIoU's, WIoU's, PIoU's"),
