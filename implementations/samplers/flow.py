@@ -43,9 +43,10 @@ def flow_stochastic(
     def step(i: int, x: Images, prediction: Any) -> Images:
         there = grid.points[i + 1]
         kept = prediction.combine(there.alpha, there.sigma * math.sqrt(1 - fraction**2))
-        return kept.add_(noise(i, x), alpha=there.sigma * fraction) if fraction else kept
+        return kept.add_(noise(i, x), alpha=there.sigma * fraction) if there.sigma * fraction else kept
 
-    return grid.solve(denoiser, x, step, callback, condition)
+    # the same first-order step holds at the ends: from alpha = 0, too, the noise may be fresh
+    return grid.solve(denoiser, x, step, callback, condition, regular=True)
 
 
 def sit_sde(
