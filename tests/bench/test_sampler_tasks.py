@@ -119,10 +119,12 @@ def test_budgets_are_kept_and_used(sampler, monkeypatch):
         def cost(steps, path=path, schedule=schedule, options=options):
             return entry.evaluations(SCHEDULES[schedule](path, steps, **options), path=path)
 
-        for nfe in (cost(1), 6 * entry.stages):
+        for nfe in (cost(1) or 1, 6 * entry.stages):
             parameters = Budgeted(sampler=sampler, schedule=schedule, schedule_options=options, nfe=nfe)
             found = solve(parameters, gaussian(path), 2, 0)
-            assert found.evaluations <= nfe < cost(len(found.times))
+            more = cost(len(found.times))
+            assert found.evaluations <= nfe
+            assert more is None or nfe < more  # None: it stops when it has converged
 
 
 @pytest.mark.parametrize(
@@ -223,12 +225,12 @@ def test_a_fine_solve_stands_for_the_exact_flow_of_a_mixture():
     """Its error at twice the steps is sixteen times less: the stated one is that of the coarser."""
     context = Context()
     settings = {"sampler": "heun", "options": {"coordinate": "angle"}, "oracle": "mixture", "samples": 100}
-    fine = sampler_error.run(sampler_error.parameters(nfe=639, **settings), context)
+    fine = sampler_error.run(sampler_error.parameters(nfe=319, **settings), context)
     assert fine["reference_error"] < 1e-4
     assert fine["rms_error"].value < 1e-3
     assert fine["changed_basin"].value == 0
     paths, lines = context.arrays["trajectories"], context.arrays["flow_lines"]
-    assert paths.shape == (24, 321, 2)
+    assert paths.shape == (24, 161, 2)
     torch.testing.assert_close(paths[:, 0], lines[:, 0])
     torch.testing.assert_close(paths[:, -1], lines[:, -1], atol=1e-2, rtol=0)
 
