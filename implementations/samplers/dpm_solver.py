@@ -194,18 +194,20 @@ def _single(
         names = " < ".join(f"r{k + 1}" for k in range(len(fractions)))
         raise ValueError(f"r1 must be such that 0 < {names} <= 1, got {', '.join(map(str, fractions))}")
     moments, rule, grid = _moments(solver_type), FORMS[form], Grid(denoiser.path, times)
-    # midpoint passes over the first of two stages, whose line it needs for the second only
+    # midpoint ends with the last stage and the start, which has no weight in one stage halfway: it is not even read
+    halfway = solver_type == "midpoint" and fractions == (0.5,)
     ends = slice(0, None) if solver_type == "heun" or len(fractions) == 1 else slice(0, None, 2)
 
     def step(i: int, x: Images, prediction: Any) -> Images:
         here, there = grid.points[i], grid.points[i + 1]
         h = there.log_snr - here.log_snr
-        values = [(here.log_snr, rule.read(prediction))]
+        values = [] if halfway else [(here.log_snr, rule.read(prediction))]
         for r in fractions:
             stage = grid.at(here.log_snr + r * h) if r < 1 else there
-            moved = rule.integrate(here, stage, x, values)
+            first = r == fractions[0]
+            moved = prediction.combine(stage.alpha, stage.sigma) if first else rule.integrate(here, stage, x, values)
             values.append((stage.log_snr, rule.read(denoiser(moved, stage.time, condition))))
-        return rule.integrate(here, there, x, values[ends], moments if len(fractions) == 1 else exact)
+        return rule.integrate(here, there, x, values[ends], moments if len(values) == 2 else exact)
 
     return grid.solve(denoiser, x, step, callback, condition)
 
