@@ -12,6 +12,7 @@ from bench.audit.accuracy import equivariance, order
 from bench.audit.conduct import batch, cost, determinism, few_steps, precision
 from bench.audit.finding import Finding, Measured, NotApplicable, Verdict
 from bench.audit.levels import conditioning, end, first_level, idle
+from bench.audit.script import oracle, script, times
 from bench.audit.subject import Subject, of_function, subjects
 
 __all__ = ["CHECKS", "Finding", "Subject", "audit", "of_function", "subjects"]
@@ -36,6 +37,7 @@ def audit(subject: Subject, checks: Iterable[str] = tuple(CHECKS)) -> Iterator[F
     """Run the checks, each apart from the others; what a sampler raises is a failure of that check."""
     checks = tuple(checks)
     repeats = not set(checks) & set(REPEATED) or _repeats(subject)
+    verdict: Verdict
     for name in checks:
         if name in REPEATED and not repeats:
             yield Finding(subject.name, name, "not applicable", says="two calls of it differ: see determinism")
@@ -49,9 +51,10 @@ def audit(subject: Subject, checks: Iterable[str] = tuple(CHECKS)) -> Iterator[F
         except Exception as error:
             says = f"{type(error).__name__}: {' '.join(str(error).split())}"
             refuses = subject.peer and isinstance(error, ValueError)  # it says what it does not take
-            yield Finding(subject.name, name, "not applicable" if refuses else "fail", says=says)
+            verdict = "not applicable" if refuses else "fail"
+            yield Finding(subject.name, name, verdict, says=says, reproducer="" if refuses else _raises(subject))
         else:
-            verdict: Verdict = "pass" if found.holds else "fail"
+            verdict = "pass" if found.holds else "fail"
             yield Finding(subject.name, name, verdict, found.figure, found.limit, found.says,
                           "" if found.holds else found.script)  # fmt: skip
 
@@ -62,3 +65,15 @@ def _repeats(subject: Subject) -> bool:
         return determinism(subject).figure == 0
     except Exception:
         return True
+
+
+def _raises(subject: Subject) -> str:
+    """A script of plain calls, where a sampler breaks before anything of it is measured."""
+    try:
+        body = f"""\
+{oracle(4)}for steps in (1, 2, 10):
+    for times in ({times(subject, "steps")}, {times(subject, "steps", clean=True)}):
+        print(steps, sampler(oracle, z, times)[0])"""
+        return script(subject, body, names="GaussianOracle SCHEDULES")
+    except Exception:  # it runs on no path: its own message says so
+        return ""

@@ -125,7 +125,7 @@ def equivariance(subject: Subject) -> Measured:
     if len(subject.paths) < 2:
         raise NotApplicable("it takes fewer than two of the paths")
     figure = 0.0
-    for clean in (False, True):
+    for clean in (False, True) if subject.ends_clean else (False,):
         found = []
         for name in subject.paths:
             path = CONTINUOUS[name]()
@@ -193,7 +193,7 @@ def _equivariance_script(subject: Subject) -> str:
     names = " ".join(name.partition("(")[0] for name in subject.paths)
     body = f"""\
 largest = 0.0
-for clean in (False, True):
+for clean in {(False, True) if subject.ends_clean else (False,)}:
     found = []
     for path in ({", ".join(subject.paths)}):
         if clean and path.sigma(path.t_min) > 0:

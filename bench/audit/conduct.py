@@ -29,7 +29,7 @@ def cost(subject: Subject) -> Measured:
         raise NotApplicable("it states no cost")
     path, figure, says = subject.path(), 0, ""
     for steps in (*FEW, 10):
-        for clean in (True, False):
+        for clean in (True, False) if subject.ends_clean else (False,):
             grid = subject.times(path, steps, clean=clean)
             counting = CountingDenoiser(gaussian(path))
             subject(counting, start(path, grid[0], normal(2)), grid)
@@ -42,7 +42,7 @@ def cost(subject: Subject) -> Measured:
     options = f", **{dict(subject.options)!r}" if subject.options else ""
     body = f"""\
 {oracle(2)}for steps in {(*FEW, 10)}:
-    for clean in (True, False):
+    for clean in {(True, False) if subject.ends_clean else (False,)}:
         times, counting = {times(subject, "steps", True).replace("clean=True", "clean=clean")}, CountingDenoiser(oracle)
         sampler(counting, z, times)
         print(steps, counting.calls, SAMPLERS[{entry.name!r}].loaded().evaluations(times, path=path{options}))"""

@@ -132,7 +132,7 @@ def idle(subject: Subject) -> Measured:
     path, figure, says = subject.path(), 0, ""
     still_to = 1e-6 if subject.peer else 1e-10  # relative: peers round their levels to float32
     for steps in (5, 10, 20):
-        grid = subject.times(path, steps, clean=True)
+        grid = subject.times(path, steps, clean=subject.ends_clean)
         witness = Witness(gaussian(path))
         begin = subject.begins(path, grid)
         last = subject(witness, start(path, begin.t, normal(4)) / begin.gain, grid, PerSampleNoise(range(4)))
@@ -144,7 +144,7 @@ def idle(subject: Subject) -> Measured:
             figure, says = len(still), f"of {steps} steps, evaluation {still[-1] + 1} of {len(states) - 1}"
     body = f"""\
 {oracle(4)}for steps in (5, 10, 20):
-    times, witness = {times(subject, "steps", clean=True)}, Witness(oracle)
+    times, witness = {times(subject, "steps", clean=subject.ends_clean)}, Witness(oracle)
     last = sampler(witness, z, times)
     states = [*(one.x for one in witness.evaluations), last]
     print(steps, sum(torch.allclose(a, b, rtol={still_to}, atol={still_to}) for a, b in zip(states, states[1:])))"""

@@ -179,6 +179,19 @@ class Subject:
         times = SCHEDULES["karras"](path, steps, clean=clean, **LEVELS)
         return times.flip(0) if self.entry.ascending else times  # type: ignore[no-any-return]
 
+    @cached_property
+    def ends_clean(self) -> bool:
+        """Whether it takes a grid to sigma = 0: a peer may refuse."""
+        path = self.path()
+        times = self.times(path, 5, clean=True)
+        try:
+            self(gaussian(path), start(path, times[0], normal(2)), times)
+        except ValueError:
+            return not self.peer
+        except Exception:
+            return True  # as for paths
+        return True
+
     def begins(self, path: Path, times: Tensor) -> Begin:
         """Where the first state is: at ``times[0]``, or where a scheduler as shipped asks first, with its gain."""
         if not self.own_grid:
