@@ -166,6 +166,8 @@ class Prediction:
             return a * left + b * right
         if a == 0:
             return right * b
+        if a == 1 and b != 0:  # paths of alpha = 1, and steps along the velocity
+            return torch.add(left, right, alpha=b)
         return left * a if b == 0 else (left * a).add_(right, alpha=b)
 
     def _where(self) -> str:
