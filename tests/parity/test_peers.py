@@ -105,8 +105,9 @@ PAIRS = [
     Pair("k_diffusion_dpmpp_3m_sde", {}, "dpmpp_3m_sde", HALF, least=2),
 ]  # fmt: skip
 STRAIGHT = [  # in t, where the path matters
-    Pair("diffusers_flow_euler", {}, "euler", {"coordinate": "t"}, SINGLE),
-    Pair("diffusers_flow_heun", {}, "heun", {"coordinate": "t"}, SINGLE, clean=False),
+    Pair("diffusers_flow_euler", {}, "flow_euler", {}, SINGLE),
+    Pair("diffusers_flow_heun", {}, "flow_heun", {}, SINGLE, clean=False),
+    Pair("diffusers_flow_stochastic", {}, "flow_stochastic", {}, SINGLE),
 ]
 
 
