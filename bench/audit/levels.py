@@ -34,6 +34,8 @@ def first_level(subject: Subject) -> Measured:
         grid = subject.times(path, steps)
         witness = Witness(Told(path, DATA, NOISE))
         subject(witness, _state(path, float(grid[0])), grid, witness.noise)
+        if witness.batched:
+            raise NotApplicable("it asks for several times at once")
         first = witness.evaluations[0]
         if first.draws and subject.draws_noise:
             raise NotApplicable("it adds noise before it asks")
