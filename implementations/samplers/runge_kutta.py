@@ -44,6 +44,8 @@ def euler(
     rule, grid = coordinate_named(coordinate), Grid(denoiser.path, times)
 
     def step(i: int, x: Images, prediction: Any) -> Images:
+        if rule.view in ("eps", "x0"):  # the same step, in one pass from any head
+            return prediction.combine(grid.points[i + 1].alpha, grid.points[i + 1].sigma)
         a, b, _ = rule.step(grid.points[i], grid.points[i + 1])
         return _euler(a, x, b, getattr(prediction, rule.view))
 
