@@ -112,7 +112,9 @@ class Grid:
         the step.
         """
         x = checked_start(x)
-        watch = []  # one sum a step, looked at when all is done: a look at each would synchronise a GPU
+        # An element of each sample a step, and the whole state at the end, since NaN stays; looked at when all is done:
+        # a sum of everything would be a fifth of a step, and a look at each step would synchronise a GPU.
+        watch = []
         for i, (here, there) in enumerate(zip(self.points, self.points[1:], strict=False)):
             if lift is None:
                 time = self.times[i]
@@ -123,10 +125,10 @@ class Grid:
             x = prediction.x.to(x.dtype)  # a corrector may have moved the state
             end = not regular and (here.end or there.end)
             x = prediction.combine(there.alpha, there.sigma) if end else step(i, x, prediction)
-            watch.append(x.detach().sum())
+            watch.append(x.detach().reshape(len(x), -1)[:, 0].sum())
             if callback is not None:
                 callback(i, self.times[i + 1], x, prediction)
-        self.check(torch.stack(watch))
+        self.check(torch.stack([*watch[:-1], x.detach().sum()]))
         return x
 
     def check(self, sums: Float[Tensor, " steps"]) -> None:
@@ -134,9 +136,11 @@ class Grid:
         finite = sums.isfinite()
         if not bool(finite.all()):
             first = int((~finite).nonzero()[0])
+            start, end = self.times[first], self.times[first + 1]
+            before = " or before" if first == len(self) - 1 else ""
             raise FloatingPointError(
-                f"the state is not finite after step {first + 1} of {len(self)}, from t = {self.times[first]:.6g} to "
-                f"{self.times[first + 1]:.6g}: the denoiser returned NaN or infinity there, or the solver diverged"
+                f"the state is not finite after step {first + 1} of {len(self)}{before}, from t = {start:.6g} to "
+                f"{end:.6g}: the denoiser returned NaN or infinity there, or the solver diverged"
             )
 
 
