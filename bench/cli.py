@@ -48,6 +48,7 @@ def run(
     from bench import cells as expansion
     from bench import report
     from bench import suite as suites
+    from bench.environment import check_device
     from bench.progress import Reporter
     from bench.run import missing
     from bench.run import run as execute
@@ -55,7 +56,7 @@ def run(
 
     if keep not in (None, "samples"):
         raise UsageError(f"--keep takes samples, given {keep!r}")
-    _check_device(device)
+    check_device(device)
     given = {"samplers": ("--sampler", sampler), "losses": ("--loss", loss), "nms": ("--nms", nms)}
     guests = {kind: [_check_own(kind, option, n) for n in names or ()] for kind, (option, names) in given.items()}
     file = suites.find(suite)
@@ -254,17 +255,6 @@ def train(
 
     for name, value in train_recipe(recipe, out, steps=steps).items():
         print(f"{name}: {value}")
-
-
-def _check_device(device: str) -> None:
-    kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or (kind == "cpu" and index):
-        raise UsageError(f"--device {device!r}: expected cpu, cuda or cuda:N")
-    if kind == "cuda":
-        import torch
-
-        if not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count():
-            raise UsageError(f"--device {device}: torch sees {torch.cuda.device_count()} CUDA devices here")
 
 
 def _check_own(kind: str, option: str, name: str) -> str:

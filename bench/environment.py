@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import bench
+from bench.errors import UsageError
 
 # Packages whose version can move a number; each is recorded if it is installed.
 PACKAGES = (
@@ -143,6 +144,18 @@ def torch_state() -> dict[str, Any]:
     if torch.cuda.is_available():
         state["tf32"] = torch.backends.cudnn.allow_tf32
     return state
+
+
+def check_device(device: str) -> None:
+    """Raise UsageError where ``--device`` names none of this machine."""
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or (kind == "cpu" and index):
+        raise UsageError(f"--device {device!r}: expected cpu, cuda or cuda:N")
+    if kind == "cuda":
+        import torch
+
+        if not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count():
+            raise UsageError(f"--device {device}: torch sees {torch.cuda.device_count()} CUDA devices here")
 
 
 def device_identity(device: str) -> str:

@@ -39,10 +39,10 @@ def images(
     import json
     import sys
 
-    from bench.cli import _check_device
+    from bench.environment import check_device
     from bench.evaluate import images as module
 
-    _check_device(device)
+    check_device(device)
     result = module.evaluate(
         real, generated, extractor=extractor, metrics=metrics, batch=batch, resamples=resamples, seed=seed,
         device=device, weights=weights, save_stats=save_stats, cache=cache, skip_bad=skip_bad,

@@ -161,6 +161,10 @@ task = "sampler_ledger"
 settings = { nfe = 6, samples = 200, spectrum = "toy" }
 axes = { sampler = ["heun", "ddpm"] }
 [[block]]
+task = "sampler_choice"
+settings = { ours = ["ddim"], theirs = ["diffusers_ddim"], schedules = ["karras"], samples = 70, choosing = 1, judging = 2 }
+axes = { sides = [["fidmap", "diffusers"]], nfe = [5] }
+[[block]]
 task = "sampler_audit"
 axes = { sampler = ["ddim"], variants = [true, false] }
 [[block]]
