@@ -162,8 +162,8 @@ settings = { nfe = 6, samples = 200, spectrum = "toy" }
 axes = { sampler = ["heun", "ddpm"] }
 [[block]]
 task = "sampler_choice"
-settings = { ours = ["ddim"], theirs = ["diffusers_ddim"], schedules = ["karras"], samples = 70, choosing = 1, judging = 2 }
-axes = { sides = [["fidmap", "diffusers"]], nfe = [5] }
+settings = { ours = ["ddim"], theirs = ["diffusers_ddim"], samples = 70, choosing = 1, judging = 2 }
+axes = { sides = [["fidmap", "diffusers"]], nfe = [5], schedules = [["karras"]] }
 [[block]]
 task = "sampler_audit"
 axes = { sampler = ["ddim"], variants = [true, false] }
