@@ -14,7 +14,7 @@ from implementations.diffusion.denoiser import CountingDenoiser, Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.adams import transfer
 from implementations.samplers.artifact import Artifact
-from implementations.samplers.grid import Callback, Grid
+from implementations.samplers.grid import Callback, Grid, ask
 from implementations.samplers.noise import Noise
 from implementations.samplers.runge_kutta import midpoint
 
@@ -104,7 +104,7 @@ def _step(
     """Step i as a function of c, its intermediate level at ``share`` of it."""
     here, there = grid.points[i], grid.points[i + 1]
     middle = grid.at(here.log_snr + share * (there.log_snr - here.log_snr))
-    between = denoiser(transfer(here, middle, x, [1.0], [eps]), middle.time, condition).eps
+    between = ask(denoiser, transfer(here, middle, x, [1.0], [eps]), middle, condition).eps
     return lambda scale: transfer(here, there, x, [scale], [between])
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.exponential import FORMS, midpoint
-from implementations.samplers.grid import Callback, Grid, Point
+from implementations.samplers.grid import Callback, Grid, Point, ask
 from implementations.samplers.noise import Noise
 from implementations.samplers.stochastic import checked_eta, checked_s_noise, given
 
@@ -80,7 +80,7 @@ def _ancestral(
         middle = grid.at((here.log_snr + down.log_snr) / 2)  # above the next level: at eta = 1 it is that level
         values = [(here.log_snr, form.read(prediction))]
         moved = form.integrate(here, middle, x, values)
-        values.append((middle.log_snr, form.read(denoiser(moved, middle.time, condition))))
+        values.append((middle.log_snr, form.read(ask(denoiser, moved, middle, condition))))
         moved = form.integrate(here, down, x, values, midpoint)
         return moved.add_(draw(i, x), alpha=up * s_noise) if eta else moved
 

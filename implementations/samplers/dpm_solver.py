@@ -11,7 +11,7 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.exponential import FORMS, Moments, checked_order, exact, midpoint, multistep
-from implementations.samplers.grid import Callback, Grid
+from implementations.samplers.grid import Callback, Grid, ask
 from implementations.samplers.noise import Noise
 
 Times: TypeAlias = Float[Tensor, " points"]
@@ -206,7 +206,7 @@ def _single(
             stage = grid.at(here.log_snr + r * h) if r < 1 else there
             first = r == fractions[0]
             moved = prediction.combine(stage.alpha, stage.sigma) if first else rule.integrate(here, stage, x, values)
-            values.append((stage.log_snr, rule.read(denoiser(moved, stage.time, condition))))
+            values.append((stage.log_snr, rule.read(ask(denoiser, moved, stage, condition))))
         return rule.integrate(here, there, x, values[ends], moments if len(values) == 2 else exact)
 
     return grid.solve(denoiser, x, step, callback, condition)

@@ -13,7 +13,7 @@ from implementations.diffusion.path import Images
 from implementations.samplers.ancestral_steps import lowered
 from implementations.samplers.dpm_solver import SolverType, _moments
 from implementations.samplers.exponential import FORMS, History, Moments, midpoint
-from implementations.samplers.grid import Callback, Grid
+from implementations.samplers.grid import Callback, Grid, ask
 from implementations.samplers.noise import Noise
 from implementations.samplers.stochastic import checked_eta, checked_s_noise, given, law_of
 
@@ -52,7 +52,7 @@ def dpmpp_sde(
         if eta:
             first = draw(2 * i, x)
             moved.add_(first, alpha=up * s_noise)
-        x0 = denoiser(moved, stage.time, condition).x0
+        x0 = ask(denoiser, moved, stage, condition).x0
         down, up = lowered(here, there, eta)
         # the stage stands at r of the step, also of the longer way down
         node = here.log_snr + r * (down.log_snr - here.log_snr)

@@ -16,7 +16,7 @@ from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.deis import _moments
 from implementations.samplers.exponential import History, checked_order, weights
-from implementations.samplers.grid import Callback, Grid, combined, costs
+from implementations.samplers.grid import Callback, Grid, ask, combined, costs
 from implementations.samplers.noise import Noise
 from implementations.samplers.stochastic import checked_eta, given
 
@@ -71,7 +71,7 @@ def gddim(
         predicted = moved(i, x, values)
         if not corrector:
             return predicted
-        end = denoiser(predicted, there.time, condition).eps
+        end = ask(denoiser, predicted, there, condition).eps
         return moved(i, x, [(there.t, end), *values][:order])
 
     return grid.solve(denoiser, x, step, callback, condition)

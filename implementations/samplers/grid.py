@@ -116,18 +116,16 @@ class Grid:
         # a sum of everything would be a fifth of a step, and a look at each step would synchronise a GPU.
         watch = []
         for i, (here, there) in enumerate(zip(self.points, self.points[1:], strict=False)):
-            if lift is None:
-                time = self.times[i]
-            else:
-                lifted, x = lift(i, x)
-                time = lifted.time
-            prediction = denoiser(x, time, condition)
+            if lift is not None:
+                here, x = lift(i, x)
+            prediction = ask(denoiser, x, here, condition)
             x = prediction.x.to(x.dtype)  # a corrector may have moved the state
-            end = not regular and (here.end or there.end)
+            end = not regular and (self.points[i].end or there.end)
             x = prediction.combine(there.alpha, there.sigma) if end else step(i, x, prediction)
             watch.append(x.detach().reshape(len(x), -1)[:, 0].sum())
             if callback is not None:
                 callback(i, self.times[i + 1], x, prediction)
+            del prediction  # it holds the state before: kept into the next step, memory would go back and forth
         self.check(torch.stack([*watch[:-1], x.detach().sum()]))
         return x
 
@@ -142,6 +140,13 @@ class Grid:
                 f"the state is not finite after step {first + 1} of {len(self)}{before}, from t = {start:.6g} to "
                 f"{end:.6g}: the denoiser returned NaN or infinity there, or the solver diverged"
             )
+
+
+def ask(denoiser: Denoiser, x: Images, point: Point, condition: Any) -> Prediction:
+    """Ask the denoiser at a point, whose alpha and sigma its prediction need not work out again."""
+    prediction = denoiser(x, point.time, condition)
+    same = prediction.path is denoiser.path
+    return prediction.told(point.t, point.alpha, point.sigma) if same else prediction
 
 
 def checked_start(x: Images) -> Images:

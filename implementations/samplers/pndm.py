@@ -16,7 +16,7 @@ from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.adams import FIXED, transfer
 from implementations.samplers.exponential import History
-from implementations.samplers.grid import Callback, Grid, costs
+from implementations.samplers.grid import Callback, Grid, ask, costs
 from implementations.samplers.noise import Noise
 
 Times: TypeAlias = Float[Tensor, " points"]
@@ -62,7 +62,7 @@ def pndm(
         stages = [past[0]]
         for point in (middle, middle, there):
             inner = transfer(here, point, x, [1.0], stages[-1:])
-            stages.append(denoiser(inner, point.time, condition).eps)
+            stages.append(ask(denoiser, inner, point, condition).eps)
         return transfer(here, there, x, [1 / 6, 1 / 3, 1 / 3, 1 / 6], stages)
 
     return grid.solve(denoiser, x, step, callback, condition)

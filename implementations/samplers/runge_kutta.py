@@ -24,7 +24,7 @@ from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser, Head
 from implementations.diffusion.path import Images, Path
-from implementations.samplers.grid import Callback, Grid, Point, combined
+from implementations.samplers.grid import Callback, Grid, Point, ask, combined
 from implementations.samplers.noise import Noise
 
 Times: TypeAlias = Float[Tensor, " points"]
@@ -100,7 +100,7 @@ def midpoint(
     def step(i: int, x: Images, prediction: Any) -> Images:
         here, middle, there = grid.points[i], middles[i], grid.points[i + 1]
         a, b, _ = rule.step(here, middle)
-        between = denoiser(_euler(a, x, b, getattr(prediction, rule.view)), middle.time, condition)
+        between = ask(denoiser, _euler(a, x, b, getattr(prediction, rule.view)), middle, condition)
         a, b, _ = rule.step(here, there)
         return _euler(a, x, b * rule.unit(here) / rule.unit(middle), getattr(between, rule.view))
 
@@ -213,7 +213,7 @@ def trapezoid(
     """Give Heun's step to ``there`` from ``here``, where ``first`` was predicted of x."""
     a, b, c = rule.step(here, there)
     q = getattr(first, rule.view)
-    second = denoiser(_euler(a, x, b, q), there.time, condition)
+    second = ask(denoiser, _euler(a, x, b, q), there, condition)
     # the second quantity is in its own units: v/r has another r
     other = b * c * rule.unit(here) / rule.unit(there)
     return _euler(a, x, b * (1 - c), q).add_(getattr(second, rule.view), alpha=other)
@@ -267,7 +267,7 @@ def _tabulated(
 
         for node, row in zip(tableau.nodes, tableau.stages, strict=True):
             point = there if node == 1 else inside[node][i]
-            stage = denoiser(moved(point, row), point.time, condition)
+            stage = ask(denoiser, moved(point, row), point, condition)
             slopes.append(getattr(stage, rule.view))
             units.append(rule.unit(point))
         return moved(there, tableau.weights)

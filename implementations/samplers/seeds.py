@@ -10,7 +10,7 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.exponential import checked_order, exact, midpoint
-from implementations.samplers.grid import Callback, Grid, costs
+from implementations.samplers.grid import Callback, Grid, ask, costs
 from implementations.samplers.noise import Noise
 from implementations.samplers.stochastic import checked_eta, checked_s_noise, given, law_of
 
@@ -59,7 +59,7 @@ def seeds(
                 gathered = law.noise(here, there, draw(i * order + k, x), gathered, s_noise)
                 moved.add_(gathered)
             if there is not end:
-                values.append((there.log_snr, form.read(denoiser(moved, there.time, condition))))
+                values.append((there.log_snr, form.read(ask(denoiser, moved, there, condition))))
             here = there
         return moved
 
