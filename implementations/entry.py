@@ -119,17 +119,17 @@ class SamplerEntry(Entry):
         else:
             levels = [float(s / a) for a, s in zip(path.alpha(times), path.sigma(times), strict=True)]
             ends = [level == 0 or level == math.inf for level in levels]
-        return self._cost([here or there for here, there in itertools.pairwise(ends)], options, levels)
+        return self.cost([here or there for here, there in itertools.pairwise(ends)], options, levels)
 
     def steps_for(self, nfe: int, *, ends: int = 1, **options: Any) -> int:
         """The most steps whose evaluations stay within ``nfe``, of which ``ends`` touch an end; ``nfe`` if unknown."""
         for steps in range(nfe, 1, -1):
-            cost = self._cost([i >= steps - ends for i in range(steps)], options)
+            cost = self.cost([i >= steps - ends for i in range(steps)], options)
             if cost is None or cost <= nfe:
                 return steps
         return 1
 
-    def _cost(self, touching: list[bool], options: Mapping[str, Any], levels: list[float] | None = None) -> int | None:
+    def cost(self, touching: list[bool], options: Mapping[str, Any], levels: list[float] | None = None) -> int | None:
         """By the function's own ``count(touching, **options)``, stated with ``costs``, else by ``stages``.
 
         A count that has the argument ``levels`` is given the grid's, sigma/alpha; None where no path is known.

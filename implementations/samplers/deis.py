@@ -39,7 +39,7 @@ def deis_tab(
     first steps use the values there are.
     """
     grid, order = Grid(denoiser.path, times), checked_order(order, 4)
-    t, moments = [point.t for point in grid.points], _moments(grid, order)
+    t, moments = [point.t for point in grid.points], time_moments(grid, order)
 
     def shares(i: int, n: int) -> Sequence[float]:
         return weights([(t[i - j] - t[i]) / (t[i + 1] - t[i]) for j in range(n)], moments[i][:n])
@@ -76,7 +76,7 @@ def deis_rhork(
     return _tabulated(tableau, denoiser, x, times, callback, condition, "sigma")
 
 
-def _moments(grid: Grid, n: int) -> list[list[float]]:
+def time_moments(grid: Grid, n: int) -> list[list[float]]:
     """Means of ``u^k``, k < n, over ``d(sigma/alpha)`` in each step, with u from 0 to 1 as t goes; 0 where it ends.
 
     By Gauss's rule in the log-SNR, in which t is analytic at least pi/2 off the real line on every continuous path:

@@ -80,7 +80,7 @@ def dpm_solver_multistep(
     ``lower_order_final`` looks back no further than there are steps left.
     Raises ValueError on another order or solver_type.
     """
-    return _multi(denoiser, x, times, "noise", checked_order(order, 3), _moments(solver_type, half_curvature),
+    return _multi(denoiser, x, times, "noise", checked_order(order, 3), moments_of(solver_type, half_curvature),
                   lower_order_final, callback, condition)  # fmt: skip
 
 
@@ -131,7 +131,7 @@ def dpmpp_2m(
     ``D = (1 + 1/2r) x0 - x0_prev/2r`` with h the step of the log-SNR and r = h_prev/h; the first step takes D = x0.
     That is ``midpoint``; options as ``dpm_solver_multistep``.
     """
-    return _multi(denoiser, x, times, "data", 2, _moments(solver_type), lower_order_final, callback, condition)
+    return _multi(denoiser, x, times, "data", 2, moments_of(solver_type), lower_order_final, callback, condition)
 
 
 def dpmpp_3m(
@@ -151,7 +151,7 @@ def dpmpp_3m(
     Options as ``dpm_solver_multistep``: ``half_curvature`` is the authors' code, of order 2; ``solver_type`` says how
     the second step is made.
     """
-    moments = _moments(solver_type, half_curvature)
+    moments = moments_of(solver_type, half_curvature)
     return _multi(denoiser, x, times, "data", 3, moments, lower_order_final, callback, condition)
 
 
@@ -193,7 +193,7 @@ def _single(
     if not all(here < there for here, there in itertools.pairwise((0.0, *fractions))) or fractions[-1] > 1:
         names = " < ".join(f"r{k + 1}" for k in range(len(fractions)))
         raise ValueError(f"r1 must be such that 0 < {names} <= 1, got {', '.join(map(str, fractions))}")
-    moments, rule, grid = _moments(solver_type), FORMS[form], Grid(denoiser.path, times)
+    moments, rule, grid = moments_of(solver_type), FORMS[form], Grid(denoiser.path, times)
     # midpoint ends with the last stage and the start, which has no weight in one stage halfway: it is not even read
     halfway = solver_type == "midpoint" and fractions == (0.5,)
     ends = slice(0, None) if solver_type == "heun" or len(fractions) == 1 else slice(0, None, 2)
@@ -212,7 +212,8 @@ def _single(
     return grid.solve(denoiser, x, step, callback, condition)
 
 
-def _moments(solver_type: SolverType, half_curvature: bool = False) -> Moments:
+def moments_of(solver_type: SolverType, half_curvature: bool = False) -> Moments:
+    """Give the moments of a ``solver_type``; raises ValueError on another than midpoint and heun."""
     if solver_type not in ("midpoint", "heun"):
         raise ValueError(f"solver_type must be midpoint or heun, got {solver_type!r}")
     base = midpoint if solver_type == "midpoint" else exact

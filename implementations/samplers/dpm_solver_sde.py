@@ -11,7 +11,7 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.ancestral_steps import lowered
-from implementations.samplers.dpm_solver import SolverType, _moments
+from implementations.samplers.dpm_solver import SolverType, moments_of
 from implementations.samplers.exponential import FORMS, History, Moments, midpoint
 from implementations.samplers.grid import Callback, Grid, ask
 from implementations.samplers.noise import Noise
@@ -84,7 +84,7 @@ def dpmpp_2m_sde(
     kernel's mean for its first moment (``midpoint``) or the exact one (``heun``). Raises ValueError where eta or
     s_noise is negative, on another solver_type, and on ascending times unless eta is 0.
     """
-    return _multi(denoiser, x, times, 2, _moments(solver_type), eta, s_noise, noise, callback, condition)
+    return _multi(denoiser, x, times, 2, moments_of(solver_type), eta, s_noise, noise, callback, condition)
 
 
 def dpmpp_3m_sde(
@@ -106,7 +106,7 @@ def dpmpp_3m_sde(
     ``half_curvature`` halves the second moment, as k-diffusion and diffusers do, who take the second divided difference
     for the second derivative, twice that; ``solver_type`` is how the second step is made. Raises as ``dpmpp_2m_sde``.
     """
-    moments = _moments(solver_type, half_curvature)
+    moments = moments_of(solver_type, half_curvature)
     return _multi(denoiser, x, times, 3, moments, eta, s_noise, noise, callback, condition)
 
 

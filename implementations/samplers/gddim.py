@@ -14,7 +14,7 @@ from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
-from implementations.samplers.deis import _moments
+from implementations.samplers.deis import time_moments
 from implementations.samplers.exponential import History, checked_order, weights
 from implementations.samplers.grid import Callback, Grid, ask, combined, costs
 from implementations.samplers.noise import Noise
@@ -51,7 +51,7 @@ def gddim(
     if eta and (order > 1 or corrector):
         raise ValueError(f"order must be 1, without corrector, where eta is not 0, got order {order} and eta {eta}")
     grid, draw, history = Grid(denoiser.path, times, "down" if eta else "either"), given(noise, x), History(order)
-    moments = _moments(grid, order)
+    moments = time_moments(grid, order)
 
     def moved(i: int, x: Images, values: list[tuple[float, Images]]) -> Images:
         here, there = grid.points[i], grid.points[i + 1]

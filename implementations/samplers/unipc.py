@@ -58,7 +58,7 @@ def unipc(
 
 
 def _evaluations(touching: list[bool], *, predictor: str, predictor_options: Any, **_: Any) -> int | None:
-    return SAMPLERS[predictor]._cost(touching, predictor_options or {})
+    return SAMPLERS[predictor].cost(touching, predictor_options or {})
 
 
 @costs(_evaluations)
