@@ -214,13 +214,13 @@ def test_json(command):
 
 @pytest.fixture
 def foreign(tmp_path):
-    """Runs pytest in another repository, with the plugin as an installed fidmap loads it."""
+    """Runs pytest in another repository, which finds the plugin as that of an installed fidmap."""
     (tmp_path / "faulty_samplers.py").write_text((Path(__file__).parent / "faulty_samplers.py").read_text())
 
     def run(test, *arguments):
         (tmp_path / "test_theirs.py").write_text(test)
         return subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "bench.pytest_plugin", "-rs", "-p", "no:cacheprovider", *arguments],
+            [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", *arguments],
             cwd=tmp_path, capture_output=True, text=True, check=False,
             env={"PYTHONPATH": f"{ROOT}:{tmp_path}", "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
