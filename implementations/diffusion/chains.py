@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.path import VE, VP, Images, Path
-from implementations.samplers.noise import Noise, PerSampleNoise
+from implementations.samplers.noise import Noise, given
 
 Table: TypeAlias = Float[Tensor, " steps"] | Sequence[float]
 
@@ -56,7 +56,7 @@ class Chain:
 
     def run(self, x: Images, *, noise: Noise | None = None) -> Images:
         """Take a batch of x_0 to the chain's end."""
-        noise = noise or PerSampleNoise(range(len(x)))
+        noise = given(noise, x)
         for k, (scale, deviation) in enumerate(zip(self.scales.tolist(), self.deviations.tolist(), strict=True)):
             x = (x * scale).add_(noise(k, x), alpha=deviation)
         return x

@@ -21,7 +21,7 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images, Path
 from implementations.samplers.grid import Grid, Point, checked_start, combined
-from implementations.samplers.noise import Noise, PerSampleNoise
+from implementations.samplers.noise import Noise, PerSampleNoise, given
 from implementations.samplers.runge_kutta import BOSH3, RK4, Coordinate, Tableau, coordinate_named
 
 METHODS = {
@@ -70,7 +70,7 @@ def log_likelihood(
     variable = torch.tensor([_variable(rule, point) for point in grid.points], dtype=torch.float64)
     if not bool(variable.isfinite().all()):
         raise ValueError(f"coordinate {coordinate} is infinite at an end of these times; angle is not")
-    trace = _trace(divergence, probes, distribution, noise or PerSampleNoise(range(len(x))), x)
+    trace = _trace(divergence, probes, distribution, given(noise, x), x)
     tableau, total = METHODS[method], 0.0
     for i, (here, there) in enumerate(zip(grid.points, grid.points[1:], strict=False)):
         span = float(variable[i + 1] - variable[i])

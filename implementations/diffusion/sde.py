@@ -17,7 +17,7 @@ from torch import Tensor
 
 from implementations.diffusion.denoiser import Prediction
 from implementations.diffusion.path import Images, Path, Time, Values
-from implementations.samplers.noise import Noise, PerSampleNoise
+from implementations.samplers.noise import Noise, given
 
 
 def forward_drift(path: Path, x: Images, t: Time) -> Images:
@@ -46,7 +46,7 @@ def diffuse(path: Path, x: Images, times: Float[Tensor, " points"], *, noise: No
     f, g = path.drift(times[:-1]), path.diffusion(times[:-1])
     if not bool((times.diff() > 0).all() and f.isfinite().all() and g.isfinite().all()):
         raise ValueError(f"times must ascend where f and g are finite, got {times[0]:.6g} to {times[-1]:.6g}")
-    noise = noise or PerSampleNoise(range(len(x)))
+    noise = given(noise, x)
     for k, (here, there) in enumerate(itertools.pairwise(times.tolist())):
         dt = there - here
         x = (x * (1 + float(f[k]) * dt)).add_(noise(k, x), alpha=float(g[k]) * dt**0.5)

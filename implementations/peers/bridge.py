@@ -21,7 +21,7 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser, Prediction
 from implementations.diffusion.path import Images
 from implementations.samplers.grid import Callback, Grid, Point, checked_start
-from implementations.samplers.noise import Noise, PerSampleNoise
+from implementations.samplers.noise import Noise, given
 
 Frame = Literal["exploding", "unit", "straight"]
 SCALES: dict[str, Callable[[Point], float]] = {
@@ -47,7 +47,7 @@ class Bridge:
     ):
         self.denoiser, self.condition, self.callback = denoiser, condition, callback
         self.grid, self.scale, self.frame = Grid(denoiser.path, times, direction), SCALES[frame], frame
-        self.x, self.noise = checked_start(x), noise or PerSampleNoise(range(len(x)))
+        self.x, self.noise = checked_start(x), given(noise, x)
         self.draws = self.steps = 0
         self._increment: tuple[float, float, Images] | None = None
         self._before: Prediction | None = None

@@ -11,8 +11,8 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser, Prediction
 from implementations.diffusion.path import Images
 from implementations.samplers.grid import Callback, Grid, Point
-from implementations.samplers.noise import Noise
-from implementations.samplers.stochastic import checked_eta, checked_s_noise, given
+from implementations.samplers.noise import Noise, given
+from implementations.samplers.stochastic import checked_eta, checked_s_noise
 
 Times: TypeAlias = Float[Tensor, " points"]
 

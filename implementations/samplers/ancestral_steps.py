@@ -17,8 +17,8 @@ from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.exponential import FORMS, midpoint
 from implementations.samplers.grid import Callback, Grid, Point, ask
-from implementations.samplers.noise import Noise
-from implementations.samplers.stochastic import checked_eta, checked_s_noise, given
+from implementations.samplers.noise import Noise, given
+from implementations.samplers.stochastic import checked_eta, checked_s_noise
 
 Times: TypeAlias = Float[Tensor, " points"]
 

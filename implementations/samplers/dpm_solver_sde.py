@@ -14,8 +14,8 @@ from implementations.samplers.ancestral_steps import lowered
 from implementations.samplers.dpm_solver import SolverType, moments_of
 from implementations.samplers.exponential import FORMS, History, Moments, midpoint
 from implementations.samplers.grid import Callback, Grid, ask
-from implementations.samplers.noise import Noise
-from implementations.samplers.stochastic import checked_eta, checked_s_noise, given, law_of
+from implementations.samplers.noise import Noise, given
+from implementations.samplers.stochastic import checked_eta, checked_s_noise, law_of
 
 Times: TypeAlias = Float[Tensor, " points"]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.grid import Callback, Grid, Point, combined
-from implementations.samplers.noise import Noise, PerSampleNoise
+from implementations.samplers.noise import Noise, given
 from implementations.samplers.runge_kutta import COORDINATES, Levels, trapezoid
 
 Times: TypeAlias = Float[Tensor, " points"]
@@ -38,7 +38,7 @@ def edm_euler(
 ) -> Images:
     """``edm_heun`` without the second evaluation: churn, then Euler in sigma."""
     grid = Grid(denoiser.path, times, "either" if s_churn == 0 else "down")
-    _, lift = _churn(grid, noise or PerSampleNoise(range(len(x))), s_churn, s_tmin, s_tmax, s_noise)
+    _, lift = _churn(grid, given(noise, x), s_churn, s_tmin, s_tmax, s_noise)
 
     def step(i: int, x: Images, prediction: Any) -> Images:
         there = grid.points[i + 1]
@@ -69,7 +69,7 @@ def edm_heun(
     s_churn is 0.
     """
     grid = Grid(denoiser.path, times, "either" if s_churn == 0 else "down")
-    starts, lift = _churn(grid, noise or PerSampleNoise(range(len(x))), s_churn, s_tmin, s_tmax, s_noise)
+    starts, lift = _churn(grid, given(noise, x), s_churn, s_tmin, s_tmax, s_noise)
 
     def step(i: int, x: Images, prediction: Any) -> Images:
         return trapezoid(COORDINATES["sigma"], denoiser, starts[i], grid.points[i + 1], x, prediction, condition)

@@ -21,8 +21,8 @@ from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.exponential import History, checked_order, weights
 from implementations.samplers.grid import Callback, Grid, combined
-from implementations.samplers.noise import Noise
-from implementations.samplers.stochastic import checked_s_noise, given
+from implementations.samplers.noise import Noise, given
+from implementations.samplers.stochastic import checked_s_noise
 
 Log: TypeAlias = Callable[[Tensor], Tensor]
 Scale: TypeAlias = str | Callable[[Tensor], Tensor] | None

@@ -18,7 +18,7 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser, Prediction
 from implementations.diffusion.path import Images, Time
 from implementations.samplers.grid import Callback, Grid, Point, combined
-from implementations.samplers.noise import Noise, PerSampleNoise
+from implementations.samplers.noise import Noise, given
 
 Times: TypeAlias = Float[Tensor, " points"]
 
@@ -126,7 +126,7 @@ def _jumps(
     boundary: Callable[[Point], tuple[float, float]] | None = None,
 ) -> Images:
     """Jump from each time to its target, and add the noise that lies between it and the next time."""
-    noise = noise or PerSampleNoise(range(len(x)))
+    noise = given(noise, x)
     learnt = type(denoiser).flow_map is not Denoiser.flow_map
     if learnt:
         jumps = {here.t: (here, to) for here, to in zip(grid.points, targets, strict=False)}

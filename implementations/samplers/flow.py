@@ -12,7 +12,7 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images, Path
 from implementations.samplers.grid import Callback, Grid
-from implementations.samplers.noise import Noise, PerSampleNoise
+from implementations.samplers.noise import Noise, given
 
 Times: TypeAlias = Float[Tensor, " points"]
 LAST_STEPS = ("tweedie", "mean", "euler", "none")
@@ -38,7 +38,7 @@ def flow_stochastic(
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction must lie in [0, 1], got {fraction}")
     grid = Grid(denoiser.path, times, "either" if fraction == 0 else "down")
-    noise = noise or PerSampleNoise(range(len(x)))
+    noise = given(noise, x)
 
     def step(i: int, x: Images, prediction: Any) -> Images:
         there = grid.points[i + 1]
@@ -89,7 +89,7 @@ def sit_sde(
     if not 0 <= norm < math.inf:
         raise ValueError(f"norm must be at least 0 and finite, got {norm}")
     grid = Grid(denoiser.path, times, "down")
-    noise = noise or PerSampleNoise(range(len(x)))
+    noise = given(noise, x)
     t, path = torch.stack(grid.times), grid.path
     d_alpha, d_sigma, w = (f.tolist() for f in (path.d_alpha(t), path.d_sigma(t), FORMS[form](path, t) * norm))
 

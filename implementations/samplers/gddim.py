@@ -17,8 +17,8 @@ from implementations.diffusion.path import Images
 from implementations.samplers.deis import time_moments
 from implementations.samplers.exponential import History, checked_order, weights
 from implementations.samplers.grid import Callback, Grid, ask, combined, costs
-from implementations.samplers.noise import Noise
-from implementations.samplers.stochastic import checked_eta, given
+from implementations.samplers.noise import Noise, given
+from implementations.samplers.stochastic import checked_eta
 
 
 def _count(touching: list[bool], *, corrector: bool, **_: Any) -> int:

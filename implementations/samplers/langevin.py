@@ -15,7 +15,7 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.grid import Callback, Grid, costs
-from implementations.samplers.noise import Noise, PerSampleNoise
+from implementations.samplers.noise import Noise, given
 from implementations.samplers.sde import ancestral_step, maruyama_step, reverse_diffusion_step
 
 Times: TypeAlias = Float[Tensor, " points"]
@@ -59,7 +59,7 @@ def predictor_corrector(
     if step is not None and not 0 < step < 2:
         raise ValueError(f"step must lie in (0, 2), where Langevin's steps do not diverge, got {step}")
     grid = Grid(denoiser.path, times, "down")
-    noise, draws = noise or PerSampleNoise(range(len(x))), 1 + corrector_steps
+    noise, draws = given(noise, x), 1 + corrector_steps
 
     def advance(i: int, x: Images, prediction: Any) -> Images:
         here, there = grid.points[i], grid.points[i + 1]
@@ -105,7 +105,7 @@ def annealed_langevin(
         raise ValueError(f"epsilon must lie in (0, 4), where Langevin's steps do not diverge, got {epsilon}")
     _check_count("steps_per_level", steps_per_level, 1)
     grid = Grid(denoiser.path, times, "down")
-    noise = noise or PerSampleNoise(range(len(x)))
+    noise = given(noise, x)
 
     def step(i: int, x: Images, prediction: Any) -> Images:
         here, there = grid.points[i], grid.points[i + 1]

@@ -24,7 +24,7 @@ from implementations.diffusion.path import Images
 from implementations.samplers.artifact import Artifact
 from implementations.samplers.exponential import FORMS, exact, multistep, weights
 from implementations.samplers.grid import Grid, Point
-from implementations.samplers.noise import Noise, PerSampleNoise
+from implementations.samplers.noise import Noise, given
 
 Times: TypeAlias = Float[Tensor, " points"]
 Value: TypeAlias = float | Tensor  # one for all elements, or of the shape of a sample
@@ -53,7 +53,7 @@ def prepare(
     if probes < 1:
         raise ValueError(f"probes must be at least 1, got {probes}")
     grid, counting = Grid(denoiser.path, times), CountingDenoiser(denoiser)
-    noise = noise or PerSampleNoise(range(len(x)))
+    noise = given(noise, x)
     window: deque[_Sight] = deque(maxlen=3)  # of the batch: memory does not grow with the times
     rows: list[tuple[Tensor, Tensor, Tensor]] = []  # l, s, b
 

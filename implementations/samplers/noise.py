@@ -34,3 +34,8 @@ class PerSampleNoise:
             # the draw is the counter's highest word: no draw is long enough to run into the next
             np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, draw])).standard_normal(out=row)
         return torch.from_numpy(values).reshape(like.shape).to(like)
+
+
+def given(noise: Noise | None, x: Images) -> Noise:
+    """The noise of seeds 0 to n - 1 where none is given: the same at each call."""
+    return noise or PerSampleNoise(range(len(x)))

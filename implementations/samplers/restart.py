@@ -15,7 +15,7 @@ from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.edm import noised
 from implementations.samplers.grid import Callback, Grid, Point, costs
-from implementations.samplers.noise import Noise, PerSampleNoise
+from implementations.samplers.noise import Noise, given
 from implementations.samplers.runge_kutta import COORDINATES, Levels, trapezoid
 
 Interval = Sequence[float | int]  # low, high, restarts, steps
@@ -50,7 +50,7 @@ def restart(
     and on ascending times unless there are none.
     """
     grid = Grid(denoiser.path, times, "down" if intervals else "either")
-    noise, draws, sigma = noise or PerSampleNoise(range(len(x))), itertools.count(), COORDINATES["sigma"]
+    noise, draws, sigma = given(noise, x), itertools.count(), COORDINATES["sigma"]
     ways: dict[int, list[list[Point]]] = {}  # by the point of the grid that they start from and end at
     for index, high, again, steps in _planned([point.ratio for point in grid.points], intervals):
         bottom = grid.points[index]

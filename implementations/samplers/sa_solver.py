@@ -13,8 +13,8 @@ from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.exponential import History, checked_order, exact, flat, form_named
 from implementations.samplers.grid import Callback, Grid, Point
-from implementations.samplers.noise import Noise
-from implementations.samplers.stochastic import Law, given, law_of
+from implementations.samplers.noise import Noise, given
+from implementations.samplers.stochastic import Law, law_of
 
 Tau: TypeAlias = float | Callable[[float], float]
 

@@ -17,7 +17,7 @@ from implementations.diffusion.denoiser import Denoiser, Prediction
 from implementations.diffusion.path import Images, Path
 from implementations.diffusion.sde import reverse_drift
 from implementations.samplers.grid import Callback, Grid, Point
-from implementations.samplers.noise import Noise, PerSampleNoise
+from implementations.samplers.noise import Noise, given
 
 Times: TypeAlias = Float[Tensor, " points"]
 
@@ -40,7 +40,7 @@ def euler_maruyama(
     if not 0 <= eta < math.inf:
         raise ValueError(f"eta must be at least 0 and finite, got {eta}")
     grid = Grid(denoiser.path, times, "either" if eta == 0 else "down")
-    noise = noise or PerSampleNoise(range(len(x)))
+    noise = given(noise, x)
 
     def step(i: int, x: Images, prediction: Any) -> Images:
         here, there = grid.points[i], grid.points[i + 1]
@@ -64,7 +64,7 @@ def reverse_diffusion(
     table a is ``sqrt(1 - beta)`` and G^2 is beta. Raises ValueError on ascending times.
     """
     grid = Grid(denoiser.path, times, "down")
-    noise = noise or PerSampleNoise(range(len(x)))
+    noise = given(noise, x)
 
     def step(i: int, x: Images, prediction: Any) -> Images:
         return reverse_diffusion_step(grid.path, grid.points[i], grid.points[i + 1], x, prediction, noise(i, x))

@@ -11,8 +11,8 @@ from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.exponential import checked_order, exact, midpoint
 from implementations.samplers.grid import Callback, Grid, ask, costs
-from implementations.samplers.noise import Noise
-from implementations.samplers.stochastic import checked_eta, checked_s_noise, given, law_of
+from implementations.samplers.noise import Noise, given
+from implementations.samplers.stochastic import checked_eta, checked_s_noise, law_of
 
 STAGES = {1: (), 2: (1 / 2,), 3: (1 / 3, 2 / 3)}  # where they stand in the step, in log-SNR
 

@@ -28,7 +28,6 @@ from dataclasses import dataclass
 from implementations.diffusion.path import Images
 from implementations.samplers.exponential import Form, form_named
 from implementations.samplers.grid import Point, combined
-from implementations.samplers.noise import Noise, PerSampleNoise
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,3 @@ def checked_s_noise(s_noise: float) -> float:
     if not 0 <= s_noise < math.inf:
         raise ValueError(f"s_noise must be finite and not negative, got {s_noise}")
     return s_noise
-
-
-def given(noise: Noise | None, x: Images) -> Noise:
-    """The noise of seeds 0 to n - 1 where none is given: the same at each call."""
-    return noise or PerSampleNoise(range(len(x)))
