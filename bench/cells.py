@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from bench import environment
 from bench.catalogue import TASKS, kinds
-from bench.errors import UsageError
-from bench.suite import Block, PlotSpec, Suite, TableSpec, explain
+from bench.errors import UsageError, explain
+from bench.store import key_of
+from bench.suite import Block, PlotSpec, Suite, TableSpec
 from bench.task import Task
 from implementations.catalogue import CATALOGUES
 from implementations.entry import Entry, UnknownName
@@ -67,7 +68,9 @@ def expand(
             seeds = block.seeds or suite.seeds
             seeds = seeds if seed is None else [seed + s - seeds[0] for s in seeds]
             for cell in _expand_block(suite, block, _task(block.task), seeds, device, guests or {}):
-                cells.setdefault(cell.key, cell)
+                twin = cells.setdefault(cell.key, cell)
+                if twin.hash != cell.hash:
+                    raise ValueError(f"{cell.name} is also in an earlier block, where it is {_state(twin)}")
         except ValidationError as error:
             raise UsageError(f"{where or suite.name}: block {index} ({block.task}): {explain(error)}") from None
         except (UnknownName, ImportError, ValueError) as error:
@@ -126,12 +129,13 @@ def _expand_block(
         if absent := [name for name in peers if name not in found]:
             reason = reason or f"not installed: {', '.join(absent)}"
         identity = {"task": task.name, "parameters": parameters, "seed": seed}
+        key = key_of(task.name, parameters, seed, device, block.threads)
         hashed = identity | common | {"packages": found, "outside": _outside(parameters), "skip": reason}
         shown = {k: v for k, v in given.items() if k != task.entry} | ({"seed": seed} if len(seeds) > 1 else {})
         name = "/".join([task.name, entry, ",".join(f"{k}={_plain(v)}" for k, v in sorted(shown.items()))]).rstrip("/")
         yield Cell(
             suite.name, task.name, task.kind, task.timing, entry, parameters, seed, device, hardware,
-            block.threads, suite.timeout_s, suite.memory_gib, name, environment.digest(identity),
+            block.threads, suite.timeout_s, suite.memory_gib, name, key,
             environment.digest(hashed), modules, source, task.samples, reason,
         )  # fmt: skip
 
@@ -227,6 +231,10 @@ def _check_spec(spec: TableSpec | PlotSpec, tasks: set[str], where: str) -> None
     for name in names:
         if name and name not in known and not (kind == "plot" and (name == "index" or name.startswith("@"))):
             raise UsageError(f"{here}: {spec.task} has no {name!r}; there are {', '.join(sorted(known))}")
+
+
+def _state(cell: Cell) -> str:
+    return f"left out ({cell.skip})" if cell.skip else "run"
 
 
 def _product(axes: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:

@@ -17,10 +17,10 @@ def plans(store: Store) -> list[Plan]:
     """The suites whose cells a store holds, as they were when last run."""
     found = []
     for name, stored in store.suites().items():
-        if stored["suite"] is None:  # imported records: no suite lays them out
+        if stored.suite is None:  # imported records: no suite lays them out
             continue
         try:
-            found.append(Plan(Suite.model_validate(stored["suite"]), stored["cells"]))
+            found.append(Plan(Suite.model_validate(stored.suite), stored.cells))
         except ValidationError:
             print(f"fidmap: {store.folder}/suites/{name}.json is not a suite of this fidmap; left out", file=sys.stderr)
     return found

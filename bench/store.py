@@ -4,27 +4,35 @@
 
 A record is the commit point of its cell: its arrays and its environment are on disk before it is. A suite's file has
 the hashes of its cells as last run: of that suite, what is not among them (older source, another device) is not shown.
+
+Whatever a file says is checked before it is used: a hash is 16 hexadecimal digits, so that it never names a file
+elsewhere, and record, arrays and environment each have a digest that a changed byte breaks.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import sys
-import tempfile
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.environment import digest
-from bench.errors import UsageError
+from bench.errors import UsageError, explain, printable
 
 if TYPE_CHECKING:
     import pandas
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 2  # 1: the key held neither device nor threads; such records are read and given the key of now
+ABANDONED = 3600.0  # seconds after which a temporary file has no writer any more: writing one takes a moment
+T = TypeVar("T")
+AGAIN = "`fidmap run` measures its cell again"
+Name: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]  # what may become the name of a file
 Status = Literal["ok", "failed", "out_of_memory", "timeout", "diverged", "skipped"]
 FINISHED: frozenset[str] = frozenset({"ok", "diverged", "skipped"})  # what a second run does not run again
 
@@ -52,7 +60,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     # identity
     suite: str
     task: str
@@ -60,13 +68,13 @@ class Record(BaseModel):
     entry: str
     parameters: dict[str, Any]
     seed: int
-    key: str  # task, entry, parameters and seed: what two stores are matched by
-    hash: str  # the key and all that may move the numbers
+    key: Name  # what two stores are matched by, see key_of
+    hash: Name  # the key and all that may move the numbers
     # code and environment
     version: str
     commit: str | None = None
     dirty: bool | None = None
-    environment: str  # hash of a file in environments/
+    environment: Name  # of a file in environments/
     device: str
     hardware: str = ""  # the model behind the device
     threads: int
@@ -74,10 +82,23 @@ class Record(BaseModel):
     measures: list[Measured] = []
     timing: dict[str, Any] = {}  # entry -> median, quartiles, p90, p99; raw samples are arrays
     arrays: list[str] = []
+    arrays_hash: Name | None = None  # of their file; None in records that older versions wrote
     status: Status = "ok"
     error: str | None = None
     started_at: str
     duration: float  # seconds
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upgrade(cls, fields: Any) -> Any:
+        """Give a record of schema version 1 the key that it has now."""
+        if not isinstance(fields, dict) or fields.get("schema_version") != 1:
+            return fields
+        try:
+            key = key_of(*(fields[name] for name in ("task", "parameters", "seed", "device", "threads")))
+        except KeyError as error:
+            raise ValueError(f"{error.args[0]}: Field required") from None
+        return {**fields, "schema_version": SCHEMA_VERSION, "key": key}
 
     def value(self, name: str) -> float | None:
         """The value of a measure, None where the record has none of that name."""
@@ -88,10 +109,25 @@ class Record(BaseModel):
         return next((m for m in self.measures if m.name == name), None)
 
 
+class StoredSuite(BaseModel):
+    """A suite as it was last run into a store: how it is shown, and the hashes of its cells."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    suite: dict[str, Any] | None
+    cells: list[Name]
+
+
+def key_of(task: str, parameters: dict[str, Any], seed: int, device: str, threads: int) -> str:
+    """Digest of what is measured and where: records of two stores with the same key are held against each other."""
+    return digest({"task": task, "parameters": parameters, "seed": seed, "device": device, "threads": threads})
+
+
 class Store:
     """A folder of records; several processes may write into one at once.
 
-    ``repair``: damaged records are set aside, so that their cells run again; else they are named and left.
+    ``repair``: damaged files are set aside, so that their cells run again. Without it a damaged record is named and
+    left out, and a damaged suite or environment raises UsageError.
     """
 
     def __init__(self, folder: Path | str, *, repair: bool = False):
@@ -101,28 +137,37 @@ class Store:
         self.records_folder = self.folder / "records"
 
     def create(self) -> Store:
-        """Make the folder; sweeps away what writers that are gone left half-written."""
+        """Make the folder; sweeps away what writers that are gone left half-written, some time ago."""
         try:
             for name in ("records", "arrays", "environments", "suites"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"cannot make the folder {self.folder}: {error.strerror}") from error
         for left in self.folder.glob("*/.*.tmp"):
-            if not _alive(left.name):
-                left.unlink(missing_ok=True)
+            # A process number says nothing of a writer on another host or in another container; its age does.
+            try:
+                if time.time() - left.stat().st_mtime > ABANDONED:
+                    left.unlink()
+            except OSError:  # its writer has just renamed it
+                continue
         return self
 
     def write(self, record: Record, arrays: bytes | None = None) -> None:
         """Store a record and, before it, its arrays (safetensors bytes)."""
         if arrays:
             self.put(f"arrays/{record.hash}.safetensors", arrays)
-        self.put(f"records/{record.hash}.json", (record.model_dump_json(indent=1) + "\n").encode())
+            record = record.model_copy(update={"arrays_hash": digest(arrays)})
+        fields = json.loads(record.model_dump_json())
+        text = json.dumps(fields | {"checksum": digest(fields)}, indent=1, allow_nan=False)
+        self.put(f"records/{record.hash}.json", (text + "\n").encode())
 
     def write_environment(self, environment: dict[str, Any]) -> str:
         """Store an environment once, by its hash, and return that."""
         name = digest(environment)
-        if not (self.folder / "environments" / f"{name}.json").exists():
-            self.put(f"environments/{name}.json", json.dumps(environment, indent=1, sort_keys=True).encode())
+        content = json.dumps(environment, indent=1, sort_keys=True).encode()
+        file = self.folder / "environments" / f"{name}.json"
+        if not file.is_file() or file.read_bytes() != content:
+            self.put(f"environments/{name}.json", content)
         return name
 
     def write_suite(self, name: str, suite: dict[str, Any] | None, cells: list[str]) -> None:
@@ -138,27 +183,37 @@ class Store:
         return self._read(self.records_folder / f"{name}.json")
 
     def holds(self, name: str, *, arrays: Iterable[str] = ()) -> bool:
-        """Whether a finished record of that hash is here, with all its arrays and those asked for."""
+        """Whether a finished record of that hash is here, with all its arrays, sound, and those asked for."""
         record = self.get(name)
-        return (
-            record is not None
-            and record.status in FINISHED
-            and (record.status != "ok" or set(arrays) <= set(record.arrays))
-            and (not record.arrays or (self.folder / "arrays" / f"{name}.safetensors").exists())
-        )
+        if record is None or record.status not in FINISHED:
+            return False
+        if record.status == "ok" and not set(arrays) <= set(record.arrays):
+            return False
+        try:
+            self._read_arrays(record)
+        except UsageError as error:
+            print(f"fidmap: {error}", file=sys.stderr)
+            return False
+        return True
 
-    def suites(self) -> dict[str, dict[str, Any]]:
+    def suites(self) -> dict[str, StoredSuite]:
         """What ``write_suite`` stored, by name."""
-        return self._documents("suites", ("suite", "cells"))
+        return self._documents("suites", lambda stem, content: StoredSuite.model_validate(content))
 
     def environments(self) -> dict[str, Any]:
         """Every stored environment by its hash."""
-        return self._documents("environments", ())
+
+        def check(stem: str, content: Any) -> Any:
+            if not isinstance(content, dict) or digest(content) != stem:
+                raise ValueError("its content has another hash than its name")
+            return content
+
+        return self._documents("environments", check)
 
     def records(self) -> list[Record]:
         """The records of every suite's cells, in order, then the newest of each key of what is in no suite."""
         suites = self.suites()
-        names = dict.fromkeys(name for suite in suites.values() for name in suite["cells"])
+        names = dict.fromkeys(name for suite in suites.values() for name in suite.cells)
         shown = [record for name in names if (record := self.get(name))]
         newest: dict[str, Record] = {}
         for file in sorted(self.records_folder.glob("*.json")) if self.records_folder.is_dir() else []:
@@ -172,13 +227,13 @@ class Store:
     def arrays(self, record: Record) -> dict[str, Any]:
         """The tensors kept beside a record; raises UsageError where their file is gone or damaged."""
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors.torch import load
 
-        file = self.folder / "arrays" / f"{record.hash}.safetensors"
+        content = self._read_arrays(record)
         try:
-            return load_file(file) if record.arrays else {}
-        except (OSError, SafetensorError) as error:
-            raise UsageError(f"cannot read {file}: {error}; `fidmap run` measures its cell again") from None
+            return dict(sorted(load(content).items())) if content else {}
+        except SafetensorError as error:
+            raise UsageError(f"the arrays of {record.hash} cannot be read: {error}; {AGAIN}") from None
 
     def frame(self) -> pandas.DataFrame:
         """One row a measure: identity, parameters, value, interval, status."""
@@ -186,36 +241,77 @@ class Store:
 
     def _read(self, file: Path) -> Record | None:
         try:
-            content = file.read_bytes()
-            record = Record.model_validate_json(content)
-            if record.hash == file.stem:
-                return record
-            reason = f"it holds the record {record.hash}"
+            record = parse_record(file.read_bytes())
+            if record.hash != file.stem:
+                raise ValueError(f"it holds the record {record.hash}")
+            return record
         except FileNotFoundError:
             return None
         except OSError as error:
             raise UsageError(f"cannot read {file}: {error.strerror}") from error
-        except ValidationError as error:
-            _require_known_schema(file, content)
-            reason = error.errors()[0]["msg"]
+        except UsageError as error:
+            raise UsageError(f"{file}: {error}") from None
+        except (ValueError, RecursionError) as error:
+            reason = _reason(error)
         if not self.repair:
-            print(f"fidmap: {file} is damaged ({reason}); left out", file=sys.stderr)
+            _warn(f"{file} is damaged ({reason}); left out")
             return None
-        aside = self.folder / "aside" / file.name
-        aside.parent.mkdir(exist_ok=True)
-        os.replace(file, aside)
-        print(f"fidmap: {file} is damaged ({reason}); set aside as {aside}, its cell will run again", file=sys.stderr)
+        _warn(f"{file} is damaged ({reason}); set aside as {self._set_aside(file)}, its cell will run again")
         return None
 
-    def _documents(self, folder: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    def _read_arrays(self, record: Record) -> bytes:
+        """The file of a record's arrays, empty where it has none; raises UsageError where it is gone or damaged."""
+        if not record.arrays:
+            return b""
+        file = self.folder / "arrays" / f"{record.hash}.safetensors"
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise UsageError(f"cannot read {file}: {error.strerror}; {AGAIN}") from None
+        if record.arrays_hash is not None and digest(content) != record.arrays_hash:
+            raise UsageError(f"{file} is damaged (it is not what was stored); {AGAIN}")
+        return content
+
+    def _documents(self, folder: str, check: Callable[[str, Any], T]) -> dict[str, T]:
+        """The JSON files of a folder by their stems, each as ``check`` returns it."""
         found = {}
         for file in sorted((self.folder / folder).glob("*.json")):
             try:
-                content = json.loads(file.read_bytes())
-                found[file.stem] = {key: content[key] for key in keys} if keys else content
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                print(f"fidmap: {file} is damaged ({error}); left out", file=sys.stderr)
+                found[file.stem] = check(file.stem, json.loads(file.read_bytes()))
+            except FileNotFoundError:  # another run has just set it aside
+                continue
+            except OSError as error:
+                raise UsageError(f"cannot read {file}: {error.strerror}") from error
+            except (ValueError, RecursionError) as error:
+                reason = _reason(error)
+                if not self.repair:
+                    remedy = "run the suite again, or remove the file"
+                    raise UsageError(f"{file} is damaged ({reason}); {remedy}") from None
+                _warn(f"{file} is damaged ({reason}); set aside as {self._set_aside(file)}")
         return found
+
+    def _set_aside(self, file: Path) -> Path:
+        aside = self.folder / "aside" / file.name
+        try:
+            aside.parent.mkdir(exist_ok=True)
+            os.replace(file, aside)
+        except FileNotFoundError:  # another run has just done so
+            pass
+        except OSError as error:
+            raise UsageError(f"cannot move {file} to {aside}: {error.strerror}") from error
+        return aside
+
+
+def parse_record(content: bytes | str) -> Record:
+    """A record's file; raises ValueError where it is damaged, UsageError where a newer fidmap wrote it."""
+    fields = json.loads(content)
+    if not isinstance(fields, dict):
+        raise ValueError("it holds no JSON object")
+    checksum = fields.pop("checksum", None)
+    _require_known_schema(fields.get("schema_version"))
+    if checksum is not None and checksum != digest(fields):
+        raise ValueError("its content is not what was stored: its checksum differs")
+    return Record.model_validate(fields)
 
 
 def frame(records: Iterable[Record]) -> pandas.DataFrame:
@@ -255,14 +351,19 @@ def load(path: Path | str) -> list[Record]:
         return records
     try:
         content = json.loads(path.read_bytes())
-        records = [Record.model_validate_json(json.dumps(item)) for item in content["records"]]
+        stored = content["records"]
+        _require_known_schema(content.get("schema_version"))
+        records = [Record.model_validate(fields) for fields in stored]
     except FileNotFoundError:
         raise UsageError(
             f"there is no {path}: expected a folder of records or a file of `fidmap table --format json`"
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UsageError(f"{path} is not a file of `fidmap table --format json`: {reason}") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UsageError(f"{path} is not a file of `fidmap table --format json`: {_reason(error)}") from None
     if not records:
         raise UsageError(f"{path} holds no records")
     return records
@@ -270,35 +371,37 @@ def load(path: Path | str) -> list[Record]:
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new and nothing between."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{os.getpid()}.", suffix=".tmp")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less what the umask takes
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
-            os.unlink(temporary)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}; what was stored before is kept") from error
 
 
-def _require_known_schema(file: Path, content: bytes) -> None:
+def _require_known_schema(version: Any) -> None:
     """Raise UsageError where a newer fidmap wrote the record: it is not damaged."""
-    try:
-        version = json.loads(content)["schema_version"]
-    except (ValueError, KeyError, TypeError):
-        return
-    if version != SCHEMA_VERSION:
-        raise UsageError(f"{file} has schema version {version!r}, and this fidmap reads {SCHEMA_VERSION}")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise UsageError(f"schema version {version} is a newer fidmap's; this one reads up to {SCHEMA_VERSION}")
 
 
-def _alive(temporary: str) -> bool:
-    import psutil
+def _reason(error: Exception) -> str:
+    """Why a file cannot be read, on one line."""
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
+    return explain(error) if isinstance(error, ValidationError) else printable(str(error))
 
-    pid = temporary.split(".")[1]
-    return not pid.isdigit() or psutil.pid_exists(int(pid))
+
+def _warn(message: str) -> None:
+    print(f"fidmap: {printable(message)}", file=sys.stderr)

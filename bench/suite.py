@@ -27,7 +27,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.catalogue import SUITES_FOLDER, kinds
-from bench.errors import UsageError
+from bench.errors import UsageError, explain
 from implementations.entry import UnknownName
 
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
@@ -172,16 +172,6 @@ def read(file: Path) -> Suite:
     if suite.name in kinds()["suites"] and file.resolve().parent != SUITES_FOLDER.resolve():
         raise UsageError(f"{file}: name: {suite.name!r} is a suite that comes with fidmap; choose another name")
     return suite
-
-
-def explain(error: ValidationError) -> str:
-    """A pydantic error as one line: the key, what was given, what is accepted."""
-    problems = []
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"] if not str(part).startswith(("list[", "dict[")))
-        given = "" if item["type"] in ("missing", "extra_forbidden") else f" (given {item['input']!r:.80})"
-        problems.append(f"{key}: {item['msg'].removeprefix('Value error, ')}{given}")
-    return "; ".join(dict.fromkeys(problems))
 
 
 def _code_name(value: Any) -> str | None:

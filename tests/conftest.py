@@ -1,6 +1,7 @@
 """Fixtures of several test files."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from jaxtyping import config, install_import_hook
 # Shapes and dtypes of every annotated function are checked while the tests run; at run time they cost nothing.
 install_import_hook(["bench.data", "implementations", "metrics"], "beartype.beartype")
 
+from bench.environment import digest  # noqa: E402
 from bench.store import Measured, Record  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
@@ -40,7 +42,15 @@ def _record(key="k", value=1.0, started="2026-01-01T00:00:00", **changes):
         "key": key, "hash": f"{key}{started[:4]}", "version": "0", "environment": "e", "device": "cpu", "threads": 1,
         "measures": [Measured(**measure)], "started_at": started, "duration": 1.0,
     }  # fmt: skip
-    return Record(**(fields | changes))
+    fields |= changes
+    for name in ("key", "hash", "environment"):  # any text stands for the hash that it gives
+        fields[name] = name_of(fields[name])
+    return Record(**fields)
+
+
+def name_of(text):
+    """A text's hash, or the text itself where it is one."""
+    return text if re.fullmatch("[0-9a-f]{16}", text) else digest(text)
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.environment import digest
-from bench.errors import UsageError
-from bench.suite import explain
+from bench.errors import UsageError, explain
 
 FOLDER = Path(__file__).parent / "recipes"
 

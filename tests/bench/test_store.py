@@ -4,20 +4,26 @@ import errno
 import json
 import math
 import os
+import stat
+import time
 
 import pytest
+import torch
+from safetensors.torch import save
 
+from bench.environment import digest
 from bench.errors import UsageError
-from bench.store import Store, bundle, frame, load
+from bench.store import ABANDONED, SCHEMA_VERSION, Store, bundle, frame, key_of, load, parse_record
 
 
 @pytest.mark.parametrize("value", [1.0, math.nan, math.inf, -math.inf, 0.1 + 0.2, 5e-324])
 def test_every_float_survives_and_the_file_is_strict_json(record, tmp_path, value):
     store = Store(tmp_path).create()
-    store.write(record(value=value))
-    text = (tmp_path / "records" / "k2026.json").read_text()
+    one = record(value=value)
+    store.write(one)
+    text = (tmp_path / "records" / f"{one.hash}.json").read_text()
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    found = store.get("k2026").value("order")
+    found = store.get(one.hash).value("order")
     assert found == value or (math.isnan(found) and math.isnan(value))
 
 
@@ -40,8 +46,8 @@ def test_bundle_holds_what_the_folder_holds(record, tmp_path):
 
 def test_frame_has_one_row_a_measure(record, tmp_path):
     table = frame([record("k"), record("m", status="failed", measures=[], error="as asked")])
-    assert table[["key", "status", "measure", "value"]].fillna("-").values.tolist() == [
-        ["k", "ok", "order", 1.0], ["m", "failed", "-", "-"]
+    assert table[["status", "measure", "value"]].fillna("-").values.tolist() == [
+        ["ok", "order", 1.0], ["failed", "-", "-"]
     ]  # fmt: skip
 
 
@@ -56,17 +62,19 @@ def test_a_full_disk_is_one_clear_error_and_keeps_what_was(record, tmp_path, mon
     with pytest.raises(UsageError, match="No space left on device"):
         store.write(record(value=2.0))
     monkeypatch.undo()
-    assert store.get("k2026").value("order") == 1.0
+    assert store.get(record().hash).value("order") == 1.0
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_what_a_dead_writer_left_is_swept_and_a_live_one_s_is_not(tmp_path):
+def test_what_is_half_written_is_swept_once_it_has_no_writer_any_more(tmp_path):
+    """On another host or in another container a live writer's process number means nothing: its file's age does."""
     store = Store(tmp_path).create()
-    dead, alive = (tmp_path / "records" / f".{pid}.x.tmp" for pid in (2**22 + 1, os.getpid()))
-    for file in (dead, alive):
+    old, live = tmp_path / "records" / ".a.tmp", tmp_path / "arrays" / ".4194305.x.tmp"
+    for file in (old, live):
         file.write_text("half")
+    os.utime(old, (time.time() - 2 * ABANDONED,) * 2)
     store.create()
-    assert (dead.exists(), alive.exists()) == (False, True)
+    assert (old.exists(), live.exists()) == (False, True)
 
 
 def test_errors_of_use(tmp_path):
@@ -86,22 +94,34 @@ def test_errors_of_use(tmp_path):
 
 def test_reading_leaves_a_damaged_record_where_it_is_and_running_sets_it_aside(record, tmp_path, capsys):
     Store(tmp_path).create().write(record())
-    file = tmp_path / "records" / "k2026.json"
-    file.rename(file.with_name("other.json"))  # a record under a name that is not its hash
-    assert Store(tmp_path).get("other") is None
-    assert file.with_name("other.json").exists()
-    assert "other.json is damaged" in capsys.readouterr().err
-    assert Store(tmp_path, repair=True).get("other") is None
-    assert (tmp_path / "aside" / "other.json").exists()
+    file, other = tmp_path / "records" / f"{record().hash}.json", digest("other")
+    file.rename(file.with_name(f"{other}.json"))  # a record under a name that is not its hash
+    assert Store(tmp_path).get(other) is None
+    assert file.with_name(f"{other}.json").exists()
+    assert f"{other}.json is damaged" in capsys.readouterr().err
+    assert Store(tmp_path, repair=True).get(other) is None
+    assert (tmp_path / "aside" / f"{other}.json").exists()
 
 
-def test_a_record_of_a_newer_fidmap_is_not_damaged(record, tmp_path):
+@pytest.mark.parametrize("change", [{}, {"colour": "red"}], ids=["same fields", "another field"])
+def test_a_record_of_a_newer_fidmap_is_not_damaged_and_not_read(record, tmp_path, change):
+    """One whose fields all look like today's is not read either: they may mean something else there."""
     Store(tmp_path).create().write(record())
-    file = tmp_path / "records" / "k2026.json"
-    file.write_text(file.read_text().replace('"schema_version": 1', '"schema_version": 2, "colour": "red"'))
-    with pytest.raises(UsageError, match="schema version 2"):
-        Store(tmp_path, repair=True).get("k2026")
+    file = tmp_path / "records" / f"{record().hash}.json"
+    fields = json.loads(file.read_text()) | {"schema_version": SCHEMA_VERSION + 1} | change
+    file.write_text(json.dumps(fields))
+    with pytest.raises(UsageError, match=f"schema version {SCHEMA_VERSION + 1}"):
+        Store(tmp_path, repair=True).get(record().hash)
     assert file.exists()
+    (tmp_path / "bundle.json").write_text(json.dumps({"schema_version": SCHEMA_VERSION + 1, "records": [fields]}))
+    with pytest.raises(UsageError, match=f"schema version {SCHEMA_VERSION + 1}"):
+        load(tmp_path / "bundle.json")
+
+
+def test_a_record_of_the_first_schema_is_given_the_key_of_now(record):
+    now = record(parameters={"path": "edm"}, threads=3, device="cuda:0")
+    old = json.loads(now.model_dump_json(exclude={"arrays_hash"})) | {"schema_version": 1, "key": digest("former")}
+    assert parse_record(json.dumps(old)).key == key_of(now.task, now.parameters, now.seed, "cuda:0", 3)
 
 
 def test_a_suite_shows_its_own_cells_in_order_and_no_others(record, tmp_path):
@@ -109,16 +129,40 @@ def test_a_suite_shows_its_own_cells_in_order_and_no_others(record, tmp_path):
     for key, hash_ in [("a", "1"), ("a", "2"), ("b", "3"), ("c", "4")]:
         store.write(record(key, hash=hash_, started=f"202{hash_}-01-01T00:00:00"))
     store.write(record("z", suite="other"))
-    store.write_suite("s", {}, ["3", "1", "9"])
-    assert [r.hash for r in store.records()] == ["3", "1", "z2026"]
+    store.write_suite("s", {}, [digest(text) for text in "319"])
+    assert [r.hash for r in store.records()] == [digest("3"), digest("1"), record("z").hash]
 
 
 def test_a_record_without_its_arrays_is_not_held(record, tmp_path):
     store = Store(tmp_path).create()
-    store.write(record(arrays=["curve"]), b"x")
-    assert store.holds("k2026")
-    assert not store.holds("k2026", arrays=["samples"])
-    (tmp_path / "arrays" / "k2026.safetensors").unlink()
-    assert not store.holds("k2026")
+    one = record(arrays=["curve"])
+    store.write(one, b"x")
+    assert store.holds(one.hash)
+    assert not store.holds(one.hash, arrays=["samples"])
+    (tmp_path / "arrays" / f"{one.hash}.safetensors").unlink()
+    assert not store.holds(one.hash)
     with pytest.raises(UsageError, match="cannot read"):
-        store.arrays(store.get("k2026"))
+        store.arrays(store.get(one.hash))
+
+
+def test_arrays_with_a_changed_byte_are_measured_again_as_announced(record, tmp_path, capsys):
+    store, one = Store(tmp_path).create(), record(arrays=["curve"])
+    store.write(one, save({"curve": torch.arange(4.0)}))
+    file = tmp_path / "arrays" / f"{one.hash}.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
+    with pytest.raises(UsageError, match=r"damaged.*measures its cell again"):
+        store.arrays(store.get(one.hash))
+    assert not store.holds(one.hash)
+    assert f"{one.hash}.safetensors is damaged" in capsys.readouterr().err
+
+
+def test_files_have_the_permissions_that_the_umask_leaves(record, tmp_path):
+    for mask, mode in [(0o077, 0o600), (0o002, 0o664)]:
+        before = os.umask(mask)
+        try:
+            Store(tmp_path / str(mask)).create().write(record())
+        finally:
+            os.umask(before)
+        (file,) = (tmp_path / str(mask) / "records").glob("*.json")
+        assert stat.S_IMODE(file.stat().st_mode) == mode

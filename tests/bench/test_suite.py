@@ -74,11 +74,26 @@ def test_hash_covers_what_moves_numbers_and_key_what_is_measured(tmp_path):
     first, second = expand(suite)[0], expand(suite, seed=3)[0]
     assert (first.key == second.key, first.hash == second.hash) == (False, False)
     threads = expand(parse(tmp_path, MINIMAL + "threads = 2\n"))[0]
-    assert (first.key == threads.key, first.hash == threads.hash) == (True, False)
+    assert (first.key == threads.key, first.hash == threads.hash) == (False, False)
     device = expand(suite, device="cuda:0")[0]
-    assert (first.key == device.key, first.hash == device.hash) == (True, False)
+    assert (first.key == device.key, first.hash == device.hash) == (False, False)
     renamed = expand(parse(tmp_path, MINIMAL.replace("mine", "yours")))[0]
     assert (first.key, first.hash) == (renamed.key, renamed.hash)
+
+
+def test_blocks_that_differ_in_threads_alone_are_cells_of_their_own(tmp_path):
+    block = MINIMAL.removeprefix('\nname = "mine"')
+    cells = expand(parse(tmp_path, MINIMAL + block + "threads = 3\n"))
+    assert len({cell.key for cell in cells}) == len({cell.hash for cell in cells}) == len(cells) == 8
+    assert sorted(cell.threads for cell in cells) == [1] * 4 + [3] * 4
+
+
+def test_a_cell_that_two_blocks_list_is_one_unless_they_disagree_about_it(tmp_path):
+    block = MINIMAL.removeprefix('\nname = "mine"')
+    assert len(expand(parse(tmp_path, MINIMAL + block))) == 4
+    excluded = block + 'exclude = [{ match = { sampler = "heun" }, reason = "for show" }]\n'
+    with pytest.raises(UsageError, match=r"block 1.*sampler_error/heun/.* is also in an earlier block"):
+        expand(parse(tmp_path, MINIMAL + excluded))
 
 
 def test_defaults_spelled_out_are_the_same_cell(tmp_path):

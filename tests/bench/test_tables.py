@@ -64,9 +64,8 @@ def test_a_contest_is_one_row_an_entry(record):
 
 def test_provenance_names_code_machine_seed_and_extractor(record):
     measure = Measured(name="fd", value=1.0, extractor="fmnist@abc", reference="def")
-    (line,) = tables.provenance(
-        [record(measures=[measure], seed=4, commit="c" * 40, dirty=True)], {"e": {"cpu": "Z80"}}
-    )
+    one = record(measures=[measure], seed=4, commit="c" * 40, dirty=True)
+    (line,) = tables.provenance([one], {one.environment: {"cpu": "Z80"}})
     for fact in ("fmnist@abc", "def", "seed 4", "cccc with changes", "Z80", "2026-01-01"):
         assert fact in line
 
