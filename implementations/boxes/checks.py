@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 
+def check_tensor(name: str, value: Any) -> None:
+    """Raise ValueError unless the value is a tensor, saying how to make one of it."""
+    if not isinstance(value, Tensor):
+        kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+        how = "from_numpy" if kind == "numpy.ndarray" else "as_tensor"
+        hint = "" if value is None else f": pass torch.{how}({name})"
+        raise ValueError(f"{name} is of type {kind}; accepted is a torch.Tensor{hint}")
+
+
+def number(name: str, value: Any) -> float:
+    """The value as a float; raises ValueError unless it is a real number: of Python, of NumPy, or a 0-d tensor."""
+    if isinstance(value, Tensor) and value.ndim == 0 and not value.is_complex():
+        return float(value)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ValueError(f"{name} is {value!r}; accepted is a number")
+    return float(value)
+
+
 def check_boxes(name: str, boxes: Tensor) -> None:
-    """Raise ValueError unless ``boxes`` are real floating point, (n, 4)."""
+    """Raise ValueError unless ``boxes`` is a tensor of real floating-point numbers, (n, 4)."""
+    check_tensor(name, boxes)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"{name} has shape {tuple(boxes.shape)}; accepted is (n, 4), a box a row as x1, y1, x2, y2")
+        raise ValueError(
+            f"{name} has shape {tuple(boxes.shape)}; accepted is (n, 4), one box per row as x1, y1, x2, y2"
+        )
     if not boxes.is_floating_point():
         raise ValueError(f"{name} is {boxes.dtype}; accepted is a floating-point dtype: call {name}.float()")
 
@@ -34,14 +56,14 @@ def choose(option: str, value: Any, accepted: tuple[str, ...]) -> None:
 def positive(**numbers: float) -> None:
     """Raise ValueError, naming the option, unless each number is positive."""
     for option, value in numbers.items():
-        if not value > 0:
+        if not number(option, value) > 0:
             raise ValueError(f"{option} is {value}; accepted is a positive number")
 
 
 def at_least_zero(**numbers: float) -> None:
     """Raise ValueError, naming the option, unless each number is 0 or more."""
     for option, value in numbers.items():
-        if not value >= 0:
+        if not number(option, value) >= 0:
             raise ValueError(f"{option} is {value}; accepted is a number of at least 0")
 
 

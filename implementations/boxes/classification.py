@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn.functional import log_softmax, logsigmoid
 
-from implementations.boxes.checks import reduce
+from implementations.boxes.checks import check_tensor, number, reduce
 
 Reduction = Literal["none", "mean", "sum", "positives"]
 
@@ -26,10 +26,10 @@ Reduction = Literal["none", "mean", "sum", "positives"]
 def focal(
     logits: Float[Tensor, "*n"],
     targets: Shaped[Tensor, "*n"],
-    *,
     alpha: float | None = 0.25,
     gamma: float = 2.0,
     reduction: Reduction = "none",
+    *,
     validate: bool = False,
 ) -> Float[Tensor, "*m"]:
     """Cross-entropy that fades on easy elements, ``-alpha_t (1 - p_t)^gamma log p_t`` (1708.02002, eq. 5).
@@ -39,7 +39,7 @@ def focal(
     """
     logits, targets = _prepare(logits, targets, "real", validate)
     _check_option("gamma", gamma)
-    if alpha is not None and not 0 <= alpha <= 1:
+    if alpha is not None and not 0 <= number("alpha", alpha) <= 1:
         raise ValueError(f"alpha is {alpha}; accepted is 0 to 1, or None for no balance")
     on, off = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
     log_p, log_not_p = logsigmoid(logits), logsigmoid(-logits)
@@ -103,6 +103,7 @@ def distribution_focal(
     (2006.04388, eq. 6). Distances are in bins; one beyond the last counts as the last, one below 0 as 0. A row of
     bins is one element.
     """
+    _check_tensors(logits, targets)
     if logits.ndim < 1 or logits.shape[-1] < 2:
         raise ValueError(f"logits have shape {tuple(logits.shape)}; accepted is (..., bins) with at least 2 bins")
     bins = logits.shape[-1]
@@ -173,6 +174,7 @@ def _prepare(
     logits: Tensor, targets: Tensor, accepted: str, validate: bool, low: float = 0.0, high: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """Both in the dtype of the computation; ValueError unless they have one shape, and values with ``validate``."""
+    _check_tensors(logits, targets)
     if logits.shape != targets.shape:
         raise ValueError(
             f"targets have shape {tuple(targets.shape)}; accepted is that of logits, {tuple(logits.shape)}"
@@ -182,6 +184,11 @@ def _prepare(
         _check_values("logits", logits, -math.inf, math.inf)
         _check_values("targets", targets, low, high)
     return logits, targets
+
+
+def _check_tensors(logits: Tensor, targets: Tensor) -> None:
+    for name, values in (("logits", logits), ("targets", targets)):
+        check_tensor(name, values)
 
 
 def _as_computed(logits: Tensor, targets: Tensor, accepted: str) -> tuple[Tensor, Tensor]:
@@ -205,5 +212,5 @@ def _check_values(name: str, values: Tensor, low: float, high: float) -> None:
 
 
 def _check_option(name: str, value: float, least: float = 0.0, accepted: str = "a finite number of at least 0") -> None:
-    if not least <= value < math.inf:
+    if not least <= number(name, value) < math.inf:
         raise ValueError(f"{name} is {value}; accepted is {accepted}")

@@ -88,18 +88,21 @@ def distance_ratio(pair: Pair, eps: float) -> Float[Tensor, "*n"]:
     return (x.offset**2 + y.offset**2) / (x.enclosing**2 + y.enclosing**2).clamp(min=eps**2)
 
 
-def aspect_angle(width: Float[Tensor, "*n"], height: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """Angle ``atan(width / height)`` in [0, pi/2], with a finite gradient at height 0; 0 for a box without size."""
-    least = smallest(width)
-    longer = torch.maximum(width, height).detach().clamp(min=least)
-    # In units of the longer side, atan2's gradient has squares that cannot vanish, but for a point: there it is 0/0.
-    return torch.atan2(width / longer, torch.where(longer > least, height / longer, 1))
+def aspect_angle(width: Float[Tensor, "*n"], height: Float[Tensor, "*n"], eps: float) -> Float[Tensor, "*n"]:
+    """Angle ``atan(width / height)`` in [0, pi/2] of sides in units; 0 for a box without size.
+
+    It turns as fast as the inverse of the longer side. What that side lacks of ``eps`` is added to the height, so that
+    the gradient of a box shorter than ``eps``, of a point too, is at most ``sqrt(2) / eps``.
+    """
+    least = max(eps, smallest(width))  # its square must not vanish: the gradient divides by the sides' squares
+    lacking = (least - torch.maximum(width, height)).clamp(min=0).detach()
+    return torch.atan2(width, height + lacking)
 
 
-def aspect_gap(pair: Pair) -> Float[Tensor, "*n"]:
+def aspect_gap(pair: Pair, eps: float) -> Float[Tensor, "*n"]:
     """CIoU's v, ``4 / pi^2 (atan(wg / hg) - atan(w / h))^2``, in [0, 1] (1911.08287, eq. 9)."""
     x, y = pair[:2]
-    return (2 / math.pi * (aspect_angle(x.target, y.target) - aspect_angle(x.pred, y.pred))).square()
+    return (2 / math.pi * (aspect_angle(x.target, y.target, eps) - aspect_angle(x.pred, y.pred, eps))).square()
 
 
 def squared_unit(pair: Pair) -> Float[Tensor, "*n"]:
@@ -143,7 +146,12 @@ def smallest(like: Tensor) -> float:
 
 def _quarter(coordinate: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """Exact but for the smallest numbers, and no difference of finite quarters overflows."""
-    return (coordinate.float() if coordinate.dtype.itemsize < 4 else coordinate) / 4
+    if coordinate.dtype.itemsize >= 4:
+        return coordinate / 4
+    wide, largest = coordinate.float(), torch.finfo(coordinate.dtype).max
+    if wide.requires_grad:  # autograd casts the gradient back, and what is beyond the half's range would be infinite
+        wide.register_hook(lambda gradient: gradient.clamp(-largest, largest))
+    return wide / 4
 
 
 def _axis(low: Tensor, high: Tensor, target_low: Tensor, target_high: Tensor) -> Axis:

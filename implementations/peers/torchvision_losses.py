@@ -8,11 +8,17 @@ from jaxtyping import Float
 from torch import Tensor
 from torchvision import ops
 
+from implementations.boxes.checks import check_tensor, choose, positive
+
 
 def _adapt(peer: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def loss(
-        pred: Float[Tensor, "n 4"], target: Float[Tensor, "n 4"], *, reduction: str = "none", eps: float = 1e-7
+        pred: Float[Tensor, "n 4"], target: Float[Tensor, "n 4"], reduction: str = "none", eps: float = 1e-7
     ) -> Float[Tensor, "*n"]:
+        for name, boxes in (("pred", pred), ("target", target)):
+            check_tensor(name, boxes)
+        choose("reduction", reduction, ("none", "mean", "sum"))
+        positive(eps=eps)
         return peer(pred, target, reduction=reduction, eps=eps)
 
     loss.__doc__ = f"torchvision's ``{peer.__name__}``; ``eps`` is added to denominators."

@@ -4,6 +4,7 @@ import inspect
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -121,13 +122,16 @@ def test_eps_moves_nothing_at_ordinary_sizes(name):
     assert torch.equal(LOSSES[name](pred, target, eps=1e-7), LOSSES[name](pred, target, eps=1e-12))
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(
-    ("name", "options"), VARIANTS, ids=lambda v: v if isinstance(v, str) else "-".join(map(str, v.values()))
-)
+def label(value):
+    return value if isinstance(value, str) else "-".join(map(str, value.values()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=label)
 def test_finite_for_every_finite_box(name, options, dtype):
     generator = torch.Generator().manual_seed(0)
-    values = torch.tensor(NASTY, dtype=dtype)
+    largest = torch.finfo(dtype).max
+    values = torch.tensor(NASTY, dtype=torch.float64).clamp(-largest, largest).to(dtype)
     pred, target = (values[torch.randint(len(NASTY), (50_000, 4), generator=generator)] for _ in range(2))
     target[::5] = pred[::5]  # identical
     target[1::5, :2] = pred[1::5, 2:]  # touching at a corner
@@ -139,6 +143,40 @@ def test_finite_for_every_finite_box(name, options, dtype):
         assert value.min() >= -2e-6  # the rounding of float32
     if name in BOUNDS and not options:
         assert value.max() <= BOUNDS[name] + 2e-6
+
+
+def within_the_unit_square(n, least, dtype, seed=0):
+    """Boxes with sides from ``least`` to 1, some at an edge or across a corner of the square, and some equal."""
+    generator = torch.Generator().manual_seed(seed)
+    sides = least ** torch.rand(2, n, 2, dtype=torch.float64, generator=generator)
+    place = torch.tensor([0.0, 1.0, 0.5, 0.3])[torch.randint(4, (2, n, 2), generator=generator)]
+    low = (1 - sides) * place
+    pred, target = torch.cat([low, low + sides], 2)
+    overlap = least * torch.randint(3, (n, 1), generator=generator)  # slivers, and touching boxes
+    target[::3] = torch.cat([pred[:, 2:] - overlap, pred[:, 2:] - overlap + sides[1]], 1)[::3]
+    target[1::7] = pred[1::7]
+    return pred.to(dtype), target.to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=label)
+def test_the_gradient_has_the_stated_bound(name, options, dtype):
+    """On either side: of ordinary boxes against ordinary ones, lines and points."""
+    steep = name == "iou_log" or options.get("power", 1) < 1 or options.get("weight") == "attached"
+    for eps in (1e-7, 1e-3):
+        pred, target = within_the_unit_square(3000, eps, dtype)
+        pred[:1000, 2] = pred[:1000, 0]
+        pred[500:1500, 3] = pred[500:1500, 1]
+        for one, other in ((pred, target), (target, pred)):
+            one, other = one.clone().requires_grad_(), other.clone().requires_grad_()
+            value = LOSSES[name](one, other, eps=eps, **own(name), **options).sum()
+            unit = (torch.maximum(one, other)[:, 2:] - torch.minimum(one, other)[:, :2]).amax(1)
+            sized = torch.maximum(*((box[:, 2:] - box[:, :2]).amin(1) for box in (one, other))) >= eps * unit
+            for slopes in torch.autograd.grad(value, (one, other), materialize_grads=True):
+                slopes = slopes.double().abs().amax(1)
+                bound = 8 / eps ** (2 if steep else 1) / unit.double()
+                assert (slopes[sized] <= bound[sized]).all()
+                assert slopes.max() <= torch.finfo(dtype).max
 
 
 @settings(max_examples=300, deadline=None)
@@ -252,6 +290,26 @@ def test_a_bad_option_is_named_with_what_is_accepted(name, options):
     (option,) = options if len(options) == 1 else ("upper",)
     with pytest.raises(ValueError, match=rf"{option}.*accepted"):
         LOSSES[name](boxes(2, 19), boxes(2, 20), **options)
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_arguments_in_torchvision_s_places(name):
+    pred, target = boxes(6, 19), boxes(6, 20)
+    for reduction in ("none", "mean", "sum"):
+        by_name = LOSSES[name](pred, target, reduction=reduction, eps=1e-6)
+        assert torch.equal(LOSSES[name](pred, target, reduction, 1e-6), by_name)
+    for wrong in (0.4, None, "average", 1e-6):
+        with pytest.raises(ValueError, match=r"^reduction is .*; accepted are 'none', 'mean', 'sum'"):
+            LOSSES[name](pred, target, wrong)
+    for wrong in ("mean", None, True, -1e-6, math.nan):
+        with pytest.raises(ValueError, match=r"^eps is .*; accepted is a"):
+            LOSSES[name](pred, target, "sum", wrong)
+    for make in (np.asarray, torch.Tensor.tolist, iter, lambda column: None):
+        with pytest.raises(ValueError, match=r"^pred is of type \S+; accepted is a torch.Tensor"):
+            LOSSES[name](make(pred), target)
+        with pytest.raises(ValueError, match=r"^target is of type \S+; accepted is a torch.Tensor"):
+            LOSSES[name](pred, make(target))
 
 
 @pytest.mark.parametrize("name", NAMES)

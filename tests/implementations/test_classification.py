@@ -3,6 +3,7 @@
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -329,3 +330,23 @@ def test_bad_input_is_named(name, logits, targets, options, message):
 def test_bad_iacs_input_is_named(labels, ious, classes, message):
     with pytest.raises(ValueError, match=message):
         iacs_targets(labels, ious, classes, validate=True)
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_not_a_tensor_is_refused(name):
+    logits = torch.zeros((4, BINS) if name == "distribution_focal" else 4)
+    for make in (np.asarray, torch.Tensor.tolist, iter, lambda column: None):
+        with pytest.raises(ValueError, match=r"^logits is of type \S+; accepted is a torch.Tensor"):
+            LOSSES[name](make(logits), torch.zeros(4))
+        with pytest.raises(ValueError, match=r"^targets is of type \S+; accepted is a torch.Tensor"):
+            LOSSES[name](logits, make(torch.zeros(4)))
+
+
+@pytest.mark.unchecked
+def test_focal_takes_its_arguments_in_torchvision_s_places():
+    logits, targets = torch.linspace(-3, 3, 8), torch.arange(8) % 2
+    by_name = LOSSES["focal"](logits, targets, alpha=0.4, gamma=1.5, reduction="mean")
+    assert torch.equal(LOSSES["focal"](logits, targets, 0.4, 1.5, "mean"), by_name)
+    with pytest.raises(ValueError, match="alpha is 'mean'; accepted is a number"):
+        LOSSES["focal"](logits, targets, "mean")

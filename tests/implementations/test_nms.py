@@ -2,8 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
 
 from implementations.boxes import NMS
 from implementations.boxes.nms import groups
@@ -170,7 +174,7 @@ def weighted_boxes_fusion(
         there = sum(weights[m] for m in {model[j] for j in members})
         absent, everything = sum(weights) - there, sum(weights)
         score = {
-            "avg": total / len(members) * min(len(members), len(weights)) / everything,
+            "avg": total / own * min(own, everything) / everything,
             "max": max(weighted[j] for j in members) / max(weights),
             "box_and_model_avg": total / own * there / everything,
             "absent_model_aware_avg": total / (own + absent),
@@ -484,6 +488,39 @@ def test_a_large_group_makes_no_matrix_of_its_pairs(monkeypatch):
     assert 0 < largest <= 2**14
 
 
+def fused_alone(score, weight, *others):
+    """The fused score of boxes of one place, given as (score, model), beside models that see nothing there."""
+    scores, model = torch.tensor(score, dtype=torch.float64).T
+    boxes = torch.tensor([[0.1, 0.1, 0.2, 0.2]], dtype=torch.float64).repeat(len(score), 1)
+    kept = NMS["weighted_boxes_fusion"](boxes, scores.contiguous(), model=model.long(), weights=weight, **dict(others))
+    assert len(kept.indices) == 1
+    return kept.scores.item()
+
+
+def test_a_fused_score_does_not_exceed_1():
+    """The case of the authors' issues 10 and 40, where their code gives 4/3."""
+    assert fused_alone([(1.0, 0), (1.0, 0)], [2.0, 1.0]) == pytest.approx(1.0)
+    assert fused_alone([(1.0, 0), (1.0, 0)], [2.0, 1.0], ("allows_overflow", True)) == pytest.approx(4 / 3)
+
+
+@pytest.mark.unchecked  # the checks take longer than the fusion
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_fused_score_does_not_exceed_its_best_member(data):
+    """And it is the authors' wherever no model has two boxes in a cluster."""
+    weights = data.draw(st.lists(st.floats(0.1, 8), min_size=1, max_size=5))
+    members = data.draw(
+        st.lists(st.tuples(st.floats(0.01, 1), st.integers(0, len(weights) - 1)), min_size=1, max_size=7)
+    )
+    best = max(score for score, _ in members)
+    for conf_type in ("avg", "max", "box_and_model_avg", "absent_model_aware_avg"):
+        assert fused_alone(members, weights, ("conf_type", conf_type)) <= best * (1 + 1e-12)
+    weighted = [score * weights[model] for score, model in members]
+    if len({model for _, model in members}) == len(members) or len(set(weights)) == 1:
+        authors = sum(weighted) / len(members) * min(len(members), len(weights)) / sum(weights)
+        assert fused_alone(members, weights) == pytest.approx(authors)
+
+
 BOXES, SCORES, LABELS = torch.zeros(3, 4), torch.ones(3), torch.zeros(3, dtype=torch.int64)
 
 
@@ -527,6 +564,46 @@ BOXES, SCORES, LABELS = torch.zeros(3, 4), torch.ones(3), torch.zeros(3, dtype=t
 def test_bad_input_is_named(name, arguments, options, message):
     with pytest.raises(ValueError, match=message):
         NMS[name](*arguments, **options)
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("name", list(NMS))
+def test_arguments_in_torchvision_s_places(name):
+    """``batched_nms(boxes, scores, idxs, iou_threshold)`` works; ``nms(boxes, scores, iou_threshold)`` is refused."""
+    boxes, scores = crowd(30)
+    labels, columns = torch.arange(30) % 3, needs(name, 30)
+    by_name = NMS[name](boxes, scores, labels, iou_threshold=0.3, **columns)
+    for threshold in (0.3, np.float64(0.3), torch.tensor(0.3, dtype=torch.float64)):
+        by_place = NMS[name](boxes, scores, labels, threshold, **columns)
+        assert all(torch.equal(one, other) for one, other in zip(by_name, by_place, strict=True))
+    for number in (0.3, 1, np.float32(0.3)):
+        with pytest.raises(ValueError, match=r"labels is .* integer tensor \(30,\).*iou_threshold="):
+            NMS[name](boxes, scores, number, **columns)
+    with pytest.raises(ValueError, match=r"labels has shape \(\); accepted is \(30,\), one per box"):
+        NMS[name](boxes, scores, torch.tensor(0), **columns)
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("name", list(NMS))
+@pytest.mark.parametrize("make", [np.asarray, Tensor.tolist, lambda column: None, lambda column: "boxes", iter])
+@pytest.mark.parametrize("which", ["boxes", "scores", "labels", "image"])
+def test_what_is_not_a_tensor_is_refused(name, make, which):
+    boxes, scores = crowd(5)
+    labels = torch.arange(5) % 2
+    columns = {"boxes": boxes, "scores": scores, "labels": labels, "image": labels}
+    columns[which] = make(columns[which])
+    if columns[which] is None and which in ("labels", "image"):
+        return  # one class, one image
+    columns |= needs(name, 5)
+    with pytest.raises(ValueError, match=rf"^{which} is of type \S+; accepted is a torch.Tensor"):
+        NMS[name](columns.pop("boxes"), columns.pop("scores"), columns.pop("labels"), **columns)
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("threshold", ["0.4", None, True, [0.4], torch.tensor([0.4]), 1j, -0.1, math.inf])
+def test_a_threshold_is_a_number(threshold):
+    with pytest.raises(ValueError, match=r"^iou_threshold is .*; accepted is a number"):
+        NMS["hard"](BOXES, SCORES, LABELS, threshold)
 
 
 def test_unknown_options_and_names():

@@ -75,8 +75,9 @@ def _descent(pair: Pair, eps: float, loss: str, *, clamped: bool) -> tuple[Tenso
         for i, (move, grow) in enumerate(_distance(pair, eps)):
             moves[i], grows[i] = moves[i] + move, grows[i] + grow
     if loss == "ciou":
-        turn = 8 / math.pi**2 * (aspect_angle(x.target, y.target) - aspect_angle(x.pred, y.pred)) * squared_unit(pair)
-        v = aspect_gap(pair)
+        gap = aspect_angle(x.target, y.target, eps) - aspect_angle(x.pred, y.pred, eps)
+        turn = 8 / math.pi**2 * gap * squared_unit(pair)
+        v = aspect_gap(pair, eps)
         turn = turn * v / (1 - overlap_ratio(pair, eps) + v).clamp(min=smallest(v))
         grows[0], grows[1] = grows[0] + turn * y.pred, grows[1] - turn * x.pred
     return (*moves, *grows)

@@ -1,11 +1,20 @@
 """The contract of every box loss, ``loss(pred, target, **options) -> (n,)`` on ``xyxy`` boxes, row by row.
 
-``reduction`` is ``none``, ``mean`` (0 for no boxes) or ``sum``. A negative side counts as 0. Value and gradient are
+``reduction`` is ``none``, ``mean`` (0 for no boxes) or ``sum``; it and ``eps`` may also be given by position, as
+torchvision's losses take them. A negative side counts as 0. Value and gradient are
 finite for every finite input; NaN gives NaN in its own row and changes no other. ``eps`` is relative: a denominator
 is held at ``eps`` (squared, where it is an area) in units of the enclosing box's longer side, so it moves no value
-unless the boxes are ``1/eps`` times longer than wide. Half precision computes in and returns float32. Wrong shapes and
-dtypes and unknown values of options raise ValueError, unknown options TypeError; ``validate=True`` also raises
-ValueError on boxes that are inverted or not finite, naming the row, and has to wait for the device to do so.
+unless the boxes are ``1/eps`` times longer than wide.
+
+The gradient with respect to any coordinate is at most ``8 / eps`` over the enclosing box's longer side wherever one of
+the two boxes has sides of at least ``eps`` in units of it; the other may be a line or a point. ``-ln IoU`` and powers
+under 1 divide by an IoU that is held at ``eps`` as well: theirs is at most ``8 / eps^2``. The losses that know scale
+(L1, smooth L1, NWD, MPDIoU of an image) have no such denominator. Half precision computes in and returns float32; a
+gradient beyond the range of float16 stops at 65504, its largest number.
+
+What is not a tensor, wrong shapes and dtypes and unknown values of options raise ValueError, unknown options TypeError;
+``validate=True`` also raises ValueError on boxes that are inverted or not finite, naming the row, and has to wait for
+the device to do so.
 """
 
 from __future__ import annotations
@@ -46,9 +55,9 @@ def box_loss(formula: Formula) -> BoxLoss:
     def loss(
         pred: Float[Tensor, "n 4"],
         target: Float[Tensor, "n 4"],
-        *,
         reduction: Reduction = "none",
         eps: float = 1e-7,
+        *,
         validate: bool = False,
         **options: Any,
     ) -> Float[Tensor, "*n"]:

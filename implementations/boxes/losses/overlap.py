@@ -65,7 +65,7 @@ def ciou(
     ``1 / (w^2 + h^2)`` in the gradient of v to 1, as the paper does after eq. 12; autograd keeps it.
     """
     choose("aspect", aspect, ("true", "unscaled"))
-    overlap, v = overlap_ratio(pair, eps), aspect_gap(pair)
+    overlap, v = overlap_ratio(pair, eps), aspect_gap(pair, eps)
     weight = aspect_weight(v, overlap, alpha)
     if aspect == "unscaled":
         # Sides are in units: with them as they are given, the factor would change with the scale of the image.

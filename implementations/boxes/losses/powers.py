@@ -33,7 +33,7 @@ def alpha_diou(pair: Pair, eps: float, *, power: float = 3.0) -> Float[Tensor, "
 @box_loss
 def alpha_ciou(pair: Pair, eps: float, *, power: float = 3.0, alpha: str = "detached") -> Float[Tensor, "*n"]:
     """``1 - IoU^a + (rho^2 / c^2)^a + (alpha v)^a``, with CIoU's weight alpha in one of its versions (see ``ciou``)."""
-    v = aspect_gap(pair)
+    v = aspect_gap(pair, eps)
     weighted = aspect_weight(v, overlap_ratio(pair, eps), alpha) * v
     distance = raise_to(distance_ratio(pair, eps), power, eps)
     return _missing(pair, eps, power) + distance + raise_to(weighted, power, eps)

@@ -1,26 +1,29 @@
-"""The contract of every NMS: ``nms(boxes, scores, labels=None, *, iou_threshold=0.5, image=None, **options) -> Kept``.
+"""The contract of every NMS: ``nms(boxes, scores, labels=None, iou_threshold=0.5, *, image=None, **options) -> Kept``.
 
 ``boxes`` (n, 4) ``xyxy`` and ``scores`` (n,) are floating point; ``labels`` and ``image`` (n,) are integers, or None
-for one class and one image. Boxes suppress one another within an image and a label. ``Kept`` is best first, and among
-equal scores by index. What is suppressed exceeds the threshold, a number in [0, 1]: an overlap equal to it does not.
+for one class and one image. The arguments come in the order of torchvision's ``batched_nms``; a threshold in third
+place, as its ``nms`` has it, is refused. Boxes suppress one another within an image and a label. ``Kept`` is best
+first, and among equal scores by index. What is suppressed exceeds the threshold, a number in [0, 1]: an overlap equal
+to it does not.
 
 A side that is negative counts as 0, and a box without area overlaps nothing. So does a box that is not finite, or whose
 area is not: it stays and disturbs no other. Scores must be finite: a NaN has no rank. Half precision is computed in and
-returned as float32; of two dtypes the wider is taken. No gradient is kept; ``boxes[kept.indices]`` has one. Wrong
-shapes, dtypes and values raise ValueError, unknown options TypeError.
+returned as float32; of two dtypes the wider is taken. No gradient is kept; ``boxes[kept.indices]`` has one. What is
+not a tensor and wrong shapes, dtypes and values raise ValueError, unknown options TypeError.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from implementations.boxes.checks import check_boxes, check_options
+from implementations.boxes.checks import check_boxes, check_options, check_tensor, number
 from implementations.boxes.nms.groups import Candidates, Kept
 
 Method = Callable[..., Kept]  # (candidates, iou_threshold, **options)
@@ -44,12 +47,13 @@ def nms(*, across_labels: bool = False, weighs: bool = False) -> Callable[[Metho
             boxes: Float[Tensor, "n 4"],
             scores: Float[Tensor, " n"],
             labels: Integer[Tensor, " n"] | None = None,
-            *,
             iou_threshold: float = 0.5,
+            *,
             image: Integer[Tensor, " n"] | None = None,
             **options: Any,
         ) -> Kept:
             check_options(name, options, [keyword.name for keyword in keywords])
+            iou_threshold = number("iou_threshold", iou_threshold)
             candidates = prepare(boxes, scores, labels, image, iou_threshold, across_labels=across_labels)
             if weighs and bool((scores < 0).any()):
                 row = int((scores < 0).nonzero()[0])
@@ -79,6 +83,11 @@ def prepare(
     """Check what every NMS takes and rank it; raises ValueError that names the argument and says what is accepted."""
     check_boxes("boxes", boxes)
     check_column("scores", scores, boxes, whole=False)
+    if isinstance(labels, Real):
+        raise ValueError(
+            f"labels is {labels}; accepted is an integer tensor ({len(boxes)},), one per box, or None. "
+            f"A threshold goes by its name: iou_threshold={labels}"
+        )
     for name, column in (("labels", labels), ("image", image)):
         if column is not None:
             check_column(name, column, boxes, whole=True)
@@ -90,8 +99,9 @@ def prepare(
 
 def check_column(name: str, column: Tensor, boxes: Tensor, *, whole: bool) -> None:
     """Raise ValueError unless it holds one whole number, or one finite floating-point number, a box."""
+    check_tensor(name, column)
     if column.shape != boxes.shape[:1]:
-        raise ValueError(f"{name} has shape {tuple(column.shape)}; accepted is ({len(boxes)},), one a box")
+        raise ValueError(f"{name} has shape {tuple(column.shape)}; accepted is ({len(boxes)},), one per box")
     if column.device != boxes.device:
         raise ValueError(f"{name} is on {column.device}; accepted is the boxes' device, {boxes.device}")
     if whole and (column.is_floating_point() or column.is_complex() or column.dtype == torch.bool):

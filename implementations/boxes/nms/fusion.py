@@ -54,12 +54,18 @@ def weighted_boxes_fusion(
     threshold joins the one that it overlaps most, whose coordinates become the mean of its members' by those scores
     (eq. 2 and 3); any other begins a box. ``model`` (n,) is the number of each box's model (None: one model),
     ``weights`` one a model (None: 1; there are then as many models as the largest number + 1). Boxes scored under
-    ``skip_box_thr`` take no part. The score of T boxes, C the sum of theirs and W that of the weights, with M models:
+    ``skip_box_thr`` take no part. The fused score, with C the sum of the members' and W that of the models' weights:
 
-    - ``avg``: ``C / T min(T, M) / W`` (eq. 1 and 4), or ``C / W`` with ``allows_overflow`` (eq. 5), which may exceed 1;
+    - ``avg``: ``C / V min(V, W) / W``, V the sum of the members' weights (eq. 1 and 4, where weights are 1: V is T and
+      W is N), or ``C / W`` with ``allows_overflow`` (eq. 5), which may exceed 1;
     - ``max``: the members' largest over the largest weight;
     - ``box_and_model_avg``: C over the members' weights, times the weights of the models that take part over W;
     - ``absent_model_aware_avg``: C over the members' weights and those of the models that do not take part.
+
+    The authors' code has ``min(T, N)`` of T boxes and N models in ``avg``, whatever their weights. Where no model has
+    two boxes in a cluster that is the same number; else it may exceed 1 (their issues 10 and 40): two boxes scored 1 of
+    a model of weight 2, beside a model of weight 1, have 4/3 there and 1 here. But for ``allows_overflow``, no score
+    exceeds the best of its members here.
     """
     choose("conf_type", conf_type, CONFIDENCES)
     at_least_zero(skip_box_thr=skip_box_thr)
@@ -82,14 +88,13 @@ def weighted_boxes_fusion(
         def sum_by(values: Tensor) -> Tensor:
             return torch.zeros_like(batch.scores).scatter_add_(1, owner, values)
 
-        count, confidence = sum_by(members), sum_by(batch.scores)
+        confidence, total = sum_by(batch.scores), sum_by(members * candidates.gather(batch, own))
         if conf_type == "max":
             best = torch.zeros_like(batch.scores).scatter_reduce_(1, owner, batch.scores, "amax")
             return Outcome(leads, best / number.max(), boxes)
         if conf_type == "avg":
-            capped = count if allows_overflow else count.clamp(max=len(number))
-            return Outcome(leads, confidence / count.clamp(min=1) * capped / number.sum(), boxes)
-        total = sum_by(members * candidates.gather(batch, own))
+            whole = number.sum()
+            return Outcome(leads, confidence / (whole if allows_overflow else total.clamp(min=whole)), boxes)
         present = torch.zeros_like(batch.scores)
         for index, weight in enumerate(number):
             of_model = candidates.gather(batch, (model == index).to(weighted)) * members
