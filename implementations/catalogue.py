@@ -109,7 +109,7 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, [
                  family="multistep", coordinate="sigma", orders={1: 1, 2: 2, 3: 3, 4: 4}),
     SamplerEntry("ipndm_v", _S + "adams:lms", "lms", "2312.00094",
                  family="multistep", coordinate="sigma", orders={1: 1, 2: 2, 3: 3, 4: 4},
-                 others="diff-sampler: ipndm_v_sampler, whose weights of order 4 sum to 1 on equal steps alone"),
+                 others="diff-sampler: ipndm_v_sampler, whose weights of order 4 sum to 1 where the last three steps are in a geometric row"),
     SamplerEntry("ipndm", _S + "adams:ipndm", "Adams-Bashforth in sigma, weights of equal steps", "2204.13902",
                  family="multistep", coordinate="sigma", orders={1: 1, 2: 2, 3: 2, 4: 2}, uniform={1: 1, 2: 2, 3: 3, 4: 4},
                  others="diff-sampler: ipndm_sampler"),

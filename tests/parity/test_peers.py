@@ -327,7 +327,7 @@ def test_diffusers_3m_sde_is_of_first_order_and_worse_than_its_2m():
     assert spread_error("diffusers_dpmpp_3m_sde", 160) > 10 * spread_error("diffusers_dpmpp_2m_sde", 160)
 
 
-def test_diffusers_unipc_bh1_returns_nan_by_default():
+def test_diffusers_unipc_bh1_returns_nan_at_its_default_end():
     """Its last step goes to sigma = 0, where ``B(h) = h`` is infinite and is multiplied by a residual of 0."""
     scheduler = diffusers.UniPCMultistepScheduler(solver_type="bh1")
     scheduler.set_timesteps(5)
