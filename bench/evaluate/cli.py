@@ -15,7 +15,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
 def images(
     real: Annotated[
         str,
-        typer.Argument(help="A folder of images, .npz, .safetensors, saved statistics, or a data set (fashion_mnist)."),
+        typer.Argument(help="A folder of images, .npy, .npz, .safetensors, statistics, or a data set (fashion_mnist)."),
     ],
     generated: Annotated[str, typer.Argument(help="The same.")],
     extractor: Annotated[

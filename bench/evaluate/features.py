@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from bench.evaluate.progress import Steps
 from bench.evaluate.sides import Images
 from bench.store import write_atomic
 from metrics.extractors.extractor import Extractor
+
+FORM = "2"  # of what is kept beside the features: remarks on the images
 
 
 def cache_folder() -> Path:
@@ -39,7 +42,8 @@ def features_of(
 
     Raises UsageError on an image that cannot be decoded and on features that are not finite.
     """
-    identity = {"data": side.hash, "extractor": extractor.label, "resize": extractor.resize, "skip_bad": str(skip_bad)}
+    identity = {"data": side.hash, "extractor": extractor.label, "resize": extractor.resize, "skip_bad": str(skip_bad),
+                "form": FORM}  # fmt: skip
     file = cache_folder() / "features" / f"{digest(identity)}.safetensors"
     found = _load(file, identity, side, notes) if cache else None
     if found is None:
@@ -83,17 +87,25 @@ def _load(file: Path, identity: dict[str, str], side: Images, notes: list[str]) 
         if {name: metadata.get(name) for name in identity} != identity:
             raise ValueError("it is of something else")
         side.skipped[:] = json.loads(metadata["skipped"])
-        side.seen.update(json.loads(metadata["seen"]))
+        side.seen = Counter(json.loads(metadata["seen"]))
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         notes.append(f"{file} is damaged ({error}); its features are extracted again")
         return None
     return features
 
 
+def sizes_of(side: Images) -> list[str]:
+    """The sizes of a side's images as width x height, once they were read."""
+    return sorted(name.removeprefix("size ") for name in side.seen if name.startswith("size "))
+
+
 def _remarks(side: Images, extractor: Extractor) -> list[str]:
-    sizes = [name.removeprefix("size ") for name in side.seen if name.startswith("size ")]
+    sizes = sizes_of(side)
     remarks = [f"{side.source}: {n} of {side.count} images {what}" for what, n in side.seen.items()
                if not what.startswith("size ")]  # fmt: skip
+    if side.left_out:
+        held = ", ".join(f"{n} {what}" for what, n in side.left_out.items())
+        remarks.append(f"{side.source}: besides {side.count} images, left out: {held}")
     if len(sizes) > 1:
         remarks.append(f"{side.source}: images of {len(sizes)} sizes, each resized by {extractor.resize}")
     if side.skipped:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.errors import UsageError
 from bench.evaluate import figures
-from bench.evaluate.features import features_of
+from bench.evaluate.features import features_of, sizes_of
 from bench.evaluate.figures import Figure
 from bench.evaluate.progress import Steps
 from bench.evaluate.sides import Features, Images, Side, Statistics, read_side
@@ -86,7 +86,7 @@ def evaluate(
 ) -> Evaluation:
     """Read both sides, take their features, measure; raises UsageError that names the file or option at fault."""
     chosen = figures.chosen(figures.DEFAULT if metrics is None else metrics)
-    if save_stats is not None and save_stats.suffix != ".safetensors":
+    if save_stats is not None and save_stats.suffix.lower() != ".safetensors":
         raise UsageError(f"--save-stats {save_stats}: a file that ends in .safetensors is accepted")
     sides = [read_side(source, skip_bad=skip_bad) for source in (real, generated)]
     statistics = next((side for side in sides if isinstance(side, Statistics)), None)
@@ -100,6 +100,7 @@ def evaluate(
             features[i] = side.features
         elif isinstance(side, Images) and loaded is not None:
             features[i] = features_of(side, loaded, batch=batch, cache=cache, skip_bad=skip_bad, notes=notes)
+    notes += _unlike_sizes(sides, loaded)
     for i, found in features.items():
         if len(found) < 2:
             raise UsageError(f"{sides[i].source}: {len(found)} image; at least 2 are accepted")
@@ -143,6 +144,14 @@ def _extractor(sides: list[Side], name: str | None, weights: Path | None, device
         if isinstance(error, FileNotFoundError) and error.filename:
             raise
         raise UsageError(f"--extractor: {error}") from None
+
+
+def _unlike_sizes(sides: list[Side], extractor: Extractor | None) -> list[str]:
+    """A network that sees images as they are tells sizes apart before it tells their content apart."""
+    one, two = (sizes_of(side) if isinstance(side, Images) else [] for side in sides)
+    if extractor is None or not extractor.resize.startswith("none") or not one or not two or one == two:
+        return []
+    return [f"the sides have images of {', '.join(one)} and of {', '.join(two)}, and {extractor.name} resizes neither"]
 
 
 def _measure(

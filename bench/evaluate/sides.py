@@ -1,9 +1,10 @@
-"""One side of an evaluation: a folder of images, an npz, a safetensors, saved statistics, or a data set's name."""
+"""One side of an evaluation: a folder of images, an npy, npz or safetensors, saved statistics, or a data set's name."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import os
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,18 +25,24 @@ from metrics.frechet import FeatureStatistics
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 DATA_SETS = ("fashion_mnist", "fashion_mnist/test", "fashion_mnist/train")
 PREFERRED = ("images", "samples", "arr_0", "features")  # where a file holds several arrays
+CHANNELS = (1, 3)
+ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 
 
 @dataclass
 class Images:
-    """Images of a side, decoded as they are asked for; ``skipped`` and ``seen`` fill as they are read."""
+    """Images of a side, decoded as they are asked for; ``skipped`` and ``seen`` fill as they are read.
+
+    ``left_out`` says what of a folder was not taken for an image, and why.
+    """
 
     source: str
     count: int
     hash: str  # of the files' bytes, in order of name
     read: Callable[[Images], Iterator[Tensor]]  # uint8 (c, h, w), c 1 or 3
     skipped: list[str] = field(default_factory=list)
-    seen: Counter[str] = field(default_factory=Counter)  # what was done to images that are not plain
+    seen: Counter[str] = field(default_factory=Counter)  # sizes, and what was done to images that are not plain
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -68,11 +75,12 @@ def read_side(source: str, *, skip_bad: bool = False) -> Side:
     if path.is_dir():
         return _folder(path, skip_bad)
     if path.is_file():
-        if path.suffix == ".npz":
-            return _arrays(source, _npz(path))
-        if path.suffix == ".safetensors":
+        suffix = path.suffix.lower()
+        if suffix in (".npy", ".npz"):
+            return _arrays(source, _numpy(path))
+        if suffix == ".safetensors":
             return _safetensors(path)
-        raise UsageError(f"{source}: a folder of images, .npz or .safetensors is accepted")
+        raise UsageError(f"{source}: a folder of images, .npy, .npz or .safetensors is accepted")
     if source in DATA_SETS:
         return _data_set(source)
     import difflib
@@ -88,14 +96,57 @@ def _data_set(name: str) -> Images:
         images = fashion_mnist.load(split)[0][:, None]
     except (FileNotFoundError, ValueError) as error:
         raise UsageError(str(error)) from None
-    return Images(name, len(images), fashion_mnist.data_hash(split), lambda _: iter(images))
+    return _in_memory(name, images, fashion_mnist.data_hash(split))
+
+
+def _in_memory(source: str, images: Tensor, content: str) -> Images:
+    """Images (n, c, h, w) that are there already."""
+
+    def read(side: Images) -> Iterator[Tensor]:
+        side.seen.clear()
+        side.seen[f"size {images.shape[3]}x{images.shape[2]}"] = len(images)
+        return iter(images)
+
+    return Images(source, len(images), content, read)
+
+
+def _files(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """The image files below a folder, in order of name, and how many others were left out, by reason.
+
+    Links are followed, to each folder once; files and folders whose names begin with a dot are hidden and left out.
+    """
+    files, left_out, visited = [], Counter[str](), set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        here = Path(root)
+        if (real := here.resolve()) in visited:  # a link back to where the walk has been
+            folders.clear()
+            left_out["links to a folder that is read already"] += 1
+            continue
+        visited.add(real)
+        for name in [name for name in folders if name.startswith(".")]:
+            folders.remove(name)
+            left_out[f"hidden folders ({name})"] += 1
+        folders.sort()
+        for name in names:
+            suffix = Path(name).suffix.lower()
+            if name.startswith("."):
+                left_out["hidden files"] += 1
+            elif suffix not in SUFFIXES:
+                left_out[f"files that end in {suffix}" if suffix else "files without an extension"] += 1
+            elif (here / name).is_file():
+                files.append(here / name)
+            else:
+                left_out["links to a file that is not there"] += 1
+    return sorted(files), left_out
 
 
 def _folder(folder: Path, skip_bad: bool) -> Images:
-    found = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
-    files = sorted(file for file in found if file.is_file())
+    files, left_out = _files(folder)
     if not files:
-        raise UsageError(f"{folder}: holds no images ({', '.join(sorted(SUFFIXES))})")
+        held = "; ".join(f"{n} {what}" for what, n in left_out.items())
+        raise UsageError(
+            f"{folder}: holds no images ({', '.join(sorted(SUFFIXES))})" + (f", but {held}" if held else "")
+        )
     digest = hashlib.sha256()
     for file in files:
         digest.update(hashlib.sha256(file.read_bytes()).digest())
@@ -112,7 +163,7 @@ def _folder(folder: Path, skip_bad: bool) -> Images:
                     raise UsageError(f"{file}: cannot be read ({reason}); --skip-bad leaves such out") from None
                 side.skipped.append(f"{file}: {reason}")
 
-    return Images(str(folder), len(files), digest.hexdigest()[:16], read)
+    return Images(str(folder), len(files), digest.hexdigest()[:16], read, left_out=left_out)
 
 
 def _decode(content: bytes, seen: Counter[str]) -> Tensor:
@@ -122,6 +173,8 @@ def _decode(content: bytes, seen: Counter[str]) -> Tensor:
         if getattr(image, "n_frames", 1) > 1:
             seen["animated: the first frame is taken"] += 1
         image.load()
+        if image.getexif().get(ORIENTATION, 1) != 1:
+            seen["with an EXIF rotation: it is not applied"] += 1
         mode = image.mode
         if mode.startswith("I;16"):
             seen["of 16 bits: rounded to 8"] += 1
@@ -139,9 +192,13 @@ def _decode(content: bytes, seen: Counter[str]) -> Tensor:
     return torch.from_numpy(array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1)))
 
 
-def _npz(file: Path) -> dict[str, np.ndarray]:
+def _numpy(file: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz by name, or that of an .npy, which has none; nothing is unpickled."""
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        stored = np.load(file, allow_pickle=False)
+        if isinstance(stored, np.ndarray):
+            return {"": stored}
+        with stored:
             return {name: stored[name] for name in stored.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(f"{file}: cannot be read ({' '.join(str(error).split())})") from None
@@ -173,20 +230,31 @@ def _arrays(source: str, arrays: dict[str, np.ndarray]) -> Images | Features:
         raise UsageError(f"{source}: holds {held}; one array, or one named {', '.join(PREFERRED)}, is accepted")
     name = named[0]
     array = np.ascontiguousarray(arrays[name])
+    what = f"{source}, array {name!r}" if name else source
     found = hashlib.sha256(f"{array.dtype} {array.shape}\n".encode() + array.tobytes()).hexdigest()[:16]
     if array.ndim == 2 and array.dtype.kind == "f":
-        features = torch.from_numpy(array).double()
+        features = torch.from_numpy(array.astype(np.float64))  # torch knows neither other byte orders nor longdouble
         if wrong := int((~torch.isfinite(features).all(1)).sum()):
-            raise UsageError(f"{source}, array {name!r}: {wrong} of {len(features)} rows of features are not finite")
+            raise UsageError(f"{what}: {wrong} of {len(features)} rows of features are not finite")
         return Features(source, features, found)
-    last = array.ndim == 4 and array.shape[3] in (1, 3)  # (n, h, w, c) comes before (n, c, h, w)
-    if array.dtype != np.uint8 or array.size == 0 or not (
-        array.ndim == 3 or last or (array.ndim == 4 and array.shape[1] in (1, 3))
-    ):  # fmt: skip
+    accepted = (
+        "images uint8 (n, h, w), (n, h, w, c) or (n, c, h, w) with 1 or 3 channels, or features float (n, d), are "
+        "accepted"
+    )
+    if (
+        array.dtype == np.uint8
+        and array.ndim == 3
+        and len(array) != 1
+        and (array.shape[2] in (1, 3, 4) or len(array) == 3)
+    ):
         raise UsageError(
-            f"{source}, array {name!r}: {array.dtype} of shape {array.shape}; images uint8 (n, h, w), (n, h, w, c) or "
-            "(n, c, h, w) with 1 or 3 channels, or features float (n, d), are accepted"
+            f"{what}: shape {array.shape} may be {len(array)} grey images or one image with channels; (n, h, w, c) or "
+            "(n, c, h, w) says which"
         )
+    last = array.ndim == 4 and array.shape[3] in CHANNELS  # (n, h, w, c) comes before (n, c, h, w)
+    first = array.ndim == 4 and array.shape[1] in CHANNELS
+    if array.dtype != np.uint8 or array.size == 0 or not (array.ndim == 3 or last or first):
+        raise UsageError(f"{what}: {array.dtype} of shape {array.shape}; {accepted}")
     images = torch.from_numpy(array)
     images = images[:, None] if array.ndim == 3 else images.permute(0, 3, 1, 2) if last else images
-    return Images(source, len(images), found, lambda _: iter(images))
+    return _in_memory(source, images, found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -217,7 +217,9 @@ class Network(Denoiser):
 
     ``x`` is cast to ``dtype`` (default: the module's own, else that of ``x``); ``time`` maps the path's t to the
     network's (default: ``path.network_time``), which reaches it as a float vector of shape (n,), in float32 at least,
-    since bfloat16 has no 999. The condition is passed if it is not None. Raises ValueError on an unknown head.
+    since bfloat16 has no 999. The condition is passed if it is not None. The module may return a tensor, an object with
+    one as ``.sample`` (diffusers' networks) or a tuple that begins with one. Raises ValueError on an unknown head and
+    TypeError where the module returns something else.
     """
 
     def __init__(
@@ -244,7 +246,23 @@ class Network(Denoiser):
         for t in times:
             own = self.time(torch.as_tensor(t, dtype=torch.float64)).expand(len(x))
             inputs.append(own.to(x.device, torch.promote_types(dtype, torch.float32)))
-        return self.module(*inputs) if condition is None else self.module(*inputs, condition)
+        answer = self.module(*inputs) if condition is None else self.module(*inputs, condition)
+        return answer if isinstance(answer, Tensor) else _tensor_of(answer)
+
+
+def _tensor_of(answer: Any) -> Tensor:
+    """The prediction in what a module returns beside a bare tensor."""
+    found = getattr(answer, "sample", None)
+    if found is None and isinstance(answer, Mapping):
+        found = answer.get("sample")
+    if found is None and isinstance(answer, tuple | list) and answer:
+        found = answer[0]
+    if isinstance(found, Tensor):
+        return found
+    raise TypeError(
+        f"the module returned {type(answer).__name__}; a tensor, an object with a tensor as .sample, or a tuple that "
+        "begins with a tensor is accepted"
+    )
 
 
 class AverageVelocity(Network):

@@ -281,7 +281,7 @@ def array(**arrays: object):
          "holds no feature statistics"),
         ("a.safetensors", lambda file: FeatureStatistics(3, torch.zeros(2, dtype=torch.float64),
          torch.full((2, 2), torch.nan, dtype=torch.float64)).save(file), r"a\.safetensors holds values that are"),
-        ("a.csv", lambda file: file.write_text("1"), r"a\.csv: a folder of images, \.npz or \.safetensors"),
+        ("a.csv", lambda file: file.write_text("1"), r"a\.csv: a folder of images, \.npy, \.npz or \.safetensors"),
         ("empty", lambda file: file.mkdir(), r"empty: holds no images \(\.bmp"),
         ("one", lambda file: (file.mkdir(), Image.new("L", (28, 28)).save(file / "a.png")), "one: 1 image; at least 2"),
     ],

@@ -1,5 +1,7 @@
 """Predictions: every view from every head, the ends, dtypes; networks and counting."""
 
+import types
+
 import pytest
 import torch
 
@@ -184,3 +186,29 @@ def test_counting_counts_calls():
         counting(torch.zeros(5, 3), 1.0)
     assert counting.calls == 3
     assert isinstance(counting.path, EDM)
+
+
+class _Output(dict):
+    """As diffusers' outputs: a mapping whose entries are attributes."""
+
+    __getattr__ = dict.__getitem__
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda y: y, lambda y: types.SimpleNamespace(sample=y), lambda y: (y,), lambda y: (y, "more"), lambda y: [y],
+     lambda y: _Output(sample=y), lambda y: {"sample": y}],
+)  # fmt: skip
+def test_a_module_may_return_its_tensor_in_an_object_or_a_tuple(wrap):
+    x = torch.randn(3, 2, dtype=torch.float64)
+    found = Network(VP(), lambda x, t: wrap(2 * x + t[:, None]), head="eps")(x, 0.5)
+    torch.testing.assert_close(found.eps, 2 * x + VP().network_time(torch.tensor(0.5)))
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize(
+    "answer", [None, 1.0, (), (None,), {"logits": torch.zeros(2)}, types.SimpleNamespace(sample=3)]
+)
+def test_a_module_that_returns_no_tensor_is_named(answer):
+    with pytest.raises(TypeError, match=f"returned {type(answer).__name__}; a tensor, an object"):
+        Network(VP(), lambda x, t: answer, head="eps")(torch.zeros(2, 2), 0.5).eps  # noqa: B018
