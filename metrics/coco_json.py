@@ -1,23 +1,29 @@
-"""COCO JSON, checked and turned into arrays; errors name the entry by its index.
+"""COCO's objects, checked and turned into arrays; errors name the entry by its index and the field.
 
-dataset = load("instances_val2017.json")
 truth, images, categories = read_truth(dataset, "bbox")
-found, known = read_detections(load("detections.json"), images, categories, "bbox")
+found, known = read_detections(entries, dataset, images, categories, "bbox")
+
+Ids of one field are whole numbers, or all of them are texts, and so are the ids that refer to them: 1 and "1" are two
+ids. Detections may also name an image by its ``file_name`` (with or without folder and suffix) and a category by its
+``name``, where the data set's own ids are numbers.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+import math
+import reprlib
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-Json = str | os.PathLike[str]
+LARGEST = 1e100  # of a coordinate, so that areas do not overflow
+_LVIS = ("neg_category_ids", "not_exhaustive_category_ids")
+
+Tell = Callable[[str], object]
 
 
 class Boxes(NamedTuple):
@@ -36,99 +42,205 @@ class Boxes(NamedTuple):
         return Boxes(*(column[index] for column in self))
 
 
-def load(source: Any) -> Any:
-    """The content of a JSON file, or the objects that are given; raises ValueError that names a broken file."""
-    if not isinstance(source, str | os.PathLike):
-        return source
-    try:
-        return json.loads(Path(source).read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{os.fspath(source)} is not JSON: {error}") from None
-
-
-def read_truth(dataset: Any, iou_type: str) -> tuple[Boxes, dict[Any, int], dict[Any, int]]:
+def read_truth(dataset: Any, iou_type: str, tell: Tell = warnings.warn) -> tuple[Boxes, dict[Any, int], dict[Any, int]]:
     """The truths of a COCO data set, and the positions of its image and category ids; boxes are 0 for ``segm``.
 
-    Raises ValueError at a missing key, an id that is not listed, an area or box that is not a number, a negative side.
+    An ``area`` that lacks is width x height of the box. ``tell`` hears of that and of fields that COCO's rules pass
+    over. Raises ValueError at a missing key, an id that is listed twice, not at all or of another type, a number that
+    is a text, a boolean or not finite, a negative side, an ``iscrowd`` or ``difficult`` other than 0 and 1.
     """
     for key in ("images", "annotations", "categories"):
         if not isinstance(dataset, Mapping) or key not in dataset:
             raise ValueError(f"the ground truth has no {key!r}; a COCO data set has images, annotations and categories")
-    images = _positions(_column(dataset["images"], "id", "images"), "images")
-    categories = _positions(_column(dataset["categories"], "id", "categories"), "categories")
+    images, categories = (_positions(dataset[what], what) for what in ("images", "categories"))
     entries = dataset["annotations"]
-    image = _look_up(_column(entries, "image_id", "annotations"), images, "annotations", "image_id")
-    category = _look_up(_column(entries, "category_id", "annotations"), categories, "annotations", "category_id")
-    area = _numbers(entries, "area", "annotations")
-    crowd, difficult = (
-        np.fromiter((bool(entry.get(key, 0)) for entry in entries), bool, len(entries))
-        for key in ("iscrowd", "difficult")
+    image, category = (
+        look_up(_ids(entries, key, "annotations"), known, "annotations", key, required=True)
+        for key, known in (("image_id", images), ("category_id", categories))
     )
     boxes = _shapes(entries, "annotations", iou_type)
+    area = _areas(entries, boxes, iou_type, tell)
+    crowd, difficult = (_flags(entries, key) for key in ("iscrowd", "difficult"))
+    if ignored := sum(bool(entry.get("ignore", 0)) for entry in entries):
+        tell(f"annotations marked as ignore: {ignored}; they count as any other, as in pycocotools")
+    if any(key in entry for entry in dataset["images"] for key in _LVIS):
+        tell(
+            f"images have LVIS's {' and '.join(_LVIS)}; COCO's rules pass over them, so that the figures are not LVIS's"
+        )
     return Boxes(image, category, boxes, area, np.zeros(len(entries)), crowd, difficult), images, categories
 
 
 def read_detections(
-    entries: Any, images: dict[Any, int], categories: dict[Any, int], iou_type: str
+    entries: Any,
+    dataset: Mapping[str, Any],
+    images: dict[Any, int],
+    categories: dict[Any, int],
+    iou_type: str,
+    tell: Tell = warnings.warn,
 ) -> tuple[Boxes, Bool[np.ndarray, " n"]]:
-    """The detections of known categories, and which of the entries those are; raises as ``read_truth`` does."""
-    if not isinstance(entries, Sequence):
-        kind = type(entries).__name__
-        raise ValueError(f"detections are a {kind}; a list of image_id, category_id, bbox, score is accepted")
-    image = _look_up(_column(entries, "image_id", "detections"), images, "detections", "image_id")
-    names = _column(entries, "category_id", "detections")
-    try:
-        category = np.fromiter((categories.get(name, -1) for name in names), np.int64, len(names))
-    except TypeError:
-        _positions(names, "detections' category_id")
-        raise
+    """The detections of known categories, and which of the entries those are; raises as ``read_truth`` does.
+
+    ``dataset`` is the ground truth, whose ids have the positions ``images`` and ``categories``.
+    """
+    image_ids, category_ids = (_ids(entries, key, "detections") for key in ("image_id", "category_id"))
+    files, names = file_names(dataset["images"], images), _names(dataset["categories"], categories)
+    image = look_up(image_ids, images, "detections", "image_id", named=files, required=True, tell=tell)
+    category = look_up(category_ids, categories, "detections", "category_id", named=names, tell=tell)
     score = _numbers(entries, "score", "detections")
     box = _shapes(entries, "detections", iou_type)
     known = category >= 0
-    found = Boxes(image, category, box, box[:, 2] * box[:, 3], score, *np.zeros((2, len(names)), bool))
+    found = Boxes(image, category, box, box[:, 2] * box[:, 3], score, *np.zeros((2, len(entries)), bool))
     return found.select(known), known
 
 
-def _positions(ids: list[Any], what: str) -> dict[Any, int]:
-    try:
-        return {name: position for position, name in enumerate(sorted(set(ids)))}
-    except TypeError:
-        kinds = ", ".join(sorted({type(name).__name__ for name in ids}))
-        raise ValueError(f"{what} have ids of the types {kinds}; all numbers or all words are accepted") from None
+def results_of(content: Any) -> Any:
+    """The list of results, also where it stands under ``annotations`` of an object; raises ValueError on neither."""
+    if isinstance(content, Mapping):
+        content = content.get("annotations")
+    if not isinstance(content, Sequence) or isinstance(content, str):
+        raise ValueError("detections are no list; a list of image_id, category_id, bbox, score is accepted, "
+                         "or an object that has it under 'annotations'")  # fmt: skip
+    return content
 
 
-def _column(entries: Sequence[Mapping[str, Any]], key: str, what: str) -> list[Any]:
+# Ids -----------------------------------------------------------------------------------------------------------------
+
+
+def look_up(
+    ids: list[Any],
+    known: dict[Any, int],
+    what: str,
+    key: str,
+    *,
+    named: dict[str, int] | None = None,
+    required: bool = False,
+    tell: Tell = warnings.warn,
+) -> Int[np.ndarray, " n"]:
+    """The position of each id, -1 for one that is not known; ``named``: positions of names that stand for numbers.
+
+    Raises ValueError where texts stand against numbers, and if ``required`` at the first that is not known.
+    """
+    if ids and known and isinstance(ids[0], str) != isinstance(next(iter(known)), str):
+        if not named or not any(name in named for name in ids if isinstance(name, str)):
+            kind = _kind(next(iter(known)))
+            raise ValueError(f"{what}[0] has {key} {short(ids[0])}, a {_kind(ids[0])}, which is none of the "
+                             f"{len(known)} ids of the ground truth: each of those is a {kind}")  # fmt: skip
+        tell(f"{what} have names for {key}; they are looked up among those of the ground truth")
+        known = named
+    position = np.fromiter((known.get(name, -1) for name in ids), np.int64, len(ids))
+    for index in np.flatnonzero(position < 0)[:1] if required else ():
+        raise ValueError(
+            f"{what}[{index}] has {key} {short(ids[index])}, which is none of the {len(known)} ids of the ground truth"
+        )
+    return position
+
+
+def file_names(images: Sequence[Mapping[str, Any]], positions: dict[Any, int]) -> dict[str, int]:
+    """Position by file name, also without its folder, and without folder and suffix; names that two share are left."""
+    pairs = []
+    for entry in images:
+        if isinstance(name := entry.get("file_name"), str):
+            base = name.replace("\\", "/").rpartition("/")[2]
+            pairs += [(text, positions[entry["id"]]) for text in {name, base, base.rpartition(".")[0] or base}]
+    return _unambiguous(pairs)
+
+
+def _names(categories: Sequence[Mapping[str, Any]], positions: dict[Any, int]) -> dict[str, int]:
+    return _unambiguous([(e["name"], positions[e["id"]]) for e in categories if isinstance(e.get("name"), str)])
+
+
+def _unambiguous(pairs: list[tuple[str, int]]) -> dict[str, int]:
+    first = dict(reversed(pairs))
+    shared = {name for name, position in pairs if first[name] != position}
+    return {name: position for name, position in first.items() if name not in shared}
+
+
+def _ids(entries: Any, key: str, what: str) -> list[Any]:
+    """A column of ids: whole numbers, or all of them texts."""
+    values = _column(entries, key, what)
+    if set(map(type, values)) in ({int}, {str}, set()):
+        return values
+    for index, value in enumerate(values):
+        if not (isinstance(value, str) or _is_whole(value)):
+            raise ValueError(f"{what}[{index}] has {key} {short(value)}; a whole number or a text is accepted")
+        if isinstance(value, str) != isinstance(values[0], str):
+            raise ValueError(f"{what}[{index}] has {key} {short(value)}, a {_kind(value)}, and {what}[0] "
+                             f"{short(values[0])}, a {_kind(values[0])}; one of the two is accepted")  # fmt: skip
+    return [int(value) for value in values]
+
+
+def _positions(entries: Any, what: str) -> dict[Any, int]:
+    ids = _ids(entries, "id", what)
+    positions = {name: position for position, name in enumerate(sorted(set(ids)))}
+    if len(positions) < len(ids):
+        first: dict[Any, int] = {}
+        again, name = next((i, name) for i, name in enumerate(ids) if first.setdefault(name, i) != i)
+        raise ValueError(f"{what}[{again}] has id {short(name)}, as {what}[{first[name]}] has; an id may be used once")
+    return positions
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a value is a whole number that no float merges with its neighbour."""
+    if not _is_number(value):
+        return False
+    return isinstance(value, int | np.integer) or (float(value).is_integer() and abs(float(value)) < 2**53)
+
+
+def _kind(value: Any) -> str:
+    return "text" if isinstance(value, str) else "number"
+
+
+# Fields --------------------------------------------------------------------------------------------------------------
+
+
+def _column(entries: Any, key: str, what: str) -> list[Any]:
     if not isinstance(entries, Sequence) or isinstance(entries, str):
         raise ValueError(f"{what} are of the type {type(entries).__name__}; a list is accepted")
     try:
         return [entry[key] for entry in entries]
     except (KeyError, TypeError):
         index, entry = next((i, e) for i, e in enumerate(entries) if not isinstance(e, Mapping) or key not in e)
-        holds = f"it has {', '.join(map(str, entry))}" if isinstance(entry, Mapping) else f"it is {entry!r}"
+        holds = f"it has {', '.join(map(str, entry))}" if isinstance(entry, Mapping) else f"it is {short(entry)}"
         raise ValueError(f"{what}[{index}] has no {key!r}; {holds}") from None
 
 
-def _look_up(ids: list[Any], known: dict[Any, int], what: str, key: str) -> Int[np.ndarray, " n"]:
-    try:
-        return np.fromiter(map(known.__getitem__, ids), np.int64, len(ids))
-    except (KeyError, TypeError):  # TypeError: an id that no mapping can hold, as a list
-        listed = list(known)
-        index = next(i for i, name in enumerate(ids) if name not in listed)
-        raise ValueError(
-            f"{what}[{index}] has {key} {ids[index]!r}, which is none of the {len(known)} ids of the ground truth"
-        ) from None
-
-
-def _numbers(entries: Sequence[Mapping[str, Any]], key: str, what: str) -> Float[np.ndarray, " n"]:
+def _numbers(entries: Any, key: str, what: str) -> Float[np.ndarray, " n"]:
     values = _column(entries, key, what)
-    try:
+    if set(map(type, values)) <= {float}:
         numbers = np.fromiter(values, float, len(values))
-    except (TypeError, ValueError):
-        index = next(i for i, value in enumerate(values) if not _is_number(value))
-        raise ValueError(f"{what}[{index}] has {key} {values[index]!r}, which is not a number") from None
-    for index in np.flatnonzero(np.isnan(numbers))[:1]:
-        raise ValueError(f"{what}[{index}] has {key} nan; a number is accepted")
-    return numbers
+        if np.isfinite(numbers).all():
+            return numbers
+    for index, value in enumerate(values):
+        if not _is_number(value):
+            raise ValueError(f"{what}[{index}] has {key} {short(value)}, which is not a number")
+        if not _is_finite(value):
+            raise ValueError(f"{what}[{index}] has {key} {short(value)}; a finite number is accepted")
+    return np.fromiter(map(float, values), float, len(values))
+
+
+def _flags(entries: Sequence[Mapping[str, Any]], key: str) -> Bool[np.ndarray, " n"]:
+    """A mark that is 0 where it lacks."""
+    values = [entry.get(key, 0) for entry in entries]
+    if set(map(type, values)) <= {int, bool} and set(values) <= {0, 1}:
+        return np.array(values, dtype=bool)
+    for index, value in enumerate(values):
+        if not (isinstance(value, bool | np.bool_) or (_is_number(value) and value in (0, 1))):
+            raise ValueError(f"annotations[{index}] has {key} {short(value)}; 0 or 1 is accepted")
+    return np.array(values, dtype=bool)
+
+
+def _areas(
+    entries: Sequence[Mapping[str, Any]], boxes: np.ndarray, iou_type: str, tell: Tell
+) -> Float[np.ndarray, " n"]:
+    lacking = [index for index, entry in enumerate(entries) if "area" not in entry]
+    if not lacking or iou_type == "segm":
+        return _numbers(entries, "area", "annotations")
+    tell(f"annotations without an area: {len(lacking)}; it is taken as width x height of the box")
+    area = boxes[:, 2] * boxes[:, 3]
+    there = [index for index, entry in enumerate(entries) if "area" in entry]
+    for index in there:
+        area[index] = _numbers([entries[index]], "area", "annotations")[0]
+    return area
 
 
 def _shapes(entries: Sequence[Mapping[str, Any]], what: str, iou_type: str) -> Float[np.ndarray, "n 4"]:
@@ -137,22 +249,56 @@ def _shapes(entries: Sequence[Mapping[str, Any]], what: str, iou_type: str) -> F
         return np.zeros((len(entries), 4))
     values = _column(entries, "bbox", what)
     try:
-        sized = set(map(len, values)) <= {4}
-        boxes = np.fromiter(itertools.chain.from_iterable(values), float, 4 * len(values)).reshape(-1, 4)
-        right = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] >= 0).all(axis=1) if sized else None
-    except (TypeError, ValueError):
-        right = None
-    if right is None:
-        right = np.array([isinstance(v, Iterable) and len(list(v)) == 4 and all(map(_is_number, v)) for v in values])
-    for index in np.flatnonzero(~right)[:1]:
-        accepted = "x, y, width >= 0, height >= 0, all finite, are accepted"
-        raise ValueError(f"{what}[{index}] has bbox {values[index]!r}; {accepted}")
+        plain = set(map(len, values)) <= {4} and set(map(type, values)) <= {list, tuple}
+        plain = plain and set(map(type, itertools.chain.from_iterable(values))) <= {int, float}
+        boxes = (
+            np.fromiter(itertools.chain.from_iterable(values), float, 4 * len(values)).reshape(-1, 4) if plain else None
+        )
+    except (TypeError, ValueError, OverflowError):
+        boxes = None
+    if boxes is None or not _are_boxes(boxes).all():
+        index = next((i for i, value in enumerate(values) if not _is_box(value)), None)
+        if index is not None:
+            accepted = f"x, y, width >= 0, height >= 0, all finite and below {LARGEST:g}, are accepted"
+            raise ValueError(f"{what}[{index}] has bbox {short(values[index])}; {accepted}")
+        boxes = np.array([[float(x) for x in value] for value in values]).reshape(-1, 4)
     return boxes
 
 
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-        return True
-    except (TypeError, ValueError):
+def _are_boxes(boxes: Float[np.ndarray, "n 4"]) -> Bool[np.ndarray, " n"]:
+    return (np.abs(boxes) < LARGEST).all(axis=1) & (boxes[:, 2:] >= 0).all(axis=1)
+
+
+def _is_box(value: Any) -> bool:
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         return False
+    sides = list(value)
+    if len(sides) != 4 or not all(_is_number(side) and _is_finite(side) for side in sides):
+        return False
+    return bool(_are_boxes(np.array([[float(side) for side in sides]]))[0])
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number: no text, no boolean, nothing that only converts."""
+    return not isinstance(value, str | bytes | bool | np.bool_) and (
+        isinstance(value, int | float | np.number)
+        or (hasattr(value, "__float__") and getattr(value, "ndim", None) == 0)
+    )
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+_SHORT.maxlong = 40
+_SHORT.maxlist = _SHORT.maxdict = 6
+
+
+def short(value: Any) -> str:
+    """A value in an error message, on one line and not too long."""
+    return _SHORT.repr(value)

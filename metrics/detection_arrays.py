@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from metrics.coco_json import Boxes
+from metrics.coco_json import LARGEST, Boxes
 
 FLAT = {
     "ground truth": ("images", "boxes", "labels", "iscrowd", "area"),
@@ -44,8 +44,9 @@ class Columns(NamedTuple):
 def read_arrays(source: Any, what: str) -> Columns | None:
     """The columns of ``what`` (ground truth or detections), or None where the source is not arrays.
 
-    Raises ValueError at a missing key, unlike lengths, another shape, a NaN score, a box that is not finite or has a
-    negative side; it names the mapping, the key and the row.
+    Raises ValueError at a missing key, unlike lengths, another shape, a score or area that is not finite, a box that is
+    not or has a negative side, a label or image that is no whole number, an ``iscrowd`` other than 0 and 1, arrays of
+    other things than numbers; it names the mapping, the key and the row.
     """
     if isinstance(source, Columns):
         return source
@@ -66,7 +67,8 @@ def _flat(source: Mapping[str, Any], what: str) -> Columns:
             raise ValueError(f"{what} has no {key!r}; it has {', '.join(map(str, source))}")
     values = {key: _array(source[key]) for key in FLAT[what] if source.get(key) is not None}
     _check_lengths(values, what)
-    return _columns(values["images"].astype(np.int64), values, what, lambda i: (what, i), None)
+    image = _whole(values["images"], "images", lambda i: (what, i))
+    return _columns(image, values, what, lambda i: (what, i), None)
 
 
 def _per_image(source: Sequence[Mapping[str, Any]], what: str) -> Columns:
@@ -119,21 +121,42 @@ def _columns(image: np.ndarray, values: dict[str, np.ndarray], what: str, where:
         shape = (n, 4) if key == "boxes" else (n,)
         if column.shape != shape and n:
             raise ValueError(f"{what} has {key} of the shape {column.shape}; {shape} is accepted")
+        kinds = "fiu" if key in ("boxes", "scores", "area") else "fiub"
+        if column.dtype.kind not in kinds and n:
+            raise ValueError(f"{what} has {key} of the type {column.dtype}; numbers are accepted")
     corners = values["boxes"].astype(float).reshape(-1, 4)
     box = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-    # NaN and infinite corners make sides that are not >= 0, or not finite
-    for row in np.flatnonzero(~((box[:, 2:] >= 0).all(axis=1) & np.isfinite(box).all(axis=1)))[:1]:
+    # NaN and infinite corners make sides that are not >= 0, or not below the bound
+    for row in np.flatnonzero(~((box[:, 2:] >= 0).all(axis=1) & (np.abs(box) < LARGEST).all(axis=1)))[:1]:
         name, at = where(int(row))
         accepted = "x1 <= x2, y1 <= y2, all finite, are accepted"
         raise ValueError(f"{name} has boxes[{at}] {corners[row].tolist()}; {accepted}")
     score = values["scores"].astype(float) if "scores" in values else np.zeros(n)
     area = values["area"].astype(float) if "area" in values else box[:, 2] * box[:, 3]
     for key, column in (("scores", score), ("area", area)):
-        for row in np.flatnonzero(np.isnan(column))[:1]:
+        for row in np.flatnonzero(~np.isfinite(column))[:1]:
             name, at = where(int(row))
-            raise ValueError(f"{name} has {key}[{at}] nan; a number is accepted")
-    crowd = values["iscrowd"].astype(bool) if "iscrowd" in values else np.zeros(n, bool)
-    return Columns(image, values["labels"].astype(np.int64), box, area, score, crowd, np.zeros(n, bool), n_images)
+            raise ValueError(f"{name} has {key}[{at}] {column[row]}; a finite number is accepted")
+    crowd = np.asarray(values.get("iscrowd", np.zeros(n)))
+    for row in np.flatnonzero((crowd != 0) & (crowd != 1))[:1]:
+        name, at = where(int(row))
+        raise ValueError(f"{name} has iscrowd[{at}] {crowd[row]}; 0 or 1 is accepted")
+    label = _whole(values["labels"], "labels", where)
+    return Columns(image, label, box, area, score, crowd.astype(bool), np.zeros(n, bool), n_images)
+
+
+def _whole(values: np.ndarray, key: str, where: Any) -> Int[np.ndarray, " n"]:
+    """Ids as whole numbers; a float that is none, or that stands for several, is refused and not rounded."""
+    if values.dtype.kind in "iu":
+        right = values <= np.iinfo(np.int64).max
+    elif values.dtype.kind == "f":
+        right = (np.abs(values) < 2**53) & (values == np.floor(values))
+    else:
+        right = np.zeros(len(values), bool)
+    for row in np.flatnonzero(~right)[:1]:
+        name, at = where(int(row))
+        raise ValueError(f"{name} has {key}[{at}] {values[row]}; a whole number is accepted")
+    return values.astype(np.int64)
 
 
 def _check_lengths(values: dict[str, np.ndarray], what: str) -> None:

@@ -4,7 +4,8 @@
     pair = read_pair(targets, outputs)     # lists of one mapping an image, as torchvision and torchmetrics have them
 
 A side may be
-- a COCO data set or result list, as objects or as the path of a JSON file (boxes ``xywh``);
+- a COCO data set or result list, as objects or as the path of a JSON file (boxes ``xywh``), also ``.json.gz``; results
+  also as ``.jsonl``, or under ``annotations`` of an object;
 - a folder of VOC XML files, of VOC result files, or of YOLO text files (``metrics.voc_xml``, ``metrics.yolo_text``);
 - a list of mappings, one an image: ``boxes`` (n, 4) as ``xyxy``, ``labels`` (n,), and ``scores`` (n,) of detections,
   ``iscrowd`` and ``area`` (n,) of truths if there are any. Image ids are positions in the list;
@@ -14,23 +15,27 @@ A side may be
 
 Arrays are torch tensors or NumPy arrays. Where the truth is arrays, the categories are those of either side, and flat
 arrays have the images of either side; a data set lists its own, and detections must be of one of them.
+
+What is read otherwise than a reader may expect (an ``area`` that lacks, polygons as boxes, ...) is said as a warning.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
-from pathlib import Path
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool
 
-from metrics.coco_json import Boxes, load, read_detections, read_truth
+from metrics.coco_json import Boxes, look_up, read_detections, read_truth, results_of
+from metrics.coco_masks import image_sizes, read_masks
 from metrics.detection_arrays import Columns, read_arrays
+from metrics.detection_sources import FORMATS, open_sources
 
-__all__ = ["Boxes", "Pair", "read_pair"]
+__all__ = ["FORMATS", "Boxes", "Pair", "read_pair"]
 
 
 class Pair(NamedTuple):
@@ -44,39 +49,57 @@ class Pair(NamedTuple):
     left_out: int  # detections of categories that the ground truth does not list
     id_zero: int  # annotations whose id is 0, which pycocotools takes for "unmatched"
     sizes: list[dict[str, int]] | None = None  # height and width of each image, for masks
-    truth_masks: list[Any] | None = None  # with iou_type "segm"
-    found_masks: list[Any] | None = None
+    truth_masks: list[Any] | None = None  # with iou_type "segm": polygons or run-length encodings
+    found_masks: list[Any] | None = None  # compressed run-length encodings
 
 
-def read_pair(ground_truth: Any, detections: Any, iou_type: str = "bbox") -> Pair:
-    """Both sides as arrays (see the module); boxes are 0 for ``segm``.
+def read_pair(
+    ground_truth: Any,
+    detections: Any = None,
+    iou_type: str = "bbox",
+    *,
+    format: str = "auto",
+    images: str | os.PathLike[str] | None = None,
+    tell: Callable[[str], object] = warnings.warn,
+) -> Pair:
+    """Both sides as arrays (see the module); boxes are 0 for ``segm``. A pair that is read already stays as it is.
 
-    Raises ValueError that names the file or entry and the field: a missing key, an unknown image, a score that is NaN,
-    a box that is not finite or has a negative side, arrays of unlike lengths.
+    ``format`` (auto, coco, voc, yolo) is that of paths, ``images`` the folder of YOLO's images, and ``tell`` hears what
+    is odd. Raises ValueError that names the file or entry and the field: a missing key, an unknown image, a score that
+    is NaN, a box that is not finite or has a negative side, arrays of unlike lengths.
     """
+    if isinstance(ground_truth, Pair):
+        if iou_type == "segm" and ground_truth.sizes is None:
+            raise ValueError("the pair was read with iou_type 'bbox', and holds no masks")
+        return ground_truth
     truth_file, found_file = (_named(source) for source in (ground_truth, detections))
-    ground_truth, detections = _open(ground_truth, "ground truth"), _open(detections, "detections")
+    ground_truth, detections = open_sources(ground_truth, detections, format=format, images=images, tell=tell)
     given, results = read_arrays(ground_truth, "ground truth"), read_arrays(detections, "detections")
     if iou_type == "segm" and (given or results):
         raise ValueError("iou_type 'segm' needs a COCO data set and result list; arrays hold boxes")
     if given is not None:
         return _from_arrays(given, results, detections)
-    with _naming(truth_file):
-        truth, images, categories = read_truth(ground_truth, iou_type)
-    with _naming(found_file):
+    with _naming(truth_file, tell) as tell_of_truth:
+        truth, image_ids, categories = read_truth(ground_truth, iou_type, tell_of_truth)
+    with _naming(found_file, tell) as tell_of_found:
         if results is None:
-            found, known = read_detections(detections, images, categories, iou_type)
+            detections = results_of(detections)
+            found, known = read_detections(detections, ground_truth, image_ids, categories, iou_type, tell_of_found)
         else:
-            found, known = _look_up(results, images, categories)
+            found, known = _look_up(results, image_ids, categories)
     names = {entry["id"]: str(entry.get("name", entry["id"])) for entry in ground_truth["categories"]}
     zeros = sum(entry.get("id", 1) == 0 for entry in ground_truth["annotations"])
-    pair = Pair(truth, found, images, categories, names, int(np.count_nonzero(~known)), zeros)
+    pair = Pair(truth, found, image_ids, categories, names, int(np.count_nonzero(~known)), zeros)
     if iou_type == "bbox":
         return pair
-    sizes = {entry["id"]: {k: entry[k] for k in ("height", "width") if k in entry} for entry in ground_truth["images"]}
-    masks = [entry["segmentation"] for entry in ground_truth["annotations"]]
-    of_known = [detections[i]["segmentation"] for i in np.flatnonzero(known)]
-    return pair._replace(sizes=[sizes[name] for name in images], truth_masks=masks, found_masks=of_known)
+    with _naming(truth_file, tell):
+        sizes = image_sizes(ground_truth["images"], image_ids)
+        of_truth = dict(enumerate(ground_truth["annotations"]))
+        masks = read_masks(of_truth, truth.image, sizes, "annotations", compress=False)
+    with _naming(found_file, tell):
+        of_known = {int(i): detections[i] for i in np.flatnonzero(known)}
+        found_masks = read_masks(of_known, found.image, sizes, "detections", compress=True)
+    return pair._replace(sizes=sizes, truth_masks=masks, found_masks=found_masks)
 
 
 def _named(source: Any) -> str | None:
@@ -84,30 +107,12 @@ def _named(source: Any) -> str | None:
 
 
 @contextlib.contextmanager
-def _naming(file: str | None) -> Iterator[None]:
-    """Puts the file's name before what is wrong in it."""
+def _naming(file: str | None, tell: Callable[[str], object]) -> Iterator[Callable[[str], object]]:
+    """Puts the file's name before what is wrong in it, and before what it gives to tell."""
     try:
-        yield
+        yield lambda note: tell(f"{file}: {note}" if file else note)
     except ValueError as error:
         raise ValueError(f"{file}: {error}" if file else str(error)) from None
-
-
-def _open(source: Any, what: str) -> Any:
-    """The content of a path; anything else as it is."""
-    if not isinstance(source, str | os.PathLike):
-        return source
-    path = Path(source)
-    if not path.is_dir():
-        return load(path)
-    from metrics import voc_xml, yolo_text
-
-    if any(path.glob("*.xml")):
-        return voc_xml.read_voc_truth(path) if what == "ground truth" else voc_xml.read_voc_detections(path)
-    if any(path.glob("comp*_det_*.txt")):
-        return voc_xml.read_voc_detections(path)
-    if any(path.glob("*.txt")):
-        return yolo_text.read_yolo_truth(path) if what == "ground truth" else yolo_text.read_yolo_detections(path)
-    raise ValueError(f"{path} holds neither VOC XML nor VOC or YOLO text files")
 
 
 def _from_arrays(given: Columns, results: Columns | None, detections: Any) -> Pair:
@@ -136,13 +141,11 @@ def _look_up(
 ) -> tuple[Boxes, Bool[np.ndarray, " n"]]:
     """Arrays of detections under the ids of a data set."""
     ids, image = np.unique(results.image, return_inverse=True)
-    for name in ids.tolist():
-        if name not in images:
-            raise ValueError(
-                f"detections have images {name}, which is none of the {len(images)} ids of the ground truth"
-            )
     labels, category = np.unique(results.category, return_inverse=True)
-    image = np.array([images[name] for name in ids.tolist()], dtype=np.int64)[image]
-    category = np.array([categories.get(name, -1) for name in labels.tolist()], dtype=np.int64)[category]
+    position = look_up(ids.tolist(), images, "detections", "images")
+    for name in ids[position < 0][:1].tolist():
+        raise ValueError(f"detections have images {name}, which is none of the {len(images)} ids of the ground truth")
+    image = position[image]
+    category = look_up(labels.tolist(), categories, "detections", "labels")[category]
     known = category >= 0
     return results.boxes(image, category).select(known), known

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError
-from bench.evaluate.detection_files import read_sides
 from bench.evaluate.detection_report import IOU, Evaluation
 
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from metrics.coco import CocoResult
     from metrics.confusion import ConfusionMatrix
     from metrics.detection_calibration import CalibrationResult
+    from metrics.detection_input import Pair
     from metrics.operating_point import BestF1
     from metrics.tide import TideResult
 
@@ -58,23 +58,14 @@ def evaluate(
         }  # fmt: skip
         for option in [option for option, given in need_boxes.items() if given]:
             raise UsageError(f"{option} needs boxes; --iou-type segm gives the figures and --per-class")
-    truth, found = read_sides(ground_truth, detections, format, images, progress)
+    pair = _read(ground_truth, detections, iou_type, format, images, tell, progress)
     backend: Any = "fidmap" if iou_type == "bbox" else "faster_coco_eval"
-    progress(f"evaluating {len(found)} detections")
-    try:
-        coco = evaluate_coco(
-            truth, found, iou_type="bbox" if iou_type == "bbox" else "segm", max_detections=limits, backend=backend
-        )
-    except ValueError as error:
-        file = detections if str(error).startswith("detections") else ground_truth
-        raise UsageError(f"{file}: {error}") from None
-    except (RuntimeError, TypeError) as error:  # how the libraries speak of masks
-        if iou_type == "bbox":
-            raise
-        why, accepted = str(error).splitlines()[0], "polygons or RLE of a truth and RLE of a detection are accepted"
-        raise UsageError(f"{ground_truth}, {detections}: a bad segmentation ({why}); {accepted}") from None
-    counts = _count(coco, truth, found)
-    _tell_what_is_odd(coco, counts, ground_truth, detections, tell)
+    progress(f"evaluating {len(pair.found.score)} detections")
+    coco = evaluate_coco(
+        pair, None, iou_type="bbox" if iou_type == "bbox" else "segm", max_detections=limits, backend=backend
+    )
+    counts = _count(coco, pair)
+    _tell_what_is_odd(coco, pair, counts, ground_truth, detections, tell)
     if coco.matching is None:
         return Evaluation(coco, counts, per_class)
 
@@ -104,6 +95,26 @@ def evaluate(
             calibration=result.calibration if calibration else None,
         )  # fmt: skip
     return result
+
+
+def _read(
+    ground_truth: Path,
+    detections: Path,
+    iou_type: str,
+    format: str,
+    images: Path | None,
+    tell: Callable[[str], None],
+    progress: Callable[[str], None],
+) -> Pair:
+    from metrics.detection_input import FORMATS, read_pair
+
+    if format not in FORMATS:
+        raise UsageError(f"--format {format!r}: expected {', '.join(FORMATS)}")
+    progress(f"reading {ground_truth} and {detections}")
+    try:
+        return read_pair(ground_truth, detections, iou_type, format=format, images=images, tell=tell)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def _tide(assignment: Assignment) -> TideResult:
@@ -140,24 +151,32 @@ def _limits(text: str) -> tuple[int, ...]:
     return limits
 
 
-def _count(coco: CocoResult, truth: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, int]:
-    crowds = sum(bool(entry.get("iscrowd", 0)) for entry in truth["annotations"])
+def _count(coco: CocoResult, pair: Pair) -> dict[str, int]:
+    crowds = int(pair.truth.crowd.sum())
+    found = len(pair.found.score) + pair.left_out
     counts = {
-        "images": len(truth["images"]),
-        "truths": len(truth["annotations"]) - crowds,
+        "images": len(pair.images),
+        "truths": len(pair.truth.crowd) - crowds,
         "crowds": crowds,
-        "detections": len(found),
+        "detections": found,
         "unlisted_category": coco.left_out,
         "annotation_id_0": coco.id_zero,
     }
     if coco.matching:
-        counts["beyond_max_detections"] = len(found) - coco.left_out - len(coco.matching.found.score)
+        counts["beyond_max_detections"] = found - coco.left_out - len(coco.matching.found.score)
     return counts
 
 
 def _tell_what_is_odd(
-    coco: CocoResult, counts: dict[str, int], ground_truth: Path, detections: Path, tell: Callable[[str], None]
+    coco: CocoResult,
+    pair: Pair,
+    counts: dict[str, int],
+    ground_truth: Path,
+    detections: Path,
+    tell: Callable[[str], None],
 ) -> None:
+    if difficult := int(pair.truth.difficult.sum()):
+        tell(f"{ground_truth}: truths marked as difficult: {difficult}; they count as any other under COCO's rules")
     if coco.left_out:
         tell(f"{detections}: left out {coco.left_out} detections of categories that {ground_truth} does not list")
     if beyond := counts.get("beyond_max_detections", 0):

@@ -205,8 +205,8 @@ BAD = {
     "image": (TRUTH, changed(image_id=7), ["found.json", "detections[0]", "image_id 7"]),
     "key": (TRUTH, without(FOUND, "bbox"), ["found.json", "detections[0]", "'bbox'"]),
     "ids": (TRUTH, changed(image_id=[1]), ["found.json", "detections[0]", "image_id [1]"]),
-    "results": (TRUTH, {"annotations": FOUND}, ["found.json", "a list of image_id"]),
-    "truth's key": ({**TRUTH, "annotations": without(TRUTH["annotations"], "area")}, FOUND, ["truth.json", "'area'"]),
+    "results": (TRUTH, {"results": FOUND}, ["found.json", "a list of image_id"]),
+    "truth's key": ({**TRUTH, "annotations": without(TRUTH["annotations"], "bbox")}, FOUND, ["truth.json", "'bbox'"]),
     "truth's part": ({"images": [], "annotations": []}, FOUND, ["truth.json", "'categories'"]),
     "truth's width": (
         {**TRUTH, "annotations": [{**TRUTH["annotations"][0], "bbox": [0, 0, -3, 1]}]}, FOUND,
@@ -346,7 +346,7 @@ def test_folders_give_the_figures_of_json(fidmap, tmp_path, case, format):
         with pytest.raises(UsageError, match=r"000000\.txt has no image"):
             evaluate(left, right)
     else:
-        with pytest.raises(UsageError, match="--images is for YOLO"):
+        with pytest.raises(UsageError, match="images= is for YOLO"):
             evaluate(left, right, images=pictures)
 
 
@@ -373,5 +373,5 @@ def test_masks_give_the_figures(fidmap, tmp_path):
     by_class = evaluate(*write(tmp_path, truth, found), iou_type="segm", per_class=True).as_dict()["per_class"]
     assert [row["AP"] for row in by_class] == pytest.approx([1, 0])
     found[0]["segmentation"] = {"size": [1], "counts": 3}
-    with pytest.raises(UsageError, match=r"found\.json: a bad segmentation .* RLE"):
+    with pytest.raises(UsageError, match=r"found\.json: detections\[0\] has a bad segmentation: its RLE"):
         evaluate(*write(tmp_path, truth, found), iou_type="segm")

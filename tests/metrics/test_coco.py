@@ -174,8 +174,8 @@ GOOD = found([0, 0, 5, 5], 0.5)
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({**GOOD, "image_id": [1]}, r"detections\[1\] has image_id \[1\], which is none of"),
-        ({**GOOD, "category_id": [1]}, r"detections' category_id have ids of the types int, list"),
+        ({**GOOD, "image_id": [1]}, r"detections\[1\] has image_id \[1\]; a whole number or a text"),
+        ({**GOOD, "category_id": [1]}, r"detections\[1\] has category_id \[1\]; a whole number or a text"),
         ({**GOOD, "image_id": 9}, r"detections\[1\] has image_id 9, which is none of the 2 ids"),
         ({k: v for k, v in GOOD.items() if k != "score"}, r"detections\[1\] has no 'score'; it has image_id"),
         ("box", r"detections\[1\] has no 'image_id'; it is 'box'"),
@@ -217,11 +217,14 @@ def test_bad_calls(tmp_path):
         (lambda: evaluate_coco(data, [], iou_type="segm"), "needs backend="),
         (lambda: evaluate_coco(data, [], max_detections=(0, 10)), "max_detections"),
         (lambda: evaluate_coco({"images": []}, []), "no 'annotations'"),
-        (lambda: evaluate_coco(data, {"annotations": []}), "detections are a dict"),
+        (lambda: evaluate_coco(data, {"results": []}), "detections are no list"),
         (lambda: evaluate_coco(data, tmp_path / "torn.json"), "torn.json is not JSON"),
         (lambda: evaluate_coco(data, tmp_path / "deep.json"), "deep.json is not JSON"),
         (lambda: evaluate_coco({**data, "images": None}, []), "images are of the type NoneType; a list"),
-        (lambda: evaluate_coco({**data, "images": [{"id": 1}, {"id": "1"}]}, []), "ids of the types int, str"),
+        (
+            lambda: evaluate_coco({**data, "images": [{"id": 1}, {"id": "1"}]}, []),
+            r"images\[1\] has id '1', a text, and images\[0\] 1, a number",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             call()

@@ -1,0 +1,35 @@
+"""JSON from files: plain, compressed by gzip, or one object per line (``.jsonl``)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+
+def load(path: Path) -> Any:
+    """The content of a file; of ``.jsonl`` and ``.jsonl.gz`` the list of its lines.
+
+    Raises ValueError that names the file, and of lines the line.
+    """
+    try:
+        data = path.read_bytes()
+        if data[:2] == b"\x1f\x8b":
+            data = gzip.decompress(data)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is not a file of gzip: {error}") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
+    if path.name.lower().removesuffix(".gz").endswith(".jsonl"):
+        lines = enumerate(data.removeprefix(b"\xef\xbb\xbf").splitlines(), 1)
+        return [_parse(line, f"{path}: line {index}") for index, line in lines if line.strip()]
+    return _parse(data, str(path))
+
+
+def _parse(data: bytes, where: str) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not JSON: {' '.join(str(error).split())}") from None
