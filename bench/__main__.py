@@ -1,14 +1,31 @@
-"""``python -m bench`` and the command ``fidmap``: errors of use are one line on stderr and exit code 2."""
+"""``python -m bench`` and the command ``fidmap``.
+
+Exit codes: 0; 1 where something is worse or failed; 2 where it could not be done, with one line on stderr. An exception
+that nobody foresaw is a 2 as well, since 1 is a verdict.
+"""
 
 from __future__ import annotations
 
-import os
 import sys
+import traceback
 from typing import Any
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    if arguments is None:
+        from bench import output
+
+        output.prepare()
+    code = _run(arguments)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        code = _say(f"stdout: {error.strerror}")
+    sys.exit(code)
+
+
+def _run(arguments: list[str] | None) -> int:
     import typer
 
     from bench.cli import app
@@ -18,22 +35,21 @@ def main(arguments: list[str] | None = None) -> None:
     # Typer carries its own copy of click in some versions: take the base class from what it exports.
     click_error: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
     try:
-        code = app(arguments, standalone_mode=False, prog_name="fidmap")
+        return app(arguments, standalone_mode=False, prog_name="fidmap") or 0
     except click_error as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(error.format_message())
-            sys.exit(2)
-        sys.exit(_say(error.format_message().replace("\n", " ")))
+            return 2
+        return _say(error.format_message().replace("\n", " "))
     except (UsageError, UnknownName) as error:
-        sys.exit(_say(str(error)))
+        return _say(str(error))
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of stdout has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        return 130
     except OSError as error:
-        sys.exit(_say(f"{error.filename or 'stdout'}: {error.strerror or error}"))
-    sys.exit(code or 0)
+        return _say(f"{error.filename or type(error).__name__}: {error.strerror or error}")
+    except Exception:
+        traceback.print_exc()
+        return _say("this is an error of fidmap itself and no verdict; please report it with the lines above")
 
 
 def _say(message: str) -> int:

@@ -27,7 +27,7 @@ class Reporter:
 
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                        TextColumn("left {task.fields[left]}"))  # fmt: skip
-            self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self.bar = Progress(*columns, console=Console(file=sys.__stderr__), transient=True)
             self.row = self.bar.add_task("starting", total=self.total, left="?")
             self.bar.start()
 

@@ -201,6 +201,6 @@ def _bar(recipe: Recipe, start: int, shown: bool) -> Iterator[Callable[[float], 
         TimeRemainingColumn(),
         "{task.fields[loss]}",
     )
-    with Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True) as bar:
+    with Progress(*columns, console=Console(file=sys.__stderr__), disable=not shown, transient=True) as bar:
         line = bar.add_task(recipe.name, total=recipe.steps, completed=start, loss="")
         yield lambda loss: bar.update(line, advance=1, loss=f"loss {loss:.3f}")
