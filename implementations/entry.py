@@ -141,7 +141,7 @@ class SamplerEntry(Entry):
         return None if self.adaptive else sum(1 if end else self.stages for end in touching)
 
 
-_CONTRACT = ("noise", "callback", "condition")
+_CONTRACT = ("condition", "noise", "generator", "callback")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import warnings
 
 import numpy as np
 import torch
@@ -94,32 +95,49 @@ def precision(subject: Subject) -> Measured:
 
 
 def determinism(subject: Subject) -> Measured:
-    """The same call gives the same bits, leaves its arguments and the global generators alone: largest difference."""
+    """The same call gives the same bits, leaves its arguments and the global generators alone: largest difference.
+
+    A sampler that its caller gives no noise may draw from torch's global generator, and ``torch.manual_seed`` repeats
+    it; with noise given, no seed changes anything.
+    """
     path = subject.path()
     grid = subject.times(path, 8)
-    x, found, touched = start(path, grid[0], normal(4)), [], ""
+    x, touched, figure = start(path, grid[0], normal(4)), "", 0.0
     before = x.clone(), grid.clone()
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        for seed in (1, 2):
-            torch.manual_seed(seed)
-            states = torch.get_rng_state(), str(np.random.get_state()), random.getstate()
-            found.append(subject.entry(gaussian(path), x, grid, **subject.options))
-            after = torch.get_rng_state(), str(np.random.get_state()), random.getstate()
-            if not torch.equal(states[0], after[0]) or states[1:] != after[1:]:
-                touched = "it draws from a global generator"
+    given = {"noise": PerSampleNoise(range(4))} if subject.takes("noise") else {}
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for noise, seeds in (({}, (1, 1)), (given, (1, 2))):
+            found = []
+            for seed in seeds:
+                torch.manual_seed(seed)
+                states = torch.get_rng_state(), str(np.random.get_state()), random.getstate()
+                found.append(subject.entry(gaussian(path), x, grid, **noise, **subject.options))
+                after = torch.get_rng_state(), str(np.random.get_state()), random.getstate()
+                may_draw = given and not noise
+                if states[1:] != after[1:] or not (may_draw or torch.equal(states[0], after[0])):
+                    touched = "it draws from a global generator"
+            difference = float((found[0] - found[1]).abs().max())
+            figure = max(figure, difference if difference == difference else math.inf)
     if not (torch.equal(x, before[0]) and torch.equal(grid, before[1])):
         touched = "it changes its arguments"
-    figure = float((found[0] - found[1]).abs().max())
-    figure = figure if figure == figure else math.inf
+    noise_given = "{'noise': PerSampleNoise(range(4))}" if given else "{}"
     body = f"""\
 {oracle(4)}times = {times(subject, 8)}
 x = z * {RADIUS.format(t="times[0]")}
-start, before = x.clone(), torch.get_rng_state()
-found = [sampler(oracle, x, times) for _ in range(2)]
-print("arguments kept:", torch.equal(x, start), "generator kept:", torch.equal(torch.get_rng_state(), before))
-print(float((found[0] - found[1]).abs().max()))"""
+before, figure = x.clone(), 0.0
+for given, seeds in (({{}}, (1, 1)), ({noise_given}, (1, 2))):
+    found = []
+    for seed in seeds:
+        torch.manual_seed(seed)
+        state = torch.get_rng_state()
+        found.append(sampler(oracle, x, times, **given))
+        print("arguments kept:", torch.equal(x, before), "generator kept:", torch.equal(torch.get_rng_state(), state))
+    figure = max(figure, float((found[0] - found[1]).abs().max()))
+print(figure)"""
+    extra = "from implementations.samplers.noise import PerSampleNoise" if given else ""
     return Measured(figure, "0", figure == 0 and not touched, touched or ("" if figure == 0 else "two calls differ"),
-                    script(subject, body, names="GaussianOracle SCHEDULES"))  # fmt: skip
+                    script(subject, body, "", "GaussianOracle SCHEDULES", extra))  # fmt: skip
 
 
 def few_steps(subject: Subject) -> Measured:

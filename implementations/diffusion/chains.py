@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.path import VE, VP, Images, Path
-from implementations.samplers.noise import Noise, given
+from implementations.samplers.noise import Noise, draws
 
 Table: TypeAlias = Float[Tensor, " steps"] | Sequence[float]
 
@@ -54,9 +54,9 @@ class Chain:
         share = -torch.expm1(2 * (path.log_snr(times[1:]) - path.log_snr(times[:-1])))
         return cls(scales, path.sigma(times[1:]) * share.sqrt())
 
-    def run(self, x: Images, *, noise: Noise | None = None) -> Images:
+    @draws("forward")
+    def run(self, x: Images, *, noise: Noise) -> Images:
         """Take a batch of x_0 to the chain's end."""
-        noise = given(noise, x)
         for k, (scale, deviation) in enumerate(zip(self.scales.tolist(), self.deviations.tolist(), strict=True)):
             x = (x * scale).add_(noise(k, x), alpha=deviation)
         return x

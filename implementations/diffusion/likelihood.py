@@ -21,7 +21,7 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images, Path
 from implementations.samplers.grid import Grid, Point, checked_start, combined
-from implementations.samplers.noise import Noise, PerSampleNoise, given
+from implementations.samplers.noise import Noise, draws
 from implementations.samplers.runge_kutta import BOSH3, RK4, Coordinate, Tableau, coordinate_named
 
 METHODS = {
@@ -41,6 +41,7 @@ class Likelihood(NamedTuple):
     latent: Float[Tensor, "n *shape"]  # where the flow has led, at the last time
 
 
+@draws("probes")
 def log_likelihood(
     denoiser: Denoiser,
     x: Images,
@@ -51,7 +52,7 @@ def log_likelihood(
     divergence: Literal["exact", "hutchinson"] = "exact",
     probes: int = 1,
     distribution: Literal["rademacher", "gaussian"] = "rademacher",
-    noise: Noise | None = None,
+    noise: Noise,
     prior: Callable[[Images], Float[Tensor, " n"]] | None = None,
     condition: Any = None,
 ) -> Likelihood:
@@ -70,7 +71,7 @@ def log_likelihood(
     variable = torch.tensor([_variable(rule, point) for point in grid.points], dtype=torch.float64)
     if not bool(variable.isfinite().all()):
         raise ValueError(f"coordinate {coordinate} is infinite at an end of these times; angle is not")
-    trace = _trace(divergence, probes, distribution, given(noise, x), x)
+    trace = _trace(divergence, probes, distribution, noise, x)
     tableau, total = METHODS[method], 0.0
     for i, (here, there) in enumerate(zip(grid.points, grid.points[1:], strict=False)):
         span = float(variable[i + 1] - variable[i])
@@ -82,16 +83,16 @@ def log_likelihood(
     return Likelihood(estimates.mean(0), _error(estimates, divergence), x)
 
 
+@draws("levels")
 def dequantise(
-    levels: UInt8[Tensor, "n *shape"], *, scale: float = 1 / 128, offset: float = -1.0, noise: Noise | None = None
+    levels: UInt8[Tensor, "n *shape"], *, scale: float = 1 / 128, offset: float = -1.0, noise: Noise
 ) -> Float[Tensor, "n *shape"]:
     """``scale (levels + u) + offset``, u uniform on [0, 1) (1511.01844, sec. 3.1): [-1, 1) of 256 levels by default.
 
     u is the normal noise of draw 0 through its distribution function.
     """
     like = levels.float()
-    draw = (noise or PerSampleNoise(range(len(levels))))(0, like)
-    return (like + torch.special.ndtr(draw.double()).clamp(max=1 - 2**-16).to(like)).mul_(scale).add_(offset)
+    return (like + torch.special.ndtr(noise(0, like).double()).clamp(max=1 - 2**-16).to(like)).mul_(scale).add_(offset)
 
 
 def _advance(

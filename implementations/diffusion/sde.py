@@ -17,7 +17,7 @@ from torch import Tensor
 
 from implementations.diffusion.denoiser import Prediction
 from implementations.diffusion.path import Images, Path, Time, Values
-from implementations.samplers.noise import Noise, given
+from implementations.samplers.noise import Noise, draws
 
 
 def forward_drift(path: Path, x: Images, t: Time) -> Images:
@@ -36,7 +36,8 @@ def reverse_drift(prediction: Prediction, eta: float = 1.0) -> Images:
     return prediction.velocity - prediction.score * _a_sample(rate, prediction.x)
 
 
-def diffuse(path: Path, x: Images, times: Float[Tensor, " points"], *, noise: Noise | None = None) -> Images:
+@draws("forward")
+def diffuse(path: Path, x: Images, times: Float[Tensor, " points"], *, noise: Noise) -> Images:
     """Simulate the forward SDE over ascending ``times`` by Euler and Maruyama; ``x`` is at ``times[0]``.
 
     ``x' = x + f x dt + g sqrt(dt) z``, of strong order 1, since g does not depend on x. Exact transitions are those of
@@ -46,7 +47,6 @@ def diffuse(path: Path, x: Images, times: Float[Tensor, " points"], *, noise: No
     f, g = path.drift(times[:-1]), path.diffusion(times[:-1])
     if not bool((times.diff() > 0).all() and f.isfinite().all() and g.isfinite().all()):
         raise ValueError(f"times must ascend where f and g are finite, got {times[0]:.6g} to {times[-1]:.6g}")
-    noise = given(noise, x)
     for k, (here, there) in enumerate(itertools.pairwise(times.tolist())):
         dt = there - here
         x = (x * (1 + float(f[k]) * dt)).add_(noise(k, x), alpha=float(g[k]) * dt**0.5)

@@ -21,7 +21,7 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser, Prediction
 from implementations.diffusion.path import Images
 from implementations.samplers.grid import Callback, Grid, Point, checked_start
-from implementations.samplers.noise import Noise, given
+from implementations.samplers.noise import Noise
 
 Frame = Literal["exploding", "unit", "straight"]
 SCALES: dict[str, Callable[[Point], float]] = {
@@ -39,7 +39,7 @@ class Bridge:
         denoiser: Denoiser,
         x: Images,
         times: Any,
-        noise: Noise | None,
+        noise: Noise,
         callback: Callback | None,
         condition: Any,
         frame: Frame,
@@ -47,7 +47,7 @@ class Bridge:
     ):
         self.denoiser, self.condition, self.callback = denoiser, condition, callback
         self.grid, self.scale, self.frame = Grid(denoiser.path, times, direction), SCALES[frame], frame
-        self.x, self.noise = checked_start(x), given(noise, x)
+        self.x, self.noise = checked_start(x), noise
         self.draws = self.steps = 0
         self._increment: tuple[float, float, Images] | None = None
         self._before: Prediction | None = None

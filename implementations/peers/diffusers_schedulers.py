@@ -29,7 +29,7 @@ from implementations.diffusion.discrete import DiscreteVP
 from implementations.diffusion.path import EDM, Images, Path, RectifiedFlow, TrigFlow
 from implementations.peers.bridge import Bridge, Frame
 from implementations.samplers.grid import Callback, Point
-from implementations.samplers.noise import Noise
+from implementations.samplers.noise import Noise, sampler
 
 diffusers.logging.set_verbosity_error()  # a scheduler warns of arguments that a bench has reason to give
 
@@ -105,12 +105,13 @@ class Peer:
 def _adapt(peer: Peer) -> Callable[..., Images]:
     own = inspect.signature(peer.options).parameters
 
-    def sampler(
+    @sampler
+    def call(
         denoiser: Denoiser,
         x: Images,
         times: Any,
         *,
-        noise: Noise | None = None,
+        noise: Noise,
         callback: Callback | None = None,
         condition: Any = None,
         mode: str = "solver",
@@ -125,15 +126,15 @@ def _adapt(peer: Peer) -> Callable[..., Images]:
         run = _solve if mode == "solver" else _ship
         return run(peer, bridge, {**peer.config, **config, **given}, step)
 
-    sampler.__doc__ = f"diffusers' ``{peer.name}``; in mode ``shipped`` any option of its constructor, too."
-    named = [p for p in inspect.signature(sampler).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    call.__doc__ = f"diffusers' ``{peer.name}``; in mode ``shipped`` any option of its constructor, too."
+    named = [p for p in inspect.signature(call).parameters.values() if p.kind is not p.VAR_KEYWORD]
     own_named = [p.replace(kind=p.KEYWORD_ONLY) for p in own.values()]
     rest = inspect.Parameter("given", inspect.Parameter.VAR_KEYWORD)
-    sampler.__signature__ = inspect.Signature([*named, *own_named, rest])  # type: ignore[attr-defined]
-    sampler.count = peer.count  # type: ignore[attr-defined]
-    sampler.bare = partial(_bare, peer)  # type: ignore[attr-defined]
-    sampler.head = peer.head if peer.head in ("v", "velocity") else "eps"  # type: ignore[attr-defined]
-    return sampler
+    call.__signature__ = inspect.Signature([*named, *own_named, rest])  # type: ignore[attr-defined]
+    call.count = peer.count  # type: ignore[attr-defined]
+    call.bare = partial(_bare, peer)  # type: ignore[attr-defined]
+    call.head = peer.head if peer.head in ("v", "velocity") else "eps"  # type: ignore[attr-defined]
+    return call
 
 
 def _solve(peer: Peer, bridge: Bridge, config: dict[str, Any], call: dict[str, Any]) -> Images:

@@ -23,7 +23,7 @@ from implementations.diffusion.denoiser import Denoiser, Prediction
 from implementations.diffusion.path import Images
 from implementations.peers.bridge import Bridge
 from implementations.samplers.grid import Callback
-from implementations.samplers.noise import Noise
+from implementations.samplers.noise import Noise, sampler
 
 ALIAS = "_k_diffusion_without_training"  # a package of these two modules; k_diffusion itself stays unimported
 
@@ -67,12 +67,13 @@ def _adapt(
     """The peer ``sample_<name>``; ``adaptive``: it takes the ends of the grid alone."""
     own = dict(options or {})
 
-    def sampler(
+    @sampler
+    def call(
         denoiser: Denoiser,
         x: Images,
         times: Any,
         *,
-        noise: Noise | None = None,
+        noise: Noise,
         callback: Callback | None = None,
         condition: Any = None,
         mode: str = "solver",
@@ -116,15 +117,15 @@ def _adapt(
         grid = sampling().get_sigmas_karras
         return lambda: function(lambda y, _: network(y), x, grid(steps, 0.01, 80.0, device=x.device), **arguments)
 
-    sampler.bare, sampler.head = bare, "x0"  # type: ignore[attr-defined]
-    sampler.__doc__ = f"k-diffusion's ``sample_{peer}``, whose options are its own."
+    call.bare, call.head = bare, "x0"  # type: ignore[attr-defined]
+    call.__doc__ = f"k-diffusion's ``sample_{peer}``, whose options are its own."
     extra = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v) for n, v in own.items()]
-    named = [p for p in inspect.signature(sampler).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    sampler.__signature__ = inspect.Signature([*named, *extra])  # type: ignore[attr-defined]
+    named = [p for p in inspect.signature(call).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    call.__signature__ = inspect.Signature([*named, *extra])  # type: ignore[attr-defined]
     if not adaptive:
         # a step to sigma = 0 is its first-order one
-        sampler.count = lambda touching, **_: sum(1 if end else stages for end in touching)  # type: ignore[attr-defined]
-    return sampler
+        call.count = lambda touching, **_: sum(1 if end else stages for end in touching)  # type: ignore[attr-defined]
+    return call
 
 
 def _levels(bridge: Bridge, mode: str, spacing: str | None) -> Tensor:

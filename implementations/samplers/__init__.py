@@ -1,5 +1,13 @@
-"""Samplers: ``sampler(denoiser, x, times, *, noise=None, callback=None, condition=None, **options) -> x``."""
+"""Samplers: ``sampler(denoiser, x, times, *, condition=None, noise=None, generator=None, callback=None, ...) -> x``.
+
+``x`` is the state at ``times[0]``, ``path.prior(z, times[0])`` or a draw of the marginal there; what comes back is at
+``times[-1]``. A sampler that adds noise takes it from ``noise`` or from ``generator``, else from torch's global
+generator (``noise.noise_of``). ``callback(i, t, x, prediction)`` sees the time and the state after step i and the
+prediction before it. Call a sampler under ``torch.no_grad()`` unless gradients are wanted, since autograd would keep
+the graph of every step.
+"""
 
 from implementations.catalogue import SAMPLERS
+from implementations.samplers.noise import PerSampleNoise, sampler
 
-__all__ = ["SAMPLERS"]
+__all__ = ["SAMPLERS", "PerSampleNoise", "sampler"]

@@ -24,7 +24,7 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser, Prediction
 from implementations.diffusion.path import Images, Path
 from implementations.samplers.grid import Callback, Grid, Point
-from implementations.samplers.noise import Noise
+from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.runge_kutta import Coordinate, Levels, Tableau, coordinate_named
 
 Times: TypeAlias = Float[Tensor, " points"]
@@ -48,12 +48,13 @@ DOPRI5 = Tableau(
 )
 
 
+@sampler
 def dopri5(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     coordinate: str = "angle",
@@ -72,12 +73,13 @@ def dopri5(
     return _integrate(pair, "dopri5", denoiser, x, times, callback, condition, rtol, atol, max_evaluations)
 
 
+@sampler
 def dpm_adaptive(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     order: int = 3,

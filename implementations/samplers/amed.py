@@ -15,18 +15,19 @@ from implementations.diffusion.path import Images
 from implementations.samplers.adams import transfer
 from implementations.samplers.artifact import Artifact
 from implementations.samplers.grid import Callback, Grid, ask
-from implementations.samplers.noise import Noise
+from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.runge_kutta import midpoint
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
+@sampler
 def amed(
     denoiser: Denoiser,
     x: Images,
     times: Float[Tensor, " points"],
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     artifact: Artifact | None = None,

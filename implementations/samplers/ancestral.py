@@ -11,18 +11,19 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser, Prediction
 from implementations.diffusion.path import Images
 from implementations.samplers.grid import Callback, Grid, Point
-from implementations.samplers.noise import Noise, given
+from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.stochastic import checked_eta, checked_s_noise
 
 Times: TypeAlias = Float[Tensor, " points"]
 
 
+@sampler
 def ddim(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     eta: float = 0.0,
@@ -32,13 +33,11 @@ def ddim(
 
     ``s^2 = eta^2 sigma'^2 (1 - e^(2 (lambda - lambda')))``; ``eta`` in [0, 1] goes from the probability flow to
     ancestral sampling. In sigma/alpha it is Euler's step to below the next level and noise back up to it, the ancestral
-    Euler of other libraries. ``s_noise`` multiplies the noise. The default ``noise`` is that of seeds 0 to n-1, the
-    same at each call: for further batches, hand over ``PerSampleNoise`` with other seeds. Raises ValueError on another
-    eta or s_noise, and on ascending times unless eta is 0.
+    Euler of other libraries. ``s_noise`` multiplies the noise. Raises ValueError on another eta or s_noise, and on
+    ascending times unless eta is 0.
     """
     eta, s_noise = checked_eta(eta, 1.0), checked_s_noise(s_noise)
     grid = Grid(denoiser.path, times, "either" if eta == 0 else "down")
-    draw = given(noise, x)
 
     def step(i: int, x: Images, prediction: Any) -> Images:
         here, there = grid.points[i], grid.points[i + 1]
@@ -46,17 +45,18 @@ def ddim(
             return prediction.combine(there.alpha, there.sigma)
         fresh = eta**2 * _fresh(here, there)
         mean = prediction.combine(there.alpha, there.sigma * math.sqrt(1 - fresh))
-        return mean.add_(draw(i, x), alpha=there.sigma * math.sqrt(fresh) * s_noise)
+        return mean.add_(noise(i, x), alpha=there.sigma * math.sqrt(fresh) * s_noise)
 
     return grid.solve(denoiser, x, step, callback, condition)
 
 
+@sampler
 def ddpm(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     variance: Literal["small", "large", "learned_range"] = "small",
@@ -67,14 +67,12 @@ def ddpm(
     path of the same log-SNR, ``1 - alpha^2/alpha'^2`` there (2006.11239, sec. 3.2); ``learned_range`` lies between them
     in the logarithm, by the tensor v of the shape of x that the prediction holds as ``aux``: small at v = -1, large at
     v = 1 (2102.09672, eq. 15, whose v in [0, 1] is ours (v + 1)/2, as networks give it). A step that touches an end of
-    the path takes no noise. The default ``noise`` is that of seeds 0 to n-1, the same at each call: for further
-    batches, hand over ``PerSampleNoise`` with other seeds. Raises ValueError on another variance, on a prediction
-    without such an aux where it is wanted, and on ascending times.
+    the path takes no noise. Raises ValueError on another variance, on a prediction without such an aux where it is
+    wanted, and on ascending times.
     """
     if variance not in ("small", "large", "learned_range"):
         raise ValueError(f"variance must be small, large or learned_range, got {variance!r}")
     grid = Grid(denoiser.path, times, "down")
-    draw = given(noise, x)
 
     def step(i: int, x: Images, prediction: Any) -> Images:
         here, there = grid.points[i], grid.points[i + 1]
@@ -84,8 +82,8 @@ def ddpm(
         if variance == "learned_range":
             v = _interpolation(prediction)
             # small (large/small)^((v + 1)/2), a value an element
-            return mean.addcmul_(draw(i, x), ((v + 1) * (math.log(large / small) / 2)).exp_(), value=small)
-        return mean.add_(draw(i, x), alpha=small if variance == "small" else large)
+            return mean.addcmul_(noise(i, x), ((v + 1) * (math.log(large / small) / 2)).exp_(), value=small)
+        return mean.add_(noise(i, x), alpha=small if variance == "small" else large)
 
     return grid.solve(denoiser, x, step, callback, condition)
 

@@ -17,18 +17,19 @@ from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.exponential import FORMS, midpoint
 from implementations.samplers.grid import Callback, Grid, Point, ask
-from implementations.samplers.noise import Noise, given
+from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.stochastic import checked_eta, checked_s_noise
 
 Times: TypeAlias = Float[Tensor, " points"]
 
 
+@sampler
 def dpm_2_ancestral(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     eta: float = 1.0,
@@ -42,12 +43,13 @@ def dpm_2_ancestral(
     return _ancestral(denoiser, x, times, "noise", eta, s_noise, noise, callback, condition)
 
 
+@sampler
 def dpmpp_2s_ancestral(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     eta: float = 1.0,
@@ -67,12 +69,12 @@ def _ancestral(
     prediction: str,
     eta: float,
     s_noise: float,
-    noise: Noise | None,
+    noise: Noise,
     callback: Callback | None,
     condition: Any,
 ) -> Images:
     eta, s_noise = checked_eta(eta, 1.0), checked_s_noise(s_noise)
-    form, grid, draw = FORMS[prediction], Grid(denoiser.path, times, "down" if eta else "either"), given(noise, x)
+    form, grid = FORMS[prediction], Grid(denoiser.path, times, "down" if eta else "either")
 
     def step(i: int, x: Images, prediction: Any) -> Images:
         here, there = grid.points[i], grid.points[i + 1]
@@ -82,7 +84,7 @@ def _ancestral(
         moved = form.integrate(here, middle, x, values)
         values.append((middle.log_snr, form.read(ask(denoiser, moved, middle, condition))))
         moved = form.integrate(here, down, x, values, midpoint)
-        return moved.add_(draw(i, x), alpha=up * s_noise) if eta else moved
+        return moved.add_(noise(i, x), alpha=up * s_noise) if eta else moved
 
     return grid.solve(denoiser, x, step, callback, condition)
 

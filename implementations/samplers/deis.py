@@ -19,16 +19,17 @@ from implementations.diffusion.path import Images
 from implementations.samplers.adams import adams
 from implementations.samplers.exponential import checked_order, weights
 from implementations.samplers.grid import Callback, Grid, costs
-from implementations.samplers.noise import Noise
+from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.runge_kutta import RK4, Tableau, _tabulated
 
 
+@sampler
 def deis_tab(
     denoiser: Denoiser,
     x: Images,
     times: Float[Tensor, " points"],
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     order: int = 3,
@@ -56,13 +57,14 @@ def _stages(touching: list[bool], *, order: int, **options: Any) -> int:
     return sum(1 if end else order for end in touching)
 
 
+@sampler
 @costs(_stages)
 def deis_rhork(
     denoiser: Denoiser,
     x: Images,
     times: Float[Tensor, " points"],
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     order: int = 3,

@@ -12,19 +12,20 @@ from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.exponential import FORMS, Moments, checked_order, exact, midpoint, multistep
 from implementations.samplers.grid import Callback, Grid, ask
-from implementations.samplers.noise import Noise
+from implementations.samplers.noise import Noise, sampler
 
 Times: TypeAlias = Float[Tensor, " points"]
 SolverType = Literal["midpoint", "heun"]
 Prediction = Literal["data", "noise"]
 
 
+@sampler
 def dpm_solver_2(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     r1: float = 0.5,
@@ -38,12 +39,13 @@ def dpm_solver_2(
     return _single(denoiser, x, times, "noise", (r1,), solver_type, callback, condition)
 
 
+@sampler
 def dpm_solver_3(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     r1: float = 1 / 3,
@@ -59,12 +61,13 @@ def dpm_solver_3(
     return _single(denoiser, x, times, "noise", (r1, r2), solver_type, callback, condition)
 
 
+@sampler
 def dpm_solver_multistep(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     order: int = 2,
@@ -84,12 +87,13 @@ def dpm_solver_multistep(
                   lower_order_final, callback, condition)  # fmt: skip
 
 
+@sampler
 def dpmpp_2s(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     r1: float = 0.5,
@@ -99,12 +103,13 @@ def dpmpp_2s(
     return _single(denoiser, x, times, "data", (r1,), solver_type, callback, condition)
 
 
+@sampler
 def dpmpp_3s(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     r1: float = 1 / 3,
@@ -115,12 +120,13 @@ def dpmpp_3s(
     return _single(denoiser, x, times, "data", (r1, r2), solver_type, callback, condition)
 
 
+@sampler
 def dpmpp_2m(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     solver_type: SolverType = "midpoint",
@@ -134,12 +140,13 @@ def dpmpp_2m(
     return _multi(denoiser, x, times, "data", 2, moments_of(solver_type), lower_order_final, callback, condition)
 
 
+@sampler
 def dpmpp_3m(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     solver_type: SolverType = "midpoint",

@@ -14,18 +14,19 @@ from implementations.samplers.ancestral_steps import lowered
 from implementations.samplers.dpm_solver import SolverType, moments_of
 from implementations.samplers.exponential import FORMS, History, Moments, midpoint
 from implementations.samplers.grid import Callback, Grid, ask
-from implementations.samplers.noise import Noise, given
+from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.stochastic import checked_eta, checked_s_noise, law_of
 
 Times: TypeAlias = Float[Tensor, " points"]
 
 
+@sampler
 def dpmpp_sde(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     eta: float = 1.0,
@@ -42,7 +43,7 @@ def dpmpp_sde(
     eta, s_noise = checked_eta(eta, 1.0), checked_s_noise(s_noise)
     if not 0 < r < 1:
         raise ValueError(f"r must lie in (0, 1), got {r}")
-    form, grid, draw = FORMS["data"], Grid(denoiser.path, times, "down" if eta else "either"), given(noise, x)
+    form, grid = FORMS["data"], Grid(denoiser.path, times, "down" if eta else "either")
 
     def step(i: int, x: Images, prediction: Any) -> Images:
         here, there = grid.points[i], grid.points[i + 1]
@@ -50,7 +51,7 @@ def dpmpp_sde(
         down, up = lowered(here, stage, eta)
         moved = form.integrate(here, down, x, [(here.log_snr, prediction.x0)])
         if eta:
-            first = draw(2 * i, x)
+            first = noise(2 * i, x)
             moved.add_(first, alpha=up * s_noise)
         x0 = ask(denoiser, moved, stage, condition).x0
         down, up = lowered(here, there, eta)
@@ -61,17 +62,18 @@ def dpmpp_sde(
             return moved
         share = (here.ratio - stage.ratio) / (here.ratio - there.ratio)
         moved.add_(first, alpha=up * s_noise * math.sqrt(share))
-        return moved.add_(draw(2 * i + 1, x), alpha=up * s_noise * math.sqrt(1 - share))
+        return moved.add_(noise(2 * i + 1, x), alpha=up * s_noise * math.sqrt(1 - share))
 
     return grid.solve(denoiser, x, step, callback, condition)
 
 
+@sampler
 def dpmpp_2m_sde(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     eta: float = 1.0,
@@ -87,12 +89,13 @@ def dpmpp_2m_sde(
     return _multi(denoiser, x, times, 2, moments_of(solver_type), eta, s_noise, noise, callback, condition)
 
 
+@sampler
 def dpmpp_3m_sde(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     eta: float = 1.0,
@@ -118,16 +121,16 @@ def _multi(
     moments: Moments,
     eta: float,
     s_noise: float,
-    noise: Noise | None,
+    noise: Noise,
     callback: Callback | None,
     condition: Any,
 ) -> Images:
     law, s_noise = law_of("data", checked_eta(eta)), checked_s_noise(s_noise)
-    grid, draw, history = Grid(denoiser.path, times, "down" if eta else "either"), given(noise, x), History(order)
+    grid, history = Grid(denoiser.path, times, "down" if eta else "either"), History(order)
 
     def step(i: int, x: Images, prediction: Any) -> Images:
         here, there = grid.points[i], grid.points[i + 1]
         moved = law.form.integrate(here, there, x, history.push(i, here.log_snr, prediction.x0), moments)
-        return moved.add_(draw(i, x), alpha=law.deviation(here, there) * s_noise) if eta else moved
+        return moved.add_(noise(i, x), alpha=law.deviation(here, there) * s_noise) if eta else moved
 
     return grid.solve(denoiser, x, step, callback, condition)

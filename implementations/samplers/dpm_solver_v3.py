@@ -24,17 +24,18 @@ from implementations.samplers.artifact import Artifact
 from implementations.samplers.exponential import checked_order, form_named, weights
 from implementations.samplers.grid import Callback, Grid, Point
 from implementations.samplers.model_statistics import Constant, Interval, Model, Table, Value
-from implementations.samplers.noise import Noise
+from implementations.samplers.noise import Noise, sampler
 
 Times: TypeAlias = Float[Tensor, " points"]
 
 
+@sampler
 def dpm_solver_v3(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     artifact: Artifact | None = None,

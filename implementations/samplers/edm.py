@@ -16,19 +16,20 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.grid import Callback, Grid, Point, combined
-from implementations.samplers.noise import Noise, given
+from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.runge_kutta import COORDINATES, Levels, trapezoid
 
 Times: TypeAlias = Float[Tensor, " points"]
 Lift: TypeAlias = Callable[[int, Images], tuple[Point, Images]]
 
 
+@sampler
 def edm_euler(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     s_churn: float = 0.0,
@@ -38,7 +39,7 @@ def edm_euler(
 ) -> Images:
     """``edm_heun`` without the second evaluation: churn, then Euler in sigma."""
     grid = Grid(denoiser.path, times, "either" if s_churn == 0 else "down")
-    _, lift = _churn(grid, given(noise, x), s_churn, s_tmin, s_tmax, s_noise)
+    _, lift = _churn(grid, noise, s_churn, s_tmin, s_tmax, s_noise)
 
     def step(i: int, x: Images, prediction: Any) -> Images:
         there = grid.points[i + 1]
@@ -47,12 +48,13 @@ def edm_euler(
     return grid.solve(denoiser, x, step, callback, condition, lift)
 
 
+@sampler
 def edm_heun(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     s_churn: float = 0.0,
@@ -64,12 +66,10 @@ def edm_heun(
 
     ``gamma = min(s_churn / steps, sqrt 2 - 1)`` where u lies in [s_tmin, s_tmax], else 0; the noise that is added has
     deviation ``s_noise``. No lift goes beyond the level that the grid starts at: what lies there the model may never
-    have seen. The default ``noise`` is that of seeds 0 to n-1, the same at each call: for further batches, hand over
-    ``PerSampleNoise`` with other seeds. Raises ValueError on options out of range, and on ascending times unless
-    s_churn is 0.
+    have seen. Raises ValueError on options out of range, and on ascending times unless s_churn is 0.
     """
     grid = Grid(denoiser.path, times, "either" if s_churn == 0 else "down")
-    starts, lift = _churn(grid, given(noise, x), s_churn, s_tmin, s_tmax, s_noise)
+    starts, lift = _churn(grid, noise, s_churn, s_tmin, s_tmax, s_noise)
 
     def step(i: int, x: Images, prediction: Any) -> Images:
         return trapezoid(COORDINATES["sigma"], denoiser, starts[i], grid.points[i + 1], x, prediction, condition)

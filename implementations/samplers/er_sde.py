@@ -21,7 +21,7 @@ from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.exponential import History, checked_order, weights
 from implementations.samplers.grid import Callback, Grid, combined
-from implementations.samplers.noise import Noise, given
+from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.stochastic import checked_s_noise
 
 Log: TypeAlias = Callable[[Tensor], Tensor]
@@ -38,12 +38,13 @@ LOG_SCALES: dict[str, Log] = {
 }
 
 
+@sampler
 def er_sde(
     denoiser: Denoiser,
     x: Images,
     times: Float[Tensor, " points"],
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     order: int = 3,
@@ -62,7 +63,7 @@ def er_sde(
     """
     order, s_noise, log_phi = checked_order(order, 3), checked_s_noise(s_noise), _log_of(scale)
     grid = Grid(denoiser.path, times, "either" if scale is None else "down")
-    kernels, draw, history = _kernels(grid, log_phi, order), given(noise, x), History(order)
+    kernels, history = _kernels(grid, log_phi, order), History(order)
 
     def step(i: int, x: Images, prediction: Any) -> Images:
         here, there = grid.points[i], grid.points[i + 1]
@@ -75,7 +76,7 @@ def er_sde(
             (there.alpha / here.alpha * math.exp(-decay), x),
             *((mass * share, x0) for share, (_, x0) in zip(shares, values, strict=True)),
         )
-        return moved if scale is None else moved.add_(draw(i, x), alpha=there.sigma * spread * s_noise)
+        return moved if scale is None else moved.add_(noise(i, x), alpha=there.sigma * spread * s_noise)
 
     return grid.solve(denoiser, x, step, callback, condition)
 

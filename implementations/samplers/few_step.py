@@ -18,36 +18,37 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser, Prediction
 from implementations.diffusion.path import Images, Time
 from implementations.samplers.grid import Callback, Grid, Point, combined
-from implementations.samplers.noise import Noise, given
+from implementations.samplers.noise import Noise, sampler
 
 Times: TypeAlias = Float[Tensor, " points"]
 
 
+@sampler
 def consistency(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
 ) -> Images:
     """Multistep consistency sampling: to the end of the grid, and noised again to the next time (2303.01469, alg. 1).
 
     ``x_e = flow_map(x, t, e)``, ``x' = (alpha'/alpha_e) x_e + sqrt(sigma'^2 - (sigma_e alpha'/alpha_e)^2) z``; the
-    paper's least time epsilon is the grid's last. The default ``noise`` is that of seeds 0 to n-1, the same at each
-    call. Raises ValueError on ascending times.
+    paper's least time epsilon is the grid's last. Raises ValueError on ascending times.
     """
     grid = Grid(denoiser.path, times, "down")
     return _jumps(denoiser, x, grid, [grid.points[-1]] * len(grid), noise, callback, condition)
 
 
+@sampler
 def lcm(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     data_std: float = 0.5,
@@ -74,12 +75,13 @@ def lcm(
     return _jumps(denoiser, x, grid, [grid.points[-1]] * len(grid), noise, callback, condition, boundary)
 
 
+@sampler
 def tcd(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     gamma: float = 0.3,
@@ -87,8 +89,7 @@ def tcd(
     """Strategic stochastic sampling: to ``s = (1 - gamma) t'``, and noised again to t' (2402.19159, alg. 4).
 
     ``gamma`` in [0, 1] goes from ``flow_map`` to ``consistency``; s never passes the grid's last time, and the last
-    step takes no noise. The default ``noise`` is that of seeds 0 to n-1, the same at each call. Raises ValueError on
-    another gamma, and on ascending times unless gamma is 0.
+    step takes no noise. Raises ValueError on another gamma, and on ascending times unless gamma is 0.
     """
     if not 0 <= gamma <= 1:
         raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
@@ -101,12 +102,13 @@ def tcd(
     return _jumps(denoiser, x, grid, targets, noise, callback, condition)
 
 
+@sampler
 def flow_map(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
 ) -> Images:
@@ -120,13 +122,12 @@ def _jumps(
     x: Images,
     grid: Grid,
     targets: Sequence[Point],
-    noise: Noise | None,
+    noise: Noise,
     callback: Callback | None,
     condition: Any,
     boundary: Callable[[Point], tuple[float, float]] | None = None,
 ) -> Images:
     """Jump from each time to its target, and add the noise that lies between it and the next time."""
-    noise = given(noise, x)
     learnt = type(denoiser).flow_map is not Denoiser.flow_map
     if learnt:
         jumps = {here.t: (here, to) for here, to in zip(grid.points, targets, strict=False)}

@@ -12,18 +12,19 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images, Path
 from implementations.samplers.grid import Callback, Grid
-from implementations.samplers.noise import Noise, given
+from implementations.samplers.noise import Noise, sampler
 
 Times: TypeAlias = Float[Tensor, " points"]
 LAST_STEPS = ("tweedie", "mean", "euler", "none")
 
 
+@sampler
 def flow_stochastic(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     fraction: float = 1.0,
@@ -31,14 +32,12 @@ def flow_stochastic(
     """Predict the data and noise it again: ``x' = alpha' x0 + sigma' (sqrt(1 - f^2) eps + f z)``.
 
     With f > 0 it does not converge to the path's law: what x0 predicted lacks of the data's variance, no number of
-    steps brings back. With f = 0 it is DDIM. The default ``noise`` is that of seeds 0 to n-1, the same at each call:
-    for further batches, hand over ``PerSampleNoise`` with other seeds. Raises ValueError on another fraction, and on
-    ascending times unless it is 0.
+    steps brings back. With f = 0 it is DDIM. Raises ValueError on another fraction, and on ascending times unless it is
+    0.
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction must lie in [0, 1], got {fraction}")
     grid = Grid(denoiser.path, times, "either" if fraction == 0 else "down")
-    noise = given(noise, x)
 
     def step(i: int, x: Images, prediction: Any) -> Images:
         there = grid.points[i + 1]
@@ -49,12 +48,13 @@ def flow_stochastic(
     return grid.solve(denoiser, x, step, callback, condition, regular=True)
 
 
+@sampler
 def sit_sde(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     form: str = "sbdm",
@@ -78,9 +78,8 @@ def sit_sde(
     All but sbdm are bounded, and their noise starts at alpha = 0; sbdm takes that step without. A form that does not
     vanish with sigma is stiff there: a step below ``4 sigma^2 / w`` is stable. ``last`` is the step to sigma = 0:
     ``tweedie`` the data predicted, ``mean`` a step without its noise, ``euler`` one of the velocity, ``none`` the state
-    as it was. (The authors' code scales w/2: norm = 2 here is 1 there, but for sbdm.) The default ``noise`` is that of
-    seeds 0 to n-1, the same at each call: for further batches, hand over ``PerSampleNoise`` with other seeds. Raises
-    ValueError on another form or last step, on a negative norm and on ascending times.
+    as it was. (The authors' code scales w/2: norm = 2 here is 1 there, but for sbdm.) Raises ValueError on another form
+    or last step, on a negative norm and on ascending times.
     """
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
@@ -89,7 +88,6 @@ def sit_sde(
     if not 0 <= norm < math.inf:
         raise ValueError(f"norm must be at least 0 and finite, got {norm}")
     grid = Grid(denoiser.path, times, "down")
-    noise = given(noise, x)
     t, path = torch.stack(grid.times), grid.path
     d_alpha, d_sigma, w = (f.tolist() for f in (path.d_alpha(t), path.d_sigma(t), FORMS[form](path, t) * norm))
 

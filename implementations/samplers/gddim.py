@@ -17,7 +17,7 @@ from implementations.diffusion.path import Images
 from implementations.samplers.deis import time_moments
 from implementations.samplers.exponential import History, checked_order, weights
 from implementations.samplers.grid import Callback, Grid, ask, combined, costs
-from implementations.samplers.noise import Noise, given
+from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.stochastic import checked_eta
 
 
@@ -25,13 +25,14 @@ def _count(touching: list[bool], *, corrector: bool, **_: Any) -> int:
     return sum(2 if corrector and not end else 1 for end in touching)
 
 
+@sampler
 @costs(_count)
 def gddim(
     denoiser: Denoiser,
     x: Images,
     times: Float[Tensor, " points"],
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     eta: float = 0.0,
@@ -50,7 +51,7 @@ def gddim(
     eta, order = checked_eta(eta), checked_order(order, 4)
     if eta and (order > 1 or corrector):
         raise ValueError(f"order must be 1, without corrector, where eta is not 0, got order {order} and eta {eta}")
-    grid, draw, history = Grid(denoiser.path, times, "down" if eta else "either"), given(noise, x), History(order)
+    grid, history = Grid(denoiser.path, times, "down" if eta else "either"), History(order)
     moments = time_moments(grid, order)
 
     def moved(i: int, x: Images, values: list[tuple[float, Images]]) -> Images:
@@ -66,7 +67,7 @@ def gddim(
         if eta:
             lost = eta**2 * (there.log_snr - here.log_snr)
             mean = prediction.combine(there.alpha, there.sigma * math.exp(-lost))
-            return mean.add_(draw(i, x), alpha=there.sigma * math.sqrt(-math.expm1(-2 * lost)))
+            return mean.add_(noise(i, x), alpha=there.sigma * math.sqrt(-math.expm1(-2 * lost)))
         values = history.push(i, here.t, prediction.eps)
         predicted = moved(i, x, values)
         if not corrector:

@@ -11,16 +11,17 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.grid import Callback, Grid
-from implementations.samplers.noise import Noise
+from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.runge_kutta import COORDINATES
 
 
+@sampler
 def gradient_estimation(
     denoiser: Denoiser,
     x: Images,
     times: Float[Tensor, " points"],
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     gamma: float = 2.0,

@@ -10,20 +10,21 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.grid import Callback, Grid, combined, costs
-from implementations.samplers.noise import Noise
+from implementations.samplers.noise import Noise, sampler
 
 
 def _cost(touching: list[bool], *, iterations: int, **options: Any) -> int:
     return len(touching) * (1 + iterations)
 
 
+@sampler
 @costs(_cost)
 def ddim_inversion(
     denoiser: Denoiser,
     x: Images,
     times: Float[Tensor, " points"],
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     iterations: int = 0,

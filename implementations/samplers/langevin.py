@@ -15,7 +15,7 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.grid import Callback, Grid, costs
-from implementations.samplers.noise import Noise, given
+from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.sde import ancestral_step, maruyama_step, reverse_diffusion_step
 
 Times: TypeAlias = Float[Tensor, " points"]
@@ -26,13 +26,14 @@ PREDICTORS = {
 }
 
 
+@sampler
 @costs(lambda touching, corrector_steps, **_: sum(1 if end else 1 + corrector_steps for end in touching))
 def predictor_corrector(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     predictor: Literal["reverse_diffusion", "euler_maruyama", "ancestral"] = "reverse_diffusion",
@@ -59,7 +60,7 @@ def predictor_corrector(
     if step is not None and not 0 < step < 2:
         raise ValueError(f"step must lie in (0, 2), where Langevin's steps do not diverge, got {step}")
     grid = Grid(denoiser.path, times, "down")
-    noise, draws = given(noise, x), 1 + corrector_steps
+    draws = 1 + corrector_steps
 
     def advance(i: int, x: Images, prediction: Any) -> Images:
         here, there = grid.points[i], grid.points[i + 1]
@@ -80,13 +81,14 @@ def _annealed_cost(touching: list[bool], steps_per_level: int, denoise: bool, **
     return sum(1 if end else steps_per_level for end in touching) + (denoise and not touching[-1])
 
 
+@sampler
 @costs(_annealed_cost)
 def annealed_langevin(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     epsilon: float = 0.2,
@@ -105,7 +107,6 @@ def annealed_langevin(
         raise ValueError(f"epsilon must lie in (0, 4), where Langevin's steps do not diverge, got {epsilon}")
     _check_count("steps_per_level", steps_per_level, 1)
     grid = Grid(denoiser.path, times, "down")
-    noise = given(noise, x)
 
     def step(i: int, x: Images, prediction: Any) -> Images:
         here, there = grid.points[i], grid.points[i + 1]

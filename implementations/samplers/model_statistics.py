@@ -24,7 +24,7 @@ from implementations.diffusion.path import Images
 from implementations.samplers.artifact import Artifact
 from implementations.samplers.exponential import FORMS, exact, multistep, weights
 from implementations.samplers.grid import Grid, Point
-from implementations.samplers.noise import Noise, given
+from implementations.samplers.noise import Noise, PerSampleNoise, noise_of
 
 Times: TypeAlias = Float[Tensor, " points"]
 Value: TypeAlias = float | Tensor  # one for all elements, or of the shape of a sample
@@ -48,12 +48,13 @@ def prepare(
     times, so that l is smooth; f' is the difference of f along the flow, so the times should be many, a
     hundred or so. Each costs ``1 + 2 probes`` evaluations. What is found is of log-SNR and x/alpha, and holds on any
     path. One that was fitted to a condition is for that condition.
+    Unless ``noise`` is given, the vectors are those of seeds 0 to n - 1: the same call gives the same artifact.
     Raises ValueError where fewer than 3 times lie inside alpha, sigma > 0, and on no probe.
     """
     if probes < 1:
         raise ValueError(f"probes must be at least 1, got {probes}")
     grid, counting = Grid(denoiser.path, times), CountingDenoiser(denoiser)
-    noise = given(noise, x)
+    noise = noise_of(noise or PerSampleNoise(range(len(x))), None, "probes")
     window: deque[_Sight] = deque(maxlen=3)  # of the batch: memory does not grow with the times
     rows: list[tuple[Tensor, Tensor, Tensor]] = []  # l, s, b
 

@@ -12,16 +12,17 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser, Prediction
 from implementations.diffusion.path import Images
 from implementations.samplers.grid import Callback, Grid, checked_start, costs
-from implementations.samplers.noise import Noise
+from implementations.samplers.noise import Noise, sampler
 
 
+@sampler
 @costs(lambda touching, **_: None)
 def picard(
     denoiser: Denoiser,
     x: Images,
     times: Float[Tensor, " points"],
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     window: int = 16,

@@ -17,7 +17,7 @@ from implementations.diffusion.path import Images
 from implementations.samplers.adams import FIXED, transfer
 from implementations.samplers.exponential import History
 from implementations.samplers.grid import Callback, Grid, ask, costs
-from implementations.samplers.noise import Noise
+from implementations.samplers.noise import Noise, sampler
 
 Times: TypeAlias = Float[Tensor, " points"]
 
@@ -30,13 +30,14 @@ def _plms_cost(touching: list[bool], **options: Any) -> int:
     return len(touching) + min(1, touching.count(False))
 
 
+@sampler
 @costs(_pndm_cost)
 def pndm(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     coordinate: Literal["t", "sigma"] = "t",
@@ -68,13 +69,14 @@ def pndm(
     return grid.solve(denoiser, x, step, callback, condition)
 
 
+@sampler
 @costs(_plms_cost)
 def plms(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
 ) -> Images:

@@ -11,15 +11,16 @@ from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.exponential import FORMS, checked_order, multistep
 from implementations.samplers.grid import Callback
-from implementations.samplers.noise import Noise
+from implementations.samplers.noise import Noise, sampler
 
 
+@sampler
 def res_multistep(
     denoiser: Denoiser,
     x: Images,
     times: Float[Tensor, " points"],
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     order: int = 2,

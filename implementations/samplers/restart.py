@@ -15,7 +15,7 @@ from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.edm import noised
 from implementations.samplers.grid import Callback, Grid, Point, costs
-from implementations.samplers.noise import Noise, given
+from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.runge_kutta import COORDINATES, Levels, trapezoid
 
 Interval = Sequence[float | int]  # low, high, restarts, steps
@@ -29,13 +29,14 @@ def _evaluations(
     return sum(1 if end else 2 for end in touching) + sum(2 * int(again) * int(steps) for *_, again, steps in plan)
 
 
+@sampler
 @costs(_evaluations)
 def restart(
     denoiser: Denoiser,
     x: Images,
     times: Float[Tensor, " points"],
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     intervals: Sequence[Interval] = ((0.06, 0.3, 2, 2),),
@@ -45,12 +46,11 @@ def restart(
     ``intervals`` are ``(low, high, restarts, steps)``: two levels sigma/alpha, how often to go back, and in how many
     steps down, on Karras' grid with rho = 7 (the paper's N_restart is steps + 1). ``low`` stands for the nearest level
     within the grid, by their ratio; where that is no lower than ``high``, the interval is left out. Without intervals
-    it is Heun. The default ``noise`` is that of seeds 0 to n-1, the same at each call: for further batches, hand over
-    ``PerSampleNoise`` with other seeds. Raises ValueError on intervals out of order or above the grid's first level,
-    and on ascending times unless there are none.
+    it is Heun. Raises ValueError on intervals out of order or above the grid's first level, and on ascending times
+    unless there are none.
     """
     grid = Grid(denoiser.path, times, "down" if intervals else "either")
-    noise, draws, sigma = given(noise, x), itertools.count(), COORDINATES["sigma"]
+    draws, sigma = itertools.count(), COORDINATES["sigma"]
     ways: dict[int, list[list[Point]]] = {}  # by the point of the grid that they start from and end at
     for index, high, again, steps in _planned([point.ratio for point in grid.points], intervals):
         bottom = grid.points[index]

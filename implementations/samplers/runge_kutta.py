@@ -25,17 +25,18 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser, Head
 from implementations.diffusion.path import Images, Path
 from implementations.samplers.grid import Callback, Grid, Point, ask, combined
-from implementations.samplers.noise import Noise
+from implementations.samplers.noise import Noise, sampler
 
 Times: TypeAlias = Float[Tensor, " points"]
 
 
+@sampler
 def euler(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     coordinate: str = "sigma",
@@ -52,12 +53,13 @@ def euler(
     return grid.solve(denoiser, x, step, callback, condition)
 
 
+@sampler
 def heun(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     coordinate: str = "sigma",
@@ -74,12 +76,13 @@ def heun(
     return grid.solve(denoiser, x, step, callback, condition)
 
 
+@sampler
 def midpoint(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     coordinate: str = "sigma",
@@ -107,12 +110,13 @@ def midpoint(
     return grid.solve(denoiser, x, step, callback, condition)
 
 
+@sampler
 def bosh3(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     coordinate: str = "sigma",
@@ -121,12 +125,13 @@ def bosh3(
     return _tabulated(BOSH3, denoiser, x, times, callback, condition, coordinate)
 
 
+@sampler
 def rk4(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     coordinate: str = "sigma",

@@ -13,7 +13,7 @@ from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.exponential import History, checked_order, exact, flat, form_named
 from implementations.samplers.grid import Callback, Grid, Point
-from implementations.samplers.noise import Noise, given
+from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.stochastic import Law, law_of
 
 Tau: TypeAlias = float | Callable[[float], float]
@@ -28,12 +28,13 @@ class _Done(NamedTuple):
     noise: Images | None
 
 
+@sampler
 def sa_solver(
     denoiser: Denoiser,
     x: Images,
     times: Float[Tensor, " points"],
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     order: int = 2,
@@ -63,7 +64,7 @@ def sa_solver(
     grid = Grid(denoiser.path, times, "either" if tau == 0 else "down")
     rates = [_rate(tau, interval, point) for point in grid.points[:-1]]
     laws = {rate: law_of(prediction, rate) for rate in rates}
-    moments, draw, history = flat if few_steps else exact, given(noise, x), History(max(order, corrected))
+    moments, history = flat if few_steps else exact, History(max(order, corrected))
     done: _Done | None = None
 
     def step(i: int, x: Images, prediction: Any) -> Images:
@@ -75,7 +76,7 @@ def sa_solver(
             x = done.law.form.integrate(grid.points[i - 1], here, done.start, values[:corrected], moments)
             x = x if done.noise is None else x.add_(done.noise)
         deviation = law.deviation(here, there)
-        fresh = draw(i, x) * deviation if deviation else None
+        fresh = noise(i, x) * deviation if deviation else None
         moved = law.form.integrate(here, there, x, values[:order], moments)
         if corrected:
             done = _Done(i, law, x, fresh)

@@ -17,17 +17,18 @@ from implementations.diffusion.denoiser import Denoiser, Prediction
 from implementations.diffusion.path import Images, Path
 from implementations.diffusion.sde import reverse_drift
 from implementations.samplers.grid import Callback, Grid, Point
-from implementations.samplers.noise import Noise, given
+from implementations.samplers.noise import Noise, sampler
 
 Times: TypeAlias = Float[Tensor, " points"]
 
 
+@sampler
 def euler_maruyama(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     eta: float = 1.0,
@@ -40,7 +41,6 @@ def euler_maruyama(
     if not 0 <= eta < math.inf:
         raise ValueError(f"eta must be at least 0 and finite, got {eta}")
     grid = Grid(denoiser.path, times, "either" if eta == 0 else "down")
-    noise = given(noise, x)
 
     def step(i: int, x: Images, prediction: Any) -> Images:
         here, there = grid.points[i], grid.points[i + 1]
@@ -49,12 +49,13 @@ def euler_maruyama(
     return grid.solve(denoiser, x, step, callback, condition)
 
 
+@sampler
 def reverse_diffusion(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
 ) -> Images:
@@ -64,7 +65,6 @@ def reverse_diffusion(
     table a is ``sqrt(1 - beta)`` and G^2 is beta. Raises ValueError on ascending times.
     """
     grid = Grid(denoiser.path, times, "down")
-    noise = given(noise, x)
 
     def step(i: int, x: Images, prediction: Any) -> Images:
         return reverse_diffusion_step(grid.path, grid.points[i], grid.points[i + 1], x, prediction, noise(i, x))

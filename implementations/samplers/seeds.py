@@ -11,7 +11,7 @@ from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.exponential import checked_order, exact, midpoint
 from implementations.samplers.grid import Callback, Grid, ask, costs
-from implementations.samplers.noise import Noise, given
+from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.stochastic import checked_eta, checked_s_noise, law_of
 
 STAGES = {1: (), 2: (1 / 2,), 3: (1 / 3, 2 / 3)}  # where they stand in the step, in log-SNR
@@ -21,13 +21,14 @@ def _count(touching: list[bool], *, order: int, **_: Any) -> int:
     return sum(1 if end else order for end in touching)
 
 
+@sampler
 @costs(_count)
 def seeds(
     denoiser: Denoiser,
     x: Images,
     times: Float[Tensor, " points"],
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     order: int = 3,
@@ -44,7 +45,7 @@ def seeds(
     unless eta is 0.
     """
     order, law, s_noise = checked_order(order, 3), law_of(prediction, checked_eta(eta)), checked_s_noise(s_noise)
-    form, grid, draw = law.form, Grid(denoiser.path, times, "down" if eta else "either"), given(noise, x)
+    form, grid = law.form, Grid(denoiser.path, times, "down" if eta else "either")
 
     def step(i: int, x: Images, prediction: Any) -> Images:
         start, end = grid.points[i], grid.points[i + 1]
@@ -56,7 +57,7 @@ def seeds(
             line = [values[0], *values[1:][-1:]]
             moved = form.integrate(start, there, x, line, midpoint if order == 2 else exact)
             if eta:
-                gathered = law.noise(here, there, draw(i * order + k, x), gathered, s_noise)
+                gathered = law.noise(here, there, noise(i * order + k, x), gathered, s_noise)
                 moved.add_(gathered)
             if there is not end:
                 values.append((there.log_snr, form.read(ask(denoiser, moved, there, condition))))

@@ -24,18 +24,19 @@ from implementations.samplers.exponential import (
     multistep,
 )
 from implementations.samplers.grid import Callback, Grid, costs
-from implementations.samplers.noise import Noise
+from implementations.samplers.noise import Noise, sampler
 
 Times: TypeAlias = Float[Tensor, " points"]
 VARIANTS = {"bh1": flat, "bh2": midpoint}
 
 
+@sampler
 def unipc(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     order: int = 2,
@@ -61,13 +62,14 @@ def _evaluations(touching: list[bool], *, predictor: str, predictor_options: Any
     return SAMPLERS[predictor].cost(touching, predictor_options or {})
 
 
+@sampler
 @costs(_evaluations)
 def unic(
     denoiser: Denoiser,
     x: Images,
     times: Times,
     *,
-    noise: Noise | None = None,
+    noise: Noise,
     callback: Callback | None = None,
     condition: Any = None,
     predictor: str = "dpmpp_2m",

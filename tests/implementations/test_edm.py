@@ -39,7 +39,7 @@ def test_without_churn_it_is_the_plain_method(name, plain):
 @methods
 def test_algorithm_2(name):
     """Written out on the EDM path, where u = t; the first level is not exceeded, and [s_tmin, s_tmax] is closed."""
-    oracle, noise = gaussian(EDM()), PerSampleNoise(range(4))
+    oracle, noise = gaussian(EDM()), PerSampleNoise(range(4), "steps")
     times = SCHEDULES["karras"](EDM(), 8)
     options = {"s_churn": 2.0, "s_tmin": float(times[6]), "s_tmax": float(times[1]), "s_noise": 1.1}
     first = x = 80 * normal(4, 6)
@@ -79,7 +79,7 @@ def test_every_option_does_something(name):
     times = SCHEDULES["karras"](path, 10)
 
     def sampled(**options):
-        return SAMPLERS[name](gaussian(path), x, times, **({"s_churn": 3.0} | options))
+        return SAMPLERS[name](gaussian(path), x, times, noise=PerSampleNoise(range(3)), **({"s_churn": 3.0} | options))
 
     base = sampled()
     for options in ({"s_churn": 2.0}, {"s_tmin": 1.0}, {"s_tmax": 1.0}, {"s_noise": 1.01}):

@@ -70,8 +70,10 @@ def test_lcm_with_the_exact_map_is_as_exact_as_its_boundary_weights():
 
 def test_lcm_with_no_weight_on_x_is_consistency():
     oracle, times, x = gaussian(VP()), SCHEDULES["uniform"](VP(), 5), normal(4, 6)
-    found = SAMPLERS["lcm"](oracle, x, times, data_std=0.0)
-    torch.testing.assert_close(found, SAMPLERS["consistency"](oracle, x, times), rtol=1e-14, atol=1e-14)
+    noise = PerSampleNoise(range(len(x)))
+    found = SAMPLERS["lcm"](oracle, x, times, noise=noise, data_std=0.0)
+    expected = SAMPLERS["consistency"](oracle, x, times, noise=noise)
+    torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-14)
 
 
 def test_tcd_goes_from_flow_map_to_consistency():
@@ -80,8 +82,10 @@ def test_tcd_goes_from_flow_map_to_consistency():
         whole = SCHEDULES["uniform"](path, 6)
         for times in (whole, whole[:-1]):
             for gamma, name in ((0.0, "flow_map"), (1.0, "consistency")):
-                found = SAMPLERS["tcd"](oracle, x, times, gamma=gamma)
-                torch.testing.assert_close(found, SAMPLERS[name](oracle, x, times), rtol=1e-12, atol=1e-12)
+                noise = PerSampleNoise(range(len(x)))
+                found = SAMPLERS["tcd"](oracle, x, times, noise=noise, gamma=gamma)
+                expected = SAMPLERS[name](oracle, x, times, noise=noise)
+                torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_flow_map_is_the_flow_up_and_down():
@@ -106,7 +110,7 @@ def test_without_a_map_of_its_own_a_denoiser_takes_ddims_step():
 def test_a_map_of_ones_own_and_the_common_one_agree_where_they_are_one():
     """The common map is folded into the step; behind a wrapper it is asked like any other."""
     for path in (VP(), RectifiedFlow(), EDM()):
-        plain, x, noise = gaussian(path, kind=Plain), normal(4, 6), PerSampleNoise(range(4))
+        plain, x, noise = gaussian(path, kind=Plain), normal(4, 6), PerSampleNoise(range(4), "steps")
         for times in (SCHEDULES["uniform"](path, 5), SCHEDULES["uniform"](path, 6)[:-1]):
             for name in NAMES:
                 found = SAMPLERS[name](plain, x, times, noise=noise)
@@ -129,7 +133,7 @@ def test_the_data_predicted_are_no_consistency_model():
 
 def test_the_last_time_of_the_grid_is_the_papers_epsilon():
     """Multistep consistency by hand on EDM: noise of sqrt(t^2 - epsilon^2)."""
-    oracle, x, noise = gaussian(EDM()), normal(3, 6), PerSampleNoise([7, 8, 9])
+    oracle, x, noise = gaussian(EDM()), normal(3, 6), PerSampleNoise([7, 8, 9], "steps")
     times = torch.tensor([10.0, 2.0, 0.5, 0.1], dtype=torch.float64)
     state = oracle.flow(x, 10.0, 0.1)
     for k, t in enumerate((2.0, 0.5)):
@@ -172,8 +176,10 @@ def test_an_average_velocity_is_a_flow_map(path):
     network, x = AverageVelocity(path, module), normal(4, 6)
     times = SCHEDULES["uniform"](path, 4, end=0.1 * path.t_max)
     for name in ("flow_map", "consistency"):
-        found = SAMPLERS[name](network, x, times, condition=3)
-        torch.testing.assert_close(found, SAMPLERS[name](oracle, x, times), rtol=1e-11, atol=1e-11)
+        noise = PerSampleNoise(range(len(x)))
+        found = SAMPLERS[name](network, x, times, noise=noise, condition=3)
+        expected = SAMPLERS[name](oracle, x, times, noise=noise)
+        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
     velocity = network(x, times[1], 3).velocity
     torch.testing.assert_close(velocity, oracle(x, times[1]).velocity, rtol=1e-12, atol=1e-12)
     assert set(seen) == {((4,), (4,), 3)}
@@ -223,7 +229,8 @@ def test_sampled_moments_are_those_of_the_law():
 def test_every_option_does_something():
     oracle, times, x = gaussian(VP()), torch.tensor([0.5, 0.2, 0.02, 0.0], dtype=torch.float64), normal(4, 6)
     for name, options in (("tcd", {"gamma": 0.5}), ("lcm", {"data_std": 2.0}), ("lcm", {"timestep_scaling": 1.0})):
-        apart = SAMPLERS[name](oracle, x, times, **options) - SAMPLERS[name](oracle, x, times)
+        noise = PerSampleNoise(range(4))
+        apart = SAMPLERS[name](oracle, x, times, noise=noise, **options) - SAMPLERS[name](oracle, x, times, noise=noise)
         assert float(apart.abs().max()) > 1e-6
 
 
@@ -262,7 +269,7 @@ def test_lcm_is_that_of_diffusers(steps):
     scheduler = pytest.importorskip("diffusers").LCMScheduler(clip_sample=False)
     scheduler.set_timesteps(steps)
     path = DiscreteVP(scheduler.betas.double())
-    plain, x, noise = gaussian(path, kind=Plain), normal(4, 6), PerSampleNoise(range(4))
+    plain, x, noise = gaussian(path, kind=Plain), normal(4, 6), PerSampleNoise(range(4), "steps")
     theirs = draws(scheduler, plain, x, noise)
     times = torch.cat([scheduler.timesteps.double(), torch.tensor([-1.0], dtype=torch.float64)])
     # its table of alpha-bar is a float32 product of up to 1000 factors
@@ -276,7 +283,7 @@ def test_tcd_is_that_of_diffusers(gamma):
     scheduler.set_timesteps(timesteps=[999, 759, 499, 259])
     scheduler.timesteps = torch.tensor([900, 600, 350, 100])
     path = DiscreteVP(scheduler.betas.double())
-    plain, x, noise = gaussian(path, kind=Plain), normal(4, 6), PerSampleNoise(range(4))
+    plain, x, noise = gaussian(path, kind=Plain), normal(4, 6), PerSampleNoise(range(4), "steps")
     theirs = draws(scheduler, plain, x, noise, eta=gamma)
     times = torch.cat([scheduler.timesteps.double(), torch.tensor([0.0], dtype=torch.float64)])
     ours = SAMPLERS["tcd"](plain, x, times, noise=noise, gamma=gamma)

@@ -41,7 +41,7 @@ def test_without_noise_noised_again_is_ddim():
 
 @pytest.mark.parametrize("fraction", [0.3, 1.0])
 def test_noised_again_written_out_on_the_linear_path(fraction):
-    oracle, noise = gaussian(RectifiedFlow()), PerSampleNoise(range(4))
+    oracle, noise = gaussian(RectifiedFlow()), PerSampleNoise(range(4), "steps")
     times = torch.tensor([1.0, 0.6, 0.2, 0.0], dtype=torch.float64)
     first = x = normal(4, 6)
     for i, (here, there) in enumerate(itertools.pairwise(times)):

@@ -18,6 +18,7 @@ from implementations.diffusion import (
     SubVP,
 )
 from implementations.samplers import SAMPLERS
+from implementations.samplers.noise import PerSampleNoise
 
 PATHS = [VP(), SubVP(), VE(), EDM(), RectifiedFlow(), DiscreteVP(torch.linspace(1e-4, 0.02, 1000))]
 every_path = pytest.mark.parametrize("path", PATHS, ids=lambda path: type(path).__name__)
@@ -65,8 +66,10 @@ def test_without_a_corrector_it_is_its_predictor(predictor):
     for path in PATHS:
         times = SCHEDULES["karras"](path, 10)
         x = path.prior(normal(5, 6), float(times[0]))
-        found = pc(gaussian(path), x, times, predictor=predictor, corrector_steps=0)
-        torch.testing.assert_close(found, SAMPLERS[name](gaussian(path), x, times), rtol=1e-12, atol=1e-12)
+        noise = PerSampleNoise(range(5))
+        found = pc(gaussian(path), x, times, noise=noise, predictor=predictor, corrector_steps=0)
+        expected = SAMPLERS[name](gaussian(path), x, times, noise=noise)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("path", [VE(), VP()], ids=lambda path: type(path).__name__)
@@ -133,16 +136,17 @@ def test_annealing_is_that_of_the_paper():
 
 def test_annealing_ends_in_the_data_predicted():
     for path in (VE(), VP()):
-        oracle, x = gaussian(path), path.prior(normal(4, 6))
+        oracle, x, noise = gaussian(path), path.prior(normal(4, 6)), PerSampleNoise(range(4))
         inside = SCHEDULES["log_snr"](path, 6, clean=False)
-        state = annealed(oracle, x, inside)
-        found = annealed(oracle, x, inside, denoise=True)
+        state = annealed(oracle, x, inside, noise=noise)
+        found = annealed(oracle, x, inside, noise=noise, denoise=True)
         torch.testing.assert_close(found, oracle(state, inside[-1]).x0 * path.alpha(inside[-1]))
     # a clean end does so by itself: the same state, carried on to 0
     clean = torch.cat([inside, torch.zeros(1)])
     expected = oracle(state, inside[-1]).x0
-    torch.testing.assert_close(annealed(oracle, x, clean), expected, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(annealed(oracle, x, clean, denoise=True), expected, rtol=1e-12, atol=1e-12)
+    for options in ({}, {"denoise": True}):
+        found = annealed(oracle, x, clean, noise=noise, **options)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_annealing_over_many_levels_draws_the_data():
@@ -187,7 +191,9 @@ def test_evaluations_with_every_option():
 def test_every_option_does_something(name, options):
     path = VP()
     times, x = SCHEDULES["karras"](path, 8, clean=False, sigma_min=0.1), normal(4, 6)
-    apart = SAMPLERS[name](gaussian(path), x, times, **options) - SAMPLERS[name](gaussian(path), x, times)
+    noise = PerSampleNoise(range(4))
+    base = SAMPLERS[name](gaussian(path), x, times, noise=noise)
+    apart = SAMPLERS[name](gaussian(path), x, times, noise=noise, **options) - base
     assert float(apart.abs().max()) > 1e-3
 
 

@@ -40,7 +40,7 @@ def test_without_intervals_restart_is_heun():
 
 def test_restart_written_out_on_the_edm_path():
     """Two intervals; the lower level of each is the grid's nearest, the draws are numbered as they come."""
-    oracle, noise = gaussian(EDM()), PerSampleNoise(range(4))
+    oracle, noise = gaussian(EDM()), PerSampleNoise(range(4), "steps")
     times = inside(EDM(), 10).tolist()
     first = x = 20 * normal(4, 6)
 
@@ -111,10 +111,12 @@ def test_restart_states_its_cost_on_every_grid():
 def test_every_part_of_an_interval_does_something():
     times, x = inside(VP(), 10), normal(3, 6)
     usual = [0.1, 1.0, 1, 2]
-    base = SAMPLERS["restart"](gaussian(VP()), x, times, intervals=(usual,))
+    noise = PerSampleNoise(range(len(x)))
+    base = SAMPLERS["restart"](gaussian(VP()), x, times, noise=noise, intervals=(usual,))
     for part, other in enumerate((0.5, 2.0, 2, 4)):
         changed = [*usual[:part], other, *usual[part + 1 :]]
-        assert float((SAMPLERS["restart"](gaussian(VP()), x, times, intervals=(changed,)) - base).abs().max()) > 1e-4
+        found = SAMPLERS["restart"](gaussian(VP()), x, times, noise=noise, intervals=(changed,))
+        assert float((found - base).abs().max()) > 1e-4
 
 
 @pytest.mark.unchecked

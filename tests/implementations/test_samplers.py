@@ -156,8 +156,9 @@ def test_first_order_methods_are_one(path):
 def test_ddim_with_all_noise_is_ddpm(path):
     oracle, times = gaussian(path), SCHEDULES["karras"](path, 20)
     x = start(path, times[0], normal(5, 6))
-    left = SAMPLERS["ddim"](oracle, x, times, eta=1.0)
-    torch.testing.assert_close(left, SAMPLERS["ddpm"](oracle, x, times), rtol=1e-13, atol=1e-13)
+    noise = PerSampleNoise(range(5))
+    left = SAMPLERS["ddim"](oracle, x, times, noise=noise, eta=1.0)
+    torch.testing.assert_close(left, SAMPLERS["ddpm"](oracle, x, times, noise=noise), rtol=1e-13, atol=1e-13)
 
 
 def test_ddpm_variances_are_those_of_the_table():
@@ -191,7 +192,8 @@ def test_equivariance(variant, clean):
         if clean and isinstance(path, VE):
             continue  # it has no clean end
         times = turned(name, SCHEDULES["karras"](path, 12, sigma_min=0.01, sigma_max=50.0, clean=clean))
-        found = SAMPLERS[name](gaussian(path), start(path, times[0], z), times, **options)
+        x, noise = start(path, times[0], z), PerSampleNoise(range(4))
+        found = SAMPLERS[name](gaussian(path), x, times, noise=noise, **options)
         results.append(found / float(path.alpha(times[-1])))
     for found in results[1:]:
         assert float((found - results[0]).abs().max() / results[0].abs().max()) < 1e-12
@@ -245,8 +247,9 @@ def test_pure(name):
     path, x = EDM(), normal(3, 6)
     times = turned(name, SCHEDULES["karras"](path, 5))
     x_before, times_before = x.clone(), times.clone()
-    first = SAMPLERS[name](gaussian(path), x, times)
-    assert torch.equal(first, SAMPLERS[name](gaussian(path), x, times))
+    noise = PerSampleNoise(range(3))
+    first = SAMPLERS[name](gaussian(path), x, times, noise=noise)
+    assert torch.equal(first, SAMPLERS[name](gaussian(path), x, times, noise=noise))
     assert torch.equal(x, x_before)
     assert torch.equal(times, times_before)
 
