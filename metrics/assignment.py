@@ -1,45 +1,33 @@
-"""Which truth each detection takes at one IoU: what TIDE, calibration, F1 and the confusion matrix are made of.
+"""A matching at one IoU, best detections first: what TIDE, calibration, F1 and the confusion matrix are made of.
 
-COCO's rules over all areas, at any one threshold (``metrics.matching`` has COCO's ten): the best ``max_detections`` of
-an image and class, best scores first, each take the free truth of their class that they overlap most, from
-``iou_threshold`` on (the later one on a tie). A detection that takes none and overlaps a crowd of its class that much
-is *absorbed*: neither right nor wrong. The other overlaps of an image, across classes, are in ``pairs``.
+It is COCO's matching over all areas (``metrics.matching``). A detection is a *hit* if it took a truth that counts. It
+is *ignored*, neither right nor wrong, if it took a truth that does not count (a crowd, or an area out of range), or if
+it took none and is itself out of range. All others are wrong. Pooled figures count the detections of every class that
+the ground truth lists; means over classes are over those with truths, as AP's is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from metrics.coco_curves import RECALLS
-from metrics.detection_input import Boxes, read_pair
-from metrics.matching import overlaps
-
-
-class Pairs(NamedTuple):
-    """Detections and truths of one image that overlap."""
-
-    detection: Int[np.ndarray, " pair"]
-    truth: Int[np.ndarray, " pair"]
-    iou: Float[np.ndarray, " pair"]  # with a crowd: the share of the detection that lies in it
-
-    def select(self, index: np.ndarray) -> Pairs:
-        """Those at an index or under a mask."""
-        return Pairs(*(column[index] for column in self))
+from metrics.detection_input import Boxes
+from metrics.matching import Matching, match
+from metrics.overlaps import Overlaps, iou_of
 
 
 class Assignment(NamedTuple):
-    """Truths and detections, best first, and who takes whom."""
+    """Truths and detections, and who takes whom."""
 
     truth: Boxes
     found: Boxes  # by falling score; ties by image, then as they were given
-    taken: Int[np.ndarray, " found"]  # the truth that a detection takes, -1: none
+    counted: Bool[np.ndarray, " truth"]
+    taken: Int[np.ndarray, " found"]  # the truth that counts and that a detection takes, -1: none
     iou: Float[np.ndarray, " found"]  # with that truth; 0 without
-    absorbed: Bool[np.ndarray, " found"]
-    pairs: Pairs
+    ignored: Bool[np.ndarray, " found"]
     categories: tuple[Any, ...]  # ids, in the order of the columns ``category``
     iou_threshold: float
 
@@ -51,54 +39,48 @@ class Assignment(NamedTuple):
     @property
     def positives(self) -> Int[np.ndarray, " category"]:
         """How many truths that count a category has."""
-        return np.bincount(self.truth.category[~self.truth.crowd], minlength=len(self.categories))
+        return np.bincount(self.truth.category[self.counted], minlength=len(self.categories))
+
+    @property
+    def least_iou(self) -> float:
+        """The IoU that meets the threshold."""
+        return min(self.iou_threshold, 1 - 1e-10)
 
 
 def assign_detections(
     ground_truth: Any, detections: Any, *, iou_threshold: float = 0.5, max_detections: int = 100
 ) -> Assignment:
-    """Give the truths of a data set to its detections; input and errors are those of ``metrics.detection_input``.
+    """Give the truths of a data set to its detections; input and errors are those of ``evaluate_coco``."""
+    matching = match(
+        ground_truth, detections, iou_thresholds=(iou_threshold,), area_ranges={}, max_detections=max_detections
+    )
+    return assign_matched(matching, iou_threshold)
 
-    Raises ValueError too on a threshold outside (0, 1] and on a limit under 1.
+
+def assign_matched(matching: Matching, iou_threshold: float = 0.5) -> Assignment:
+    """The part of a matching at one of its thresholds, over all areas."""
+    at = matching.params.position(iou_threshold)
+    true, false = matching.status(at)
+    order = np.lexsort((matching.index, matching.found.image, -matching.found.score))
+    found, true = matching.found.select(order), true[order]
+    taken = np.where(true, matching.took(at)[order], -1)
+    iou = np.zeros(len(taken))
+    iou[true] = iou_of(found.select(true), matching.truth.select(taken[true]))
+    ignored = ~(true | false[order])
+    return Assignment(
+        matching.truth, found, ~matching.unused[0], taken, iou, ignored, matching.categories, iou_threshold
+    )
+
+
+def assign(pairs: Overlaps, taken: Int[np.ndarray, " found"], free: Bool[np.ndarray, " truth"]) -> None:
+    """Each detection in turn takes the free truth of the greatest IoU among its pairs (the later one on a tie).
+
+    Writes into ``taken``, where -1 is none, and ``free``.
     """
-    pair = read_pair(ground_truth, detections)
-    return assign_boxes(pair.truth, pair.found, tuple(pair.categories), iou_threshold, max_detections)
-
-
-def assign_boxes(
-    truth: Boxes, found: Boxes, categories: Sequence[Any], iou_threshold: float = 0.5, max_detections: int = 100
-) -> Assignment:
-    """``assign_detections`` of what has been read already, in any order."""
-    if not 0 < iou_threshold <= 1:
-        raise ValueError(f"iou_threshold {iou_threshold} is not in (0, 1]")
-    if max_detections < 1:
-        raise ValueError(f"max_detections {max_detections} must be positive")
-    found = found.select(np.lexsort((found.image, -found.score)))
-    found = found.select(_among_the_best(found, max_detections))
-    rows = overlaps(truth, found, least=np.nextafter(0, 1))
-    pairs = Pairs(rows.detection, rows.truth, rows.iou)
-    enough = pairs.select(pairs.iou >= least(iou_threshold))
-    own = enough.select(found.category[enough.detection] == truth.category[enough.truth])
-    crowd = truth.crowd[own.truth]
-    taken, iou = assign(own.select(~crowd), len(found.score), len(truth.area))
-    absorbed = np.zeros(len(taken), bool)
-    absorbed[own.detection[crowd]] = True
-    return Assignment(truth, found, taken, iou, absorbed & (taken < 0), pairs, tuple(categories), iou_threshold)
-
-
-def assign(pairs: Pairs, n_found: int, n_truth: int) -> tuple[Int[np.ndarray, " found"], Float[np.ndarray, " found"]]:
-    """Each detection in turn takes the free truth of the greatest IoU among its pairs (the later one on a tie)."""
     order = np.lexsort((-pairs.truth, -pairs.iou, pairs.detection))
-    taken, iou, free = [-1] * n_found, [0.0] * n_found, [True] * n_truth
-    for detection, truth, overlap in zip(*(column[order].tolist() for column in pairs), strict=True):
+    for detection, truth in zip(pairs.detection[order].tolist(), pairs.truth[order].tolist(), strict=True):
         if taken[detection] < 0 and free[truth]:
-            taken[detection], iou[detection], free[truth] = truth, overlap, False
-    return np.array(taken, dtype=np.int64), np.array(iou, dtype=float)
-
-
-def least(iou_threshold: float) -> float:
-    """The IoU from which on a threshold is met: COCO gives a threshold of 1 room for rounding."""
-    return min(iou_threshold, 1 - 1e-10)
+            taken[detection], free[truth] = truth, False
 
 
 def average_precision(
@@ -115,15 +97,3 @@ def average_precision(
         envelope = np.maximum.accumulate(precision[::-1])[::-1]
         values[k] = envelope[np.searchsorted(right / positives[k], RECALLS)].mean()
     return values
-
-
-def _among_the_best(found: Boxes, limit: int) -> Bool[np.ndarray, " n"]:
-    """Which detections, best first, are among the first ``limit`` of their image and class."""
-    order = np.lexsort((found.category, found.image))
-    image, category = found.image[order], found.category[order]
-    new = np.ones(len(order), bool)
-    new[1:] = (image[1:] != image[:-1]) | (category[1:] != category[:-1])
-    index = np.arange(len(order))
-    among = np.empty(len(order), bool)
-    among[order] = index - np.maximum.accumulate(np.where(new, index, 0)) < limit
-    return among

@@ -2,16 +2,16 @@
 
 The rules are those of pycocotools' ``COCOeval``, ties and corners included:
 
-- IoU thresholds .5, .55, ..., .95 (each ``min(t, 1 - 1e-10)``); 101 recalls, read off the right-to-left envelope of
-  precision at the first detection whose recall reaches them.
+- IoU thresholds .5, .55, ..., .95, or one's own (each ``min(t, 1 - 1e-10)``); 101 recalls, read off the right-to-left
+  envelope of precision at the first detection whose recall reaches them.
 - At most ``max_detections[-1]`` detections an image **and class** take part, best scores first. Equal scores keep the
   order of image ids, then of the file.
 - A detection takes, among the free truths of its image and class that it overlaps enough, the one of greatest IoU (the
   later one on a tie); a truth that counts goes before an ignored one. Crowds are ignored truths, may be taken any
   number of times, and overlap by intersection over the *detection's* area.
-- Area ranges (all, small, medium, large) include both ends, so that 32^2 is small and medium. They hold against a
-  truth's ``area`` and a detection's width x height. A truth outside is ignored, and so is a detection outside that
-  matches nothing.
+- Area ranges (all, small, medium, large, or one's own beside all) include both ends, so that 32^2 is small and medium.
+  They hold against a truth's ``area`` and a detection's width x height. A truth outside is ignored, and so is a
+  detection outside that matches nothing. This holds for "all" too, which is 0 to 1e10.
 - Fields ``ignore`` and ``difficult`` of an annotation have no effect; a figure without ground truth is -1; detections
   of a category that the ground truth does not list are left out and counted in ``left_out``.
 
@@ -30,8 +30,9 @@ import numpy as np
 from jaxtyping import Float
 
 from metrics.coco_curves import RECALLS, curves_at, figures, mean
+from metrics.coco_params import CocoParams, make_params
 from metrics.detection_input import Boxes, Pair, read_pair
-from metrics.matching import IOU_THRESHOLDS, Matching, match_pair
+from metrics.matching import Matching, match_pair
 from metrics.peers.coco import LIBRARIES, evaluate_by_library
 
 
@@ -39,16 +40,21 @@ from metrics.peers.coco import LIBRARIES, evaluate_by_library
 class CocoResult:
     """The figures, also as attributes (``result.AP50``), with the arrays that they are means of."""
 
-    figures: dict[str, float]  # AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl; -1 without ground truth
+    figures: dict[str, float]  # AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl, or like these; -1: no truth
     per_class: dict[Any, float]  # category id -> AP
     per_threshold: dict[float, float]  # IoU -> AP
     names: dict[Any, str] = field(repr=False)  # category id -> name
     precision: Float[np.ndarray, "iou recall category area max_detections"] = field(repr=False)
     recall: Float[np.ndarray, "iou category area max_detections"] = field(repr=False)
-    max_detections: tuple[int, ...]
+    params: CocoParams
     left_out: int  # detections of categories that the ground truth does not list
     id_zero: int  # annotations with the id 0
     matching: Matching | None = field(repr=False)  # None with a library backend
+
+    @property
+    def max_detections(self) -> tuple[int, ...]:
+        """The limits, ascending."""
+        return self.params.max_detections
 
     def __getattr__(self, name: str) -> float:
         figures = self.__dict__.get("figures", {})  # not yet there while it is unpickled
@@ -58,7 +64,7 @@ class CocoResult:
 
     def curve(self, category: Any = None, iou: float = 0.5) -> Float[np.ndarray, "recall=101"]:
         """Precision at the recalls 0, .01, ..., 1: a category's, or the mean of those with ground truth; -1 without."""
-        precision = self.precision[_threshold(iou), :, :, 0, -1]
+        precision = self.precision[self.params.position(iou), :, :, 0, -1]
         if category is not None:
             return precision[:, _position(category, self.per_class)]
         there = precision[0] > -1
@@ -67,7 +73,8 @@ class CocoResult:
     def at_score(self, score: float, iou: float = 0.5, category: Any = None) -> dict[str, float]:
         """Precision, recall and F1 of the detections scored ``score`` or more, and their counts tp, fp, fn.
 
-        Of a category, or pooled over all. A ratio without a denominator is 0. Needs backend='fidmap'.
+        Of a category, or pooled over all that the ground truth lists: a detection of one without truths is false. A
+        ratio without a denominator is 0. Needs backend='fidmap'.
         """
         matching = self._matching()
         keep = matching.found.score >= score
@@ -76,7 +83,7 @@ class CocoResult:
             position = _position(category, self.per_class)
             keep = keep & (matching.found.category == position)
             truths = truths[position]
-        true, false = matching.status(_threshold(iou))
+        true, false = matching.status(self.params.position(iou))
         tp, fp = int((true & keep).sum()), int((false & keep).sum())
         fn = int(truths.sum()) - tp
         figures = {
@@ -96,7 +103,7 @@ class CocoResult:
         """
         from metrics.coco_bootstrap import bootstrap_figures
 
-        return bootstrap_figures(self._matching(), self.max_detections, resamples, level, seed)
+        return bootstrap_figures(self._matching(), resamples, level, seed)
 
     def _matching(self) -> Matching:
         if self.matching is None:
@@ -109,15 +116,19 @@ def evaluate_coco(
     detections: Any,
     *,
     iou_type: Literal["bbox", "segm"] = "bbox",
-    max_detections: Sequence[int] = (1, 10, 100),
+    iou_thresholds: Sequence[float] | None = None,
+    area_ranges: Mapping[str, tuple[float, float]] | None = None,
+    max_detections: int | Sequence[int] = (1, 10, 100),
     backend: Literal["fidmap", "faster_coco_eval", "pycocotools"] = "fidmap",
 ) -> CocoResult:
     """Average precision and recall under COCO's rules (see the module).
 
-    Either side is a file, a folder, COCO's objects, or tensors: see ``metrics.detection_input``. ``AR1, AR10, AR100``
-    are named by ``max_detections``. Masks (``segm``) need COCO's objects and a library backend. Raises ValueError that
-    names the file or entry and the field, at a missing key, an unknown image, a score that is NaN, a box that is not
-    finite or has a negative side. Paper: arXiv 1405.0312.
+    Either side is a file, a folder, COCO's objects, or tensors: see ``metrics.detection_input``. ``iou_thresholds`` and
+    ``area_ranges`` (name -> least and greatest area) replace COCO's: AP is the mean over the thresholds, and each range
+    has an AP and an AR with its name. AP is at the last of ``max_detections``, and each has an AR with its number.
+    Masks (``segm``) need COCO's objects and a library backend. Raises ValueError that names the file or entry and the
+    field, at a missing key, an unknown image, a score that is NaN, a box that is not finite or has a negative side, and
+    on parameters as ``make_params`` does. Paper: arXiv 1405.0312.
     """
     if backend not in ("fidmap", *LIBRARIES):
         raise ValueError(f"backend {backend!r} is not one of fidmap, {', '.join(LIBRARIES)}")
@@ -125,36 +136,27 @@ def evaluate_coco(
         raise ValueError(f"iou_type {iou_type!r} is not one of bbox, segm")
     if iou_type == "segm" and backend == "fidmap":
         raise ValueError("iou_type 'segm' needs backend='faster_coco_eval' or 'pycocotools'")
-    limits = tuple(sorted(max_detections))
-    if not limits or limits[0] < 1 or len(set(limits)) < len(limits):
-        raise ValueError(f"max_detections {tuple(max_detections)} must be distinct positive numbers")
+    params = make_params(iou_thresholds, area_ranges, max_detections)
 
     pair = read_pair(ground_truth, detections, iou_type)
     matching = None
     if backend == "fidmap":
-        matching = match_pair(pair, limits[-1])
-        precision, recall = curves_at(matching, limits)
+        matching = match_pair(pair, params)
+        precision, recall = curves_at(matching)
     else:
-        precision, recall = _by_library(backend, pair, iou_type, limits)
+        precision, recall = _by_library(backend, pair, iou_type, params)
     return CocoResult(
-        figures(precision, recall, limits),
+        figures(precision, recall, params),
         {category: mean(precision[:, :, k, 0, -1]) for category, k in pair.categories.items()},
-        {round(float(t), 2): mean(precision[i, :, :, 0, -1]) for i, t in enumerate(IOU_THRESHOLDS)},
+        {round(t, 9): mean(precision[i, :, :, 0, -1]) for i, t in enumerate(params.iou_thresholds)},
         pair.names,
         precision,
         recall,
-        limits,
+        params,
         pair.left_out,
         pair.id_zero,
         matching,
     )
-
-
-def _threshold(iou: float) -> int:
-    near = np.flatnonzero(np.isclose(IOU_THRESHOLDS, iou))
-    if not len(near):
-        raise ValueError(f"iou {iou} is none of .5, .55, ..., .95")
-    return int(near[0])
 
 
 def _position(category: Any, per_class: Mapping[Any, float]) -> int:
@@ -166,7 +168,7 @@ def _position(category: Any, per_class: Mapping[Any, float]) -> int:
 # Library backends ----------------------------------------------------------------------------------------------------
 
 
-def _by_library(name: str, pair: Pair, iou_type: str, limits: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _by_library(name: str, pair: Pair, iou_type: str, params: CocoParams) -> tuple[np.ndarray, np.ndarray]:
     # Positions for ids, as a library may take integers alone, and annotations numbered from 1.
     sizes = pair.sizes or [{}] * len(pair.images)
     dataset = {
@@ -174,7 +176,10 @@ def _by_library(name: str, pair: Pair, iou_type: str, limits: tuple[int, ...]) -
         "categories": [{"id": k} for k in range(len(pair.categories))],
         "annotations": _entries(pair.truth, pair.truth_masks),
     }
-    return evaluate_by_library(name, dataset, _entries(pair.found, pair.found_masks), iou_type, limits)
+    return evaluate_by_library(
+        name, dataset, _entries(pair.found, pair.found_masks), iou_type, params.max_detections,
+        iou_thresholds=params.iou_thresholds, area_ranges=params.area_ranges,
+    )  # fmt: skip
 
 
 def _entries(boxes: Boxes, masks: Sequence[Any] | None) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from metrics.matching import Matching
 
 
 def bootstrap_figures(
-    matching: Matching, limits: tuple[int, ...], resamples: int = 200, level: float = 0.95, seed: int = 0
+    matching: Matching, resamples: int = 200, level: float = 0.95, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
     """Percentile bounds of each figure (see ``CocoResult.intervals``); (-1, -1) for one that no resample gives.
 
@@ -23,19 +23,17 @@ def bootstrap_figures(
             " image at least are accepted"
         )
     weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
-    return {name: _bounds(values, level) for name, values in weighted_figures(matching, limits, weights).items()}
+    return {name: _bounds(values, level) for name, values in weighted_figures(matching, weights).items()}
 
 
-def weighted_figures(
-    matching: Matching, limits: tuple[int, ...], weights: Int[np.ndarray, "resample image"]
-) -> dict[str, np.ndarray]:
+def weighted_figures(matching: Matching, weights: Int[np.ndarray, "resample image"]) -> dict[str, np.ndarray]:
     """Each figure under each row of weights, which say how often an image counts."""
-    paths = walks(matching, limits)
+    paths = walks(matching)
     rows = []
     for row in weights.astype(float):
         # Precision enters the figures at the last limit alone.
         precision = curves(paths[-1], row)[..., None]
-        rows.append(figures(precision, np.stack([recalls(path, row) for path in paths], axis=-1), limits))
+        rows.append(figures(precision, np.stack([recalls(path, row) for path in paths], axis=-1), matching.params))
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 

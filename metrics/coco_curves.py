@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from metrics.matching import AREAS, IOU_THRESHOLDS, Matching, outside
+from metrics.coco_params import CocoParams
+from metrics.matching import Matching
 
 RECALLS = np.linspace(0.0, 1.0, 101)
 
@@ -19,13 +19,19 @@ def mean(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else -1.0
 
 
-def figures(precision: np.ndarray, recall: np.ndarray, limits: tuple[int, ...]) -> dict[str, float]:
-    """The twelve figures of the two arrays of a result."""
+def figures(precision: np.ndarray, recall: np.ndarray, params: CocoParams) -> dict[str, float]:
+    """The figures of the two arrays of a result: COCO's twelve, or those of other parameters under like names.
+
+    AP50 and AP75 are there if the thresholds are.
+    """
+    sizes = list(enumerate(params.area_names))[1:]
     values = {"AP": mean(precision[:, :, :, 0, -1])}
-    values |= {f"AP{t}": mean(precision[i, :, :, 0, -1]) for i, t in ((0, 50), (5, 75))}
-    values |= {f"AP{size}": mean(precision[:, :, :, a, -1]) for a, size in enumerate("sml", 1)}
-    values |= {f"AR{limit}": mean(recall[:, :, 0, m]) for m, limit in enumerate(limits)}
-    return values | {f"AR{size}": mean(recall[:, :, a, -1]) for a, size in enumerate("sml", 1)}
+    for i, iou in enumerate(params.iou_thresholds):
+        if np.isclose(iou, (0.5, 0.75), rtol=0, atol=1e-9).any():
+            values[f"AP{100 * iou:.0f}"] = mean(precision[i, :, :, 0, -1])
+    values |= {f"AP{size}": mean(precision[:, :, :, a, -1]) for a, size in sizes}
+    values |= {f"AR{limit}": mean(recall[:, :, 0, m]) for m, limit in enumerate(params.max_detections)}
+    return values | {f"AR{size}": mean(recall[:, :, a, -1]) for a, size in sizes}
 
 
 class Walk(NamedTuple):
@@ -51,14 +57,14 @@ def walk(matching: Matching, limit: int) -> Walk:
     """The matches of the best ``limit`` detections of each image and class."""
     found, n = matching.found, len(matching.categories)
     among = matching.rank < limit
-    inside = among & ~outside(found.area)
+    inside = among & ~matching.params.outside(found.area)
     a, t, c = np.nonzero((matching.taken >= 0) & among[matching.candidate])
     at = matching.candidate[c]
     true = ~matching.unused[a, matching.taken[a, t, c]]
     effect = true | inside[a, at]
     a, t, at, true = (column[effect] for column in (a, t, at, true))
 
-    shape = len(AREAS), len(IOU_THRESHOLDS), n
+    shape = *matching.taken.shape[:2], n
     segment = (a * shape[1] + t) * n + found.category[at]
     bounds = np.searchsorted(segment, np.arange(np.prod(shape) + 1))
     before = np.zeros(inside.size + 1, np.int64)
@@ -69,18 +75,19 @@ def walk(matching: Matching, limit: int) -> Walk:
     return Walk(matching, limit, shape, at, true, inside[a, at], segment, bounds, counted, since, before[row + at + 1])
 
 
-def walks(matching: Matching, limits: Sequence[int]) -> list[Walk]:
+def walks(matching: Matching) -> list[Walk]:
     """One for each limit; the same one for limits that no image and class reaches."""
+    limits = matching.params.max_detections
     most = int(matching.rank.max(initial=0)) + 1
     distinct = {limit: walk(matching, limit) for limit in {min(limit, most) for limit in limits}}
     return [distinct[min(limit, most)] for limit in limits]
 
 
 def curves_at(
-    matching: Matching, limits: Sequence[int]
+    matching: Matching,
 ) -> tuple[Float[np.ndarray, "iou recall=101 category area limit"], Float[np.ndarray, "iou category area limit"]]:
     """Precision and recall at each limit."""
-    paths = walks(matching, limits)
+    paths = walks(matching)
     read = {path.limit: (curves(path), recalls(path)) for path in {path.limit: path for path in paths}.values()}
     precision, recall = (np.stack([read[path.limit][part] for path in paths], axis=-1) for part in (0, 1))
     return precision, recall

@@ -8,7 +8,8 @@ Of the detections that score at least ``score_threshold``, best first,
 3. what is left of the detections stands in the last row (nothing was there), what is left of the truths in the last
    column (nothing was found).
 
-Crowds are no truths here; detections that one absorbs are left out and counted.
+Truths that do not count (crowds, areas out of range) are none here; detections that are ignored for them are left out
+and counted.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from metrics.assignment import Assignment, assign, assign_detections, least
+from metrics.assignment import Assignment, assign, assign_detections
+from metrics.overlaps import overlap_blocks
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class ConfusionMatrix:
 
     counts: Int[np.ndarray, "categories_and_one categories_and_one"]
     categories: tuple[Any, ...]  # ids
-    absorbed: int  # detections that lie in a crowd
+    ignored: int  # detections that are neither right nor wrong
     score_threshold: float
     iou_threshold: float
 
@@ -53,24 +55,22 @@ def confusion(assignment: Assignment, score_threshold: float) -> ConfusionMatrix
     """
     if np.isnan(score_threshold):
         raise ValueError("score_threshold is nan")
-    truth, found, pairs = assignment.truth, assignment.found, assignment.pairs
-    kept = (found.score >= score_threshold) & ~assignment.absorbed
+    truth, found = assignment.truth, assignment.found
+    kept = (found.score >= score_threshold) & ~assignment.ignored
     taken = np.where(kept, assignment.taken, -1)
-    free = ~truth.crowd
+    free = assignment.counted.copy()
     free[taken[taken >= 0]] = False
-    confused = pairs.select(
-        (kept & (taken < 0))[pairs.detection]
-        & free[pairs.truth]
-        & (pairs.iou >= least(assignment.iou_threshold))
-        & (found.category[pairs.detection] != truth.category[pairs.truth])
-    )
-    second, _ = assign(confused, len(taken), len(free))
-    taken = np.where(second >= 0, second, taken)
-    free[second[second >= 0]] = False
+    left, rest = np.flatnonzero(kept & (taken < 0)), np.flatnonzero(free)
+    second, still = np.full(len(left), -1), np.ones(len(rest), bool)
+    for pairs in overlap_blocks(truth.select(rest), found.select(left), least=assignment.least_iou):
+        other = found.category[left][pairs.detection] != truth.category[rest][pairs.truth]
+        assign(pairs.select(other), second, still)
+    taken[left] = np.append(rest, -1)[second]
+    free[rest] = still
 
     n = len(assignment.categories)
     counts = np.zeros((n + 1, n + 1), np.int64)
     np.add.at(counts, (np.append(truth.category, n)[taken[kept]], found.category[kept]), 1)  # -1: the background
     np.add.at(counts, (truth.category[free], n), 1)
-    absorbed = int(np.count_nonzero(assignment.absorbed & (found.score >= score_threshold)))
-    return ConfusionMatrix(counts, assignment.categories, absorbed, score_threshold, assignment.iou_threshold)
+    ignored = int(np.count_nonzero(assignment.ignored & (found.score >= score_threshold)))
+    return ConfusionMatrix(counts, assignment.categories, ignored, score_threshold, assignment.iou_threshold)

@@ -8,8 +8,9 @@ of n detections; a detection is right if it takes a truth at ``iou_threshold`` (
 - LaECE: the mean over classes of sum_j n_j/n |mean score_j - precision_j x mean IoU_j|, the mean IoU being that of the
   right detections, so that the product is the sum of their IoU over n_j (Oksuz et al., arXiv 2307.00934).
 
-Detections that a crowd absorbs are left out, and so are classes without truths, as for AP; the mean over classes is of
-those with detections. Both errors flatter a detector that keeps only what it is sure of: read them beside its recall.
+Ignored detections (``metrics.assignment``) are left out. D-ECE counts those of every class, also of one without truths,
+where all are wrong; LaECE's mean is over the classes with truths, as AP's, that have detections. Both errors flatter a
+detector that keeps only what it is sure of: read them beside its recall.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def calibration(assignment: Assignment, bins: int = 25) -> CalibrationResult:
     for value in score[(score < 0) | (score > 1)][:1]:
         raise ValueError(f"a detection has score {value:g}; calibration needs scores in [0, 1]")
     positives = assignment.positives
-    counted = ~assignment.absorbed & (positives[assignment.found.category] > 0)
+    counted = ~assignment.ignored
     per_class = {
         name: _bin(assignment, counted & (assignment.found.category == k), bins)
         for k, name in enumerate(assignment.categories)

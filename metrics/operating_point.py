@@ -2,7 +2,9 @@
 
 At a threshold the detections that score at least as much are kept. With TP of them right at ``iou_threshold``, FP wrong
 and P truths, precision = TP / (TP + FP), recall = TP / P, F1 = 2 TP / (TP + FP + P). Keeping none has an F1 of 0. Over
-all classes the counts are summed (micro-averaged), so that one threshold serves all.
+all classes the counts are summed (micro-averaged), so that one threshold serves all; a detection of a class without
+truths is wrong. Ignored truths and detections (``metrics.assignment``) are not counted, as for AP. At its threshold a
+point is what ``CocoResult.at_score`` says.
 """
 
 from __future__ import annotations
@@ -40,10 +42,7 @@ def find_best_f1(
     iou_threshold: float = 0.5,
     max_detections: int = 100,
 ) -> BestF1:
-    """The score thresholds of the best F1, the highest on a tie; input and errors as ``evaluate_coco``.
-
-    Detections that a crowd absorbs and classes without truths are left out, as for AP.
-    """
+    """The score thresholds of the best F1, the highest on a tie; input and errors as ``evaluate_coco``."""
     return best_f1(
         assign_detections(ground_truth, detections, iou_threshold=iou_threshold, max_detections=max_detections)
     )
@@ -53,7 +52,7 @@ def best_f1(assignment: Assignment) -> BestF1:
     """``find_best_f1`` of detections that have been assigned already."""
     positives = assignment.positives
     category = assignment.found.category
-    counted = ~assignment.absorbed & (positives[category] > 0)
+    counted = ~assignment.ignored
     per_class = {
         name: _best(assignment, counted & (category == k), int(positives[k]))
         for k, name in enumerate(assignment.categories)

@@ -4,9 +4,9 @@ result = evaluate_tide("instances.json", "detections.json")
 print(result.summarise())
 result.plot().savefig("tide.png")
 
-A detection that is neither right nor absorbed by a crowd has one error. With ``s`` the greatest IoU of it with a truth
-of its class, ``o`` with one of another class, ``t`` the IoU that counts (.5) and ``b`` the background's (.1), it is the
-first of these that holds:
+A detection that is neither right nor ignored (``metrics.assignment``) has one error. With ``s`` its greatest IoU with a
+truth of its class, ``o`` with one of another class, ``t`` the IoU that counts (.5) and ``b`` the background's (.1), it
+is the first of these that holds:
 
 - ``localisation``: b <= s < t
 - ``classification``: o >= t
@@ -24,7 +24,8 @@ mended. The cost of a type is what AP gains if its errors alone are mended:
 
 Costs do not add up to what is missing to 1. ``false positives`` is what AP gains when every detection that is not right
 goes, ``false negatives`` when every truth that is not taken does; those may be larger than the costs of all types.
-Categories without truths are left out, as COCO does. Paper: Bolya et al., arXiv 2008.08115.
+AP and costs leave out categories without truths, as COCO does; the numbers hold
+the errors of their detections too. Paper: Bolya et al., arXiv 2008.08115.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from metrics.assignment import Assignment, Pairs, assign_detections, average_precision, least
+from metrics.assignment import Assignment, assign_detections, average_precision
+from metrics.overlaps import most_overlapped, overlap_blocks
 from metrics.tide_errors import EVERY, TYPES, Case, Evidence, Missed
 
 if TYPE_CHECKING:
@@ -104,8 +106,8 @@ def tide(assignment: Assignment, background_threshold: float = 0.1) -> TideResul
         accepted = f"(0, iou_threshold = {assignment.iou_threshold})"
         raise ValueError(f"background_threshold {background_threshold} is not in {accepted}")
     evidence = _gather(assignment, background_threshold)
-    error, points_to = _classify(evidence, ~assignment.hit & ~assignment.absorbed)
-    free = ~assignment.truth.crowd
+    error, points_to = _classify(evidence, ~assignment.hit & ~assignment.ignored)
+    free = assignment.counted.copy()
     free[assignment.taken[assignment.hit]] = False
     points_to[~np.append(free, False)[points_to]] = -1
     wanted, first = np.unique(points_to, return_index=True)  # detections stand best first
@@ -115,7 +117,7 @@ def tide(assignment: Assignment, background_threshold: float = 0.1) -> TideResul
 
     found, positives = assignment.found, assignment.positives
     case = Case(
-        found.category, assignment.hit, ~assignment.absorbed, positives, assignment.truth.category, error, points_to,
+        found.category, assignment.hit, ~assignment.ignored, positives, assignment.truth.category, error, points_to,
         chosen, missed, free,
     )  # fmt: skip
     ap = _ap(case, positives)
@@ -157,16 +159,14 @@ def _mean(values: Float[np.ndarray, " category"], empty: float = -1.0) -> float:
 
 
 def _gather(assignment: Assignment, background: float) -> Evidence:
-    pairs = assignment.pairs.select(~assignment.truth.crowd[assignment.pairs.truth])
-    same = assignment.found.category[pairs.detection] == assignment.truth.category[pairs.truth]
-    n = len(assignment.taken)
-    greatest = (*_greatest(pairs.select(same), n), *_greatest(pairs.select(~same), n))
-    return Evidence(*greatest, least(assignment.iou_threshold), background)
-
-
-def _greatest(pairs: Pairs, n: int) -> tuple[Float[np.ndarray, " found"], Int[np.ndarray, " found"]]:
-    """The greatest IoU of each detection, 0 without any, and the first truth that has it."""
-    iou, truth = np.zeros(n), np.full(n, -1)
-    order = np.lexsort((-pairs.truth, pairs.iou))  # of several writes to one place the last stays
-    iou[pairs.detection[order]], truth[pairs.detection[order]] = pairs.iou[order], pairs.truth[order]
-    return iou, truth
+    """What each detection overlaps most among the truths that count, of its class and of the others."""
+    found, n = assignment.found, len(assignment.taken)
+    position = np.flatnonzero(assignment.counted)
+    truth = assignment.truth.select(position)
+    same, other = ((np.zeros(n), np.full(n, -1)) for _ in range(2))
+    for pairs in overlap_blocks(truth, found, least=np.nextafter(0, 1)):
+        own = found.category[pairs.detection] == truth.category[pairs.truth]
+        most_overlapped(pairs.select(own), *same)
+        most_overlapped(pairs.select(~own), *other)
+    (of_same, same_truth), (of_other, other_truth) = ((iou, np.append(position, -1)[at]) for iou, at in (same, other))
+    return Evidence(of_same, same_truth, of_other, other_truth, assignment.least_iou, background)

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from metrics.detection_input import read_pair
-from metrics.matching import overlaps
+from metrics.overlaps import most_overlapped, overlap_blocks
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,9 @@ def evaluate_voc(
     truth = pair.truth._replace(crowd=np.zeros_like(difficult))  # plain IoU with all
     found = pair.found.select(np.lexsort((pair.found.image, -pair.found.score, pair.found.category)))
 
-    looked_at, best = _most_overlapped(found, truth)
+    best, looked_at = np.zeros(len(found.score)), np.full(len(found.score), -1)
+    for pairs in overlap_blocks(truth, found, across_classes=False, least=np.nextafter(0, 1)):
+        most_overlapped(pairs, best, looked_at)
     near = best >= iou
     left = np.zeros(len(near), bool)
     left[near] = difficult[looked_at[near]]
@@ -67,17 +69,6 @@ def evaluate_voc(
     per_class = {c: area(*curves[c]) if positives[k] else float("nan") for c, k in pair.categories.items()}
     known = [value for value in per_class.values() if value == value]
     return VocResult(float(np.mean(known)) if known else float("nan"), per_class, curves, pair.names, pair.left_out)
-
-
-def _most_overlapped(found: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The truth of its image and class that each detection overlaps most, the first on a tie, and the IoU; else -1."""
-    pairs = overlaps(truth, found, across_classes=False, least=0.0)
-    order = np.lexsort((pairs.truth, -pairs.iou, pairs.detection))
-    some = np.flatnonzero(np.diff(pairs.start))
-    looked_at, best = np.full(len(found.score), -1), np.full(len(found.score), -1.0)
-    at = order[pairs.start[some]]
-    looked_at[some], best[some] = pairs.truth[at], pairs.iou[at]
-    return looked_at, best
 
 
 def _envelope(precision: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

@@ -67,7 +67,7 @@ class Evaluation:
                 "iou": self.confusion.iou_threshold,
                 "labels": [*map(self.name, self.confusion.categories), "background"],
                 "counts": self.confusion.counts.tolist(),
-                "absorbed_by_crowds": self.confusion.absorbed,
+                "ignored": self.confusion.ignored,
             }
         if self.calibration:
             curve = self.calibration.curve
@@ -152,8 +152,8 @@ class Evaluation:
         threshold = self.confusion.score_threshold
         kept = f"detections scored {threshold:.4g} or more" if math.isfinite(threshold) else "all detections"
         notes = [f"At IoU {IOU:g}, of {kept}."]
-        if self.confusion.absorbed:
-            notes.append(f"Detections that lie in crowds and are left out: {self.confusion.absorbed}.")
+        if self.confusion.ignored:
+            notes.append(f"Detections that are ignored, in crowds or out of all area ranges: {self.confusion.ignored}.")
         if len(labels) - 1 <= WIDEST:
             rows = [[label, *map(str, row)] for label, row in zip(labels, counts.tolist(), strict=True)]
             return Table("confusion", "Confusion: rows are truths, columns detections", ["", *labels], rows, notes)

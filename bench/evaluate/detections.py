@@ -69,11 +69,10 @@ def evaluate(
     if coco.matching is None:
         return Evaluation(coco, counts, per_class)
 
-    from metrics.assignment import assign_boxes
+    from metrics.assignment import assign_matched
     from metrics.operating_point import best_f1
 
-    matching = coco.matching
-    assignment = assign_boxes(matching.truth, matching.found, matching.categories, IOU, limits[-1])
+    assignment = assign_matched(coco.matching, IOU)
     best = best_f1(assignment)
     at_score = None
     if score_threshold is not None:

@@ -19,10 +19,14 @@ def evaluate_by_library(
     entries: Sequence[dict[str, Any]],
     iou_type: str = "bbox",
     max_detections: Sequence[int] = (1, 10, 100),
+    *,
+    iou_thresholds: Sequence[float] | None = None,
+    area_ranges: Sequence[tuple[float, float]] | None = None,
 ) -> tuple[Float[np.ndarray, "iou recall category area limit"], Float[np.ndarray, "iou category area limit"]]:
     """Precision and recall as the library has them; annotations should be numbered from 1.
 
-    The library writes into the entries. Raises ValueError on another name.
+    Without ``iou_thresholds`` and ``area_ranges`` they are at the library's own. The library writes into the entries.
+    Raises ValueError on another name.
     """
     if name == "faster_coco_eval":
         from faster_coco_eval import COCO
@@ -43,6 +47,11 @@ def evaluate_by_library(
             found.createIndex()
         evaluation = COCOeval(truth, found, iou_type)
         evaluation.params.maxDets = list(max_detections)
+        if iou_thresholds is not None:
+            evaluation.params.iouThrs = np.array(iou_thresholds)
+        if area_ranges is not None:
+            evaluation.params.areaRng = [list(pair) for pair in area_ranges]
+            evaluation.params.areaRngLbl = [str(i) for i in range(len(area_ranges))]
         evaluation.evaluate()
         evaluation.accumulate()
     parameters = evaluation.params

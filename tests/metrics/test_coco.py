@@ -292,7 +292,7 @@ def test_weights_equal_a_data_set_drawn_anew():
     data["annotations"][0]["iscrowd"] = 1
     result = evaluate_coco(data, detections, max_detections=(1, 3, 5))
     weights = np.random.default_rng(1).multinomial(8, np.full(8, 1 / 8), 10)
-    ours = weighted_figures(result.matching, (1, 3, 5), weights)
+    ours = weighted_figures(result.matching, weights)
     for i, counts in enumerate(weights):
         again = evaluate_coco(*resampled(data, detections, counts), max_detections=(1, 3, 5)).figures
         assert {name: values[i] for name, values in ours.items()} == pytest.approx(again, abs=1e-12)

@@ -36,7 +36,7 @@ def test_each_entry_by_hand():
     ]
     result = confusion_matrix(data, detections)
     assert result.counts.tolist() == [[1, 1, 0], [0, 1, 1], [1, 1, 0]]
-    assert (result.categories, result.absorbed) == ((1, 2), 0)
+    assert (result.categories, result.ignored) == ((1, 2), 0)
 
 
 def test_the_own_class_goes_first():
@@ -55,7 +55,7 @@ def test_crowds():
     inside = [found([110, 110, 5, 5], 0.9), found([120, 110, 5, 5], 0.2), found([110, 110, 5, 5], 0.9, category=2)]
     result = confusion_matrix(data, inside)
     assert result.counts.tolist() == [[0, 0, 1], [0, 0, 0], [0, 1, 0]]  # the other class is a false positive
-    assert result.absorbed == 1  # the other one scores too little
+    assert result.ignored == 1  # the other one scores too little
 
 
 def test_thresholds_and_the_limit():
@@ -78,7 +78,7 @@ def test_rows_hold_the_truths_and_columns_the_detections(perturbation):
     truths = [t["category_id"] for t in data["annotations"] if not t["iscrowd"]]
     kept = [d["category_id"] for d in detections if d["score"] >= threshold]
     assert result.counts[:-1].sum(axis=1).tolist() == [truths.count(c) for c in result.categories]
-    assert result.counts.sum(axis=0)[:-1].sum() + result.absorbed == len(kept)
+    assert result.counts.sum(axis=0)[:-1].sum() + result.ignored == len(kept)
     assert result.counts[-1, -1] == 0
     at_score = evaluate_coco(data, detections).at_score(threshold)
     assert result.counts[:-1, :-1].trace() == at_score["tp"]

@@ -53,7 +53,7 @@ def test_errors_are_those_of_their_formulas():
     result = evaluate_calibration(data, detections, bins=10)
     assignment = assign_detections(data, detections)
     rows = list(zip(*(column.tolist() for column in (
-        assignment.found.category, assignment.found.score, assignment.hit, assignment.iou, assignment.absorbed,
+        assignment.found.category, assignment.found.score, assignment.hit, assignment.iou, assignment.ignored,
     )), strict=True))  # fmt: skip
     rows = [row[:4] for row in rows if not row[4]]
 
@@ -93,14 +93,15 @@ def test_the_threshold_decides_what_is_right():
     assert evaluate_calibration(dataset(1), twice, max_detections=1).curve.count.sum() == 1
 
 
-def test_crowds_and_classes_without_truths_are_left_out():
+def test_crowds_are_left_out_and_classes_without_truths_count_as_wrong():
     crowded = dataset(2)
     crowded["annotations"][1]["iscrowd"] = 1
     result = evaluate_calibration(crowded, [found(0, 1.0), found(1, 1.0), found(1, 0.3)])
     assert (result.curve.count.sum(), result.ece) == (1, 0)
     without = dataset(1) | {"categories": [{"id": 1}, {"id": 2}]}
     result = evaluate_calibration(without, [found(0, 1.0), found(0, 0.9, category=2)])
-    assert (result.curve.count.sum(), result.ece, list(result.per_class)) == (1, 0, [1])
+    assert (result.curve.count.sum(), list(result.per_class)) == (2, [1])
+    assert (result.ece, result.laece) == (pytest.approx((0 + 0.9) / 2), 0)  # LaECE: of the class with truths
 
 
 def test_a_perfectly_calibrated_class_counts_in_the_mean():

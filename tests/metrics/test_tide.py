@@ -7,6 +7,7 @@ from bench.data.scenes import scenes
 from bench.tasks.detection_ap import perturb
 from metrics.coco import evaluate_coco
 from metrics.coco_curves import RECALLS
+from metrics.overlaps import overlaps
 from metrics.tide import evaluate_tide
 from metrics.tide_errors import TYPES
 
@@ -199,7 +200,8 @@ def mended(data, result, name):
 
 
 def _points_to(assignment, n, name):
-    truths, pairs = assignment.truth, assignment.pairs
+    truths = assignment.truth
+    pairs = overlaps(truths, assignment.found, least=1e-9)
     same = truths.category == assignment.found.category[n]
     among = ~truths.crowd & {"localisation": same, "classification": ~same}.get(name, np.zeros(len(same), bool))
     own = (pairs.detection == n) & among[pairs.truth]
@@ -237,7 +239,7 @@ def test_every_wrong_detection_has_one_error_and_every_truth_is_accounted_for():
     data = scenes(40, seed=4).coco
     result = evaluate_tide(data, perturb(data, "score_noise", 0.3).entries())
     assignment = result.assignment
-    assert ((result.error >= 0) == (~assignment.hit & ~assignment.absorbed)).all()
+    assert ((result.error >= 0) == (~assignment.hit & ~assignment.ignored)).all()
     assert sum(result.counts[kind.name] for kind in TYPES) == (result.error >= 0).sum()
     assert not result.missed[assignment.taken[assignment.hit]].any()
     for k, costs in result.per_class.items():
@@ -261,7 +263,7 @@ def test_thresholds_have_an_effect():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"iou_threshold": 0.0}, r"iou_threshold 0.0 is not in \(0, 1\]"),
+        ({"iou_threshold": 0.0}, r"iou_thresholds \(0.0,\) must be distinct and in \(0, 1\]"),
         ({"background_threshold": 0.5}, r"background_threshold 0.5 is not in \(0, iou_threshold = 0.5\)"),
         ({"max_detections": 0}, "max_detections 0"),
     ],

@@ -1,0 +1,70 @@
+"""What COCO's evaluation is set by: IoU thresholds, area ranges and limits of detections (pycocotools' ``Params``)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+IOU_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
+EVERYTHING = (0.0, 1e5**2)  # the range "all", which is COCO's whatever the others are
+AREAS = {"s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, 1e5**2)}
+
+
+@dataclass(frozen=True)
+class CocoParams:
+    """Checked and in order; ``make_params`` builds one."""
+
+    iou_thresholds: tuple[float, ...] = IOU_THRESHOLDS  # ascending
+    area_names: tuple[str, ...] = ("all", *AREAS)
+    area_ranges: tuple[tuple[float, float], ...] = (EVERYTHING, *AREAS.values())
+    max_detections: tuple[int, ...] = (1, 10, 100)  # ascending; per image and class
+
+    @property
+    def least_ious(self) -> Float[np.ndarray, " iou"]:
+        """The IoU that meets each threshold: COCO gives a threshold of 1 room for rounding."""
+        return np.minimum(self.iou_thresholds, 1 - 1e-10)
+
+    def outside(self, area: Float[np.ndarray, " n"]) -> Bool[np.ndarray, "area n"]:
+        """Which are out of each range; both ends belong to it."""
+        ranges = np.array(self.area_ranges)
+        return (area < ranges[:, :1]) | (area > ranges[:, 1:])
+
+    def position(self, iou: float) -> int:
+        """Where a threshold stands; raises ValueError where it is none."""
+        near = np.flatnonzero(np.isclose(self.iou_thresholds, iou, rtol=0, atol=1e-9))
+        if not len(near):
+            raise ValueError(f"iou {iou} is none of {', '.join(f'{t:g}' for t in self.iou_thresholds)}")
+        return int(near[0])
+
+
+def make_params(
+    iou_thresholds: Sequence[float] | None = None,
+    area_ranges: Mapping[str, tuple[float, float]] | None = None,
+    max_detections: int | Sequence[int] = (1, 10, 100),
+) -> CocoParams:
+    """COCO's parameters, or one's own; the range of all areas always is there, and first.
+
+    ``area_ranges``: a name, with which ``AP`` and ``AR`` make the figures' names, and its least and greatest area in
+    pixels; both belong to it. Raises ValueError on thresholds outside (0, 1], names that are not made of letters and
+    digits, ranges that are empty, limits under 1, and on any that is named twice or on none.
+    """
+    thresholds = IOU_THRESHOLDS if iou_thresholds is None else tuple(sorted(float(t) for t in iou_thresholds))
+    if not thresholds or not all(0 < t <= 1 for t in thresholds) or min(np.diff(thresholds), default=1.0) < 1e-9:
+        raise ValueError(f"iou_thresholds {thresholds} must be distinct and in (0, 1]")
+    limits = tuple(sorted([max_detections] if isinstance(max_detections, int | np.integer) else max_detections))
+    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 1 for n in limits)
+    if not limits or not whole or len(set(limits)) < len(limits):
+        raise ValueError(f"max_detections {max_detections} must be distinct positive numbers")
+    ranges = AREAS if area_ranges is None else area_ranges
+    for name, bounds in ranges.items():
+        if not (isinstance(name, str) and name.isidentifier() and name != "all"):
+            accepted = "a name of letters and digits, but for 'all', which always is there, is accepted"
+            raise ValueError(f"area range {name!r}: {accepted}")
+        if len(bounds) != 2 or any(math.isnan(bound) for bound in bounds) or bounds[0] > bounds[1]:
+            raise ValueError(f"area range {name!r} is {bounds}; the least and the greatest area are accepted")
+    pairs = tuple((float(low), float(high)) for low, high in ranges.values())
+    return CocoParams(thresholds, ("all", *ranges), (EVERYTHING, *pairs), tuple(int(n) for n in limits))

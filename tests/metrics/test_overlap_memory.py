@@ -1,0 +1,56 @@
+"""Memory stays bounded where one image holds very many boxes, whatever part of their pairs overlaps."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from metrics.coco import evaluate_coco
+from metrics.detection_input import read_pair
+from metrics.overlaps import BLOCK, overlap_blocks, overlaps
+from metrics.tide import evaluate_tide
+
+TRUTHS, FOUND = 1000, 2500  # 2.5 million pairs, five blocks
+
+
+def one_image(dense, classes, seed=0):
+    rng = np.random.default_rng(seed)
+    sides = []
+    for n in (TRUTHS, FOUND):
+        corner = rng.uniform(0, 5 if dense else 3000, (n, 2))
+        box = np.c_[corner, corner + rng.uniform(95, 105, (n, 2)) if dense else corner + rng.uniform(10, 60, (n, 2))]
+        sides.append({"images": np.zeros(n, int), "boxes": box, "labels": rng.integers(0, classes, n)})
+    return sides[0], sides[1] | {"scores": rng.random(FOUND)}
+
+
+def peak(function):
+    tracemalloc.start()
+    function()
+    bytes_ = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return bytes_
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda truth, found: evaluate_coco(truth, found, max_detections=FOUND),
+        lambda truth, found: evaluate_tide(truth, found, max_detections=FOUND),
+    ],
+    ids=["coco", "tide"],
+)
+@pytest.mark.parametrize(("dense", "classes"), [(False, 1), (True, 1), (True, 30)])
+def test_memory_is_that_of_a_block(function, dense, classes):
+    """All pairs at once would take 100 bytes and more each: 250 MB. A block has at most about as many to a pair."""
+    assert peak(lambda: function(*one_image(dense, classes))) < 130 * BLOCK
+
+
+def test_blocks_hold_what_overlaps_has():
+    pair = read_pair(*one_image(True, 3))
+    blocks = list(overlap_blocks(pair.truth, pair.found, least=0.9, most=10_000))
+    assert len(blocks) > 200
+    whole = overlaps(pair.truth, pair.found, least=0.9)
+    for ours, all_of_it in zip(zip(*blocks, strict=True), whole, strict=True):
+        np.testing.assert_array_equal(np.concatenate(ours), all_of_it)
