@@ -33,6 +33,7 @@ _EXPORTS = {
     "conditional_accuracy": "metrics.accuracy",
     "confusion_matrix": "metrics.confusion",
     "data_copying": "metrics.memorisation",
+    "debiased_frechet_distance": "metrics.extrapolation",
     "density_coverage": "metrics.manifold",
     "energy_distance": "metrics.energy",
     "evaluate_calibration": "metrics.detection_calibration",

@@ -3,6 +3,10 @@
 METRICS = {
     "frechet_distance": ("metrics.frechet:frechet_distance", "Frechet distance of two Gaussians fitted to features"),
     "fd_infinity": ("metrics.extrapolation:fd_infinity", "Frechet distance extrapolated to infinitely many samples"),
+    "debiased_frechet_distance": (
+        "metrics.extrapolation:debiased_frechet_distance",
+        "Frechet distance of the laws, with an interval that covers it",
+    ),
     "spatial_statistics": (
         "metrics.spatial:spatial_statistics",
         "statistics of feature maps, for a spatial Frechet distance (sFID)",

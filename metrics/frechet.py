@@ -7,8 +7,9 @@ rounding is magnified by a square root, and rank-deficient covariances are right
 from singular it is the sum of ``sqrt(eigenvalues of L' S2 L)``, ``L L' = S1``, at a fraction of the time; whether they
 are is decided by a bound on the error. The order of the two arguments makes no difference, to the bit. It is named
 after its extractor (``fd_fmnist``); only Inception features with the original weights give ``fid``. Its bias falls with
-n: compare at equal n, beside the distance of real data to real data (``metrics.floor``); ``metrics.bootstrap`` gives
-its interval, ``metrics.fd_infinity`` an estimate without the bias.
+n: compare at equal n, beside the distance of real data to real data (``metrics.floor``). ``metrics.bootstrap`` gives an
+interval of the mean distance at this n, which seldom holds the distance of the laws;
+``metrics.debiased_frechet_distance`` estimates that one, with an interval that does.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import metrics.extrapolation as extrapolation
-from metrics.extrapolation import fd_infinity
+from metrics.extrapolation import debiased_frechet_distance, fd_infinity
 from metrics.frechet import frechet_distance_from_features
 
 
@@ -85,3 +85,61 @@ def test_bad_input_is_refused_by_name():
         fd_infinity(x, x, smallest=20)
     with pytest.raises(ValueError, match="vary is 'x'"):
         fd_infinity(x, x, vary="x")
+
+
+def test_bias_of_order_1_over_n_goes_to_rounding(monkeypatch: pytest.MonkeyPatch):
+    """d² = 3 + 40 / n + 10 / m becomes 3; every part is a half or a whole of the smaller side's number."""
+    sizes = set()
+
+    def biased(a, b):
+        sizes.add((a.count, b.count))
+        return 3 + 40 / a.count + 10 / b.count
+
+    monkeypatch.setattr(extrapolation, "frechet_distance", biased)
+    assert float(debiased_frechet_distance(draw(600, 4), draw(200, 4))) == pytest.approx(3, rel=1e-12)
+    assert {(200, 200), (100, 100)} <= sizes
+    assert sizes == {(200, 200), (100, 100), (570, 200), (190, 600)}  # at last a twentieth is left out of either side
+
+
+def test_every_row_of_the_larger_side_has_its_turn(monkeypatch: pytest.MonkeyPatch):
+    seen = []
+    found = extrapolation._parts
+
+    def parts(x, k, generator):
+        for part in found(x, k, generator):
+            seen.append(part)
+            yield part
+
+    monkeypatch.setattr(extrapolation, "_parts", parts)
+    debiased_frechet_distance(draw(300, 1), draw(50, 1, seed=1))
+    larger = torch.cat([part for part in seen if len(part) == 50 and part[0] in draw(300, 1)])
+    assert len(larger[:300].unique()) == 300
+
+
+def test_debiased_lies_nearer_than_fd_and_is_seeded():
+    """Twelve pairs of laws a shift of s apart in 4 to 16 features, whose distance is d s²."""
+    apart = {"fd": 0.0, "debiased": 0.0}
+    for case in range(12):
+        d, s = (4, 8, 16)[case % 3], 0.1 * (case // 3)
+        x, y = draw(120, d, seed=case), draw(150, d, seed=100 + case, shift=s)
+        found = debiased_frechet_distance(x, y)
+        assert found == debiased_frechet_distance(x, y)
+        assert found.low < found.value < found.high
+        apart["fd"] += (frechet_distance_from_features(x, y) - d * s**2) / found.standard_error
+        apart["debiased"] += (float(found) - d * s**2) / found.standard_error
+    assert abs(apart["debiased"]) < 4 * 12**0.5  # four deviations of a sum of 12
+    assert apart["fd"] > 12
+    assert debiased_frechet_distance(x, y, seed=1) != found
+    wide = debiased_frechet_distance(x, y, level=0.99)
+    assert wide.low < found.low < found.high < wide.high
+
+
+@pytest.mark.unchecked
+def test_debiased_refuses_what_it_cannot_halve():
+    x = draw(100, 16)
+    with pytest.raises(ValueError, match=r"33 rows of 16 features.*at least 40 rows"):
+        debiased_frechet_distance(x, x[:33])
+    with pytest.raises(ValueError, match=r"there are 65 rows of 32 features.*at least 66 rows \(2 d \+ 2\)"):
+        debiased_frechet_distance(draw(65, 32), draw(65, 32))
+    with pytest.raises(ValueError, match="splits is 0"):
+        debiased_frechet_distance(x, x, splits=0)
