@@ -198,7 +198,10 @@ def compare(
         bool, typer.Option("--timings", help="Let timings decide too; they are advisory without.")
     ] = False,
 ) -> int:
-    """Hold a candidate's records against a baseline's; exit code 1 where something is worse or missing."""
+    """Hold a candidate's records against a baseline's.
+
+    Exit code 1 where something is worse, missing or not comparable, or where nothing was judged.
+    """
     from bench.compare import compare as hold
     from bench.store import load
 
@@ -206,10 +209,13 @@ def compare(
     if as_json:
         print(json.dumps(result.as_dict(), indent=1))
     else:
+        for name, path, lines in (("baseline", baseline, result.baseline), ("candidate", candidate, result.candidate)):
+            print(f"{name} {path}: {'; '.join(lines)}")
         for finding in result.findings:
             if finding.verdict != "same":
                 print(finding.line() + ("" if finding.gates else " [advisory]"))
         print(", ".join(f"{n} {verdict}" for verdict, n in sorted(result.counts.items())))
+        print(f"fails: {'; '.join(result.failures)}" if result.failures else f"passes: {result.judged} measures judged")
     return result.exit_code
 
 

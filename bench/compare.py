@@ -1,19 +1,25 @@
-"""Two stores, one verdict a measure: better, same, worse, ambiguous, new, missing, incomparable.
+"""Two stores, one verdict per measure: better, same, worse, ambiguous, new, missing, incomparable.
 
-Cells are matched by key (task, entry, parameters, seed). A deterministic measure gates by its two-sided window; a
-timing, given with its interval, is advisory unless asked for.
+Cells are matched by their key (task, parameters, seed, device, threads). A deterministic measure gates by its two-sided
+window. A timing, given with its interval, is advisory unless asked for. The gate passes where it could judge everything
+that the baseline has and nothing is worse.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from bench.store import Measured, Record
+from bench.environment import digest
+from bench.errors import UsageError
+from bench.store import Contents, Measured, Record
 
 Verdict = Literal["better", "same", "worse", "ambiguous", "new", "missing", "incomparable"]
+FAILS: tuple[Verdict, ...] = ("worse", "missing", "incomparable")
+JUDGED: tuple[Verdict, ...] = ("better", "same", "worse", "ambiguous")
 FACTOR = 1.1  # a timing differs only beyond this ratio, its interval apart
 
 
@@ -30,6 +36,7 @@ class Finding:
     candidate: float | str | None
     why: str = ""
     gates: bool = True
+    measured: bool = False  # it holds two values of a measure, and not two cells
 
     def line(self) -> str:
         """The finding as one line of text."""
@@ -40,9 +47,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All findings of two stores."""
+    """All findings of two stores, and from what code and machine each side is."""
 
     findings: list[Finding]
+    baseline: list[str]
+    candidate: list[str]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -50,69 +59,146 @@ class Comparison:
         return dict(Counter(finding.verdict for finding in self.findings))
 
     @property
+    def judged(self) -> int:
+        """How many measures could decide the exit code and were held against each other."""
+        return sum(f.gates and f.measured and f.verdict in JUDGED for f in self.findings)
+
+    @property
+    def failures(self) -> list[str]:
+        """Why the gate fails; empty where it passes. What is ambiguous never fails."""
+        gating = Counter(f.verdict for f in self.findings if f.gates)
+        reasons = [f"{gating[verdict]} {verdict}" for verdict in FAILS if gating[verdict]]
+        if not self.judged:
+            timings = any(not f.gates for f in self.findings)
+            reasons.append("no measure was judged" + (": these are timings, see --timings" if timings else ""))
+        return reasons
+
+    @property
     def exit_code(self) -> int:
-        """1 where a gating finding is worse or missing, else 0; ambiguous never fails."""
-        return int(any(f.gates and f.verdict in ("worse", "missing") for f in self.findings))
+        """1 where the gate fails, else 0."""
+        return int(bool(self.failures))
 
     def as_dict(self) -> dict[str, object]:
         """For machines."""
-        findings = [{k: _strict(v) for k, v in asdict(finding).items()} for finding in self.findings]
-        return {"exit_code": self.exit_code, "counts": self.counts, "findings": findings}
+        return {
+            "exit_code": self.exit_code, "failures": self.failures, "judged": self.judged, "counts": self.counts,
+            "baseline": self.baseline, "candidate": self.candidate,
+            "findings": [{k: _strict(v) for k, v in asdict(finding).items()} for finding in self.findings],
+        }  # fmt: skip
 
 
-def compare(baseline: list[Record], candidate: list[Record], *, gate_timings: bool = False) -> Comparison:
-    """Hold a candidate's records against a baseline's."""
-    before, after = ({record.key: record for record in records} for records in (baseline, candidate))
-    findings: list[Finding] = []
+def compare(baseline: Contents, candidate: Contents, *, gate_timings: bool = False) -> Comparison:
+    """Hold a candidate's records against a baseline's; raises UsageError where a side has two of one key."""
+    before, after = _by_key(baseline, "baseline"), _by_key(candidate, "candidate")
+    elsewhere = {_cell_of(record): record for key, record in after.items() if key not in before}
+    findings = [*_damaged(baseline, candidate)]
     for key, old in before.items():
-        findings += _cell(old, after.get(key), gate_timings)
-    for key, new in after.items():
-        if key not in before:
-            failed = new.status not in ("ok", "skipped")
-            findings.append(_finding("worse" if failed else "new", new, "status", None, new.status, new.error or ""))
-    return Comparison(findings)
-
-
-def _cell(old: Record, new: Record | None, gate_timings: bool) -> list[Finding]:
-    if new is None:
-        return [_finding("missing", old, "cell", old.status, None, "the candidate has no such cell")]
-    if new.status != old.status:
-        verdict: Verdict = "worse" if old.status in ("ok", "skipped") and new.status != "ok" else "better"
-        if old.status == "ok" and new.status == "skipped":
-            verdict = "missing"
-        if verdict == "better" and new.status != "ok":
-            verdict = "ambiguous"  # it failed before, and fails otherwise now
-        return [_finding(verdict, new, "status", old.status, new.status, new.error or "")]
-    if old.status != "ok":
-        return [_finding("same", new, "status", old.status, new.status)]
-    if old.device != new.device:
-        return [_finding("incomparable", new, "device", old.device, new.device, "device differs")]
-    findings = []
-    for measure in old.measures:
-        found = new.measure(measure.name)
-        if found is None:
-            gates = measure.deterministic or gate_timings
-            findings.append(_finding("missing", new, measure.name, measure.value, None, gates=gates))
-            continue
-        if not measure.deterministic and measure.unit and old.hardware != new.hardware:
-            verdict, why = "incomparable", f"{old.hardware} and {new.hardware}"  # ratios remain
+        if key in after:
+            findings += _cell(old, after[key], gate_timings)
+        elif moved := elsewhere.pop(_cell_of(old), None):
+            findings.append(_finding("incomparable", old, "cell", _place(old), _place(moved), "measured elsewhere"))
         else:
-            verdict, why = _judge(measure, found)
-        gates = measure.deterministic or found.deterministic or gate_timings
-        findings.append(_finding(verdict, new, measure.name, measure.value, found.value, why, gates))
-    known = {measure.name for measure in old.measures}
-    findings += [_finding("new", new, m.name, None, m.value) for m in new.measures if m.name not in known]
+            findings.append(_finding("missing", old, "cell", old.status, None, "the candidate has no such cell"))
+    for new in elsewhere.values():
+        failed = new.status not in ("ok", "skipped")
+        findings.append(_finding("worse" if failed else "new", new, "status", None, new.status, new.error or ""))
+    return Comparison(findings, origin(baseline.records), origin(candidate.records))
+
+
+def origin(records: Iterable[Record]) -> list[str]:
+    """From what versions, commits and machines the records are, a line each, most of them first."""
+
+    def line(record: Record) -> str:
+        tree = {True: " with uncommitted changes", False: "", None: " (whether changed is unknown)"}[record.dirty]
+        commit = f"commit {record.commit[:12]}" if record.commit else "commit unknown"
+        return f"fidmap {record.version}, {commit}{tree}, {record.device} {record.hardware or 'of unknown model'}"
+
+    return [f"{count} cells of {one}" for one, count in Counter(map(line, records)).most_common()]
+
+
+def _by_key(side: Contents, name: str) -> dict[str, Record]:
+    found: dict[str, Record] = {}
+    for record in side.records:
+        if (twin := found.setdefault(record.key, record)) is not record:
+            raise UsageError(
+                f"the {name} has two records of {record.task}/{record.entry} [{_parameters(record)}]: {twin.hash} of "
+                f"{twin.started_at} and {record.hash} of {record.started_at}; one of a cell is accepted"
+            )
+    return found
+
+
+def _cell_of(record: Record) -> str:
+    """What is measured, wherever it is measured."""
+    return digest([record.task, record.parameters, record.seed])
+
+
+def _place(record: Record) -> str:
+    return f"{record.device}, threads={record.threads}"
+
+
+def _damaged(baseline: Contents, candidate: Contents) -> list[Finding]:
+    """A finding for each record that cannot be read: nobody knows what it would have said."""
+    findings = []
+    known = {record.hash: record for side in (baseline, candidate) for record in side.records}
+    for name in dict.fromkeys([*baseline.damaged, *candidate.damaged]):
+        twin, old, new = known.get(name), baseline.damaged.get(name), candidate.damaged.get(name)
+        shown = ("damaged" if old else None, "damaged" if new else None)
+        why = old or new or ""
+        if twin:
+            findings.append(_finding("incomparable", twin, "record", *shown, why))
+        else:
+            findings.append(Finding("incomparable", "?", "?", name, "record", *shown, why))
     return findings
 
 
-def _judge(old: Measured, new: Measured) -> tuple[Verdict, str]:
-    for field in ("extractor", "reference"):
+def _cell(old: Record, new: Record, gate_timings: bool) -> list[Finding]:
+    """Findings of a cell that both sides have: its status where either did not end well, and each of its measures."""
+    findings = []
+    if (old.status, new.status) != ("ok", "ok"):
+        verdict, why = _judge_status(old, new)
+        findings.append(_finding(verdict, new, "status", old.status, new.status, why))
+    if not new.measures and new.status != old.status:
+        return findings  # the status says it all
+    for measure in old.measures:
+        found = new.measure(measure.name)
+        gates = measure.deterministic or gate_timings or (found is not None and found.deterministic)
+        if found is None:
+            findings.append(_finding("missing", new, measure.name, measure.value, None, gates=gates))
+            continue
+        verdict, why = _judge(measure, found, old.hardware, new.hardware)
+        findings.append(_finding(verdict, new, measure.name, measure.value, found.value, why, gates, measured=True))
+    if old.measures:
+        known = {measure.name for measure in old.measures}
+        findings += [_finding("new", new, m.name, None, m.value) for m in new.measures if m.name not in known]
+    return findings
+
+
+def _judge_status(old: Record, new: Record) -> tuple[Verdict, str]:
+    """The verdict on how two cells ended; a cell that ended well or was left out must not fail now."""
+    why = new.error or ""
+    if new.status == old.status:
+        return "same", why
+    if new.status == "ok":
+        return ("new" if old.status == "skipped" else "better"), why
+    if new.status == "skipped":
+        return ("missing" if old.measures else "ambiguous"), why
+    if old.status in ("ok", "skipped"):
+        return "worse", why
+    if old.measures and not new.measures:
+        return "missing", f"its measures: {why}"
+    return "ambiguous", why  # it failed before, and fails otherwise now
+
+
+def _judge(old: Measured, new: Measured, hardware: str, now: str) -> tuple[Verdict, str]:
+    for field in ("extractor", "reference"):  # another network, other data, or another pair that was chosen by them
         if getattr(old, field) != getattr(new, field):
             return "incomparable", f"{field} differs: {getattr(old, field)} and {getattr(new, field)}"
     for field in ("unit", "direction", "deterministic"):  # a gate must not open because its declaration changed
         if getattr(old, field) != getattr(new, field):
             return "worse", f"{field} differs: {getattr(old, field)} and {getattr(new, field)}; make a new baseline"
     if not old.deterministic:
+        if old.unit and (hardware != now or not hardware):  # ratios remain
+            return "incomparable", f"hardware differs: {hardware or 'unknown'} and {now or 'unknown'}"
         return _judge_timing(old, new)
     if old.value == new.value or (math.isnan(old.value) and math.isnan(new.value)):
         return "same", ""
@@ -121,7 +207,8 @@ def _judge(old: Measured, new: Measured) -> tuple[Verdict, str]:
     if not math.isfinite(old.value):
         return "better", "finite now"
     change = new.value - old.value
-    allowed = max(old.window * abs(old.value), old.floor)
+    # The narrower of both declarations: a gate must not open because a window has been widened.
+    allowed = max(min(old.window, new.window) * abs(old.value), min(old.floor, new.floor))
     if abs(change) <= allowed:
         return "same", ""
     why = f"outside its window of {allowed:.2g}"
@@ -131,26 +218,37 @@ def _judge(old: Measured, new: Measured) -> tuple[Verdict, str]:
 
 
 def _judge_timing(old: Measured, new: Measured) -> tuple[Verdict, str]:
-    if not old.value > 0 or not math.isfinite(new.value):
-        return "ambiguous", "a timing of 0 or without a value"
+    if not (old.value > 0 and math.isfinite(old.value)):
+        return "incomparable", "the baseline's is no positive number"
+    if not (new.value >= 0 and math.isfinite(new.value)):
+        return "worse", "no positive number"
     ratio = new.value / old.value
     if 1 / FACTOR <= ratio <= FACTOR:
         return "same", ""
-    if not old.interval or not new.interval:
-        return "ambiguous", f"ratio {ratio:.2f}, no interval"
-    (low, high), (new_low, new_high) = old.interval, new.interval
+    if not (_has_interval(old) and _has_interval(new)):
+        return "incomparable", f"ratio {ratio:.3g}, and no interval to tell whether that is noise"
+    (low, high), (new_low, new_high) = old.interval or (0, 0), new.interval or (0, 0)
     if new_low <= high and low <= new_high:
-        return "ambiguous", f"ratio {ratio:.2f}, the intervals overlap"
-    return ("better" if (ratio < 1) == (old.direction == "lower") else "worse"), f"ratio {ratio:.2f}, advisory"
+        return "ambiguous", f"ratio {ratio:.3g}, the intervals overlap"
+    better = old.direction != "target" and (ratio < 1) == (old.direction == "lower")
+    return ("better" if better else "worse"), f"ratio {ratio:.3g}"
+
+
+def _has_interval(measure: Measured) -> bool:
+    return measure.interval is not None and all(map(math.isfinite, measure.interval))
 
 
 def _finding(
     verdict: Verdict, record: Record, measure: str, old: float | str | None, new: float | str | None, why: str = "",
-    gates: bool = True,
+    gates: bool = True, measured: bool = False,
 ) -> Finding:  # fmt: skip
+    cell = _parameters(record)
+    return Finding(verdict, record.task, record.entry, cell, measure, old, new, why, gates, measured)
+
+
+def _parameters(record: Record) -> str:
     shown = record.parameters | {"seed": record.seed}
-    cell = ", ".join(f"{k}={v}" for k, v in shown.items() if str(v) != record.entry)
-    return Finding(verdict, record.task, record.entry, cell, measure, old, new, why, gates)
+    return ", ".join(f"{k}={v}" for k, v in shown.items() if str(v) != record.entry)
 
 
 def _strict(value: object) -> object:

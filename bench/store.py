@@ -17,6 +17,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
@@ -132,6 +133,7 @@ class Store:
 
     def __init__(self, folder: Path | str, *, repair: bool = False):
         self.folder, self.repair = Path(folder), repair
+        self.damaged: dict[str, str] = {}  # records that could not be read, by hash, and why
         if self.folder.exists() and not self.folder.is_dir():
             raise UsageError(f"{folder} is a file; --out takes a folder")
         self.records_folder = self.folder / "records"
@@ -253,6 +255,7 @@ class Store:
             raise UsageError(f"{file}: {error}") from None
         except (ValueError, RecursionError) as error:
             reason = _reason(error)
+        self.damaged[file.stem] = reason
         if not self.repair:
             _warn(f"{file} is damaged ({reason}); left out")
             return None
@@ -335,20 +338,36 @@ def frame(records: Iterable[Record]) -> pandas.DataFrame:
 
 
 def bundle(store: Store) -> str:
-    """A whole store (without its arrays) as one JSON text, which ``load`` reads."""
+    """A whole store (without its arrays) as one JSON text, which ``load`` reads.
+
+    Raises UsageError where records are damaged: nothing would be held against a baseline that lacks them.
+    """
     records = ",\n".join(record.model_dump_json() for record in store.records())
+    if store.damaged:
+        names = ", ".join(store.damaged)
+        raise UsageError(f"{store.folder} holds damaged records ({names}); run their suite again, or remove them")
     environments = json.dumps(store.environments(), sort_keys=True)
     return f'{{"schema_version": {SCHEMA_VERSION},\n"environments": {environments},\n"records": [\n{records}\n]}}\n'
 
 
-def load(path: Path | str) -> list[Record]:
-    """Records of a store's folder or of a bundle file; raises UsageError where there are none to read."""
+@dataclass(frozen=True)
+class Contents:
+    """What a folder or a bundle holds: its records, and why others could not be read, by hash."""
+
+    records: list[Record]
+    damaged: dict[str, str] = field(default_factory=dict)
+
+
+def load(path: Path | str) -> Contents:
+    """What a store's folder or a bundle file holds; raises UsageError where there are no records to read."""
     path = Path(path)
     if path.is_dir():  # a store
-        records = Store(path).records()
+        store = Store(path)
+        records = store.records()
         if not records:
-            raise UsageError(f"{path} holds no records; make some with: fidmap run SUITE --out {path}")
-        return records
+            left = f"{len(store.damaged)} damaged records and no other" if store.damaged else "no records"
+            raise UsageError(f"{path} holds {left}; make some with: fidmap run SUITE --out {path}")
+        return Contents(records, store.damaged)
     try:
         content = json.loads(path.read_bytes())
         stored = content["records"]
@@ -366,7 +385,7 @@ def load(path: Path | str) -> list[Record]:
         raise UsageError(f"{path} is not a file of `fidmap table --format json`: {_reason(error)}") from None
     if not records:
         raise UsageError(f"{path} holds no records")
-    return records
+    return Contents(records)
 
 
 def write_atomic(path: Path, content: bytes) -> None:

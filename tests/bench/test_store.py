@@ -39,8 +39,8 @@ def test_bundle_holds_what_the_folder_holds(record, tmp_path):
     store.write(record("k", math.nan))
     store.write(record("m", 3.0))
     (tmp_path / "b.json").write_text(bundle(store))
-    assert [r.model_dump_json() for r in load(tmp_path / "b.json")] == [
-        r.model_dump_json() for r in load(tmp_path / "a")
+    assert [r.model_dump_json() for r in load(tmp_path / "b.json").records] == [
+        r.model_dump_json() for r in load(tmp_path / "a").records
     ]
 
 
