@@ -28,11 +28,14 @@ def import_file(file: Path, store: Store) -> list[Record]:
         content = json.loads(file.read_bytes())
         machine, commit = content["machine_info"], content["commit_info"]
         cpu = machine["cpu"]
-        name = store.write_environment({"cpu": cpu.get("brand_raw", machine["processor"]),
-                                        "cores": cpu.get("count"), "python": machine["python_version"],
-                                        "os": f"{machine['system']} {machine['release']}"})  # fmt: skip
-        common: dict[str, Any] = {"hardware": _hardware(machine), "environment": name, "started_at": content["datetime"],
-                  "version": environment.code()["version"]}  # fmt: skip
+        described = {
+            "cpu": cpu.get("brand_raw", machine["processor"]), "cores": cpu.get("count"),
+            "python": machine["python_version"], "os": f"{machine['system']} {machine['release']}",
+        }  # fmt: skip
+        common: dict[str, Any] = {
+            "hardware": _hardware(machine), "environment": store.write_environment(described),
+            "started_at": content["datetime"], "version": environment.code()["version"],
+        }  # fmt: skip
         if commit["id"] != "unversioned":  # pytest-benchmark's word for: it knows of no repository
             common |= {"commit": commit["id"], "dirty": commit.get("dirty")}
         records = [_record(item, common) for item in content["benchmarks"]]
