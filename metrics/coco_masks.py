@@ -22,9 +22,8 @@ def image_sizes(images: Sequence[Mapping[str, Any]], positions: Mapping[Any, int
         for key in ("height", "width"):
             value = entry.get(key)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 < value < 2**20:
-                raise ValueError(
-                    f"images[{index}] has {key} {str(value)[:40]!r}; masks need that of every image, in pixels"
-                )
+                has = f"has {key} {str(value)[:40]}" if key in entry else f"has no {key!r}"
+                raise ValueError(f"images[{index}] {has}; masks need that of every image, a whole number of pixels")
         sizes[positions[entry["id"]]] = {"height": int(entry["height"]), "width": int(entry["width"])}
     return sizes
 

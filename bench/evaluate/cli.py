@@ -54,10 +54,13 @@ def images(
 
 @app.command()
 def detections(
+    context: typer.Context,
     ground_truth: Annotated[
         Path, typer.Argument(help="COCO JSON, a folder of VOC XML, or a folder of YOLO text files.", show_default=False)
     ],
-    detections: Annotated[Path, typer.Argument(help="The same, or VOC's result files.", show_default=False)],
+    detections: Annotated[
+        Path, typer.Argument(help="The same with scores, .jsonl, or VOC's result files.", show_default=False)
+    ],
     per_class: Annotated[bool, typer.Option("--per-class", help="A row a class.")] = False,
     tide: Annotated[bool, typer.Option("--tide", help="TIDE's types of error and what each costs.")] = False,
     confusion: Annotated[bool, typer.Option("--confusion", help="Which class is taken for which.")] = False,
@@ -74,12 +77,17 @@ def detections(
         float | None, typer.Option(help="Of --confusion, and of a line of its own  [default: that of the best F1]")
     ] = None,
     resamples: Annotated[int, typer.Option(min=0, help="Of images, for intervals of the figures; 0: none.")] = 0,
+    protocol: Annotated[
+        str, typer.Option(help="coco; or voc, with difficult truths left out: mAP over all points and over 11.")
+    ] = "coco",
 ) -> None:
-    """Measure detections: COCO's twelve figures, and what lies behind them."""
+    """Measure detections: COCO's twelve figures, and what lies behind them, or PASCAL VOC's mAP."""
     import json
     import sys
 
+    from bench.errors import UsageError
     from bench.evaluate import detections as module
+    from bench.evaluate import voc_figures
 
     def tell(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
@@ -88,6 +96,21 @@ def detections(
         if sys.stderr.isatty():
             tell(step)
 
+    if protocol not in ("coco", "voc"):
+        raise UsageError(f"--protocol {protocol!r}: expected coco, voc")
+    if protocol == "voc":
+        of_voc = ("ground_truth", "detections", "per_class", "as_json", "format", "images", "protocol")
+        for name in context.params:
+            source = context.get_parameter_source(name)
+            if name not in of_voc and source is not None and source.name == "COMMANDLINE":
+                raise UsageError(
+                    f"--{name.replace('_', '-')} goes with --protocol coco; --protocol voc has --per-class"
+                )
+        voc = voc_figures.evaluate(
+            ground_truth, detections, per_class=per_class, format=format, images=images, tell=tell, progress=progress
+        )
+        print(json.dumps(voc.as_dict(), indent=1) if as_json else voc.table())
+        return
     result = module.evaluate(
         ground_truth, detections, per_class=per_class, tide=tide, confusion=confusion, calibration=calibration,
         plots=plots, format=format, images=images, iou_type=iou_type, max_detections=max_detections,

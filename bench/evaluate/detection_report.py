@@ -40,8 +40,8 @@ class Evaluation:
     intervals: dict[str, tuple[float, float]] | None = None
 
     def name(self, category: Any) -> str:
-        """What a category is called, on one line and without what ends a table's cell."""
-        return " ".join(self.coco.names[category].split()).replace("|", "\\|")
+        """What a category is called."""
+        return one_line(self.coco.names[category])
 
     def as_dict(self) -> dict[str, Any]:
         """The twelve figures under their names, and each part under a key of its own; None for NaN."""
@@ -81,7 +81,7 @@ class Evaluation:
                     for category, of in self.calibration.per_class.items()
                 },
             }
-        return _plain(self.coco.figures | parts)
+        return plain(self.coco.figures | parts)
 
     def table(self) -> str:
         """All of it as markdown."""
@@ -93,12 +93,12 @@ class Evaluation:
         return "\n".join(table.render("md") for table in tables)
 
     def _figures(self) -> Table:
-        rows = [[name, _show(value), self._meaning(name)] for name, value in self.coco.figures.items()]
+        rows = [[name, show(value), self._meaning(name)] for name, value in self.coco.figures.items()]
         header = ["figure", "value", "of"]
         if self.intervals:
             header.insert(2, "95 % interval")
             for row in rows:
-                row.insert(2, " to ".join(map(_show, self.intervals[row[0]])))
+                row.insert(2, " to ".join(map(show, self.intervals[row[0]])))
         notes = [", ".join(f"{what.replace('_', ' ')}: {number}" for what, number in self.counts.items())]
         if self.best and self.best.overall.f1 > 0:
             notes.append(f"Best F1 at IoU {IOU:g}: {_point(asdict(self.best.overall))}")
@@ -131,7 +131,7 @@ class Evaluation:
         for category in self.coco.per_class:
             row = self._class(category)
             row |= row.pop("best_f1", {})
-            rows.append({key: _show(value) if isinstance(value, float) else str(value) for key, value in row.items()})
+            rows.append({key: show(value) if isinstance(value, float) else str(value) for key, value in row.items()})
         notes = [f"threshold, f1, precision and recall: at the class's best F1 at IoU {IOU:g}"] if self.best else []
         return Table(
             "per_class", "By class", list(rows[0]) if rows else [], [list(row.values()) for row in rows], notes
@@ -139,9 +139,9 @@ class Evaluation:
 
     def _tide(self) -> Table:
         assert self.tide
-        rows = [[name, str(self.tide.counts.get(name, "-")), _show(cost)] for name, cost in self.tide.costs.items()]
+        rows = [[name, str(self.tide.counts.get(name, "-")), show(cost)] for name, cost in self.tide.costs.items()]
         notes = [
-            f"AP at IoU {IOU:g} is {_show(self.tide.ap)}; a cost is what it gains if that error alone is mended.",
+            f"AP at IoU {IOU:g} is {show(self.tide.ap)}; a cost is what it gains if that error alone is mended.",
             "false positives, false negatives: if every wrong detection, every truth not found went.",
         ]
         return Table("tide", "Errors by TIDE", ["error", "number", "costs AP"], rows, notes)
@@ -170,7 +170,7 @@ class Evaluation:
         assert self.calibration
         curve = self.calibration.curve
         rows = [
-            [f"{low:.2f} to {high:.2f}", str(count), _show(confidence), _show(precision), _show(quality)]
+            [f"{low:.2f} to {high:.2f}", str(count), show(confidence), show(precision), show(quality)]
             for low, high, count, confidence, precision, quality in zip(
                 curve.edges[:-1], curve.edges[1:], curve.count, curve.confidence, curve.precision, curve.quality,
                 strict=True,
@@ -179,7 +179,7 @@ class Evaluation:
         ]  # fmt: skip
         header = ["score", "detections", "mean score", "precision", "precision x IoU"]
         notes = [
-            f"D-ECE {_show(self.calibration.ece)}, LaECE (mean over classes) {_show(self.calibration.laece)}; "
+            f"D-ECE {show(self.calibration.ece)}, LaECE (mean over classes) {show(self.calibration.laece)}; "
             f"right means IoU {IOU:g} or more."
         ]
         return Table("calibration", "Calibration", header, rows, notes)
@@ -187,18 +187,24 @@ class Evaluation:
 
 def _point(point: dict[str, float]) -> str:
     """An operating point in words."""
-    rest = ", ".join(f"{name} {_show(point[name])}" for name in ("f1", "precision", "recall"))
+    rest = ", ".join(f"{name} {show(point[name])}" for name in ("f1", "precision", "recall"))
     return f"score {point['threshold']:.4g}: {rest}"
 
 
-def _show(value: float) -> str:
+def one_line(name: str) -> str:
+    """A name on one line and without what ends a table's cell."""
+    return " ".join(name.split()).replace("|", "\\|")
+
+
+def show(value: float) -> str:
+    """A figure to four places, a dash for NaN."""
     return "-" if math.isnan(value) else f"{value:.4f}"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """JSON has no NaN and no infinity."""
     if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -58,7 +58,7 @@ def evaluate(
         }  # fmt: skip
         for option in [option for option, given in need_boxes.items() if given]:
             raise UsageError(f"{option} needs boxes; --iou-type segm gives the figures and --per-class")
-    pair = _read(ground_truth, detections, iou_type, format, images, tell, progress)
+    pair = read_sides(ground_truth, detections, iou_type, format, images, tell, progress)
     backend: Any = "fidmap" if iou_type == "bbox" else "faster_coco_eval"
     progress(f"evaluating {len(pair.found.score)} detections")
     coco = evaluate_coco(
@@ -96,7 +96,7 @@ def evaluate(
     return result
 
 
-def _read(
+def read_sides(
     ground_truth: Path,
     detections: Path,
     iou_type: str,
@@ -105,6 +105,7 @@ def _read(
     tell: Callable[[str], None],
     progress: Callable[[str], None],
 ) -> Pair:
+    """Both sides, read and checked; raises UsageError that names the file and the field where one cannot be read."""
     from metrics.detection_input import FORMATS, read_pair
 
     if format not in FORMATS:
@@ -183,7 +184,14 @@ def _tell_what_is_odd(
     if coco.id_zero:
         tell(f"{ground_truth}: annotations with the id 0: {coco.id_zero}; they count as any other here, "
              "while pycocotools takes what matches them for unmatched")  # fmt: skip
+    tell_what_is_empty(counts, ground_truth, detections, tell)
+
+
+def tell_what_is_empty(
+    counts: dict[str, int], ground_truth: Path, detections: Path, tell: Callable[[str], None]
+) -> None:
+    """A side on which nothing counts is worth a note: every figure is then 0, or -1."""
     if not counts["detections"]:
         tell(f"{detections}: no detections")
     if not counts["truths"]:
-        tell(f"{ground_truth}: no truths but crowds, so that every figure is -1")
+        tell(f"{ground_truth}: no truths that count, so that no figure has a value")

@@ -1,0 +1,95 @@
+"""``fidmap evaluate detections --protocol voc``: PASCAL VOC's average precision of two files or folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.evaluate.detection_report import one_line, plain, show
+from bench.evaluate.detections import read_sides, tell_what_is_empty
+from bench.tables import Table
+
+if TYPE_CHECKING:
+    from metrics.voc import VocResult
+
+IOU = 0.5
+
+
+@dataclass(frozen=True)
+class VocEvaluation:
+    """Both of VOC's averages over one matching, as tables and as one object."""
+
+    all_points: VocResult
+    eleven_points: VocResult
+    counts: dict[str, int]
+    truths: dict[Any, int]  # category id -> how many count
+    per_class: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures under their names; None for NaN."""
+        parts = {"protocol": "voc", "mAP": self.all_points.map, "mAP11": self.eleven_points.map, "iou": IOU}
+        parts |= {"counts": self.counts}
+        return plain(parts | ({"per_class": self._classes()} if self.per_class else {}))
+
+    def table(self) -> str:
+        """All of it as markdown."""
+        rows = [
+            [
+                "mAP",
+                show(self.all_points.map),
+                "area under the curve of precision (from VOC2010 on), mean of classes",
+            ],
+            ["mAP11", show(self.eleven_points.map), "mean of precision at 11 recalls (to VOC2009), mean of classes"],
+        ]
+        notes = [", ".join(f"{what.replace('_', ' ')}: {number}" for what, number in self.counts.items())]
+        notes.append(f"At IoU {IOU:g}; difficult truths and crowds neither count nor make a detection false.")
+        tables = [Table("figures", "VOC's figures", ["figure", "value", "of"], rows, notes)]
+        if self.per_class and (classes := self._classes()):
+            body = [[show(v) if isinstance(v, float) else str(v) for v in row.values()] for row in classes]
+            tables.append(Table("per_class", "By class", list(classes[0]), body, []))
+        return "\n".join(table.render("md") for table in tables)
+
+    def _classes(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "id": category, "name": one_line(self.all_points.names[category]), "AP": value,
+                "AP11": self.eleven_points.per_class[category], "truths": self.truths[category],
+            }
+            for category, value in self.all_points.per_class.items()
+        ]  # fmt: skip
+
+
+def evaluate(
+    ground_truth: Path,
+    detections: Path,
+    *,
+    per_class: bool = False,
+    format: str = "auto",
+    images: Path | None = None,
+    tell: Callable[[str], None] = lambda note: None,
+    progress: Callable[[str], None] = lambda step: None,
+) -> VocEvaluation:
+    """Evaluate detections by VOC's rules; input and errors are those of ``bench.evaluate.detections.evaluate``."""
+    from metrics.voc import evaluate_voc
+
+    pair = read_sides(ground_truth, detections, "bbox", format, images, tell, progress)
+    progress(f"evaluating {len(pair.found.score)} detections")
+    all_points = evaluate_voc(pair, None, iou=IOU, points="all")
+    eleven_points = evaluate_voc(pair, None, iou=IOU, points="11")
+    left = pair.truth.difficult | pair.truth.crowd
+    counts = {
+        "images": len(pair.images),
+        "truths": int((~left).sum()),
+        "difficult": int((pair.truth.difficult & ~pair.truth.crowd).sum()),
+        "crowds": int(pair.truth.crowd.sum()),
+        "detections": len(pair.found.score) + pair.left_out,
+        "unlisted_category": pair.left_out,
+    }
+    tell_what_is_empty(counts, ground_truth, detections, tell)
+    number = np.bincount(pair.truth.category[~left], minlength=len(pair.categories)).tolist()
+    truths = dict(zip(pair.categories, number, strict=True))
+    return VocEvaluation(all_points, eleven_points, counts, truths, per_class)
