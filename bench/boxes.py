@@ -34,6 +34,8 @@ def draw(spec: PlotSpec, store: Store, records: list[Record]) -> Figure | None:
     )
     names, handles = [name.strip() for name in spec.zlabel.split(",")], []
     for axes, (title, arrays) in zip(grid.flat, kept.items(), strict=False):
+        if arrays[spec.x[1:]].ndim != 2 or arrays[spec.x[1:]].shape[1] != 4:
+            raise UsageError(f"{spec.x} has the shape {tuple(arrays[spec.x[1:]].shape)}; (k, 4) is accepted")
         boxes = arrays[spec.x[1:]].double().tolist()
         if len(boxes) != len(names):
             raise UsageError(f"{spec.name}: zlabel names {len(names)} boxes of {len(boxes)}: {spec.zlabel!r}")
@@ -45,6 +47,8 @@ def draw(spec: PlotSpec, store: Store, records: list[Record]) -> Figure | None:
         axes.autoscale_view()
         axes.margins(0.08)
         axes.set_aspect("equal", adjustable="datalim")
+        if spec.y[1:] not in arrays or arrays[spec.y[1:]].ndim != 1:
+            raise UsageError(f"{spec.y}: numbers of the shape (n,) are accepted beside {spec.x}")
         sides = arrays[spec.y[1:]].tolist()
         axes.set_title(f"{title}\n" + " > ".join(map(show, sides)), fontsize=9)
         axes.tick_params(labelsize=7)

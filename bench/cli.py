@@ -184,6 +184,8 @@ def table(
         raise UsageError(f"--format {format!r}: expected {', '.join(tables.FORMATS)}")
     store = _open(out)
     print(tables.render(store, report.plans(store), format), end="")
+    for line in tables.omissions(store.contents()) if format in ("csv", "json") else ():  # the others have it below
+        _tell(line)
     if save:
         for file in report.save(store, save):
             _tell(f"wrote {file}")

@@ -109,9 +109,7 @@ def origin(records: Iterable[Record]) -> list[str]:
     """From what versions, commits and machines the records are, a line each, most of them first."""
 
     def line(record: Record) -> str:
-        tree = {True: " with uncommitted changes", False: "", None: " (whether changed is unknown)"}[record.dirty]
-        commit = f"commit {record.commit[:12]}" if record.commit else "commit unknown"
-        return f"fidmap {record.version}, {commit}{tree}, {record.device} {record.hardware or 'of unknown model'}"
+        return f"{record.made_by}, {record.device} {record.hardware or 'of unknown model'}"
 
     return [f"{count} cells of {one}" for one, count in Counter(map(line, records)).most_common()]
 

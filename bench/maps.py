@@ -77,7 +77,7 @@ class _Map:
                 raise UsageError(f"{record.entry} keeps no array {name!r}; it has {', '.join(arrays) or 'none'}")
             return arrays[name[1:]].double().numpy()
 
-        self.x, self.y = (_column(array(name), i) for i, name in enumerate((spec.x, spec.y)))
+        self.x, self.y = (_column(array(name), i, name) for i, name in enumerate((spec.x, spec.y)))
         self.arrows = None
         if spec.kind == "field":
             self.arrows = u, v = array(spec.u), array(spec.v)
@@ -91,7 +91,10 @@ class _Map:
     def show(self, axes: Axes, norm: Any) -> Any:
         """Draw it, and return what a colour bar is made of."""
         if self.heat.ndim == 1:
-            return axes.tripcolor(self.x, self.y, self.heat, shading="gouraud", norm=norm, cmap="viridis")
+            try:
+                return axes.tripcolor(self.x, self.y, self.heat, shading="gouraud", norm=norm, cmap="viridis")
+            except (RuntimeError, ValueError):  # matplotlib's triangulation
+                raise UsageError(f"{len(self.x)} points span no area; at least 3 that are on no line do") from None
         image = axes.pcolormesh(
             self.x, self.y, self.heat, shading="nearest", norm=norm, cmap="viridis", rasterized=True
         )
@@ -134,9 +137,13 @@ def _plain_ticks(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def _column(array: np.ndarray, index: int) -> np.ndarray:
+def _column(array: np.ndarray, index: int, name: str) -> np.ndarray:
     """Coordinates along an axis; of an array of points (n, 2), the column of that axis."""
-    return array[:, index] if array.ndim == 2 else array
+    if array.ndim == 1:
+        return array
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise UsageError(f"{name} has the shape {array.shape}; (n,) or (n, 2) is accepted")
+    return array[:, index]
 
 
 def _limits(arrays: list[np.ndarray], log: bool) -> tuple[float, float]:

@@ -7,9 +7,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from bench import boxes, maps, trajectories
+from bench.errors import UsageError
 from bench.store import Record, Store
 from bench.suite import PlotSpec
-from bench.tables import lookup, matching, show
+from bench.tables import label, lookup, matching, show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +32,11 @@ def draw(spec: PlotSpec, store: Store, records: list[Record]) -> bytes | None:
     if not chosen:
         return None
     drawers = {"heat": maps.draw, "field": maps.draw, "boxes": boxes.draw, "trajectories": trajectories.draw}
-    figure = drawers.get(spec.kind, _curves)(spec, store, chosen)
+    try:
+        figure = drawers.get(spec.kind, _curves)(spec, store, chosen)
+    except BaseException:
+        pyplot.close("all")  # the half of it that was drawn
+        raise
     if figure is None:
         return None
     figure.suptitle(spec.title, fontsize=11)
@@ -44,13 +49,13 @@ def draw(spec: PlotSpec, store: Store, records: list[Record]) -> bytes | None:
 def _curves(spec: PlotSpec, store: Store, chosen: list[Record]) -> Figure:
     from matplotlib import pyplot
 
-    facets = list(dict.fromkeys(show(lookup(r, spec.facet)) if spec.facet else "" for r in chosen))
+    facets = list(dict.fromkeys(label(lookup(r, spec.facet)) if spec.facet else "" for r in chosen))
     series = list(dict.fromkeys(_name(spec, r) for r in chosen))
     figure, grid = pyplot.subplots(
         1, len(facets), figsize=(max(4.2 * len(facets), 6.4), 4.4), sharey=True, squeeze=False, layout="constrained"
     )
     for axes, facet in zip(grid[0], facets, strict=True):
-        here = [r for r in chosen if not spec.facet or show(lookup(r, spec.facet)) == facet]
+        here = [r for r in chosen if not spec.facet or label(lookup(r, spec.facet)) == facet]
         if spec.kind == "bar":
             _bars(axes, spec, here, series)
         else:
@@ -73,26 +78,43 @@ def _curves(spec: PlotSpec, store: Store, chosen: list[Record]) -> Figure:
 
 
 def _name(spec: PlotSpec, record: Record) -> str:
-    return show(lookup(record, spec.series)) if spec.series else ""
+    return label(lookup(record, spec.series)) if spec.series else ""
 
 
 def _points(spec: PlotSpec, store: Store, records: list[Record]) -> list[tuple[Any, Any]]:
-    """Points (x, y) of one series; a name with @ is an array kept beside the record."""
+    """Points (x, y) of one series; a name with @ is an array kept beside the record.
+
+    Raises UsageError where an array is not there, is no list of numbers, or has another length than its partner.
+    """
     points: list[tuple[Any, Any]] = []
     for record in records:
         arrays = store.arrays(record) if "@" in spec.x + spec.y else {}
-        y = arrays[spec.y[1:]].tolist() if spec.y.startswith("@") else [lookup(record, spec.y)]
-        if spec.x.startswith("@"):
-            x = arrays[spec.x[1:]].tolist()
-        else:
-            x = list(range(1, len(y) + 1)) if spec.x == "index" else [lookup(record, spec.x)]
-        points += [(a, b) for a, b in zip(x, y, strict=True) if b is not None]
-    return sorted(points)
+        y = _values(spec.y, record, arrays)
+        x = list(range(1, len(y) + 1)) if spec.x == "index" else _values(spec.x, record, arrays)
+        if len(x) != len(y):
+            raise UsageError(f"{record.entry}: {spec.x!r} has {len(x)} values and {spec.y!r} has {len(y)}")
+        points += [(a, b) for a, b in zip(x, y, strict=True) if a is not None and b is not None]
+    try:
+        return sorted(points)
+    except TypeError:
+        raise UsageError(f"{spec.x!r} has numbers and words; one of them is accepted") from None
+
+
+def _values(name: str, record: Record, arrays: dict[str, Any]) -> list[Any]:
+    if not name.startswith("@"):
+        return [lookup(record, name)]
+    if name[1:] not in arrays:
+        raise UsageError(f"{record.entry} keeps no array {name!r}; it has {', '.join(arrays) or 'none'}")
+    if arrays[name[1:]].ndim != 1:
+        raise UsageError(f"{record.entry}: {name!r} has the shape {tuple(arrays[name[1:]].shape)}; (n,) is accepted")
+    return arrays[name[1:]].tolist()
 
 
 def _lines(axes: Axes, spec: PlotSpec, store: Store, records: list[Record], series: list[str]) -> None:
     for index, name in enumerate(series):
-        points = _points(spec, store, [r for r in records if _name(spec, r) == name])
+        own = [r for r in records if _name(spec, r) == name]
+        points = _points(spec, store, own)
+        _require_one_of_a_seed(spec, own)
         style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "label": name, "linewidth": 1.6}
         if len(points) <= 30:  # larger markers lie below smaller ones: methods that coincide are seen to
             style |= {"marker": MARKERS[index % len(MARKERS)], "markersize": 9 - 5 * index / len(series)}
@@ -112,6 +134,17 @@ def _lines(axes: Axes, spec: PlotSpec, store: Store, records: list[Record], seri
         _slope(axes, spec, store, records, order)
     if spec.pareto:
         _pareto(axes, spec, store, records, series)
+
+
+def _require_one_of_a_seed(spec: PlotSpec, records: list[Record]) -> None:
+    """Raise UsageError where one seed has two values at one x of a series: only seeds are averaged over."""
+    seen: dict[tuple[str, int], Record] = {}
+    for record in records:
+        if not spec.y.startswith("@") and lookup(record, spec.y) is None:
+            continue
+        x = "" if spec.x == "index" or spec.x.startswith("@") else label(lookup(record, spec.x))
+        if seen.setdefault((x, record.seed), record) is not record:
+            raise UsageError(f"{record.entry} is there twice: narrow `where`, or name what differs as series or facet")
 
 
 def _over_seeds(points: list[tuple[Any, Any]]) -> list[tuple[Any, float, float, float]]:
@@ -152,11 +185,11 @@ def _slope(axes: Axes, spec: PlotSpec, store: Store, records: list[Record], orde
 
 
 def _bars(axes: Axes, spec: PlotSpec, records: list[Record], series: list[str]) -> None:
-    labels = list(dict.fromkeys(show(lookup(r, spec.x)) for r in records))
+    labels = list(dict.fromkeys(label(lookup(r, spec.x)) for r in records))
     width = 0.8 / len(series)
     for index, name in enumerate(series):
-        own = [(show(lookup(r, spec.x)), m) for r in records if _name(spec, r) == name and (m := r.measure(spec.y))]
-        where = [labels.index(label) + (index - (len(series) - 1) / 2) * width for label, _ in own]
+        own = [(label(lookup(r, spec.x)), m) for r in records if _name(spec, r) == name and (m := r.measure(spec.y))]
+        where = [labels.index(name) + (index - (len(series) - 1) / 2) * width for name, _ in own]
         ranges = [(m.value, m.interval or (m.value, m.value)) for _, m in own]
         errors = [[value - low for value, (low, _) in ranges], [high - value for value, (_, high) in ranges]]
         colour = COLOURS[index % len(COLOURS)]

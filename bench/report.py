@@ -37,8 +37,11 @@ def save(store: Store, folder: Path) -> list[Path]:
         for spec in suite.plot:
             try:
                 picture = plots.draw(spec, store, own)
-            except (UsageError, KeyError) as error:
-                print(f"fidmap: plot {spec.name}: {error}", file=sys.stderr)
+            except UsageError as error:
+                print(f"fidmap: plot {spec.name} is left out: {error}", file=sys.stderr)
+                continue
+            except Exception as error:  # arrays of a guest's may break any part of a drawer; the rest is still wanted
+                print(f"fidmap: plot {spec.name} is left out: {type(error).__name__}: {error}", file=sys.stderr)
                 continue
             name = spec.name if len(laid_out) == 1 else f"{suite.name}-{spec.name}"
             if picture:

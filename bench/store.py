@@ -101,6 +101,12 @@ class Record(BaseModel):
             raise ValueError(f"{error.args[0]}: Field required") from None
         return {**fields, "schema_version": SCHEMA_VERSION, "key": key}
 
+    @property
+    def made_by(self) -> str:
+        """The code that made it: version, commit, and whether that was changed."""
+        tree = {True: " with changes", False: "", None: " (whether changed is unknown)"}[self.dirty]
+        return f"fidmap {self.version}, commit {(self.commit or 'unknown')[:12]}{tree}"
+
     def value(self, name: str) -> float | None:
         """The value of a measure, None where the record has none of that name."""
         return next((m.value for m in self.measures if m.name == name), None)
@@ -214,17 +220,28 @@ class Store:
 
     def records(self) -> list[Record]:
         """The records of every suite's cells, in order, then the newest of each key of what is in no suite."""
+        return self.contents().records
+
+    def contents(self) -> Contents:
+        """The same, and which other records are here, which cells have none, and what is damaged."""
         suites = self.suites()
         names = dict.fromkeys(name for suite in suites.values() for name in suite.cells)
-        shown = [record for name in names if (record := self.get(name))]
+        shown = {name: record for name in names if (record := self.get(name))}
         newest: dict[str, Record] = {}
+        left_out = []
         for file in sorted(self.records_folder.glob("*.json")) if self.records_folder.is_dir() else []:
             record = None if file.stem in names else self._read(file)
-            if record is None or record.suite in suites:
+            if record is None:
                 continue
-            if record.key not in newest or newest[record.key].started_at <= record.started_at:
-                newest[record.key] = record
-        return shown + sorted(newest.values(), key=lambda r: (r.suite, r.started_at, r.key))
+            twin = newest.get(record.key)
+            if record.suite in suites or (twin and twin.started_at > record.started_at):
+                left_out.append(record)
+                continue
+            left_out += [twin] if twin else []
+            newest[record.key] = record
+        others = sorted(newest.values(), key=lambda r: (r.suite, r.started_at, r.key))
+        absent = {name: (len(set(suite.cells) - set(shown)), len(suite.cells)) for name, suite in suites.items()}
+        return Contents([*shown.values(), *others], dict(self.damaged), left_out, absent)
 
     def arrays(self, record: Record) -> dict[str, Any]:
         """The tensors kept beside a record; raises UsageError where their file is gone or damaged."""
@@ -342,9 +359,10 @@ def bundle(store: Store) -> str:
 
     Raises UsageError where records are damaged: nothing would be held against a baseline that lacks them.
     """
-    records = ",\n".join(record.model_dump_json() for record in store.records())
-    if store.damaged:
-        names = ", ".join(store.damaged)
+    contents = store.contents()
+    records = ",\n".join(record.model_dump_json() for record in contents.records)
+    if contents.damaged:
+        names = ", ".join(contents.damaged)
         raise UsageError(f"{store.folder} holds damaged records ({names}); run their suite again, or remove them")
     environments = json.dumps(store.environments(), sort_keys=True)
     return f'{{"schema_version": {SCHEMA_VERSION},\n"environments": {environments},\n"records": [\n{records}\n]}}\n'
@@ -352,22 +370,23 @@ def bundle(store: Store) -> str:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a folder or a bundle holds: its records, and why others could not be read, by hash."""
+    """What a folder or a bundle holds."""
 
     records: list[Record]
-    damaged: dict[str, str] = field(default_factory=dict)
+    damaged: dict[str, str] = field(default_factory=dict)  # why a record cannot be read, by its hash
+    left_out: list[Record] = field(default_factory=list)  # of a suite, but not of its last run; or older than another
+    absent: dict[str, tuple[int, int]] = field(default_factory=dict)  # by suite: cells without a record, of how many
 
 
 def load(path: Path | str) -> Contents:
     """What a store's folder or a bundle file holds; raises UsageError where there are no records to read."""
     path = Path(path)
     if path.is_dir():  # a store
-        store = Store(path)
-        records = store.records()
-        if not records:
-            left = f"{len(store.damaged)} damaged records and no other" if store.damaged else "no records"
+        contents = Store(path).contents()
+        if not contents.records:
+            left = f"{len(contents.damaged)} damaged records and no other" if contents.damaged else "no records"
             raise UsageError(f"{path} holds {left}; make some with: fidmap run SUITE --out {path}")
-        return Contents(records, store.damaged)
+        return contents
     try:
         content = json.loads(path.read_bytes())
         stored = content["records"]

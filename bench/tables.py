@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from bench.store import Measured, Record, Store, bundle, frame
+from bench.output import plain
+from bench.store import Contents, Measured, Record, Store, bundle, frame
 from bench.suite import Plan, TableSpec
 
 FORMATS = ("md", "csv", "json", "latex")
@@ -26,27 +28,63 @@ class Table:
     notes: list[str]
 
     def render(self, style: str = "md") -> str:
-        """The table as text, ``md`` or ``latex``."""
+        """The table as text, ``md`` or ``latex``; what records say stays in its cell and on its line."""
         from tabulate import tabulate
 
+        def line(text: str) -> str:
+            return plain(" ".join(text.splitlines()))
+
+        def cell(text: str) -> str:
+            return line(text).replace("|", "\\|") if style == "md" else line(text)
+
         kind = {"md": "github", "latex": "latex_booktabs"}[style]
-        body = tabulate(self.rows, self.header, tablefmt=kind, disable_numparse=True)
-        title, notes = (f"## {self.title}", [f"- {note}" for note in self.notes])
-        if style == "latex":
-            title, notes = (f"% {self.title}", [f"% {note}" for note in self.notes])
-        return "\n".join([title, "", body, *([""] if notes else []), *notes]) + "\n"
+        rows = [[cell(text) for text in row] for row in self.rows]
+        body = tabulate(rows, [cell(text) for text in self.header], tablefmt=kind, disable_numparse=True)
+        before, each = {"md": ("## ", "- "), "latex": ("% ", "% ")}[style]
+        notes = [each + line(note) for note in self.notes]
+        return "\n".join([before + line(self.title), "", body, *([""] if notes else []), *notes]) + "\n"
 
 
 def render(store: Store, plans: list[Plan], style: str = "md") -> str:
     """All of a store as one text in one of ``FORMATS``."""
     if style == "json":
         return bundle(store)
-    records = store.records()
+    contents = store.contents()
     if style == "csv":
-        return frame(records).to_csv(index=False)
-    foot = provenance(records, store.environments())
-    tables = [table.render(style) for table in build(records, plans)]
-    return "\n".join([*tables, "\n".join(foot if style == "md" else [f"% {line}" for line in foot]), ""])
+        return frame(contents.records).to_csv(index=False, lineterminator="\n")
+    foot = [*provenance(contents.records, store.environments()), *omissions(contents)]
+    tables = [table.render(style) for table in build(contents.records, plans)]
+    before = {"md": "", "latex": "% "}[style]
+    return "\n".join([*tables, "\n\n".join(before + plain(" ".join(line.splitlines())) for line in foot), ""])
+
+
+def omissions(contents: Contents) -> list[str]:
+    """What a folder holds, or should hold, that no table shows, and why; a line each."""
+    shown = {record.key for record in contents.records}
+    lines = []
+    for suite in dict.fromkeys(record.suite for record in contents.left_out):
+        own = [record for record in contents.left_out if record.suite == suite]
+        older = [record for record in own if record.key in shown]
+        if older:
+            lines.append(
+                f"Not shown: {len(older)} records of {suite} that other source, versions or hardware made, "
+                "of cells that are shown."
+            )
+        if len(older) < len(own):
+            entries = Counter(record.entry for record in own if record.key not in shown)
+            names = ", ".join(f"{entry} ({n})" for entry, n in entries.most_common(NAMED))
+            more = f" and {len(entries) - NAMED} more entries" if len(entries) > NAMED else ""
+            lines.append(
+                f"Not shown: {len(own) - len(older)} records of {suite} whose cells its last run here did not have "
+                f"({names}{more}): it had another device, seed, source or list of cells, or was without their "
+                "`--sampler`, `--loss` or `--nms`; run it with these to see them."
+            )
+    for suite, (absent, of) in contents.absent.items():
+        if absent:
+            lines.append(f"{absent} of {of} cells of {suite} have no record here: they were not run to their end.")
+    if contents.damaged:
+        lines.append(f"Not shown: {len(contents.damaged)} damaged records.")
+    return lines
 
 
 def build(records: list[Record], plans: list[Plan]) -> list[Table]:
@@ -57,10 +95,10 @@ def build(records: list[Record], plans: list[Plan]) -> list[Table]:
         own = [record for record in records if record.hash in set(cells)]
         for spec in suite.table:
             chosen = matching(own, spec.task, spec.where)
-            shown |= {record.key for record in chosen}
+            shown |= {(record.hash, record.entry) for record in chosen}
             if chosen:
                 tables.append(lay_out(spec, chosen))
-    rest = [record for record in records if record.key not in shown]
+    rest = [record for record in records if (record.hash, record.entry) not in shown]
     for task in dict.fromkeys(record.task for record in rest):
         own = [record for record in rest if record.task == task]
         tables.append(lay_out(default_spec(task, own), own))
@@ -77,7 +115,7 @@ def lay_out(spec: TableSpec, records: list[Record]) -> Table:
     reasons: dict[str, int] = {}
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
-        groups.setdefault(tuple(show(lookup(record, name)) for name in names), []).append(record)
+        groups.setdefault(tuple(label(lookup(record, name)) for name in names), []).append(record)
     rows = []
     for index, (key, own) in enumerate(groups.items()):
         cells = [(name, [r for r in own if keep(r)]) for _, name, keep in columns]
@@ -91,6 +129,8 @@ def lay_out(spec: TableSpec, records: list[Record]) -> Table:
                 _cell([r for r in same if keep(r) and r.status == "ok"], spec.floor, {}) for _, _, keep in columns
             ]
             rows.append([*key[:-1], "floor (exact draws)", *floors])
+    if any("±" in cell for row in rows for cell in row):
+        notes.append("±: the standard deviation over seeds, of one seed's value and not of the mean.")
     notes += [f"[{mark}] {reason}" for reason, mark in reasons.items()]
     return Table(spec.name, spec.title, [*names, *(title for title, _, _ in columns)], rows, notes)
 
@@ -113,10 +153,10 @@ def split(record: Record) -> list[Record]:
 def default_spec(task: str, records: list[Record]) -> TableSpec:
     """Rows by entry and the parameters that vary, every measure a column."""
     names = list(dict.fromkeys(name for record in records for name in record.parameters))
-    varying = [n for n in names if len({show(record.parameters.get(n)) for record in records}) > 1]
+    varying = [n for n in names if len({label(record.parameters.get(n)) for record in records}) > 1]
     measures = list(dict.fromkeys(m.name for record in records for m in record.measures))
     rows = list(
-        dict.fromkeys(["entry", *(n for n in varying if show(records[0].parameters.get(n)) != records[0].entry)])
+        dict.fromkeys(["entry", *(n for n in varying if label(records[0].parameters.get(n)) != records[0].entry)])
     )
     return TableSpec(name=task, title=task, task=task, rows=rows, values=measures or ["status"])
 
@@ -135,7 +175,7 @@ def lookup(record: Record, name: str) -> Any:
     """A parameter of a record, a measure's value, or its entry, seed, device or status."""
     if name in record.parameters:
         return record.parameters[name]
-    if name in ("entry", "seed", "device", "status", "threads"):
+    if name in ("entry", "seed", "device", "status", "threads", "hardware", "hash"):
         return getattr(record, name)
     return record.value(name)
 
@@ -151,15 +191,21 @@ def show(value: Any) -> str:
     return ", ".join(map(show, value)) if isinstance(value, list) else str(value)
 
 
+def label(value: Any) -> str:
+    """A value as a table names a row or a column by it: no two values have one label."""
+    if isinstance(value, float):
+        return short if float(short := show(value)) == value else repr(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{k}={label(v)}" for k, v in value.items()) or "-"
+    return ", ".join(map(label, value)) if isinstance(value, list) else show(value)
+
+
 def provenance(records: list[Record], environments: dict[str, Any]) -> list[str]:
     """Where the numbers come from: code, machine, software, seeds, extractors, data."""
     if not records:
         return ["no records"]
     lines = []
-    code = {
-        f"fidmap {r.version}, commit {(r.commit or 'unknown')[:12]}{' with changes' if r.dirty else ''}"
-        for r in records
-    }
+    code = {record.made_by for record in records}
     for name in dict.fromkeys(r.environment for r in records):
         env = environments.get(name, {})
         packages = ", ".join(f"{k} {v}" for k, v in env.get("packages", {}).items() if k in ("torch", "numpy", "scipy"))
@@ -187,10 +233,10 @@ def _columns(spec: TableSpec, records: list[Record]) -> list[tuple[str, str, Cal
     if spec.columns is None:
         return [(titles[name], name, lambda record: True) for name in spec.values]
     column = spec.columns
-    values = list(dict.fromkeys(show(lookup(record, column)) for record in records))
+    values = list(dict.fromkeys(label(lookup(record, column)) for record in records))
 
     def of(value: str) -> Callable[[Record], bool]:
-        return lambda record: show(lookup(record, column)) == value
+        return lambda record: label(lookup(record, column)) == value
 
     many = len(spec.values) > 1
     return [
@@ -205,12 +251,18 @@ def _unnamed(spec: TableSpec, records: list[Record]) -> list[str]:
     named = [*spec.rows, *([spec.columns] if spec.columns else [])]
     cells: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
-        cells.setdefault(tuple(show(lookup(record, name)) for name in named), []).append(record)
-    return [
+        cells.setdefault(tuple(label(lookup(record, name)) for name in named), []).append(record)
+    places = ["device", "threads", "hardware"]
+    names = [
         name
-        for name in dict.fromkeys(name for record in records for name in [*record.parameters, "device", "threads"])
-        if name not in named and any(len({show(lookup(r, name)) for r in same}) > 1 for same in cells.values())
+        for name in dict.fromkeys(name for record in records for name in [*record.parameters, *places])
+        if name not in named and any(len({label(lookup(r, name)) for r in same}) > 1 for same in cells.values())
     ]
+    for last in ("entry", "hash"):  # one seed twice: two entries of a contest, or one cell by two states of the source
+        found = Counter((*(label(lookup(r, name)) for name in [*named, *names]), r.seed) for r in records)
+        if max(found.values(), default=0) > 1 and len({lookup(r, last) for r in records}) > 1:
+            names.append(last)
+    return names
 
 
 def _cell(records: list[Record], name: str, reasons: dict[str, int]) -> str:

@@ -55,6 +55,6 @@ def draw(spec: PlotSpec, store: Store, records: list[Record]) -> Figure:
 
 
 def _curves(array: np.ndarray, name: str) -> list[np.ndarray]:
-    if array.ndim != 3 or array.shape[2] != 2:
+    if array.ndim != 3 or array.shape[2] != 2 or not array.size:
         raise UsageError(f"{name} has the shape {array.shape}; (paths, points, 2) is accepted")
     return list(array)

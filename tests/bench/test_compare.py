@@ -201,7 +201,7 @@ def test_a_comparison_names_what_each_side_was_measured_with(record):
     old = [record("a", commit="c" * 40, dirty=True, hardware="Z80"), record("b", commit="c" * 40, dirty=True)]
     result = compare(old, [record("a", commit="d" * 40, dirty=False), record("b", dirty=None)])
     first, second = result.baseline
-    assert "commit cccccccccccc with uncommitted changes, cpu Z80" in first
+    assert "commit cccccccccccc with changes, cpu Z80" in first
     assert "unknown model" in second
     assert "commit dddddddddddd, cpu" in result.candidate[0]
     assert "commit unknown (whether changed is unknown)" in result.candidate[1]

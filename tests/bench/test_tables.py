@@ -1,9 +1,15 @@
 """Tables and pictures show what the records hold: values, spreads, floors, failures, and where they come from."""
 
+import itertools
+
 import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save
 
-from bench import plots, tables
+from bench import plots, report, tables
+from bench.errors import UsageError
 from bench.store import Measured, Store
 from bench.suite import Plan, PlotSpec, Suite, TableSpec
 
@@ -42,7 +48,10 @@ def test_a_table_spreads_a_measure_over_a_parameter(records):
         ["heun", "0.2 ± 0.1414", "failed [1]"],
         ["floor (exact draws)", "0.01 [0.005, 0.015]", "0.01 [0.005, 0.015]"],
     ]
-    assert table.notes == ["[1] as asked"]
+    assert table.notes == [
+        "±: the standard deviation over seeds, of one seed's value and not of the mean.",
+        "[1] as asked",
+    ]
     assert "| euler" in table.render("md")
     assert "\\toprule" in table.render("latex")
 
@@ -89,8 +98,6 @@ def test_pictures_are_drawn(records, tmp_path, kind):
 
 
 def test_pictures_of_arrays_read_what_is_kept_beside_the_record(record, tmp_path):
-    import torch
-
     store = Store(tmp_path).create()
     kept = record(task="t", arrays=["curve"], hash="h")
     store.write(kept, save({"curve": torch.tensor([4.0, 2.0, 1.0])}))
@@ -152,3 +159,173 @@ def test_a_table_of_the_best_names_it_and_what_it_cannot_be_told_from(record):
     assert tables.lay_out(spec, crowd).rows == [["apart", "a 1; b, c, d, e, f, g, 3 more"]]
     seeds = [cell("a", 1.0, 0.1), cell("a", 3.0, 0.1, seed=1), cell("b", 2.5, 0.1)]
     assert tables.lay_out(spec, seeds).rows == [["apart", "a 2; b"]]  # means over seeds; intervals from end to end
+
+
+# what is in a folder and in no table
+
+
+@pytest.fixture
+def folder(record, tmp_path):
+    """Makes a folder of records of one suite, of which its last run had the cells of the given hashes."""
+
+    def make(records, cells, suite="mine"):
+        store = Store(tmp_path).create()
+        for each in records:
+            store.write(each)
+        laid_out = {"name": suite, "block": [{"task": "t"}]}
+        store.write_suite(suite, laid_out, [each.hash for each in cells])
+        return Store(tmp_path)
+
+    return make
+
+
+def cell_of(record, entry, **changes):
+    fields = {"task": "t", "suite": "mine", "entry": entry, "parameters": {"sampler": entry}} | changes
+    return record(**{"key": f"{entry}{fields['parameters']}"} | fields)
+
+
+def test_rows_of_an_earlier_run_are_named_where_they_are_not_shown(record, folder):
+    ours, guest = cell_of(record, "heun"), cell_of(record, "mine:midpoint")
+    older = cell_of(record, "heun", started="2020-01-01T00:00:00")
+    store = folder([ours, guest, older], [ours])
+    text = tables.render(store, report.plans(store))
+    assert "Not shown: 1 records of mine whose cells its last run here did not have (mine:midpoint (1))" in text
+    assert "Not shown: 1 records of mine that other source, versions or hardware made" in text
+    assert "--sampler" in text
+    assert not tables.omissions(folder([], [ours, guest, older]).contents())
+    absent = folder([], [ours, cell_of(record, "ddim")]).contents()
+    assert "1 of 2 cells of mine have no record here: they were not run to their end." in tables.omissions(absent)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([2020, 2021]), st.sampled_from(["cpu", "cuda"])),
+             unique=True, min_size=1, max_size=8),
+    st.data(),
+)  # fmt: skip
+def test_no_record_of_a_folder_goes_without_a_word(record, tmp_path_factory, cells, data):
+    """Generated: whatever subset the last run had, each record is a row of a table or counted among those left out."""
+    records = [
+        cell_of(record, entry, device=device, started=f"{year}-01-01T00:00:00", key=f"{entry}{device}",
+                hash=f"{entry}{device}{year}", suite=data.draw(st.sampled_from(["mine", "imported"])))
+        for entry, year, device in cells
+    ]  # fmt: skip
+    store = Store(tmp_path_factory.mktemp("store")).create()
+    for each in records:
+        store.write(each)
+    last = data.draw(st.lists(st.sampled_from(records), unique_by=lambda r: r.hash))
+    store.write_suite("mine", {"name": "mine", "block": [{"task": "t"}]}, [each.hash for each in last])
+    contents = store.contents()
+    kept, left = {r.hash for r in contents.records}, {r.hash for r in contents.left_out}
+    assert (kept | left, kept & left) == ({r.hash for r in records}, set())
+    assert {r.hash for r in last} <= kept
+    counted = sum(int(line.split()[2]) for line in tables.omissions(contents) if line.startswith("Not shown"))
+    assert counted == len(left)
+    rows = [row for table in tables.build(contents.records, report.plans(store)) for row in table.rows]
+    assert len(rows) == len(contents.records)  # each has one seed: none is averaged with another
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(allow_nan=False) | st.integers() | st.text() | st.booleans(), min_size=2, max_size=2))
+def test_two_values_are_two_labels(values):
+    one, other = values
+    if type(one) is type(other) and one != other:
+        assert tables.label(one) != tables.label(other)
+
+
+def test_settings_that_differ_late_are_rows_of_their_own(record):
+    """0.12341 and 0.12342 print alike with four digits; their cells are no seeds of one another."""
+    records = [
+        cell_of(record, "a", parameters={"sampler": "a", "eta": eta}, measures=[Measured(name="m", value=value)])
+        for eta, value in ((0.12341, 1.0), (0.12342, 3.0))
+    ]
+    spec = TableSpec(name="a", title="A", task="t", rows=["sampler", "eta"], values=["m"])
+    assert tables.lay_out(spec, records).rows == [["a", "0.12341", "1"], ["a", "0.12342", "3"]]
+    crossed = tables.lay_out(spec.model_copy(update={"rows": ["sampler"], "columns": "eta"}), records)
+    assert crossed.rows == [["a", "1", "3"]]
+    unnamed = tables.lay_out(spec.model_copy(update={"rows": ["sampler"]}), records)
+    assert unnamed.header == ["sampler", "eta", "m"]
+    elsewhere = [each.model_copy(update={"parameters": {"sampler": "a"}, "hardware": name})
+                 for each, name in zip(records, ("Z80", "6502"), strict=True)]  # fmt: skip
+    assert tables.lay_out(spec.model_copy(update={"rows": ["sampler"]}), elsewhere).header == [
+        "sampler",
+        "hardware",
+        "m",
+    ]
+
+
+@pytest.mark.parametrize("style", ["md", "latex"])
+@pytest.mark.parametrize("text", ["a\x1b[2Jb", "a\r\nb", "a|b", "a\x9b31mb", "a\u2028b", "a\u202eb", "a\x07\x00b"])
+def test_what_a_record_says_stays_in_its_cell(text, style, record):
+    """Generated: controls, ends of lines and bars, in a name, a setting and an error."""
+    records = [
+        cell_of(record, text, parameters={"sampler": text, "note": text}),
+        cell_of(record, "b", status="failed", error=text, measures=[]),
+    ]
+    (table,) = tables.build(records, [])
+    clean = tables.build([cell_of(record, "a b", parameters={"sampler": "a b", "note": "a b"}),
+                          cell_of(record, "b", status="failed", error="a b", measures=[])], [])[0]  # fmt: skip
+    rendered = table.render(style)
+    assert len(rendered.splitlines()) == len(clean.render(style).splitlines())
+    assert not {*rendered} & {"\x1b", "\r", "\x9b", "\u2028", "\u202e", "\x07", "\x00"}
+    if style == "md":
+        bars = [line.replace("\\|", "").count("|") for line in rendered.splitlines() if line.startswith("|")]
+        assert len(set(bars)) == 1
+
+
+SHAPES = [(3,), (4,), (0,), (3, 2), (3, 3), (2, 3, 2), (1, 4), ()]
+KINDS = {
+    "line": {"x": "@a", "y": "@b"}, "heat": {"x": "@a", "y": "@a", "z": "@b"},
+    "field": {"x": "@a", "y": "@a", "u": "@b", "v": "@b"}, "boxes": {"x": "@a", "y": "@b", "zlabel": "box"},
+    "trajectories": {"x": "@a", "y": "@b"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_arrays_of_other_lengths_leave_the_report_whole(record, tmp_path, capsys, kind):
+    """Generated: every pair of shapes is drawn, or left out with a line that says why; the tables are written."""
+    store = Store(tmp_path / "store").create()
+    pairs = [*itertools.product(SHAPES, SHAPES)][::3]
+    kept, plot = [], []
+    for index, (a, b) in enumerate(pairs):
+        each = cell_of(record, f"e{index}", arrays=["a", "b"])
+        store.write(each, save({"a": torch.rand(a), "b": torch.rand(b)}))
+        kept.append(each)
+        plot.append({"name": f"p{index}", "title": "P", "task": "t", "kind": kind, "where": {"entry": f"e{index}"},
+                     **KINDS[kind]})  # fmt: skip
+    suite = {"name": "mine", "block": [{"task": "t"}], "plot": plot}
+    store.write_suite("mine", suite, [each.hash for each in kept])
+    laid_out, *_ = report.plans(store)
+    drawn = []
+    for spec in laid_out.suite.plot:
+        try:
+            drawn.append(plots.draw(spec, store, kept) is not None)
+        except UsageError:  # any other error fails the test
+            drawn.append(False)
+    assert {True, False} == set(drawn)
+
+
+def test_a_plot_that_cannot_be_drawn_is_named_and_the_rest_is_written(record, tmp_path, capsys, monkeypatch):
+    store = Store(tmp_path / "store").create()
+    each = cell_of(record, "e", arrays=["a", "b"])
+    store.write(each, save({"a": torch.rand(5), "b": torch.rand(7)}))
+    plot = {"name": "p", "title": "P", "task": "t", "x": "@a", "y": "@b"}
+    store.write_suite("mine", {"name": "mine", "block": [{"task": "t"}], "plot": [plot]}, [each.hash])
+    files = report.save(store, tmp_path / "report")
+    assert [file.name for file in files] == ["tables.md", "measures.csv"]
+    assert "plot p is left out: e: '@a' has 5 values and '@b' has 7" in capsys.readouterr().err
+    monkeypatch.setattr(plots, "draw", lambda *given: 1 / 0)
+    report.save(store, tmp_path / "report")
+    assert "plot p is left out: ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_curves_average_over_nothing_but_seeds(record, tmp_path):
+    def cell(path, seed):
+        parameters = {"sampler": "a", "nfe": 5, "path": path}
+        return cell_of(record, "a", parameters=parameters, seed=seed, measures=[Measured(name="m", value=1.0)])
+
+    spec = PlotSpec(name="p", title="P", task="t", x="nfe", y="m", series="sampler", slopes=[1])
+    assert plots.draw(spec, Store(tmp_path), [cell("vp", 0), cell("vp", 1)])
+    with pytest.raises(UsageError, match="a is there twice"):
+        plots.draw(spec, Store(tmp_path), [cell("vp", 0), cell("edm", 0)])
+    assert plots.draw(spec.model_copy(update={"facet": "path"}), Store(tmp_path), [cell("vp", 0), cell("edm", 0)])
