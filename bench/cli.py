@@ -46,7 +46,7 @@ def run(
 ) -> int:
     """Run a suite; cells that are stored already are not run again."""
     from bench import cells as expansion
-    from bench import report
+    from bench import report, tables
     from bench import suite as suites
     from bench.environment import check_device
     from bench.progress import Reporter
@@ -62,8 +62,9 @@ def run(
     file = suites.find(suite)
     plan = suites.read(file)
     store = Store(out or Path("runs") / plan.name, repair=not dry_run)
-    cells = expansion.expand(plan, seed=seed, device=device, guests=guests, where=str(file.name))
-    everything, cells = cells, expansion.select(cells, only, limit)
+    stream = expansion.stream(plan, seed=seed, device=device, guests=guests, where=str(file.name))
+    everything = None if limit else list(stream)  # with a limit, no more cells are made than it takes
+    cells = expansion.select(stream if everything is None else everything, only, limit)
     if dry_run:
         waiting = {cell.hash for cell in missing(cells, store, force=force, keep_samples=keep is not None)}
         for cell in cells:
@@ -72,7 +73,8 @@ def run(
         _tell(f"{len(cells)} cells, {len(waiting)} to run")
         return 0
     store.create()
-    store.write_suite(plan.name, plan.model_dump(mode="json"), [cell.hash for cell in everything])
+    shown = [cell.hash for cell in everything or cells]
+    store.write_suite(plan.name, plan.model_dump(mode="json"), shown, part=everything is None)
     waiting_cells = missing(cells, store, force=force, keep_samples=keep is not None)
     jobs = jobs or (1 if device != "cpu" else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
     _tell(
@@ -88,12 +90,19 @@ def run(
     finally:
         reporter.close()
     written, *_ = report.save(store, store.folder / "report")
-    print(written.read_text(encoding="utf-8"))
+    print(tables.render(store, report.plans(store)))  # another run may have written the file meanwhile
     _tell(f"tables and pictures are in {written.parent}")
+    _tell(f"{plan.name}: {sum(n for status, n in counts.items() if status != 'skipped')} cells run, "
+          f"{sum(cell.skip is not None for cell in cells)} skipped")  # fmt: skip
+    idle = False
+    for name in (name for names in guests.values() for name in names):
+        took_part, line = expansion.participation(cells, name)
+        idle |= not took_part
+        _tell(line)
     bad = {status: n for status, n in counts.items() if status not in ("ok", "skipped")}
     if bad:
         _tell("ended otherwise: " + ", ".join(f"{n} {status}" for status, n in sorted(bad.items())))
-    return int(bool(set(bad) - {"diverged"}))
+    return int(idle or bool(set(bad) - {"diverged"}))
 
 
 @app.command()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -50,44 +48,16 @@ def python() -> str:
     return f"{platform.python_implementation()} {platform.python_version()}"
 
 
-@cache
-def tree_hash(package: str) -> str:
-    """Hash of a package's source, weights and data: every file below it, by relative path.
-
-    A single module is hashed alone. Nothing is imported but the parents of a dotted name.
-    """
-    return _tree_hash(package)
-
-
-def _tree_hash(package: str) -> str:
-    spec = importlib.util.find_spec(package)
-    if spec is None:
-        raise ImportError(f"no module named {package!r}")
-    if not spec.submodule_search_locations:
-        return digest(Path(spec.origin).read_bytes()) if spec.origin and os.path.exists(spec.origin) else package
-    root = Path(next(iter(spec.submodule_search_locations)))
-    total = hashlib.sha256()
-    for file in sorted(root.rglob("*")):
-        if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".pyc":
-            total.update(
-                file.relative_to(root).as_posix().encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest()
-            )
-    return total.hexdigest()[:16]
-
-
-def source_hash(modules: Iterable[str], *, again: bool = False) -> str:
-    """Hash over several packages or modules; ``again`` reads the files anew."""
-    return digest({module: (_tree_hash if again else tree_hash)(module) for module in modules})
-
-
 def code() -> dict[str, Any]:
-    """Version, commit and whether the tree was dirty; the commit is None outside a checkout of this project."""
+    """Version, commit and whether the tree was dirty; what git does not tell is None, which is not clean."""
     root = Path(bench.__file__).resolve().parent.parent
-    commit = dirty = None
+    commit = changes = None
     if (root / ".git").exists():
-        commit = _run("git", "-C", str(root), "rev-parse", "HEAD")
-        dirty = bool(_run("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"))
-    return {"version": bench.__version__, "commit": commit, "dirty": dirty}
+        # Variables of git's, as a hook sets them, name another repository.
+        own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        commit = _run("git", "-C", str(root), "rev-parse", "HEAD", env=own)
+        changes = _run("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no", env=own)
+    return {"version": bench.__version__, "commit": commit, "dirty": None if changes is None else bool(changes)}
 
 
 @cache
@@ -167,8 +137,10 @@ def device_identity(device: str) -> str:
     return torch.cuda.get_device_name(device) if torch.cuda.is_available() else device
 
 
-def _run(*command: str) -> str | None:
+def _run(*command: str, env: dict[str, str] | None = None) -> str | None:
+    """What a program prints, None where it cannot be run or fails."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env=env)
+        return done.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None

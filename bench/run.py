@@ -1,48 +1,27 @@
 """Executes cells: persistent spawned workers that can be killed, resume from the store, failures kept apart.
 
 The coordinator alone writes records, each as soon as its cell ends. Deterministic cells run
-``jobs`` at a time; cells with a timing run alone after them.
+``jobs`` at a time; cells with a timing run alone after them. What a guest leaves behind in its process, or starts from
+it, reaches no cell without that guest: it has workers of its own, and a worker ends with all of its processes.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import multiprocessing
-import os
-import signal
-import sys
-import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from multiprocessing.connection import Connection, wait
-from typing import Any
+from multiprocessing.connection import wait
 
 from bench import environment
-from bench.catalogue import TASKS
 from bench.cells import Cell
-from bench.store import Measured, Record, Status, Store
-from bench.task import Context, Task, Value
+from bench.processes import Tree
+from bench.store import Record, Store
+from bench.worker import Outcome, work
 
-POLL = 0.1  # seconds between two looks at deadlines and memory
-START = 120.0  # seconds that a worker may take to load torch, which no cell's time counts
+POLL = 0.1  # seconds between two looks at deadlines, memory and workers that have died
+START = 120.0  # seconds that a worker may take to import what a cell names, which no cell's time counts
 KILLED = -9  # the exit code that the kernel's memory killer leaves
-
-
-@dataclass
-class Outcome:
-    """What a worker sends back of one cell."""
-
-    status: Status
-    error: str | None = None
-    measures: list[Measured] = field(default_factory=list)
-    timing: dict[str, Any] = field(default_factory=dict)
-    arrays: bytes | None = None
-    names: list[str] = field(default_factory=list)
-    state: dict[str, Any] = field(default_factory=dict)  # torch's flags in the worker
 
 
 Progress = Callable[[Cell, Record | None], None]  # called with None when a cell begins
@@ -66,34 +45,39 @@ def run(
         for cell in [cell for cell in cells if cell.skip]:
             session.finish(cell, Outcome("skipped", cell.skip), datetime.now(UTC), 0.0)
         rest = [cell for cell in cells if not cell.skip]
-        for timing in (False, True):
-            for threads in sorted({cell.threads for cell in rest if cell.timing == timing}):
-                phase = [cell for cell in rest if cell.timing == timing and cell.threads == threads]
-                session.phase(phase, threads, 1 if timing else jobs)
+        groups = dict.fromkeys((cell.timing, cell.threads, cell.outside) for cell in rest)
+        for timing, threads, outside in sorted(groups):
+            own = [c for c in rest if (c.timing, c.threads, c.outside) == (timing, threads, outside)]
+            session.phase(own, threads, outside, 1 if timing else jobs)
     finally:
         session.close()
     return session.counts
 
 
 class _Worker:
-    """A spawned process that runs one cell after another."""
+    """A spawned process that runs one cell after another, of one thread count and one set of guests."""
 
-    def __init__(self, threads: int):
+    def __init__(self, threads: int, outside: tuple[str, ...]):
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, threads), daemon=True)
-        self.threads = threads
+        self.process = context.Process(target=work, args=(theirs, threads, outside), daemon=True)
+        self.serves = (threads, outside)
         self.cell: Cell | None = None
-        self.ready = False
         self.process.start()
+        assert self.process.pid is not None
+        self.tree = Tree(self.process.pid)
         theirs.close()
 
     def send(self, cell: Cell, keep_samples: bool) -> None:
-        self.cell, self.started, self.began = cell, datetime.now(UTC), time.monotonic()
+        self.cell, self.imported = cell, False
+        self.begin()
         self.connection.send((cell, keep_samples))
 
+    def begin(self) -> None:
+        self.started, self.began = datetime.now(UTC), time.monotonic()
+
     def kill(self) -> None:
-        self.process.kill()
+        self.tree.kill()
         self.process.join()
         self.connection.close()
 
@@ -106,17 +90,17 @@ class _Session:
         self.machine = environment.machine()
         self.code = environment.code()
 
-    def phase(self, cells: list[Cell], threads: int, jobs: int) -> None:
-        """Run cells of one thread count, ``jobs`` at a time."""
+    def phase(self, cells: list[Cell], threads: int, outside: tuple[str, ...], jobs: int) -> None:
+        """Run cells of one thread count and one set of guests, ``jobs`` at a time."""
         pending = list(reversed(cells))
-        for worker in [w for w in self.workers if w.threads != threads]:
+        for worker in [w for w in self.workers if w.serves != (threads, outside)]:
             self.drop(worker)
         while pending or any(worker.cell for worker in self.workers):
             busy = [worker for worker in self.workers if worker.cell]
             idle = [worker for worker in self.workers if not worker.cell]
             while pending and len(busy) < jobs:
                 if not idle:
-                    idle.append(_Worker(threads))
+                    idle.append(_Worker(threads, outside))
                     self.workers.append(idle[0])
                 worker = idle.pop()
                 cell = pending.pop()
@@ -137,26 +121,32 @@ class _Session:
         cell = worker.cell
         assert cell is not None
         outcome = None
+        dead = not worker.process.is_alive()  # looked at first: what it sent before it died is still in the pipe
         if worker.connection.poll():
             try:
                 outcome = worker.connection.recv()
-                if outcome is None:  # it has loaded torch: the cell begins
-                    worker.ready, worker.started, worker.began = True, datetime.now(UTC), time.monotonic()
+                if outcome is None:  # all is imported: the cell begins
+                    worker.imported = True
+                    worker.begin()
             except (EOFError, OSError):
                 worker.process.join()
                 outcome = _died(worker.process.exitcode)
-        elif time.monotonic() - worker.began > cell.timeout_s + (0 if worker.ready else START):
-            outcome = Outcome("timeout", f"stopped after {cell.timeout_s:g} s (the suite's timeout_s)")
-        elif (used := _memory(worker.process.pid)) > cell.memory_gib:
+        elif dead:  # a process of its own may hold its pipe open, whose end would never come
+            outcome = _died(worker.process.exitcode)
+        elif time.monotonic() - worker.began > (cell.timeout_s if worker.imported else START):
+            limit = f"{cell.timeout_s:g} s (the suite's timeout_s)"
+            outcome = Outcome("timeout", f"stopped after {limit if worker.imported else f'{START:g} s of imports'}")
+        elif (used := worker.tree.memory_gib(cell.memory_gib)) > cell.memory_gib:
             outcome = Outcome(
                 "out_of_memory", f"stopped at {used:.3g} GiB (the suite's memory_gib is {cell.memory_gib:g})"
             )
         if outcome is None:
             return
         worker.cell = None
-        if not outcome.state:  # the worker is gone, or to be
+        duration = time.monotonic() - worker.began
+        if not outcome.state or worker.tree.descendants():  # it is gone, is to be, or left something running
             self.drop(worker)
-        self.finish(cell, outcome, worker.started, time.monotonic() - worker.began)
+        self.finish(cell, outcome, worker.started, duration)
 
     def finish(self, cell: Cell, outcome: Outcome, started: datetime, duration: float) -> None:
         """Write a cell's record."""
@@ -186,97 +176,3 @@ def _died(code: int | None) -> Outcome:
     if code == KILLED:
         return Outcome("out_of_memory", "the worker was killed by signal 9, as the kernel does when memory runs out")
     return Outcome("failed", f"the worker died with exit code {code}")
-
-
-def _memory(pid: int | None) -> float:
-    import psutil
-
-    try:
-        return psutil.Process(pid).memory_info().rss / 2**30
-    except psutil.Error:
-        return 0.0  # it died just now; its connection will tell
-
-
-def _work(connection: Connection, threads: int) -> None:
-    """A worker's life: cells in, outcomes out, until the coordinator is gone."""
-    os.dup2(2, 1)  # stdout is for results
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator sees it, and ends its workers
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(threads)  # read when torch and numpy are loaded, which is not yet
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    threading.Thread(target=_follow_parent, daemon=True).start()
-    import torch
-
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    state = environment.torch_state()
-    connection.send(None)
-    while True:
-        try:
-            cell, keep_samples = connection.recv()
-        except (EOFError, OSError, KeyboardInterrupt):
-            return
-        outcome = _run_cell(cell, keep_samples)
-        outcome.state = state
-        try:
-            connection.send(outcome)
-        except OSError:
-            return
-
-
-def _follow_parent() -> None:
-    """End this process when the coordinator ends, however it ends."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
-
-
-def _run_cell(cell: Cell, keep_samples: bool) -> Outcome:
-    import torch
-    from safetensors.torch import save
-
-    context = Context(cell.seed, cell.device, keep_samples)
-    outcome = Outcome("ok")
-    try:
-        task = TASKS[cell.task].resolve()
-        torch.manual_seed(cell.seed)
-        values = task.run(task.parameters.model_validate(cell.parameters), context)
-        if environment.source_hash(cell.modules, again=True) != cell.source:
-            raise RuntimeError("the source changed during the run; run again")
-        measures = [_measured(task, name, value) for name, value in values.items()]
-        if bad := [m.name for m in measures if not math.isfinite(m.value)]:
-            outcome.status, outcome.error = "diverged", f"not finite: {', '.join(bad)}"
-        outcome.measures, outcome.timing = measures, json.loads(json.dumps(context.timing))
-        outcome.arrays, outcome.names = save(context.arrays) if context.arrays else None, sorted(context.arrays)
-    except FloatingPointError as error:
-        outcome.status, outcome.error = "diverged", _line(str(error))
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        outcome.status, outcome.error = "out_of_memory", _reason(error)
-    except Exception as error:
-        traceback.print_exc(file=sys.stderr)
-        outcome.status, outcome.error = "failed", _reason(error)
-    return outcome
-
-
-def _reason(error: BaseException) -> str:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return _line(f"{type(error).__name__}: {error} ({os.path.basename(last.filename)}:{last.lineno})")
-
-
-def _line(text: str) -> str:
-    """The text on one line, in what JSON can hold."""
-    return " ".join(text.encode(errors="replace").decode().split())
-
-
-def _measured(task: Task, name: str, value: float | Value) -> Measured:
-    """A returned value with what its task declares of it; a contest names its measures ``measure:entry``."""
-    declared = task.measures.get(name.partition(":")[0])
-    if declared is None:
-        raise RuntimeError(f"{task.name} returned {name!r}, a measure that it does not declare")
-    value = value if isinstance(value, Value) else Value(float(value))
-    return Measured(
-        name=name, value=float(value.value), interval=value.interval, n=value.n, unit=declared.unit,
-        direction=declared.direction, deterministic=declared.deterministic, window=declared.window,
-        floor=declared.floor, extractor=value.extractor, reference=value.reference,
-    )  # fmt: skip

@@ -143,6 +143,7 @@ class Store:
         if self.folder.exists() and not self.folder.is_dir():
             raise UsageError(f"{folder} is a file; --out takes a folder")
         self.records_folder = self.folder / "records"
+        self.written: dict[str, StoredSuite] = {}
 
     def create(self) -> Store:
         """Make the folder; sweeps away what writers that are gone left half-written, some time ago."""
@@ -178,8 +179,15 @@ class Store:
             self.put(f"environments/{name}.json", content)
         return name
 
-    def write_suite(self, name: str, suite: dict[str, Any] | None, cells: list[str]) -> None:
-        """Store which cells a suite has now, and how it is shown."""
+    def write_suite(self, name: str, suite: dict[str, Any] | None, cells: list[str], *, part: bool = False) -> None:
+        """Store which cells a suite has now, and how it is shown; to this object it stays so, whoever else writes.
+
+        ``part``: the cells are some of the suite's. Where those stored before hold them all, these remain in the file.
+        """
+        before = self.suites().get(name) if part else None
+        self.written[name] = StoredSuite(suite=suite, cells=cells)
+        if before is not None and set(cells) <= set(before.cells):
+            cells = before.cells
         self.put(f"suites/{name}.json", json.dumps({"suite": suite, "cells": cells}, indent=1).encode())
 
     def put(self, relative: str, content: bytes) -> None:
@@ -205,8 +213,8 @@ class Store:
         return True
 
     def suites(self) -> dict[str, StoredSuite]:
-        """What ``write_suite`` stored, by name."""
-        return self._documents("suites", lambda stem, content: StoredSuite.model_validate(content))
+        """What ``write_suite`` stored, by name; of two runs into one folder each sees what it wrote itself."""
+        return self._documents("suites", lambda stem, content: StoredSuite.model_validate(content)) | self.written
 
     def environments(self) -> dict[str, Any]:
         """Every stored environment by its hash."""

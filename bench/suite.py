@@ -154,6 +154,8 @@ def read(file: Path) -> Suite:
     try:
         text = file.read_text(encoding="utf-8")
         content = tomllib.loads(text)
+    except RecursionError:
+        raise UsageError(f"{file}: nested too deeply") from None
     except tomllib.TOMLDecodeError as error:
         reason = str(error).replace("end of document", f"end of document, line {len(text.splitlines())}")
         raise UsageError(f"{file}: not TOML: {reason}") from None
@@ -161,13 +163,15 @@ def read(file: Path) -> Suite:
         raise UsageError(f"cannot read the suite {file}: {getattr(error, 'strerror', None) or error}") from None
     try:
         suite = Suite.model_validate(content)
+        named = [_code_name([block.task, block.settings, block.axes, block.zip]) for block in suite.block]
+    except RecursionError:
+        raise UsageError(f"{file}: nested too deeply") from None
     except ValidationError as error:
         raise UsageError(f"{file}: {explain(error)}") from None
-    for index, block in enumerate(suite.block):
-        named = _code_name([block.task, block.settings, block.axes, block.zip])
-        if named:
+    for index, name in enumerate(named):
+        if name:
             raise UsageError(
-                f"{file}: block {index}: {named!r} names code, which a file may not; see --sampler, --loss and --nms"
+                f"{file}: block {index}: {name!r} names code, which a file may not; see --sampler, --loss and --nms"
             )
     if suite.name in kinds()["suites"] and file.resolve().parent != SUITES_FOLDER.resolve():
         raise UsageError(f"{file}: name: {suite.name!r} is a suite that comes with fidmap; choose another name")

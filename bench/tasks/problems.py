@@ -89,6 +89,8 @@ class Budgeted(TaskParameters):
             raise ValueError(f"nfe: {self.sampler} chooses its steps; set its tolerance in options")
         if not entry.adaptive and self.nfe is None:
             raise ValueError("nfe: a budget of evaluations is needed")
+        if self.nfe is not None and entry.source != "fidmap" and self.nfe < (stages := entry.loaded().stages):
+            raise ValueError(f"nfe: one step of {self.sampler} takes {stages} evaluations, the budget is {self.nfe}")
         return self
 
     @property
@@ -213,6 +215,8 @@ def affordable(
     for steps in range(parameters.nfe, 1, -1):  # a step costs one at least
         times = schedule(path, steps, **own)
         cost = entry.evaluations(times, path=path, **parameters.options)
+        if cost is not None and entry.source != "fidmap" and not hasattr(entry.resolve(), "count"):
+            cost = entry.stages * steps  # only one that counts for itself is known to spend less at the ends
         if cost is None or cost <= parameters.nfe:
             return times  # type: ignore[no-any-return]
     return schedule(path, 1, **own)  # type: ignore[no-any-return]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.catalogue import TASKS
-from bench.store import Record, Store
+from bench.store import Store, parse_record
 
 FAULTY = (Path(__file__).parent / "faulty.py").read_text()
 TASK = "faulty = faulty:faulty"
@@ -221,7 +221,7 @@ def test_deterministic_measures_repeat_bit_for_bit_on_one_worker_or_two(fidmap, 
 def test_a_source_that_changes_during_a_run_gives_no_record(fidmap, site, tmp_path):
     file = suite(tmp_path, 'axes.behaviour = ["edits"]')
     assert fidmap("run", file, "--out", "store", site=site).returncode == 1
-    (record,) = [Record.model_validate_json(f.read_bytes()) for f in (tmp_path / "store" / "records").glob("*.json")]
+    (record,) = [parse_record(f.read_bytes()) for f in (tmp_path / "store" / "records").glob("*.json")]
     assert (record.status, record.measures) == ("failed", [])
     assert "source changed" in record.error
 

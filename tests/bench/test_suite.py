@@ -2,9 +2,9 @@
 
 import pytest
 
-from bench import environment
 from bench.cells import expand, select
 from bench.errors import UsageError
+from bench.source import fingerprint
 from bench.suite import SUITES_FOLDER, find, read
 from implementations.catalogue import SAMPLERS
 
@@ -166,15 +166,15 @@ def test_hash_covers_the_machine_s_switches(tmp_path, monkeypatch):
     assert expand(suite)[0].hash != before
 
 
-def test_tree_hash_covers_every_file_of_a_package(tmp_path, monkeypatch):
+def test_fingerprint_covers_every_file_of_a_package(tmp_path, monkeypatch):
     package = tmp_path / "hashed_package"
     package.mkdir()
     (package / "__init__.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
-    hashes = {environment.source_hash(["hashed_package"], again=True)}
+    hashes = {fingerprint(["hashed_package"])}
     for name in ("a.py", "weights.pt", "b.json"):
         (package / name).write_text("1")
-        hashes.add(environment.source_hash(["hashed_package"], again=True))
+        hashes.add(fingerprint(["hashed_package"]))
     (package / "a.py").rename(package / "c.py")
-    hashes.add(environment.source_hash(["hashed_package"], again=True))
+    hashes.add(fingerprint(["hashed_package"]))
     assert len(hashes) == 5
