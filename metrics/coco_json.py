@@ -127,7 +127,10 @@ def look_up(
                              f"{len(known)} ids of the ground truth: each of those is a {kind}")  # fmt: skip
         tell(f"{what} have names for {key}; they are looked up among those of the ground truth")
         known = named
-    position = np.fromiter((known.get(name, -1) for name in ids), np.int64, len(ids))
+    try:
+        return np.fromiter(map(known.__getitem__, ids), np.int64, len(ids))
+    except KeyError:
+        position = np.fromiter((known.get(name, -1) for name in ids), np.int64, len(ids))
     for index in np.flatnonzero(position < 0)[:1] if required else ():
         raise ValueError(
             f"{what}[{index}] has {key} {short(ids[index])}, which is none of the {len(known)} ids of the ground truth"
@@ -142,17 +145,19 @@ def file_names(images: Sequence[Mapping[str, Any]], positions: dict[Any, int]) -
         if isinstance(name := entry.get("file_name"), str):
             base = name.replace("\\", "/").rpartition("/")[2]
             pairs += [(text, positions[entry["id"]]) for text in {name, base, base.rpartition(".")[0] or base}]
-    return _unambiguous(pairs)
+    return _unambiguous(pairs, positions)
 
 
 def _names(categories: Sequence[Mapping[str, Any]], positions: dict[Any, int]) -> dict[str, int]:
-    return _unambiguous([(e["name"], positions[e["id"]]) for e in categories if isinstance(e.get("name"), str)])
+    pairs = [(e["name"], positions[e["id"]]) for e in categories if isinstance(e.get("name"), str)]
+    return _unambiguous(pairs, positions)
 
 
-def _unambiguous(pairs: list[tuple[str, int]]) -> dict[str, int]:
+def _unambiguous(pairs: list[tuple[str, int]], ids: Mapping[Any, int]) -> dict[str, int]:
+    """Names of one position, but for those that spell an id: "1" may be meant as the id 1 or as the file 1.png."""
     first = dict(reversed(pairs))
-    shared = {name for name, position in pairs if first[name] != position}
-    return {name: position for name, position in first.items() if name not in shared}
+    left = {name for name, position in pairs if first[name] != position} | set(map(str, ids))
+    return {name: position for name, position in first.items() if name not in left}
 
 
 def _ids(entries: Any, key: str, what: str) -> list[Any]:
@@ -232,15 +237,12 @@ def _flags(entries: Sequence[Mapping[str, Any]], key: str) -> Bool[np.ndarray, "
 def _areas(
     entries: Sequence[Mapping[str, Any]], boxes: np.ndarray, iou_type: str, tell: Tell
 ) -> Float[np.ndarray, " n"]:
-    lacking = [index for index, entry in enumerate(entries) if "area" not in entry]
-    if not lacking or iou_type == "segm":
+    lacking = np.array(["area" not in entry for entry in entries], dtype=bool)
+    if not lacking.any() or iou_type == "segm":
         return _numbers(entries, "area", "annotations")
-    tell(f"annotations without an area: {len(lacking)}; it is taken as width x height of the box")
-    area = boxes[:, 2] * boxes[:, 3]
-    there = [index for index, entry in enumerate(entries) if "area" in entry]
-    for index in there:
-        area[index] = _numbers([entries[index]], "area", "annotations")[0]
-    return area
+    tell(f"annotations without an area: {lacking.sum()}; it is taken as width x height of the box")
+    given = _numbers([{"area": entry.get("area", 0)} for entry in entries], "area", "annotations")
+    return np.where(lacking, boxes[:, 2] * boxes[:, 3], given)
 
 
 def _shapes(entries: Sequence[Mapping[str, Any]], what: str, iou_type: str) -> Float[np.ndarray, "n 4"]:

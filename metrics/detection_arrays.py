@@ -125,7 +125,8 @@ def _columns(image: np.ndarray, values: dict[str, np.ndarray], what: str, where:
         if column.dtype.kind not in kinds and n:
             raise ValueError(f"{what} has {key} of the type {column.dtype}; numbers are accepted")
     corners = values["boxes"].astype(float).reshape(-1, 4)
-    box = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    with np.errstate(invalid="ignore"):  # infinite corners are refused below
+        box = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
     # NaN and infinite corners make sides that are not >= 0, or not below the bound
     for row in np.flatnonzero(~((box[:, 2:] >= 0).all(axis=1) & (np.abs(box) < LARGEST).all(axis=1)))[:1]:
         name, at = where(int(row))
