@@ -117,7 +117,7 @@ def evaluate_coco(
     *,
     iou_type: Literal["bbox", "segm"] = "bbox",
     iou_thresholds: Sequence[float] | None = None,
-    area_ranges: Mapping[str, tuple[float, float]] | None = None,
+    area_ranges: Mapping[str, Sequence[float]] | None = None,
     max_detections: int | Sequence[int] = (1, 10, 100),
     backend: Literal["fidmap", "faster_coco_eval", "pycocotools"] = "fidmap",
 ) -> CocoResult:

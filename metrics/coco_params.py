@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -43,7 +42,7 @@ class CocoParams:
 
 def make_params(
     iou_thresholds: Sequence[float] | None = None,
-    area_ranges: Mapping[str, tuple[float, float]] | None = None,
+    area_ranges: Mapping[str, Sequence[float]] | None = None,
     max_detections: int | Sequence[int] = (1, 10, 100),
 ) -> CocoParams:
     """COCO's parameters, or one's own; the range of all areas always is there, and first.
@@ -52,19 +51,27 @@ def make_params(
     pixels; both belong to it. Raises ValueError on thresholds outside (0, 1], names that are not made of letters and
     digits, ranges that are empty, limits under 1, and on any that is named twice or on none.
     """
-    thresholds = IOU_THRESHOLDS if iou_thresholds is None else tuple(sorted(float(t) for t in iou_thresholds))
+    thresholds = IOU_THRESHOLDS if iou_thresholds is None else tuple(sorted(_numbers(iou_thresholds, "iou_thresholds")))
     if not thresholds or not all(0 < t <= 1 for t in thresholds) or min(np.diff(thresholds), default=1.0) < 1e-9:
         raise ValueError(f"iou_thresholds {thresholds} must be distinct and in (0, 1]")
-    limits = tuple(sorted([max_detections] if isinstance(max_detections, int | np.integer) else max_detections))
+    limits = [max_detections] if isinstance(max_detections, int | np.integer) else list(max_detections)
     whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 1 for n in limits)
     if not limits or not whole or len(set(limits)) < len(limits):
         raise ValueError(f"max_detections {max_detections} must be distinct positive numbers")
-    ranges = AREAS if area_ranges is None else area_ranges
-    for name, bounds in ranges.items():
+    ranges = {}
+    for name, bounds in (AREAS if area_ranges is None else area_ranges).items():
         if not (isinstance(name, str) and name.isidentifier() and name != "all"):
             accepted = "a name of letters and digits, but for 'all', which always is there, is accepted"
             raise ValueError(f"area range {name!r}: {accepted}")
-        if len(bounds) != 2 or any(math.isnan(bound) for bound in bounds) or bounds[0] > bounds[1]:
+        pair = _numbers(bounds, f"area range {name!r}")
+        if len(pair) != 2 or not pair[0] <= pair[1]:
             raise ValueError(f"area range {name!r} is {bounds}; the least and the greatest area are accepted")
-    pairs = tuple((float(low), float(high)) for low, high in ranges.values())
-    return CocoParams(thresholds, ("all", *ranges), (EVERYTHING, *pairs), tuple(int(n) for n in limits))
+        ranges[name] = (pair[0], pair[1])
+    return CocoParams(thresholds, ("all", *ranges), (EVERYTHING, *ranges.values()), tuple(sorted(map(int, limits))))
+
+
+def _numbers(values: Sequence[float], what: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        raise ValueError(f"{what} {values!r} is no list of numbers") from None

@@ -81,7 +81,7 @@ def match(
     detections: Any,
     *,
     iou_thresholds: Sequence[float] | None = None,
-    area_ranges: Mapping[str, tuple[float, float]] | None = None,
+    area_ranges: Mapping[str, Sequence[float]] | None = None,
     max_detections: int | Sequence[int] = 100,
 ) -> Matching:
     """The matching of what ``evaluate_coco`` accepts, at every threshold and area range.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
@@ -113,3 +114,45 @@ def test_bad_updates(case):
     metric.update(outputs[1:2], [{k: v for k, v in targets[1].items() if k != "image_id"}])
     with pytest.raises(ValueError, match="1 of 2 images have an image_id"):
         metric.compute()
+
+
+BOX = {"boxes": torch.tensor([[0.0, 0, 9, 9]]), "labels": torch.tensor([1])}
+AWAY = BOX | {"boxes": torch.tensor([[50.0, 0, 59, 9]])}
+
+
+def scored(entry, score=0.5):
+    return entry | {"scores": torch.tensor([score])}
+
+
+@pytest.mark.parametrize("first", [2**53, 2**60, 2**63 - 2, -(2**63), -7])
+@pytest.mark.parametrize("kind", [int, lambda name: torch.tensor([name]), np.int64])
+def test_ids_and_labels_of_64_bits_stay_apart(first, kind):
+    """Neighbours that a float does not tell apart: two images, one of them without a hit; two classes, one hit."""
+    metric = CocoAP()
+    for name, output in ((first, BOX), (first + 1, AWAY)):
+        metric.update([scored(output)], [BOX | {"image_id": kind(name)}])
+    assert len(metric.result().matching.images) == 2
+    assert values(metric)["AR100"] == 0.5
+    labels = [entry | {"labels": torch.tensor([first + i])} for i, entry in enumerate((BOX, BOX))]
+    metric = CocoAP()
+    metric.update([scored(labels[0]), scored(labels[0])], labels)
+    assert metric.result().per_class.keys() == {first, first + 1}
+    assert values(metric)["AR100"] == 0.5
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize(
+    "name", [1.5, float("nan"), 2.0**53, "a", True, 2**63, torch.tensor(0.5), [1], torch.tensor([]), {}], ids=repr
+)
+def test_an_id_that_would_not_stay_exact_is_refused(name):
+    with pytest.raises(ValueError, match=r"ground truth\[1\] has image_id .*; a whole number of 64 bits is accepted"):
+        CocoAP().update([scored(BOX)] * 2, [BOX | {"image_id": 0}, BOX | {"image_id": name}])
+
+
+def test_parameters_are_those_of_the_function(case):
+    options = {"max_detections": 2, "iou_thresholds": (0.3, 0.6), "area_ranges": {"tiny": (0.0, 500.0)}}
+    ours = values(fill(CocoAP(**options), case, range(IMAGES)))
+    assert list(ours) == ["AP", "APtiny", "AR2", "ARtiny"]
+    assert ours == evaluate_coco(*case, **options).figures
+    with pytest.raises(ValueError, match=r"iou_thresholds \(50.0,\) must be distinct and in"):
+        CocoAP(iou_thresholds=[50.0])
