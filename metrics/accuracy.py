@@ -10,6 +10,8 @@ from jaxtyping import Float, Int64, Integer
 from scipy.stats import binomtest
 from torch import Tensor
 
+from metrics.checks import takes_arrays
+
 
 class Share(NamedTuple):
     """``hits`` of n with Wilson's interval, which keeps to [0, 1] and holds its level near both ends (1927)."""
@@ -29,6 +31,7 @@ class AccuracyResult(NamedTuple):
     balanced: float
 
 
+@takes_arrays("predicted", "condition")
 def conditional_accuracy(
     predicted: Float[Tensor, "n k"] | Integer[Tensor, " n"],
     condition: Integer[Tensor, " n"],

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from metrics.checks import takes_arrays
 from metrics.kernel_distance import maximum_mean_discrepancy
 from metrics.uncertainty import Estimate
 
@@ -13,6 +14,7 @@ from metrics.uncertainty import Estimate
 _CLOSE, _AT_ONCE = 1e-6, 2**22
 
 
+@takes_arrays("x", "y")
 def energy_distance(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, unbiased: bool = True) -> Estimate:
     """``2 E|x - y| - E|x - x'| - E|y - y'|``, in units of the features; 0 for equal distributions alone.
 

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metrics.checks import takes_arrays
 from metrics.frechet import FeatureStatistics, frechet_distance
 
 GROUPS = 20  # of rows, for the jackknife
@@ -46,6 +47,7 @@ class DebiasedDistance(NamedTuple):
         return self.value
 
 
+@takes_arrays("x", "y")
 def debiased_frechet_distance(
     x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, splits: int = 4, level: float = 0.95, seed: int = 0
 ) -> DebiasedDistance:
@@ -79,6 +81,7 @@ def debiased_frechet_distance(
     return DebiasedDistance(value, value - reach, value + reach, error)
 
 
+@takes_arrays("x", "y")
 def fd_infinity(
     x: Float[Tensor, "n d"],
     y: Float[Tensor, "m d"],

@@ -13,6 +13,8 @@ from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+from metrics.checks import takes_arrays
+
 ROWS = 8192  # hashed at a time
 _METRIC_OPTIONS = (
     "compute_on_cpu", "compute_with_cache", "dist_sync_fn", "dist_sync_on_step", "distributed_available_fn",
@@ -32,6 +34,7 @@ class TwoSides(Metric):
         for side in ("real", "fake"):
             self.add_state(side, [], dist_reduce_fx="cat")
 
+    @takes_arrays("features")
     def update(self, features: Float[Tensor, "n d"], real: bool) -> None:
         """Add a batch; raises ValueError on another number of features and on values that are not finite."""
         if features.ndim != 2:

@@ -28,6 +28,8 @@ from safetensors.torch import save_file
 from scipy.linalg import eigvalsh, lapack
 from torch import Tensor
 
+from metrics.checks import takes_arrays
+
 ROWS = 8192  # made float64 and centred at a time
 # Below so many features the singular values cost little; above, eigenvalues may have an error of so much of the traces.
 # The bound was at least 7 times what was found over seven spectra in four relations (at most 6e-14 where it held).
@@ -50,6 +52,7 @@ class FeatureStatistics:
     data: str = ""
 
     @classmethod
+    @takes_arrays("features")
     def from_features(
         cls, features: Float[Tensor, "n d"], *, extractor: str = "", resize: str = "", data: str = ""
     ) -> FeatureStatistics:
@@ -130,6 +133,7 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
     return _distance(mean_a - mean_b, float(s_a.trace()) + float(s_b.trace()), cross)
 
 
+@takes_arrays("x", "y")
 def frechet_distance_from_features(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:
     """The squared distance d² of two sets of features, without ever squaring them into a covariance.
 

@@ -10,6 +10,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torchmetrics import Metric
 
+from metrics.checks import takes_arrays
 from metrics.frechet import FeatureStatistics, frechet_distance
 
 
@@ -32,6 +33,7 @@ class FrechetDistance(Metric):
             empty = torch.zeros(dimension + 1, dimension + 1, dtype=torch.float64)
             self.add_state(side, empty, dist_reduce_fx=_merge)
 
+    @takes_arrays("features")
     def update(self, features: Float[Tensor, "n d"], real: bool) -> None:
         """Add a batch; raises ValueError on another number of features and on values that are not finite."""
         if features.shape[1:] != (self.dimension,):

@@ -17,6 +17,8 @@ from jaxtyping import Float, Float64
 from scipy.stats import norm
 from torch import Tensor
 
+from metrics.checks import remark_on_probabilities, takes_arrays
+
 
 class InceptionResult(NamedTuple):
     """The mean over splits, its interval, and the standard deviation between splits (over S, as in the authors' code).
@@ -31,6 +33,7 @@ class InceptionResult(NamedTuple):
     spread: float
 
 
+@takes_arrays("scores")
 def inception_score(
     scores: Float[Tensor, "n k"],
     *,
@@ -67,6 +70,7 @@ def samples(scores: Float[Tensor, "n k"], probabilities: bool) -> Float64[Tensor
             raise ValueError(f"{wrong} of {len(p)} rows are no probabilities: each >= 0, with the sum 1, is accepted")
         p = p / p.sum(1, keepdim=True)
     else:
+        remark_on_probabilities(p)
         p = p.softmax(1)
     return torch.cat([torch.ones_like(p[:, :1]), p, torch.xlogy(p, p).sum(1, keepdim=True)], 1)
 

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from metrics.checks import takes_arrays
 from metrics.uncertainty import Estimate
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
@@ -33,6 +34,7 @@ class KidSubsets(NamedTuple):
         return self.mean
 
 
+@takes_arrays("x", "y")
 def kid(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Estimate:
     """Kernel distance (KID, where the features are Inception's): unbiased, over all pairs; may lie below 0.
 
@@ -41,6 +43,7 @@ def kid(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Estimate:
     return maximum_mean_discrepancy(x, y, polynomial_kernel)
 
 
+@takes_arrays("x", "y")
 def kid_subsets(
     x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, subsets: int = 100, size: int = 1000, seed: int = 0
 ) -> KidSubsets:
@@ -64,6 +67,7 @@ def kid_subsets(
     return KidSubsets(float(found.mean()), float(found.std(correction=0)))
 
 
+@takes_arrays("x", "y")
 def cmmd(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, sigma: float = 10.0, scale: float = 1000.0) -> Estimate:
     """CMMD, where the features are CLIP's, each of length 1: 1000 times the squared distance of a Gaussian kernel.
 
@@ -93,6 +97,7 @@ def gaussian_kernel(x: Float64[Tensor, "n d"], y: Float64[Tensor, "m d"], *, sig
     return squares.div_(-2 * sigma**2).exp_()
 
 
+@takes_arrays("x", "y")
 def maximum_mean_discrepancy(
     x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], kernel: Kernel, *, unbiased: bool = True
 ) -> Estimate:

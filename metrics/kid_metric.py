@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from metrics.checks import takes_arrays
 from metrics.feature_metric import TwoSides
 from metrics.kernel_distance import kid
 
@@ -30,6 +31,7 @@ class BlockKid(TwoSides):
         self.block = block
         self.add_state("sums", torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")  # of 1, kid and kid²
 
+    @takes_arrays("features")
     def update(self, features: Float[Tensor, "n d"], real: bool) -> None:
         """Add a batch; raises ValueError on another number of features and on values that are not finite."""
         super().update(features, real)

@@ -19,6 +19,8 @@ from jaxtyping import Float, Float64
 from scipy.stats import norm
 from torch import Tensor
 
+from metrics.checks import takes_arrays
+
 
 class BitsResult(NamedTuple):
     """The mean over samples, its standard error, and the normal interval."""
@@ -29,6 +31,7 @@ class BitsResult(NamedTuple):
     high: float
 
 
+@takes_arrays("log_likelihood", "dequantisation")
 def bits_per_dim(
     log_likelihood: Float[Tensor, " n"],
     dimensions: int,

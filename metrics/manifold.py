@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metrics.checks import takes_arrays
 from metrics.neighbours import Inside, alike, inside, nearest
 
 _SCHOOLS = {"kynkaanniemi": (3, True), "prdc": (5, False)}  # neighbours, closed balls
@@ -45,6 +46,7 @@ class Prdc(NamedTuple):
     coverage: float
 
 
+@takes_arrays("real", "fake")
 def precision_recall(
     real: Float[Tensor, "n d"],
     fake: Float[Tensor, "m d"],
@@ -68,6 +70,7 @@ def precision_recall(
     return PrecisionRecall(_share(of_real.points), _share(of_fake.points))
 
 
+@takes_arrays("real", "fake")
 def density_coverage(
     real: Float[Tensor, "n d"],
     fake: Float[Tensor, "m d"],
@@ -87,6 +90,7 @@ def density_coverage(
     return DensityCoverage(found.density, found.coverage)
 
 
+@takes_arrays("real", "fake")
 def prdc(
     real: Float[Tensor, "n d"],
     fake: Float[Tensor, "m d"],

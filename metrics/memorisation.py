@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from metrics.cells import cell_of, k_means
+from metrics.checks import takes_arrays
 from metrics.neighbours import alike, nearest
 
 
@@ -33,6 +34,7 @@ class NeighbourRatio(NamedTuple):
     memorised: float
 
 
+@takes_arrays("real", "fake", "test")
 def data_copying(
     real: Float[Tensor, "n d"],
     fake: Float[Tensor, "m d"],
@@ -78,6 +80,7 @@ def data_copying(
     return DataCopying(total / weight, squares**0.5 / weight, weight)
 
 
+@takes_arrays("real", "fake")
 def authenticity(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"]) -> float:
     """The share of generated samples farther from their nearest training sample than that one is from the others.
 
@@ -91,6 +94,7 @@ def authenticity(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"]) -> floa
     return _share(among_real[closest.rows[:, 0]] < closest.distances[:, 0])
 
 
+@takes_arrays("real", "fake")
 def nearest_neighbour_ratio(
     real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], *, threshold: float = 1 / 3
 ) -> NeighbourRatio:

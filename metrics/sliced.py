@@ -9,9 +9,12 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from metrics.checks import takes_arrays
+
 _CHUNK = 2**23  # projected values held at once: 64 MiB in float64
 
 
+@takes_arrays("x", "y")
 def sliced_wasserstein(
     x: Float[Tensor, "n *shape"], y: Float[Tensor, "m *shape"], *, projections: int = 512, seed: int = 0, p: float = 2.0
 ) -> float:

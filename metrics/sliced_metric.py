@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torchmetrics import Metric
 
+from metrics.checks import takes_arrays
 from metrics.sliced_sketch import SlicedSketch, Slices, sliced_wasserstein_of_sketches
 
 
@@ -28,6 +29,7 @@ class SlicedWasserstein(Metric):
         for side in ("real", "fake"):
             self.add_state(side, SlicedSketch.empty(slices).sums, dist_reduce_fx="sum")
 
+    @takes_arrays("features")
     def update(self, features: Float[Tensor, "n d"], real: bool) -> None:
         """Add a batch; raises ValueError on another number of features and on values that are not finite."""
         side = "real" if real else "fake"

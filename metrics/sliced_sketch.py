@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from metrics.checks import takes_arrays
 from metrics.sliced import _bases
 
 GROUPS = 8  # that samples are dealt into in turn, for the jackknife and the floor
@@ -99,6 +100,7 @@ class SlicedSketch:
         return cls(slices, torch.zeros(shape, dtype=torch.float64))
 
     @classmethod
+    @takes_arrays("features")
     def from_features(cls, features: Float[Tensor, "n d"], slices: Slices, *, start: int = 0) -> SlicedSketch:
         """Of features, the first of which goes to group ``start`` modulo GROUPS.
 

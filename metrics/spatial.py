@@ -5,9 +5,11 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
+from metrics.checks import takes_arrays
 from metrics.frechet import FeatureStatistics
 
 
+@takes_arrays("maps")
 def spatial_features(maps: Float[Tensor, "n c h w"], *, channels: int = 7) -> Float[Tensor, "n k"]:
     """The first channels of feature maps, flattened: what is where counts, which a mean over the map forgets.
 
@@ -22,6 +24,7 @@ def spatial_features(maps: Float[Tensor, "n c h w"], *, channels: int = 7) -> Fl
     return maps[:, :channels].flatten(1)
 
 
+@takes_arrays("maps")
 def spatial_statistics(
     maps: Float[Tensor, "n c h w"], *, channels: int = 7, extractor: str = "", resize: str = "", data: str = ""
 ) -> FeatureStatistics:

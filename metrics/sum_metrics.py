@@ -8,6 +8,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from metrics.accuracy import accuracy_of_counts, count_hits
+from metrics.checks import takes_arrays
 from metrics.inception import outer_sum, samples, score_of_sums
 from metrics.likelihood import bits_of_sums, check_model, sum_bits
 
@@ -37,6 +38,7 @@ class InceptionScore(_Sums):
         empty = torch.zeros(splits, classes + 2, classes + 2, dtype=torch.float64)
         self.add_state("sums", empty, dist_reduce_fx="sum")
 
+    @takes_arrays("scores")
     def update(self, scores: Float[Tensor, "n k"]) -> None:
         """Add a batch; raises ValueError as ``inception_score`` does, and on another number of classes."""
         if scores.shape[1:] != (self.classes,):
@@ -67,6 +69,7 @@ class ConditionalAccuracy(_Sums):
         self.classes = classes
         self.add_state("counts", torch.zeros(2, classes, dtype=torch.int64), dist_reduce_fx="sum")
 
+    @takes_arrays("predicted", "condition")
     def update(self, predicted: Float[Tensor, "n k"] | Integer[Tensor, " n"], condition: Integer[Tensor, " n"]) -> None:
         """Add a batch of scores or labels; raises ValueError as ``conditional_accuracy`` does."""
         self.counts += count_hits(predicted, condition, self.classes)
@@ -90,6 +93,7 @@ class BitsPerDim(_Sums):
         self.dimensions, self.scale = dimensions, scale
         self.add_state("sums", torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
 
+    @takes_arrays("log_likelihood", "dequantisation")
     def update(self, log_likelihood: Float[Tensor, " n"], dequantisation: Float[Tensor, " n"] | None = None) -> None:
         """Add a batch; raises ValueError as ``bits_per_dim`` does."""
         self.sums += sum_bits(log_likelihood, self.dimensions, self.scale, dequantisation)

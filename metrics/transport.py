@@ -9,9 +9,12 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from metrics.checks import takes_arrays
+
 LARGEST = 4096  # rows of the assignment: 128 MiB of costs, ten seconds or so
 
 
+@takes_arrays("x", "y")
 def exact_wasserstein(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:
     """W_2 of two samples, in units of the features.
 

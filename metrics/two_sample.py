@@ -13,6 +13,8 @@ from scipy.special import expit
 from scipy.stats import binomtest
 from torch import Tensor
 
+from metrics.checks import takes_arrays
+
 WIDTH = 1000  # at most, of a hidden layer
 EPOCHS = 1000  # at most
 BATCH = 200
@@ -31,6 +33,7 @@ class C2STResult(NamedTuple):
     tested: int
 
 
+@takes_arrays("x", "y")
 def classifier_two_sample_test(
     x: Float[Tensor, "n d"],
     y: Float[Tensor, "m d"],
@@ -132,6 +135,8 @@ def _nearest(
     return labels[torch.cat(nearest)]
 
 
+@torch.inference_mode(False)  # it trains, also where the caller forbids gradients
+@torch.enable_grad()
 def _mlp(
     features: Float64[Tensor, "n d"],
     labels: Bool[Tensor, " n"],

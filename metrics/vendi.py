@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from metrics.checks import takes_arrays
+
 ROWS = 8192
 
 
@@ -25,6 +27,7 @@ class VendiScores(NamedTuple):
     ratio: float
 
 
+@takes_arrays("features")
 def vendi_score(
     features: Float[Tensor, "n d"],
     *,
@@ -56,6 +59,7 @@ def vendi_score(
     return _effective(torch.linalg.eigvalsh(_cosines(features)), len(features), order)
 
 
+@takes_arrays("similarity")
 def vendi_score_from_similarity(similarity: Float[Tensor, "n n"], *, order: float = 1.0) -> float:
     """The same of any matrix of similarities, positive semidefinite with ones on its diagonal.
 
@@ -70,6 +74,7 @@ def vendi_score_from_similarity(similarity: Float[Tensor, "n n"], *, order: floa
     return _effective(torch.linalg.eigvalsh(k / len(k)), len(k), order)
 
 
+@takes_arrays("real", "fake")
 def vendi_scores(
     real: Float[Tensor, "n d"],
     fake: Float[Tensor, "m d"],

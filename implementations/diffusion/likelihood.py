@@ -113,9 +113,10 @@ def _advance(
     traces: list[Tensor] = []
 
     def evaluate(point: Point, state: Images) -> None:
-        with torch.enable_grad():
-            state = state.detach().requires_grad_()
-            view = getattr(denoiser(state, point.time, condition), rule.view)
+        # The divergence needs gradients, also where the caller forbids them.
+        with torch.inference_mode(False), torch.enable_grad():
+            state = _recorded(state).detach().requires_grad_()
+            view = getattr(denoiser(state, _recorded(point.time), _recorded(condition)), rule.view)
             if not view.requires_grad:
                 raise ValueError("the denoiser's output has no gradient by x, and a likelihood needs its divergence")
             traces.append(trace(state, view) * (rule.scale(point) / rule.unit(point)))
@@ -132,6 +133,11 @@ def _advance(
         evaluate(point, moved(point, row))
     change = torch.stack([w * trace for w, trace in zip(tableau.weights, traces, strict=True)]).sum(0)
     return moved(there, tableau.weights), change
+
+
+def _recorded(value: Any) -> Any:
+    """A tensor that may enter a graph; one made under ``inference_mode`` may not."""
+    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
 
 
 def _trace(divergence: str, probes: int, distribution: str, noise: Noise, x: Images) -> Divergence:

@@ -215,6 +215,23 @@ def test_pure_and_without_a_trace_of_gradients():
 # bits a dimension
 
 
+@pytest.mark.parametrize("guard", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("divergence", ["exact", "hutchinson"])
+def test_the_likelihood_is_the_same_where_gradients_are_forbidden(guard, divergence):
+    """Also of samples and times that were made there."""
+    oracle = mixture(EDM())
+
+    def found():
+        x, times = oracle.sample(4, torch.Generator().manual_seed(1)), ascending(oracle.path, 4)
+        return log_likelihood(oracle, x, times, divergence=divergence, noise=PerSampleNoise([0, 1, 2, 3]))
+
+    expected = found()
+    with guard():
+        given = found()
+    assert given.nats.tolist() == expected.nats.tolist()
+    assert not given.latent.requires_grad
+
+
 def test_bits_of_dequantised_levels():
     """Levels of a Gaussian: bits by the flow are bits by the density, and no less than the levels' entropy."""
     path, n, deviation = RectifiedFlow(), 400, 12 / 128

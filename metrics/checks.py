@@ -1,0 +1,68 @@
+"""What every metric of samples asks of its input, in one place."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+R = TypeVar("R")
+
+
+def takes_arrays(*names: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """A decorator: the function's arguments of these names may be NumPy arrays, and reach it as tensors.
+
+    None stays None. It raises ValueError that names the argument on anything else, and on arrays of other things than
+    numbers.
+    """
+
+    def decorate(function: Callable[..., R]) -> Callable[..., R]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def call(*arguments: Any, **options: Any) -> R:
+            try:
+                bound = signature.bind(*arguments, **options)
+            except TypeError:
+                return function(*arguments, **options)  # whose own message names the function
+            for name in names:
+                if bound.arguments.get(name) is not None:
+                    bound.arguments[name] = _tensor(name, bound.arguments[name])
+            return function(*bound.args, **bound.kwargs)
+
+        return call
+
+    return decorate
+
+
+def remark_on_probabilities(scores: Float[Tensor, "n k"]) -> None:
+    """Warn where logits look like probabilities: softmax would flatten them, and hardly any figure would show it."""
+    if scores.shape[1] < 2 or not len(scores) or bool((scores < 0).any()):
+        return
+    if bool(((scores.double().sum(1) - 1).abs() <= 1e-3).all()):  # half precision adds up to 1e-3
+        warnings.warn(
+            "every row of the logits is positive and adds up to 1, as probabilities do; if they are, take"
+            " probabilities=True",
+            stacklevel=3,
+        )
+
+
+def _tensor(name: str, values: Any) -> Tensor:
+    if isinstance(values, Tensor):
+        return values
+    if not isinstance(values, np.ndarray):
+        raise ValueError(f"{name} is a {type(values).__name__}; a tensor or a NumPy array is accepted")
+    if values.dtype.kind not in "fiub":
+        raise ValueError(f"{name} is an array of {values.dtype}; a tensor or a NumPy array of numbers is accepted")
+    dtype = values.dtype.newbyteorder("=")
+    if values.dtype.kind == "f" and values.dtype.itemsize > 8:  # a long double, which torch does not know
+        dtype = np.dtype(np.float64)
+    array = np.ascontiguousarray(values, dtype=dtype)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
