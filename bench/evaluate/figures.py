@@ -11,25 +11,30 @@ from functools import partial
 from itertools import count
 from typing import Any, Literal, NamedTuple
 
-import torch
 from torch import Tensor
 
 from bench.errors import UsageError
 from metrics.extractors.extractor import Extractor
-from metrics.uncertainty import Estimate, Floor, bootstrap
+from metrics.uncertainty import Estimate, Floor, bootstrap, extrapolated_floor
 
-FLOOR_DRAWS = 10
+FLOOR_DRAWS = 20
 LEVEL = 0.95
 NORMAL = 1.959964  # standard errors of a normal at that level
 
 
 class Field(NamedTuple):
-    """A figure that a metric returns: its name, which way is better, and the bounds that intervals keep."""
+    """A figure that a metric returns: its name, which way is better, and the bounds that intervals keep.
+
+    ``interval_of``: "laws" where the interval covers the figure of the two laws, "n" where it is of the figure's mean
+    over samples of these numbers, bias and all. ``power``: real against real approaches its limit as ``n^-power``.
+    """
 
     name: str
     better: Literal["lower", "higher", "floor"]
     low: float = 0.0
     high: float = math.inf
+    interval_of: Literal["laws", "n"] = "n"
+    power: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class Metric:
     sides: Literal["both", "generated"] = "both"
     resampled: bool = True  # False where that says nothing, or takes too long
     most: int | None = None  # rows a side; more are refused
+    covariances: bool = False  # of halves: from 2 d + 2 rows of d features a side, and from 40
     extractor: str | None = None  # the only one that it is defined on
 
     def function(self, seed: int) -> Callable[..., dict[str, float]]:
@@ -73,22 +79,28 @@ class Metric:
 METRICS = {
     "fd": Metric(
         "metrics.frechet:frechet_distance_from_features", "Frechet distance, named after the extractor",
-        {"": Field("fd", "lower")},
+        {"": Field("fd", "lower", power=1.0)},
+    ),
+    "fd_debiased": Metric(
+        "metrics.extrapolation:debiased_frechet_distance", "Frechet distance of the laws, from 2 d + 2 images a side",
+        {"value": Field("fd_debiased", "lower", -math.inf, interval_of="laws", power=1.0)}, seeded=True,
+        resampled=False, covariances=True,
     ),
     "fd_infinity": Metric(
         "metrics.extrapolation:fd_infinity", "Frechet distance extrapolated to infinitely many generated images",
-        {"value": Field("fd_infinity", "lower", -math.inf)}, seeded=True,
+        {"value": Field("fd_infinity", "lower", -math.inf, power=1.0)}, seeded=True,
     ),
     "kid": Metric(
         "metrics.kernel_distance:kid", "kernel distance, unbiased over all pairs, named after the extractor",
-        {"value": Field("kid", "lower", -math.inf)},
+        {"value": Field("kid", "lower", -math.inf, interval_of="laws", power=1.0)},
     ),
     "cmmd": Metric(
         "metrics.kernel_distance:cmmd", "CMMD: Gaussian kernel of CLIP's features, times 1000",
-        {"value": Field("cmmd", "lower")}, extractor="clip",
+        {"value": Field("cmmd", "lower", power=1.0)}, extractor="clip",
     ),
     "energy": Metric(
-        "metrics.energy:energy_distance", "energy distance, unbiased", {"value": Field("energy", "lower", -math.inf)},
+        "metrics.energy:energy_distance", "energy distance, unbiased",
+        {"value": Field("energy", "lower", -math.inf, interval_of="laws", power=1.0)},
     ),
     "prdc": Metric(
         "metrics.manifold:prdc", "precision, recall, density and coverage: k = 5, open balls",
@@ -130,20 +142,26 @@ METRICS = {
     ),
 }  # fmt: skip
 DEFAULT = "fd,kid,prdc"
-FID_NAMES = {"fd": "fid", "fd_infinity": "fid_infinity", "kid": "kid"}  # by other extractors: fd_NAME, ...
+FID_NAMES = {  # by other extractors: fd_NAME, ...
+    "fd": "fid",
+    "fd_debiased": "fid_debiased",
+    "fd_infinity": "fid_infinity",
+    "kid": "kid",
+}
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured figure: its interval at 95 %, and what real data give against real data.
+    """A measured figure: its interval at 95 % and of what that is, and what real data give at the same numbers.
 
-    The floor's ``n`` are those of the part that stands for the generated side and of the part that stays real.
+    ``floor_n``: how many real images the floor is of, and against how many others: the numbers of the two sides.
     """
 
     name: str
     value: float
     better: str
     interval: tuple[float, float] | None = None
+    interval_of: str = "n"
     floor: Floor | None = None
     floor_n: tuple[int, int] | None = None
 
@@ -163,21 +181,25 @@ def chosen(names: str) -> dict[str, Metric]:
     return {name: METRICS[name] for name in wanted}
 
 
-def refusal(name: str, metric: Metric, extractor: Extractor | None, largest: int) -> str | None:
-    """Why a metric cannot be had of an extractor's features of ``largest`` images a side, or None."""
+def refusal(name: str, metric: Metric, extractor: Extractor | None, real: Tensor, generated: Tensor) -> str | None:
+    """Why a metric cannot be had of an extractor's features of the two sides, or None."""
     base = extractor.base if extractor else "unknown"
+    smallest, largest = sorted((len(real), len(generated)))
     if metric.extractor not in (None, base):
         return f"{name} is defined on {metric.extractor}; the extractor is {base}"
     if metric.of == "logits" and (extractor is None or extractor.head is None):
         return f"{name} needs a classifier; the extractor {base} is none"
     if metric.most and largest > metric.most:
         return f"{name} takes at most {metric.most} images a side; there are {largest}"
+    least = max(2 * real.shape[1] + 2, 40)
+    if metric.covariances and smallest < least:
+        return f"{name} takes at least {least} images a side for {real.shape[1]} features; there are {smallest}"
     return None
 
 
 def steps_of(metric: Metric, resamples: int) -> int:
     """How often ``measure`` calls the function at most, for the progress bar."""
-    return 1 + (resamples + 1 + FLOOR_DRAWS if resamples and metric.resampled else 0)
+    return 1 + (resamples + 1 + 2 * FLOOR_DRAWS if resamples and metric.resampled else 0)
 
 
 def measure(
@@ -204,7 +226,7 @@ def measure(
         found = call(real, generated)
     except ValueError as error:
         raise UsageError(f"{name}: {error}") from None
-    n = min(len(generated), len(real) // 2)
+    n = len(generated)
     intervals: dict[str, Any] = {}
     floors: dict[str, Any] = {}
     absent = []
@@ -217,16 +239,24 @@ def measure(
         except ValueError as error:
             absent.append(f"{name}: no interval, halves of the sides are too small ({error})")
         try:
-            floors = _each(metric, call, lambda value: _floor(value, real, n, seed))
+            power = next(iter(metric.fields.values())).power
+            floors = _each(
+                metric, call,
+                lambda value: extrapolated_floor(
+                    value, real, n, power=power, draws=FLOOR_DRAWS, seed=seed, level=LEVEL
+                ),
+            )  # fmt: skip
         except ValueError as error:
-            absent.append(f"{name}: no floor, parts of the real side are too small ({error})")
+            absent.append(f"{name}: no floor at {n} images against {len(real)} real ones: {error}")
     figures = []
     for key, kept in metric.fields.items():
         interval, floor = intervals.get(key), floors.get(key)
         if interval and not math.isnan(interval[0]):
             interval = (max(interval[0], kept.low), min(interval[1], kept.high))
-        sizes = (n, len(real) - n) if floor else None
-        figures.append(Figure(kept.name, found[key], kept.better, interval, floor, sizes))
+        if floor:  # a mean within the bounds that the figure keeps
+            floor = Floor(*(min(max(end, kept.low), kept.high) for end in floor))
+        sizes = (n, len(real)) if floor else None
+        figures.append(Figure(kept.name, found[key], kept.better, interval, kept.interval_of, floor, sizes))
     return figures, absent
 
 
@@ -246,18 +276,3 @@ def _each(
 
         results[key] = resample(value)
     return results
-
-
-def _floor(value: Callable[..., float], real: Tensor, n: int, seed: int) -> Floor:
-    """n random real rows in place of the generated ones, against all the others: the reference keeps its size.
-
-    ``metrics.floor`` takes n on both sides, which would stand above a distance to a larger reference.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    values = []
-    for _ in range(FLOOR_DRAWS):
-        order = torch.randperm(len(real), generator=generator)
-        values.append(value(real[order[n:]], real[order[:n]]))
-    found = torch.tensor(values, dtype=torch.float64)
-    low, high = found.quantile(torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=found.dtype)).tolist()
-    return Floor(float(found.mean()), low, high)

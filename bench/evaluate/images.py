@@ -45,18 +45,26 @@ class Evaluation:
     notes: list[str]
 
     def table(self) -> str:
-        """As markdown; a floor is the mean of real against real images."""
-        header = ["figure", "value", "95 %", "floor", "95 %", "better"]
+        """As markdown, with what the intervals and the floors are of."""
+        header = ["figure", "value", "95 % interval", "of", "floor", "95 % of draws", "better"]
         rows = [
-            [f.name, show(f.value), _span(f.interval), show(f.floor.mean if f.floor else None),
-             _span(f.floor and (f.floor.low, f.floor.high)), _BETTER[f.better]]
+            [f.name, show(f.value), _span(f.interval), _OF[f.interval_of] if f.interval else "-",
+             show(f.floor.mean if f.floor else None), _span(f.floor and (f.floor.low, f.floor.high)),
+             _BETTER[f.better]]
             for f in self.figures
         ]  # fmt: skip
         sides = [f"{name}: {side.source}, n = {side.n}, data {side.data or 'unknown'}"
                  for name, side in (("real", self.real), ("generated", self.generated))]  # fmt: skip
         floors = {figure.floor_n for figure in self.figures if figure.floor_n}
-        sides += [f"floor: {n} real images against the other {others}, mean of {figures.FLOOR_DRAWS} draws"
-                  for n, others in floors]  # fmt: skip
+        sides += [f"floor: {n} real images against {others} others, extrapolated (a line in 1/n, for shares and"
+                  f" distances in 1/sqrt(n)) from splits of the {others} into two parts, mean of"
+                  f" {figures.FLOOR_DRAWS} draws, and the range in which 95 % of further ones lie (Student's prediction"
+                  " interval)" for n, others in floors]  # fmt: skip
+        if any(figure.interval and figure.interval_of == "n" for figure in self.figures):
+            sides.append(f"interval of 'this n': of the figure's mean over samples of {self.real.n} and"
+                         f" {self.generated.n}, bias and all, not of its value for the two laws, which it seldom holds"
+                         " where the figure is biased, as FD is; --metrics fd_debiased estimates FD of the laws"
+                         )  # fmt: skip
         features = f"extractor {self.extractor or 'unknown'}, resize {self.resize or 'unknown'}, seed {self.seed}"
         return Table("figures", "Generated images against real ones", header, rows, [*sides, features]).render()
 
@@ -162,9 +170,9 @@ def _measure(
         raise UsageError(
             f"the sides have {real.shape[1]} and {generated.shape[1]} features; equal numbers are accepted"
         )
-    every, largest = len(chosen) == len(figures.METRICS), max(len(real), len(generated))
+    every = len(chosen) == len(figures.METRICS)
     for name, metric in list(chosen.items()):
-        if reason := figures.refusal(name, metric, extractor, largest):
+        if reason := figures.refusal(name, metric, extractor, real, generated):
             if not every:
                 raise UsageError(reason)
             notes.append(f"left out: {reason}")
@@ -216,6 +224,7 @@ def _origin(side: Side, features: Tensor | None) -> Origin:
     return Origin(side.source, 0 if features is None else len(features), side.hash, skipped)
 
 
+_OF = {"laws": "the laws", "n": "this n"}
 _BETTER = {"lower": "lower", "higher": "higher", "floor": "as the floor"}
 
 

@@ -68,7 +68,7 @@ def test_figures_are_those_of_the_metrics_on_the_extractors_features(folders, im
         low, high = figure.interval
         assert low <= figure.value <= high
         assert figure.floor.low <= figure.floor.mean <= figure.floor.high
-        assert figure.floor_n == (N // 2, N // 2)
+        assert figure.floor_n == (N, N)
     for name in ("precision", "recall", "coverage"):
         assert found[name].interval[0] >= 0
         assert found[name].interval[1] <= 1
@@ -85,7 +85,7 @@ def test_the_seed_repeats_every_draw(folders):
 def test_the_floor_keeps_the_references_size_and_stands_near_equal_sides(tmp_path, folders):
     """A part of the data set against the data set: the distance is one draw of its floor, but for shared images."""
     figure = by_name(evaluate("fashion_mnist", folders[1], metrics="fd", resamples=3))["fd_fmnist"]
-    assert figure.floor_n == (N, 10_000 - N)
+    assert figure.floor_n == (N, 10_000)
     assert 0.3 < figure.value / figure.floor.mean < 3
 
 
@@ -358,10 +358,11 @@ def test_a_side_too_small_for_a_metric_is_named_and_one_too_small_for_its_halves
 
 def test_all_metrics_leave_out_what_the_extractor_cannot_give(folders):
     result = evaluate(*folders, metrics="all", resamples=2)
-    missing = set(figures.METRICS) - {"cmmd"}
+    missing = set(figures.METRICS) - {"cmmd", "fd_debiased"}
     names = {field.name for name in missing for field in figures.METRICS[name].fields.values()}
     assert {figure.name.removesuffix("_fmnist") for figure in result.figures} == names
     assert any("left out: cmmd is defined on clip" in note for note in result.notes)
+    assert any("left out: fd_debiased takes at least 130 images a side" in note for note in result.notes)
     for figure in result.figures:
         assert np.isfinite(figure.value), figure.name
 
@@ -384,7 +385,7 @@ def test_progress_is_lines_on_stderr_where_it_is_no_terminal(folders, monkeypatc
     out, err = capsys.readouterr()
     assert out == ""
     assert f"features of {folders[0]}: 16 of 40" in err
-    assert "metrics: 14 of 14" in err  # the value, two halves and the whole again, ten floors
+    assert "metrics: 44 of 44" in err  # the value, two halves and the whole again, twenty floors at two sizes
 
 
 def test_the_command_prints_a_table_and_json(fidmap, folders):
@@ -392,7 +393,7 @@ def test_the_command_prints_a_table_and_json(fidmap, folders):
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("## Generated images against real ones")
     for text in ("| fd_fmnist ", "n = 40, data ", "extractor fmnist@", "resize bilinear-antialias-28-grey",
-                 "floor: 20 real images against the other 20"):  # fmt: skip
+                 "floor: 40 real images against 40 others, extrapolated"):  # fmt: skip
         assert text in result.stdout
     found = json.loads(
         fidmap("evaluate", "images", *folders, "--json", "--metrics", "fd,prdc", "--resamples", "3").stdout
@@ -404,7 +405,7 @@ def test_the_command_prints_a_table_and_json(fidmap, folders):
         "density",
         "coverage",
     ]
-    assert found["figures"][0]["floor"]["n"] == [20, 20]
+    assert found["figures"][0]["floor"]["n"] == [40, 40]
     assert found["real"]["n"] == found["generated"]["n"] == N
 
 
