@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from importlib import metadata
+from numbers import Integral
 from typing import Any, Generic, TypeVar
 
 
@@ -99,7 +100,13 @@ class SamplerEntry(Entry):
         ]
 
     def theory(self, options: Mapping[str, Any], uniform: bool = False) -> int | None:
-        """Order of accuracy with these options, on a smooth grid or on ``uniform`` steps of the coordinate."""
+        """Order of accuracy with these options, on a smooth grid or on ``uniform`` steps of the coordinate.
+
+        By the function's own rule, stated with ``order_of``, else by the table; weak order where it draws noise.
+        """
+        rule = getattr(self._resolved, "order_of", None)
+        if rule is not None:
+            return rule(**self.options(options))  # type: ignore[no-any-return]
         table = self.uniform if uniform and self.uniform else self.orders
         return table[self.options(options)["order"]] if table else self.order
 
@@ -150,6 +157,11 @@ class ScheduleEntry(Entry):
 
     prepare: str = ""
     others: str = ""
+
+    def __call__(self, path: Any, steps: Any, **options: Any) -> Any:
+        """Give the times; steps of NumPy's, whose own arithmetic may overflow, are taken as Python's."""
+        whole = isinstance(steps, Integral) and not isinstance(steps, bool)
+        return self._resolved(path, int(steps) if whole else steps, **options)
 
 
 @dataclass(frozen=True)

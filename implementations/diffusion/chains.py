@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from implementations.diffusion.checks import as_tensor
 from implementations.diffusion.path import VE, VP, Images, Path
 from implementations.samplers.noise import Noise, draws
 
@@ -26,7 +27,7 @@ class Chain:
     @classmethod
     def ddpm(cls, betas: Table) -> Chain:
         """``x_i = sqrt(1 - beta_i) x_(i-1) + sqrt(beta_i) z`` (2006.11239, eq. 2); raises ValueError on other betas."""
-        betas = torch.as_tensor(betas, dtype=torch.float64)
+        betas = as_tensor(betas, torch.float64)
         if not bool(((betas > 0) & (betas <= 1)).all()):
             raise ValueError(f"betas must lie in (0, 1], got {betas.min():.6g} to {betas.max():.6g}")
         return cls((1 - betas).sqrt(), betas.sqrt())
@@ -37,7 +38,7 @@ class Chain:
 
         Raises ValueError where the sigmas do not rise.
         """
-        squares = torch.as_tensor(sigmas, dtype=torch.float64).square()
+        squares = as_tensor(sigmas, torch.float64).square()
         rises = torch.cat([squares[:1], squares.diff()])
         if not bool((rises > 0).all()):
             raise ValueError("sigmas must rise from above 0")
@@ -49,6 +50,7 @@ class Chain:
 
         ``x' = (alpha'/alpha) x + sqrt(sigma'^2 - (alpha'/alpha)^2 sigma^2) z``.
         """
+        times = path.inside(times)
         scales = path.alpha(times[1:]) / path.alpha(times[:-1])
         # sigma'^2 - a^2 sigma^2 by the log-SNR, since its terms cancel over short steps
         share = -torch.expm1(2 * (path.log_snr(times[1:]) - path.log_snr(times[:-1])))

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from implementations.diffusion.path import Images, Path, Time
+from implementations.diffusion.path import Images, Path, Time, as_float64
 
 Head = Literal["x0", "eps", "v", "velocity", "score"]
 Number: TypeAlias = float | Tensor  # a float for a scalar t, (n,) for one value a sample
@@ -34,7 +34,8 @@ class Prediction:
     apart by a wrapper, every combination is made of these two. Where sigma' is infinite, as at t = 0 of ``VP``, a given
     score makes the velocity ``f x - g^2/2 score`` (2011.13456, eq. 13). Arithmetic is in float32 at least. ``t`` is a
     scalar or one value a sample, of shape (n,).
-    Raises ValueError for a view that does not exist, such as ``x0`` from ``eps`` at alpha = 0.
+    Raises ValueError for a t outside the path, and for a view that does not exist, such as ``x0`` from ``eps`` at
+    alpha = 0.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Prediction:
             if view.shape != x.shape:
                 raise ValueError(f"{name} has shape {tuple(view.shape)} where x has {tuple(x.shape)}")
             dtype = torch.promote_types(dtype, view.dtype)
-        self.path, self.t, self.aux = path, torch.as_tensor(t, dtype=torch.float64), aux
+        self.path, self.t, self.aux = path, path.inside(t), aux
         if self.t.ndim and self.t.shape != x.shape[:1]:
             raise ValueError(f"t must be a scalar or of shape ({len(x)},), got {tuple(self.t.shape)}")
         self.x = x.to(dtype)
@@ -244,7 +245,7 @@ class Network(Denoiser):
         dtype = self.dtype or x.dtype
         inputs = [x.to(dtype)]
         for t in times:
-            own = self.time(torch.as_tensor(t, dtype=torch.float64)).expand(len(x))
+            own = self.time(as_float64(t)).expand(len(x))
             inputs.append(own.to(x.device, torch.promote_types(dtype, torch.float32)))
         answer = self.module(*inputs) if condition is None else self.module(*inputs, condition)
         return answer if isinstance(answer, Tensor) else _tensor_of(answer)

@@ -8,7 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from implementations.diffusion.checks import as_tensor
 from implementations.diffusion.path import Path, Time, Values, as_float64
+
+LEAST = -88.0  # of log alpha-bar: float32 has nothing below
 
 
 class DiscreteVP(Path):
@@ -17,14 +20,15 @@ class DiscreteVP(Path):
     ``t = k`` is timestep k as networks count it, of alpha-bar ``prod_{i<=k} (1 - beta_i)``; the log-SNR is linear in t
     between timesteps, and sigma/alpha is linear on [-1, 0], from 0: ``t_min = -1`` is the clean end. Derivatives are
     those of the piece to the right of a timestep. The last beta may be 1 (zero terminal SNR, 2305.08891): alpha/sigma
-    is linear on the last piece then, to 0.
+    is linear on the last piece then, to 0. Raises ValueError on other betas, and where they look like alphas or
+    cumulative products: falling from above 1/2, or of an alpha-bar below e^-88.
     """
 
     t_min = -1.0
     variance_preserving = True
 
     def __init__(self, betas: Float[Tensor, " steps"] | Sequence[float]):
-        betas = torch.as_tensor(betas, dtype=torch.float64).detach().cpu()
+        betas = as_tensor(betas, torch.float64).detach().cpu()
         if betas.ndim != 1 or len(betas) < 2:
             raise ValueError(f"DiscreteVP: betas must be a vector of at least 2, got shape {tuple(betas.shape)}")
         self._terminal = float(betas[-1]) == 1
@@ -33,6 +37,13 @@ class DiscreteVP(Path):
             raise ValueError(
                 f"DiscreteVP: betas must lie in (0, 1), the last of three or more may be 1, "
                 f"got {betas.min():.6g} to {betas.max():.6g}"
+            )
+        alpha_bar = float(torch.log1p(-regular).sum())
+        if bool((regular.diff() <= 0).all() and regular[0] > 0.5) or alpha_bar < LEAST:
+            raise ValueError(
+                f"DiscreteVP: betas are wanted, the variance added at each timestep, got {betas[0]:.6g} to "
+                f"{betas[-1]:.6g}, which leave nothing of the data: these look like alphas or cumulative products; "
+                "betas = 1 - alphas_cumprod[k] / alphas_cumprod[k - 1]"
             )
         self.betas = betas
         self.t_max = float(len(betas) - 1)

@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from implementations.diffusion.checks import as_tensor, whole
 from implementations.diffusion.denoiser import Prediction
-from implementations.diffusion.oracle import Oracle, as_tensor, checked_labels, floating
+from implementations.diffusion.oracle import Oracle, checked_labels, floating
 from implementations.diffusion.path import Images, Path, Time
 
 
@@ -32,9 +33,8 @@ class EmpiricalOracle(Oracle):
         data = as_tensor(data)
         if data.ndim < 1 or len(data) == 0:
             raise ValueError(f"data must hold at least one sample, got shape {tuple(data.shape)}")
-        if chunk < 1:
-            raise ValueError(f"chunk must be at least 1, got {chunk}")
-        self.path, self.shape, self.dtype, self.chunk = path, tuple(data.shape[1:]), floating(data.dtype), chunk
+        self.chunk = whole("chunk", chunk, 1)
+        self.path, self.shape, self.dtype = path, tuple(data.shape[1:]), floating(data.dtype)
         self._data = data.reshape(len(data), -1).double()
         self._norms = self._data.square().sum(1)
         self.labels = checked_labels(labels, len(data), data.device)

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
+from implementations.diffusion.checks import whole
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images, Path
 from implementations.samplers.grid import Grid, Point, checked_start, combined
@@ -148,8 +149,7 @@ def _trace(divergence: str, probes: int, distribution: str, noise: Noise, x: Ima
         return _exact
     if divergence != "hutchinson":
         raise ValueError(f"divergence must be exact or hutchinson, got {divergence!r}")
-    if isinstance(probes, bool) or not isinstance(probes, int) or probes < 1:
-        raise ValueError(f"probes must be an integer of at least 1, got {probes!r}")
+    probes = whole("probes", probes, 1)
     if distribution not in ("rademacher", "gaussian"):
         raise ValueError(f"distribution must be rademacher or gaussian, got {distribution!r}")
     drawn = [noise(k, x) for k in range(probes)]

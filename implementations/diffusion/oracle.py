@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from implementations.diffusion.checks import as_tensor
 from implementations.diffusion.denoiser import Denoiser, Prediction
 from implementations.diffusion.path import Images, Path, Time, Values
 
@@ -46,7 +47,7 @@ class Oracle(Denoiser):
         return x.reshape(len(x), math.prod(self.shape)).double()
 
     def _scales(self, x: Images, t: Time) -> tuple[Float[Tensor, "#n 1"], Float[Tensor, "#n 1"]]:
-        t = torch.as_tensor(t, dtype=torch.float64)
+        t = self.path.inside(t)
         if t.ndim and t.shape != x.shape[:1]:
             raise ValueError(f"t must be a scalar or of shape ({len(x)},), got {tuple(t.shape)}")
         alpha, sigma = (f(t).to(x.device).reshape(-1, 1) for f in (self.path.alpha, self.path.sigma))
@@ -226,11 +227,6 @@ def checked_labels(labels: Any, k: int, device: torch.device) -> Int[Tensor, " k
     if labels.shape != (k,) or labels.is_floating_point() or bool((labels < 0).any()):
         raise ValueError(f"labels must be {k} ints, none negative (-1 means unconditional), got {tuple(labels.shape)}")
     return labels.long()
-
-
-def as_tensor(value: Any) -> Tensor:
-    """Make a tensor, of plain numbers in float64: torch's default would round 0.1 to float32."""
-    return torch.as_tensor(value, dtype=None if hasattr(value, "dtype") else torch.float64)
 
 
 def floating(dtype: torch.dtype) -> torch.dtype:

@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from implementations.diffusion.checks import as_tensor
+
 Values: TypeAlias = Float[Tensor, "*batch"]  # float64, of the shape of t
 Time: TypeAlias = float | Float[Tensor, "*batch"] | Int[Tensor, "*batch"]
 Images: TypeAlias = Float[Tensor, "n *shape"]
@@ -74,12 +76,27 @@ class Path(ABC):
         """``sigma / alpha``, the noise level in units of the data: infinite where alpha = 0."""
         return self.sigma(t) / self.alpha(t)
 
-    def prior(self, noise: Images, t: float | None = None) -> Images:
-        """Give what a user starts from at ``t`` (default ``t_max``).
+    def prior(self, noise: Images, t: Time) -> Images:
+        """Give what a user starts from at ``t``, the first time of the grid: many schedules begin below ``t_max``.
 
         The noise itself on a variance-preserving path, ``sigma(t) noise`` on others.
         """
-        return noise if self.variance_preserving else noise * float(self.sigma(self.t_max if t is None else t))
+        sigma = float(self.sigma(self.inside(t)))
+        return noise if self.variance_preserving else noise * sigma
+
+    def inside(self, t: Time) -> Values:
+        """Give ``t`` in float64; raises ValueError where it lies outside the path by more than float32's rounding.
+
+        The coefficients themselves are formulas and take any t.
+        """
+        t = as_float64(t)
+        room = 1e-6 * (self.t_max - self.t_min)
+        if t.numel() and t.device.type == "cpu":  # a GPU would have to be waited for
+            low, high = (t.item(), t.item()) if t.ndim == 0 else (float(t.min()), float(t.max()))
+            if not (self.t_min - room <= low and high <= self.t_max + room):
+                wrong = low if not self.t_min - room <= low else high
+                raise ValueError(f"t must lie in [{self.t_min}, {self.t_max}] of {self!r}, got {wrong}")
+        return t
 
 
 @dataclass(frozen=True)
@@ -292,4 +309,4 @@ class TrigFlow(Path):
 
 def as_float64(t: Time) -> Values:
     """Make a float64 tensor of a time or a log-SNR."""
-    return torch.as_tensor(t, dtype=torch.float64)
+    return as_tensor(t, torch.float64)

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from implementations.diffusion.checks import whole
 from implementations.diffusion.path import Path
 
 Times: TypeAlias = Float[Tensor, " times"]
@@ -116,8 +117,7 @@ def between(path: Path, steps: int, shares: Times, start: float | None, end: flo
 
 def check_steps(steps: int) -> None:
     """Raise ValueError unless ``steps`` is an integer of at least 1."""
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps must be an integer of at least 1, got {steps!r}")
+    whole("steps", steps, 1)
 
 
 def positive(name: str, value: float) -> None:

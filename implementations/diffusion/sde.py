@@ -43,7 +43,7 @@ def diffuse(path: Path, x: Images, times: Float[Tensor, " points"], *, noise: No
     ``x' = x + f x dt + g sqrt(dt) z``, of strong order 1, since g does not depend on x. Exact transitions are those of
     ``Chain.of_path``. Raises ValueError on times that do not ascend, or at which f or g is infinite.
     """
-    times = times.detach().cpu().double()
+    times = path.inside(times).detach().cpu()
     f, g = path.drift(times[:-1]), path.diffusion(times[:-1])
     if not bool((times.diff() > 0).all() and f.isfinite().all() and g.isfinite().all()):
         raise ValueError(f"times must ascend where f and g are finite, got {times[0]:.6g} to {times[-1]:.6g}")

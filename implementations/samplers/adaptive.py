@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from implementations.diffusion.checks import whole
 from implementations.diffusion.denoiser import Denoiser, Prediction
 from implementations.diffusion.path import Images, Path
 from implementations.samplers.grid import Callback, Grid, Point
@@ -215,8 +216,7 @@ def _integrate(
             raise ValueError(f"{option} must be at least 0 and finite, got {value}")
     if rtol == atol == 0:
         raise ValueError("rtol or atol must be positive, got 0 and 0")
-    if max_evaluations < 1:
-        raise ValueError(f"max_evaluations must be at least 1, got {max_evaluations}")
+    max_evaluations = whole("max_evaluations", max_evaluations, 1)
     grid, path = Grid(denoiser.path, times), denoiser.path
     calls, length, latest = 0, None, None  # the steps' length goes on from one time of the grid to the next
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from implementations.diffusion.checks import whole
 from implementations.diffusion.denoiser import CountingDenoiser, Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.adams import transfer
@@ -63,9 +64,7 @@ def prepare(
     least squares, r by golden section with ``trials`` evaluations, each step from where the last one led. Raises
     ValueError unless they are integers, of at least 1 and 2.
     """
-    for name, value, least in (("substeps", substeps, 1), ("trials", trials, 2)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    substeps, trials = whole("substeps", substeps, 1), whole("trials", trials, 2)
     grid, counted = Grid(denoiser.path, times), CountingDenoiser(denoiser)
     pairs = [(0.5, 1.0)] * len(grid)
 

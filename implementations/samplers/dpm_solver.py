@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any, Literal, TypeAlias
 
 from jaxtyping import Float
@@ -11,12 +12,20 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.exponential import FORMS, Moments, checked_order, exact, midpoint, multistep
-from implementations.samplers.grid import Callback, Grid, ask
+from implementations.samplers.grid import Callback, Grid, ask, order_of
 from implementations.samplers.noise import Noise, sampler
 
 Times: TypeAlias = Float[Tensor, " points"]
 SolverType = Literal["midpoint", "heun"]
 Prediction = Literal["data", "noise"]
+
+
+def _single_step_order(*, r2: float, **_: Any) -> int:
+    return 3 if math.isclose(r2, 2 / 3) else 2
+
+
+def _multistep_order(*, half_curvature: bool, lower_order_final: bool, order: int = 3, **_: Any) -> int:
+    return min(order, 2) if half_curvature or lower_order_final else order
 
 
 @sampler
@@ -40,6 +49,7 @@ def dpm_solver_2(
 
 
 @sampler
+@order_of(_single_step_order)
 def dpm_solver_3(
     denoiser: Denoiser,
     x: Images,
@@ -62,6 +72,7 @@ def dpm_solver_3(
 
 
 @sampler
+@order_of(_multistep_order)
 def dpm_solver_multistep(
     denoiser: Denoiser,
     x: Images,
@@ -104,6 +115,7 @@ def dpmpp_2s(
 
 
 @sampler
+@order_of(_single_step_order)
 def dpmpp_3s(
     denoiser: Denoiser,
     x: Images,
@@ -141,6 +153,7 @@ def dpmpp_2m(
 
 
 @sampler
+@order_of(_multistep_order)
 def dpmpp_3m(
     denoiser: Denoiser,
     x: Images,

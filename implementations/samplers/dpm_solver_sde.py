@@ -13,7 +13,7 @@ from implementations.diffusion.path import Images
 from implementations.samplers.ancestral_steps import lowered
 from implementations.samplers.dpm_solver import SolverType, moments_of
 from implementations.samplers.exponential import FORMS, History, Moments, midpoint
-from implementations.samplers.grid import Callback, Grid, ask
+from implementations.samplers.grid import Callback, Grid, ask, order_of
 from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.stochastic import checked_eta, checked_s_noise, law_of
 
@@ -90,6 +90,7 @@ def dpmpp_2m_sde(
 
 
 @sampler
+@order_of(lambda *, eta, half_curvature, **_: 2 if eta or half_curvature else 3)
 def dpmpp_3m_sde(
     denoiser: Denoiser,
     x: Images,

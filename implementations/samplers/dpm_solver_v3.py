@@ -22,14 +22,21 @@ from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.artifact import Artifact
 from implementations.samplers.exponential import checked_order, form_named, weights
-from implementations.samplers.grid import Callback, Grid, Point
+from implementations.samplers.grid import Callback, Grid, Point, order_of
 from implementations.samplers.model_statistics import Constant, Interval, Model, Table, Value
 from implementations.samplers.noise import Noise, sampler
 
 Times: TypeAlias = Float[Tensor, " points"]
 
 
+def _order(*, order: int, pseudo: bool, corrector: str, lower_order_final: bool, **_: Any) -> int:
+    if corrector == "pseudo":
+        return 2
+    return min(order, 2) if pseudo or lower_order_final else order
+
+
 @sampler
+@order_of(_order)
 def dpm_solver_v3(
     denoiser: Denoiser,
     x: Images,

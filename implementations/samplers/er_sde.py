@@ -20,7 +20,7 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.exponential import History, checked_order, weights
-from implementations.samplers.grid import Callback, Grid, combined
+from implementations.samplers.grid import Callback, Grid, combined, order_of
 from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.stochastic import checked_s_noise
 
@@ -38,7 +38,12 @@ LOG_SCALES: dict[str, Log] = {
 }
 
 
+def _order(*, order: int, scale: Scale, divided: bool, **_: Any) -> int:
+    return min(order, 2) if scale is not None or divided else order
+
+
 @sampler
+@order_of(_order)
 def er_sde(
     denoiser: Denoiser,
     x: Images,

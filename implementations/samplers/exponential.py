@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeVar
 from jaxtyping import Float
 from torch import Tensor
 
+from implementations.diffusion.checks import whole
 from implementations.diffusion.denoiser import Denoiser, Prediction
 from implementations.diffusion.path import Images
 from implementations.samplers.grid import Callback, Grid, Point, combined
@@ -149,9 +150,7 @@ class History:
 
 def checked_order(order: int, most: int) -> int:
     """Give the order; raises ValueError where it is none of 1 to ``most``."""
-    if isinstance(order, bool) or order not in range(1, most + 1):
-        raise ValueError(f"order must be an integer from 1 to {most}, got {order!r}")
-    return order
+    return whole("order", order, 1, most)
 
 
 def _data(p: Point, q: Point) -> tuple[float, float, float]:

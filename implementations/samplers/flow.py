@@ -11,7 +11,7 @@ from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images, Path
-from implementations.samplers.grid import Callback, Grid
+from implementations.samplers.grid import Callback, Grid, order_of
 from implementations.samplers.noise import Noise, sampler
 
 Times: TypeAlias = Float[Tensor, " points"]
@@ -19,6 +19,7 @@ LAST_STEPS = ("tweedie", "mean", "euler", "none")
 
 
 @sampler
+@order_of(lambda *, fraction, **_: None if fraction else 1)
 def flow_stochastic(
     denoiser: Denoiser,
     x: Images,

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from implementations.diffusion.checks import as_tensor
 from implementations.diffusion.denoiser import Denoiser, Prediction
 from implementations.diffusion.path import Images, Path
 
@@ -61,7 +62,7 @@ class Grid:
     def __init__(
         self, path: Path, times: Float[Tensor, " points"], direction: Literal["either", "down", "up"] = "either"
     ):
-        times = torch.as_tensor(times).detach().cpu()
+        times = as_tensor(times).detach().cpu()
         if times.ndim != 1 or len(times) < 2:
             raise ValueError(f"times must be a vector of at least 2 (one step), got shape {tuple(times.shape)}")
         times = _at_the_ends(times, path)
@@ -138,7 +139,7 @@ class Grid:
             before = " or before" if first == len(self) - 1 else ""
             raise FloatingPointError(
                 f"the state is not finite after step {first + 1} of {len(self)}{before}, from t = {start:.6g} to "
-                f"{end:.6g}: the denoiser returned NaN or infinity there, or the solver diverged"
+                f"{end:.6g}: the denoiser or the noise was NaN or infinite there, or the solver diverged"
             )
 
 
@@ -151,6 +152,8 @@ def ask(denoiser: Denoiser, x: Images, point: Point, condition: Any) -> Predicti
 
 def checked_start(x: Images) -> Images:
     """Give ``x`` in float32 at least; raises ValueError where it is empty, of integers or not finite."""
+    if not isinstance(x, Tensor):
+        raise ValueError(f"x must be a tensor, a batch of samples, got {type(x).__name__}")
     if x.ndim == 0 or len(x) == 0 or not x.is_floating_point():
         raise ValueError(f"x must be a batch of at least one sample in floating point, got {tuple(x.shape)} {x.dtype}")
     x = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -173,6 +176,16 @@ def costs(count: Callable[..., int | None]) -> Callable[[Sampler], Sampler]:
 
     def mark(sampler: Sampler) -> Sampler:
         sampler.count = count  # type: ignore[attr-defined]
+        return sampler
+
+    return mark
+
+
+def order_of(rule: Callable[..., int | None]) -> Callable[[Sampler], Sampler]:
+    """State a sampler's order of accuracy where options other than ``order`` decide it: ``rule(**options)``."""
+
+    def mark(sampler: Sampler) -> Sampler:
+        sampler.order_of = rule  # type: ignore[attr-defined]
         return sampler
 
     return mark

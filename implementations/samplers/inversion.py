@@ -7,6 +7,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from implementations.diffusion.checks import whole
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.grid import Callback, Grid, combined, costs
@@ -40,8 +41,7 @@ def ddim_inversion(
     Raises ValueError on descending times, on iterations that are no count, and, with any, on a single step from clean
     data to alpha = 0, which has no inverse.
     """
-    if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 0:
-        raise ValueError(f"iterations must be an integer of at least 0, got {iterations!r}")
+    iterations = whole("iterations", iterations, 0)
     grid = Grid(denoiser.path, times, "up")
     if iterations and grid.points[0].sigma == grid.points[1].alpha == 0:
         raise ValueError("iterations must be 0 for a single step from sigma = 0 to alpha = 0: DDIM forgets x there")

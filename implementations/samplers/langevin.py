@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 from jaxtyping import Float
 from torch import Tensor
 
+from implementations.diffusion.checks import whole
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.grid import Callback, Grid, costs
@@ -52,7 +53,7 @@ def predictor_corrector(
     """
     if predictor not in PREDICTORS:
         raise ValueError(f"predictor must be one of {', '.join(PREDICTORS)}, got {predictor!r}")
-    _check_count("corrector_steps", corrector_steps, 0)
+    corrector_steps = whole("corrector_steps", corrector_steps, 0)
     if not 0 < snr < math.inf:
         raise ValueError(f"snr must be positive and finite, got {snr}")
     if norms not in ("sample", "batch"):
@@ -105,7 +106,7 @@ def annealed_langevin(
     """
     if not 0 < epsilon < 4:
         raise ValueError(f"epsilon must lie in (0, 4), where Langevin's steps do not diverge, got {epsilon}")
-    _check_count("steps_per_level", steps_per_level, 1)
+    steps_per_level = whole("steps_per_level", steps_per_level, 1)
     grid = Grid(denoiser.path, times, "down")
 
     def step(i: int, x: Images, prediction: Any) -> Images:
@@ -129,8 +130,3 @@ def _norms(x: Images, of: str) -> Tensor:
     """The samples' norms, shaped to multiply them, or their mean."""
     norms = x.reshape(len(x), -1).norm(dim=1)
     return norms.mean() if of == "batch" else norms.reshape(-1, *(1,) * (x.ndim - 1))
-
-
-def _check_count(name: str, count: int, least: int) -> None:
-    if isinstance(count, bool) or not isinstance(count, int) or count < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, got {count!r}")

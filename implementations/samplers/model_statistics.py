@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from implementations.diffusion.checks import whole
 from implementations.diffusion.denoiser import CountingDenoiser, Denoiser, Prediction
 from implementations.diffusion.path import Images
 from implementations.samplers.artifact import Artifact
@@ -51,8 +52,7 @@ def prepare(
     Unless ``noise`` is given, the vectors are those of seeds 0 to n - 1: the same call gives the same artifact.
     Raises ValueError where fewer than 3 times lie inside alpha, sigma > 0, and on no probe.
     """
-    if probes < 1:
-        raise ValueError(f"probes must be at least 1, got {probes}")
+    probes = whole("probes", probes, 1)
     grid, counting = Grid(denoiser.path, times), CountingDenoiser(denoiser)
     noise = noise_of(noise or PerSampleNoise(range(len(x))), None, "probes")
     window: deque[_Sight] = deque(maxlen=3)  # of the batch: memory does not grow with the times

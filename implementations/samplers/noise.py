@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from implementations.diffusion.path import Images
+from implementations.diffusion.checks import whole
+from implementations.diffusion.path import Images, Path
 
 Noise = Callable[[int, Images], Images]
 Generators: TypeAlias = torch.Generator | Sequence[torch.Generator]
@@ -44,8 +45,7 @@ class PerSampleNoise:
         """Draw number ``draw`` with the shape, dtype and device of ``like``."""
         if len(like) != len(self.seeds):
             raise ValueError(f"{len(self.seeds)} seeds were given for a batch of {len(like)}")
-        if not isinstance(draw, int) or draw < 0:
-            raise ValueError(f"draw must be an integer of at least 0, got {draw}")
+        draw = whole("draw", draw, 0)
         values = np.empty((len(like), like[0].numel()))
         for row, seed in zip(values, self.seeds, strict=True):
             # the draw is the counter's highest word: no draw is long enough to run into the next
@@ -79,26 +79,42 @@ def noise_of(noise: Noise | None, generator: Generators | None, stream: Stream) 
 
 def draws(stream: Stream) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
     """Let a function that takes ``noise`` take ``generator``, too, and hand it the noise of the call (``noise_of``)."""
-
-    def mark(function: Callable[..., Result]) -> Callable[..., Result]:
-        @functools.wraps(function)
-        def call(*args: Any, noise: Noise | None = None, generator: Generators | None = None, **kwargs: Any) -> Result:
-            return function(*args, noise=noise_of(noise, generator, stream), **kwargs)
-
-        signature = inspect.signature(function)
-        named = {
-            **signature.parameters,
-            "noise": _option("noise", "Noise"),
-            "generator": _option("generator", "Generators"),
-        }
-        rest = [named.pop(p.name) for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
-        call.__signature__ = signature.replace(parameters=[*named.values(), *rest])  # type: ignore[attr-defined]
-        return call
-
-    return mark
+    return functools.partial(_handed, stream=stream, check=lambda *_, **__: None)
 
 
-sampler = draws("steps")
+def sampler(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Make a function of ``(denoiser, x, times, *, condition, noise, callback, **options)`` a sampler.
+
+    It takes ``generator`` besides ``noise``, both optional, and is handed the noise of the call (``noise_of``).
+    Raises ValueError on a denoiser without a path, on a callback that cannot be called, and on text for a number.
+    """
+    numbers = {p.name for p in inspect.signature(function).parameters.values() if isinstance(p.default, float | int)}
+
+    def check(denoiser: Any, *_: Any, callback: Any = None, **options: Any) -> None:
+        if not isinstance(getattr(denoiser, "path", None), Path):
+            made = "Network(path, module, head='eps') makes one of a module"
+            raise ValueError(f"denoiser must have a path of the catalogue; {made}; got {type(denoiser).__name__}")
+        if callback is not None and not callable(callback):
+            raise ValueError(f"callback must be a function (i, t, x, prediction), got {callback!r}")
+        for name in numbers & options.keys():
+            if isinstance(options[name], str):
+                raise ValueError(f"{name} must be a number, got {options[name]!r}")
+
+    return _handed(function, stream="steps", check=check)
+
+
+def _handed(function: Callable[..., Result], stream: Stream, check: Callable[..., None]) -> Callable[..., Result]:
+    @functools.wraps(function)
+    def call(*args: Any, noise: Noise | None = None, generator: Generators | None = None, **kwargs: Any) -> Result:
+        check(*args, **kwargs)
+        return function(*args, noise=noise_of(noise, generator, stream), **kwargs)
+
+    signature = inspect.signature(function)
+    own = {"noise": _option("noise", "Noise"), "generator": _option("generator", "Generators")}
+    named = {**signature.parameters, **own}
+    rest = [named.pop(p.name) for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
+    call.__signature__ = signature.replace(parameters=[*named.values(), *rest])  # type: ignore[attr-defined]
+    return call
 
 
 def _option(name: str, kind: str) -> inspect.Parameter:

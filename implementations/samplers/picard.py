@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from implementations.diffusion.checks import whole
 from implementations.diffusion.denoiser import Denoiser, Prediction
 from implementations.diffusion.path import Images
 from implementations.samplers.grid import Callback, Grid, checked_start, costs
@@ -39,12 +40,10 @@ def picard(
     steps only for it. A step from sigma = 0, up, is taken by itself. Raises ValueError on options out of range,
     and as ``Grid.solve``.
     """
-    if window < 1:
-        raise ValueError(f"window must be at least 1, got {window}")
+    window = whole("window", window, 1)
     if not 0 <= tolerance < math.inf:
         raise ValueError(f"tolerance must be at least 0 and finite, got {tolerance}")
-    if sweeps is not None and sweeps < 1:
-        raise ValueError(f"sweeps must be at least 1 or None, got {sweeps}")
+    sweeps = None if sweeps is None else whole("sweeps", sweeps, 1)
     grid, x = Grid(denoiser.path, times), checked_start(x)
     n, shape, steps = len(x), x.shape[1:], len(grid)
     sums, at = torch.zeros(steps, dtype=torch.float64, device=x.device), 0

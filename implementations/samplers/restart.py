@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from implementations.diffusion.checks import whole
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.edm import noised
-from implementations.samplers.grid import Callback, Grid, Point, costs
+from implementations.samplers.grid import Callback, Grid, Point, costs, order_of
 from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.runge_kutta import COORDINATES, Levels, trapezoid
 
@@ -30,6 +31,7 @@ def _evaluations(
 
 
 @sampler
+@order_of(lambda *, intervals, **_: None if intervals else 2)
 @costs(_evaluations)
 def restart(
     denoiser: Denoiser,
@@ -82,11 +84,10 @@ def _planned(levels: Sequence[float], intervals: Sequence[Interval]) -> list[tup
         low, high, again, steps = interval
         if not 0 < low < high < math.inf:
             raise ValueError(f"intervals must have 0 < low < high, finite, got {low} and {high}")
-        if again < 1 or steps < 1 or again != int(again) or steps != int(steps):
-            raise ValueError(f"intervals must have at least 1 restart of at least 1 step, got {again} of {steps}")
+        again, steps = whole("intervals: restarts", again, 1), whole("intervals: steps", steps, 1)
         if high > levels[0]:
             raise ValueError(f"intervals must lie below the grid's first level, {levels[0]:.6g}, got high {high}")
         nearest = min(inside, key=lambda i: abs(math.log(levels[i] / low)), default=None)
         if nearest is not None and levels[nearest] < high:
-            plan.append((nearest, float(high), int(again), int(steps)))
+            plan.append((nearest, float(high), again, steps))
     return plan

@@ -9,10 +9,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from jaxtyping import Float
 from torch import Tensor
 
+from implementations.diffusion.checks import whole
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.exponential import History, checked_order, exact, flat, form_named
-from implementations.samplers.grid import Callback, Grid, Point
+from implementations.samplers.grid import Callback, Grid, Point, order_of
 from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.stochastic import Law, law_of
 
@@ -28,7 +29,14 @@ class _Done(NamedTuple):
     noise: Images | None
 
 
+def _order(*, tau: Tau, order: int, corrector_order: int | None, **_: Any) -> int:
+    corrected = order if corrector_order is None else corrector_order
+    flow = min(order + 1, corrected) if corrected else order
+    return min(flow, 2) if tau else flow
+
+
 @sampler
+@order_of(_order)
 def sa_solver(
     denoiser: Denoiser,
     x: Images,
@@ -57,7 +65,7 @@ def sa_solver(
     tau is negative, and on ascending times unless it is 0.
     """
     order = checked_order(order, 4)
-    corrected = order if corrector_order is None else corrector_order and checked_corrector(corrector_order)
+    corrected = order if corrector_order is None else whole("corrector_order", corrector_order, 0, 4)
     form_named(prediction)
     if not 0 <= interval[0] <= interval[1]:
         raise ValueError(f"interval must be two levels, 0 <= low <= high, got {interval}")
@@ -83,13 +91,6 @@ def sa_solver(
         return moved if fresh is None else moved.add_(fresh)
 
     return grid.solve(denoiser, x, step, callback, condition)
-
-
-def checked_corrector(order: int) -> int:
-    """Give the corrector's order; raises ValueError where it is none of 0 to 4."""
-    if isinstance(order, bool) or order not in range(5):
-        raise ValueError(f"corrector_order must be an integer from 0 to 4, got {order!r}")
-    return order
 
 
 def _rate(tau: Tau, interval: tuple[float, float], point: Point) -> float:

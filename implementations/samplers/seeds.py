@@ -10,7 +10,7 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.path import Images
 from implementations.samplers.exponential import checked_order, exact, midpoint
-from implementations.samplers.grid import Callback, Grid, ask, costs
+from implementations.samplers.grid import Callback, Grid, ask, costs, order_of
 from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.stochastic import checked_eta, checked_s_noise, law_of
 
@@ -23,6 +23,7 @@ def _count(touching: list[bool], *, order: int, **_: Any) -> int:
 
 @sampler
 @costs(_count)
+@order_of(lambda *, order, eta, **_: min(order, 2) if eta else order)
 def seeds(
     denoiser: Denoiser,
     x: Images,

@@ -23,7 +23,7 @@ from implementations.samplers.exponential import (
     midpoint,
     multistep,
 )
-from implementations.samplers.grid import Callback, Grid, costs
+from implementations.samplers.grid import Callback, Grid, costs, order_of
 from implementations.samplers.noise import Noise, sampler
 
 Times: TypeAlias = Float[Tensor, " points"]
@@ -31,6 +31,7 @@ VARIANTS = {"bh1": flat, "bh2": midpoint}
 
 
 @sampler
+@order_of(lambda *, order, lower_order_final, **_: 2 if lower_order_final else order + 1)
 def unipc(
     denoiser: Denoiser,
     x: Images,
@@ -62,8 +63,16 @@ def _evaluations(touching: list[bool], *, predictor: str, predictor_options: Any
     return SAMPLERS[predictor].cost(touching, predictor_options or {})
 
 
+def _corrected_order(
+    *, predictor: str, predictor_options: Mapping[str, Any] | None, order: int | None, **_: Any
+) -> int | None:
+    predicted = SAMPLERS[predictor].theory(predictor_options or {})
+    return order if predicted is None else min(predicted, predicted if order is None else order) + 1
+
+
 @sampler
 @costs(_evaluations)
+@order_of(_corrected_order)
 def unic(
     denoiser: Denoiser,
     x: Images,

@@ -94,7 +94,7 @@ def test_the_prior_s_law_is_that_of_its_draws(path):
     oracle = toy(make_path(path))
     law = prior_law(oracle, oracle.path.t_max)
     z = torch.randn(4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(oracle.path.prior(z), law.mean + law.variance.sqrt() * z)
+    torch.testing.assert_close(oracle.path.prior(z, oracle.path.t_max), law.mean + law.variance.sqrt() * z)
 
 
 def test_distances_of_laws_are_those_of_distributions():

@@ -240,7 +240,7 @@ def test_wrong_options_are_named(name):
         ({"rtol": -1e-3}, "rtol must be at least 0 and finite, got -0.001"),
         ({"atol": math.nan}, "atol must be at least 0 and finite, got nan"),
         ({"rtol": 0.0, "atol": 0.0}, "rtol or atol must be positive"),
-        ({"max_evaluations": 0}, "max_evaluations must be at least 1, got 0"),
+        ({"max_evaluations": 0}, "max_evaluations must be an integer of at least 1, got 0"),
         ({"coordinate": "rho"}, "coordinate must")
         if name == "dopri5"
         else ({"order": 4}, "order must be 2 or 3, got 4"),

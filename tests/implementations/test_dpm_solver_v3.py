@@ -238,7 +238,7 @@ def test_wrong_options_are_named(learnt):
         SAMPLERS["dpm_solver_v3"](gaussian(VP()), normal(2, 6), SCHEDULES["karras"](VP(), 8), artifact=learnt[gaussian])
     with pytest.raises(ValueError, match="at least 3 points"):
         prepare(gaussian(VP()), normal(2, 6), grid(VP(), 1))
-    with pytest.raises(ValueError, match="probes must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="probes must be an integer of at least 1, got 0"):
         prepare(gaussian(VP()), normal(2, 6), grid(VP(), 8), probes=0)
 
 

@@ -136,7 +136,7 @@ def test_annealing_is_that_of_the_paper():
 
 def test_annealing_ends_in_the_data_predicted():
     for path in (VE(), VP()):
-        oracle, x, noise = gaussian(path), path.prior(normal(4, 6)), PerSampleNoise(range(4))
+        oracle, x, noise = gaussian(path), path.prior(normal(4, 6), path.t_max), PerSampleNoise(range(4))
         inside = SCHEDULES["log_snr"](path, 6, clean=False)
         state = annealed(oracle, x, inside, noise=noise)
         found = annealed(oracle, x, inside, noise=noise, denoise=True)

@@ -127,8 +127,8 @@ def test_a_last_beta_of_one_ends_without_signal():
 @every_path
 def test_prior_has_the_scale_of_the_noise(path):
     noise = torch.ones(2, 3)
-    for t in (None, float(path.time(0.5))):
-        expected = 1.0 if path.variance_preserving else float(path.sigma(path.t_max if t is None else t))
+    for t in (path.t_max, float(path.time(0.5))):
+        expected = 1.0 if path.variance_preserving else float(path.sigma(t))
         torch.testing.assert_close(path.prior(noise, t), noise * expected)
 
 

@@ -133,10 +133,10 @@ def test_callback_sees_ddims_states():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"window": 0}, "window must be at least 1, got 0"),
+        ({"window": 0}, "window must be an integer of at least 1, got 0"),
         ({"tolerance": -1.0}, "tolerance must be at least 0 and finite, got -1"),
         ({"tolerance": math.nan}, "tolerance must .* got nan"),
-        ({"sweeps": 0}, "sweeps must be at least 1 or None, got 0"),
+        ({"sweeps": 0}, "sweeps must be an integer of at least 1, got 0"),
     ],
 )
 def test_wrong_options_are_named(options, says):

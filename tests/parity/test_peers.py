@@ -222,7 +222,7 @@ def test_as_shipped_it_samples_at_home_and_nowhere_else(name):
     refusals = []
     for path in HOMES:
         times, entry, oracle = SCHEDULES["uniform"](path, 10), SAMPLERS[name], gaussian(path)
-        x = path.prior(normal(500, 6))
+        x = path.prior(normal(500, 6), path.t_max)
         times, x = (times.flip(0), oracle.sample(500)) if entry.ascending else (times, x)
         counting = CountingDenoiser(oracle)
         try:

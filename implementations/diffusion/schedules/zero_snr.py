@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from implementations.diffusion.checks import as_tensor
 from implementations.diffusion.discrete import DiscreteVP
 from implementations.diffusion.path import Path
 from implementations.diffusion.schedule import WHOLE, Levels, Times, laid, level_bounds
@@ -60,7 +61,7 @@ def rescale_betas(betas: Betas | Sequence[float]) -> Betas:
 
 def _zero_terminal(betas: Betas | Sequence[float]) -> Betas:
     """``sqrt(alpha_bar)`` of the rescaled table."""
-    betas = torch.as_tensor(betas, dtype=torch.float64)
+    betas = as_tensor(betas, torch.float64)
     if betas.ndim != 1 or len(betas) < 2 or not bool(((betas > 0) & (betas <= 1)).all() and (betas[:-1] < 1).all()):
         raise ValueError(f"betas must be at least 2 values in (0, 1), the last perhaps 1, got {betas.tolist()[:5]} ...")
     alphas = torch.log1p(-betas).cumsum(0).div(2).exp()
