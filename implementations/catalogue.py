@@ -59,7 +59,9 @@ _RK = ("sigma", "lambda", "angle", "t")
 _S = "implementations.samplers."
 _D, _K = "implementations.peers.diffusers_schedulers:", "implementations.peers.k_diffusion_samplers:"
 _diffusers = partial(SamplerEntry, family="peer", package="diffusers")
-_k_diffusion = partial(SamplerEntry, family="peer", package="k-diffusion")
+_k_diffusion = partial(
+    SamplerEntry, family="peer", package="k-diffusion", differentiable=False
+)  # torch.no_grad is its own
 SAMPLERS = Catalogue("samplers", SamplerEntry, [
     # ancestral
     SamplerEntry("ddim", _S + "ancestral:ddim", "constant x0 over a step, eta of noise", "2010.02502 (eq. 12)",

@@ -68,6 +68,7 @@ class SamplerEntry(Entry):
     orders: Mapping[int, int] = field(default_factory=dict, hash=False)  # what `order=` may be, and the order it gives
     uniform: Mapping[int, int] = field(default_factory=dict, hash=False)  # the same on equal steps of its coordinate
     affine: bool = True  # in its start and noises on a Gaussian, so that unit impulses give its law
+    differentiable: bool = True  # its output in its start and in the parameters of the denoiser, by autograd
     adaptive: bool = False  # it chooses its steps between the ends of the grid
     ascending: bool = False  # it goes from data to noise only
     maps: bool = False  # it asks for the denoiser's flow map, by which any number of steps may be exact

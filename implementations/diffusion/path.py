@@ -92,7 +92,8 @@ class Path(ABC):
         t = as_float64(t)
         room = 1e-6 * (self.t_max - self.t_min)
         if t.numel() and t.device.type == "cpu":  # a GPU would have to be waited for
-            low, high = (t.item(), t.item()) if t.ndim == 0 else (float(t.min()), float(t.max()))
+            values = t.detach()
+            low, high = (float(end) for end in values.aminmax()) if t.ndim else (values.item(),) * 2
             if not (self.t_min - room <= low and high <= self.t_max + room):
                 wrong = low if not self.t_min - room <= low else high
                 raise ValueError(f"t must lie in [{self.t_min}, {self.t_max}] of {self!r}, got {wrong}")
