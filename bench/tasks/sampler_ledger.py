@@ -49,9 +49,9 @@ class Parameters(Budgeted):
     entry="sampler",
     catalogue="samplers",
     measures=[
-        Measure("total", "squared W2 of the samples' means and variances to the data's", window=0.05),
+        Measure("total", "squared W2 of the samples' means and variances to the data's", window=0.02),
         *(
-            Measure(name, summary, direction="target", window=0.05, floor=1e-3)
+            Measure(name, summary, direction="target", window=0.02, floor=1e-3)
             for name, summary in {
                 "prior": "what of it goes with the exact marginal at the start",
                 "stop": "with the exact flow from the last time to the clean end",
