@@ -114,10 +114,11 @@ def origin(records: Iterable[Record]) -> list[str]:
     return [f"{count} cells of {one}" for one, count in Counter(map(line, records)).most_common()]
 
 
-def _by_key(side: Contents, name: str) -> dict[str, Record]:
-    found: dict[str, Record] = {}
+def _by_key(side: Contents, name: str) -> dict[tuple[str, str, int], Record]:
+    """The records by key, device and threads: a key holds these two, but not one that other software wrote."""
+    found: dict[tuple[str, str, int], Record] = {}
     for record in side.records:
-        if (twin := found.setdefault(record.key, record)) is not record:
+        if (twin := found.setdefault((record.key, record.device, record.threads), record)) is not record:
             raise UsageError(
                 f"the {name} has two records of {record.task}/{record.entry} [{_parameters(record)}]: {twin.hash} of "
                 f"{twin.started_at} and {record.hash} of {record.started_at}; one of a cell is accepted"

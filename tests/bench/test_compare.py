@@ -169,6 +169,7 @@ def test_a_measure_is_judged_though_another_diverged(record):
     [
         ({}, {"device": "cuda:0", "key": "there"}, "incomparable"),
         ({}, {"threads": 4, "key": "there"}, "incomparable"),
+        ({}, {"device": "cuda:1"}, "incomparable"),  # of one key, as no record of fidmap's is
         ({"measures": [measured(1, extractor="a@1")]}, {"measures": [measured(1, extractor="b@1")]}, "incomparable"),
         ({"measures": [measured(1, reference="a")]}, {"measures": [measured(1, reference="b")]}, "incomparable"),
         ({"measures": []}, {"measures": []}, "no measure"),
