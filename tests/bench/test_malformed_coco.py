@@ -361,6 +361,7 @@ def test_a_bad_mask_is_named_on_its_own_side(tmp_path, what, side):
         for entry in entries:
             entry["bbox"] = [max(entry["bbox"][0], 0), *entry["bbox"][1:]]
             entry["segmentation"] = encoding(entry["bbox"])
+    found[2]["category_id"] = 10**6  # is not listed, left out, and counted in what is named
     sides[side][5]["segmentation"] = BAD_MASKS[what](sides[side][5]["bbox"])
     with pytest.raises(UsageError) as error:
         evaluate(*write(tmp_path, {**truth, "annotations": sides["truth"]}, found), iou_type="segm")

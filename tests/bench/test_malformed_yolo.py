@@ -160,7 +160,7 @@ def scaled(rows):
     polygons = []
     for k, cx, cy, w, h, *score in rows:
         left, top, right, bottom = cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
-        polygons.append([k, left, top, cx, top, right, top, right, bottom, left, bottom, *score])
+        polygons.append([k, left, top, cx + w / 5, top, right, top, right, bottom, left, bottom, *score])
     return polygons
 
 
