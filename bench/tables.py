@@ -280,7 +280,14 @@ def _cell(records: list[Record], name: str, reasons: dict[str, int]) -> str:
     values = [m.value for m in measured]
     if measured[0].unit == YES_NO and set(values) <= {0.0, 1.0}:
         found = [answer for answer, value in (("yes", 1.0), ("no", 0.0)) if value in values]
-        return (found[0] if len(found) == 1 else f"yes for {int(sum(values))} of {len(values)} seeds") + mark
+        tried = measured[0].n  # of a "yes" that rests on cases, how many
+        yes = f"yes ({tried:,})" if tried else "yes"
+        answer = (
+            {"yes": yes, "no": "no"}[found[0]]
+            if len(found) == 1
+            else f"yes for {int(sum(values))} of {len(values)} seeds"
+        )
+        return answer + mark
     if len(set(values)) == 1:
         interval = measured[0].interval
         return show(values[0]) + (f" [{show(interval[0])}, {show(interval[1])}]" if interval else "") + mark

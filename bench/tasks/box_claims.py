@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from bench.tasks.arrangements import arranged
 from bench.tasks.box_pairs import Loss, difference, gap, gradient, iou, log_uniform, pairs, targets, uniform
 from bench.tasks.counterexample import Claim, Look
 
@@ -28,7 +29,8 @@ def ordinary(case: Float[Tensor, "n d"], boxes: int = 2) -> Bool[Tensor, " n"]:
 
 
 def _pairs(n: int, source: torch.Generator) -> Tensor:
-    return torch.cat(pairs(n, source), 1)
+    """Half of every family, half in every arrangement."""
+    return torch.cat([torch.cat(pairs(n - n // 2, source), 1), arranged(n // 2, 2, source)])
 
 
 def _halves(case: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,7 +75,11 @@ def _symmetric(loss: Loss, case: Tensor) -> Look:
 
 
 def _triples(n: int, source: torch.Generator) -> Tensor:
-    """Pairs with a third box: near the straight path between them, a random one, or a neighbour of the second."""
+    """Half three boxes in every arrangement; half pairs with a third box, near their path or to one or at random."""
+    return torch.cat([_pairs_and_a_third(n - n // 2, source), arranged(n // 2, 3, source)])
+
+
+def _pairs_and_a_third(n: int, source: torch.Generator) -> Tensor:
     pred, target = pairs(n, source)
     place = uniform(n, source, 0, 1, 4)
     between = target + place * (pred - target)
@@ -112,9 +118,9 @@ def _scale_invariant(loss: Loss, case: Tensor) -> Look:
 
 
 def _stretched(n: int, source: torch.Generator) -> Tensor:
-    """Pairs drawn apart by up to a million, sides longer or shorter by as much along none, one or both axes."""
-    pred, target = pairs(n, source)
-    factor = log_uniform(n, source, 1, 1e6, 1)
+    """Pairs, three in four of them drawn apart and resized along none, one or both axes by up to a million."""
+    pred, target = _halves(_pairs(n, source))
+    factor = torch.where(torch.rand(n, 1, generator=source) < 0.25, 1, log_uniform(n, source, 1, 1e6, 1))
     along = torch.randint(-1, 2, (n, 2), generator=source)
     centre = target[:, :2] + factor * (pred - target)[:, :2]
     return torch.cat([centre, pred[:, 2:] * factor**along, target], 1)
@@ -127,7 +133,8 @@ def _bounded(loss: Loss, case: Tensor) -> Look:
 
 
 def _plainly_apart(n: int, source: torch.Generator) -> Tensor:
-    return torch.cat(pairs(n, source, "apart", "equal_size", "equal_ratio"), 1)
+    families = torch.cat(pairs(n - n // 2, source, "apart", "equal_size", "equal_ratio"), 1)
+    return torch.cat([families, arranged(n // 2, 2, source)])
 
 
 def _gradient_apart(loss: Loss, case: Tensor) -> Look:
@@ -149,7 +156,9 @@ def _moderately_apart(case: Tensor) -> Tensor:
 
 
 def _paths(n: int, source: torch.Generator) -> Tensor:
-    places = uniform(n, source, 0, 1, 2)
+    """Pairs with two places on the way to the target, in half of the cases with little of it left."""
+    near = torch.rand(n, 1, generator=source) < 0.5
+    places = torch.where(near, 1 - log_uniform(n, source, 1e-4, 1, 2), uniform(n, source, 0, 1, 2))
     return torch.cat([_pairs(n, source), places.sort(1).values], 1)
 
 
@@ -174,7 +183,22 @@ def _falls_to_centre(loss: Loss, case: Tensor) -> Look:
 
 
 def _degenerate(n: int, source: torch.Generator) -> Tensor:
-    """Coordinates among a few: boxes without width, height, either or extent, inverted, equal, touching, huge."""
+    """Boxes without width, height, either or extent, inverted, equal, touching, tiny, huge.
+
+    Half have coordinates among a few; half are arranged, at any scale from 1e-30 to 1e30, and one side in four is 0 or
+    negative.
+    """
+    return torch.cat([_few_coordinates(n - n // 2, source), _spoilt(n // 2, source)])
+
+
+def _spoilt(n: int, source: torch.Generator) -> Tensor:
+    case = arranged(n, 2, source) * log_uniform(n, source, 1e-30, 1e30, 1)
+    fate = torch.tensor([1.0, 1, 1, 1, 1, 1, 0, -1], dtype=torch.float64)
+    case[:, [2, 3, 6, 7]] *= fate[torch.randint(len(fate), (n, 4), generator=source)]
+    return case
+
+
+def _few_coordinates(n: int, source: torch.Generator) -> Tensor:
     values = torch.tensor([0.0, 0.0, 1.0, 1.0, 2.0, -1.0, 1e-8, 1e8], dtype=torch.float64)
     corners = values[torch.randint(len(values), (n, 2, 4), generator=source)]
     low, high = corners[..., :2], corners[..., 2:]
@@ -222,7 +246,7 @@ def _sees_ratio(loss: Loss, case: Tensor) -> Look:
 
 def _large_apart(n: int, source: torch.Generator) -> Tensor:
     """Predictions that are apart from their targets and no smaller, and factors to enlarge them by."""
-    pred, target = pairs(n, source, "apart")
+    pred, target = _halves(torch.cat([torch.cat(pairs(n // 2, source, "apart"), 1), arranged(n - n // 2, 2, source)]))
     sides = torch.maximum(pred[:, 2:], target[:, 2:])
     return torch.cat([pred[:, :2], sides, target, log_uniform(n, source, 1, 3, 2)], 1)
 
@@ -265,11 +289,11 @@ CLAIMS = {
     "zero_iff_equal": Claim("L is 0 for equal boxes, above 0 for all others", _pairs, _zero_iff_equal, ordinary),
     "minimum_unique": Claim("no other box has a loss as low as the target's", _pairs, _minimum_unique, ordinary),
     "symmetric": Claim("L(a, b) = L(b, a)", _pairs, _symmetric, ordinary),
-    "triangle": Claim("L(a, b) <= L(a, c) + L(c, b)", _triples, _triangle, _ordinary_triple),
+    "triangle": Claim("L(a, b) <= L(a, c) + L(c, b)", _triples, _triangle, _ordinary_triple, boxes=3),
     "scale_invariant": Claim("scaled by 2^-10 to 2^10, a pair has the same loss", _scales, _scale_invariant, _scalable),
     "bounded": Claim(
         f"|L| is at most {LARGE:g} for boxes up to a million sides apart or unlike",
-        _stretched, _bounded, _any, climb=False,
+        _stretched, _bounded, _any, ascend=False,
     ),
     "gradient_apart": Claim(
         "boxes apart by at most three sides have a gradient", _plainly_apart, _gradient_apart, _moderately_apart,
@@ -282,15 +306,15 @@ CLAIMS = {
     ),
     "finite": Claim(
         "value and gradient are finite for boxes without extent, inverted, equal, huge",
-        _degenerate, _finite, _any, climb=False,
+        _degenerate, _finite, _any, ascend=False,
     ),
     "sees_size": Claim(
         "concentric boxes of one ratio and two sizes have a penalty beside 1 - IoU",
-        _resized, _sees_size, _clearly_resized,
+        _resized, _sees_size, _clearly_resized, boxes=1,
     ),
     "sees_ratio": Claim(
         "concentric boxes of one area and two ratios have a penalty beside 1 - IoU",
-        _resized, _sees_ratio, _clearly_resized,
+        _resized, _sees_ratio, _clearly_resized, boxes=1,
     ),
     "enlarging_costs": Claim(
         "a box that is apart and no smaller than its target gains nothing by being enlarged about its centre",

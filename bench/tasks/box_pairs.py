@@ -175,6 +175,14 @@ def _concentric(target: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor
     return _at(target, torch.zeros_like(sides), sides)
 
 
+def _scaled(target: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Larger or smaller about the target's centre at one ratio, by a thousandth up to fourfold."""
+    n = len(target)
+    change = log_uniform(n, source, 1e-3, math.log(4), 1)
+    sides = target[:, 2:] * torch.where(torch.rand(n, 1, generator=source) < 0.5, change, -change).exp()
+    return _at(target, torch.zeros_like(sides), sides)
+
+
 def _equal_ratio(target: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor]:
     sides = target[:, 2:] * log_uniform(len(target), source, 1 / 4, 4, 1)
     return _at(target, uniform(len(target), source, -1.2, 1.2, 2) * (sides + target[:, 2:]) / 2, sides)
@@ -220,6 +228,7 @@ FAMILIES: dict[str, Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]] 
     "touching": _touching,
     "nested": _nested,
     "concentric": _concentric,
+    "scaled": _scaled,
     "equal_ratio": _equal_ratio,
     "equal_size": _equal_size,
     "near_equal": _near_equal,

@@ -1,8 +1,9 @@
-"""Properties of box losses, each decided by a search for a counter-example: "yes" means that none was found.
+"""Properties of box losses, each decided by a search for a counter-example: "yes" means that none was found in n cases.
 
 The claims are in ``box_claims``, the search in ``counterexample``. Every row of a loss is searched on its own: WIoU v2
-and v3, whose rows depend on their batch, are held at a mean of 1 - IoU of ``STATE``. What breaks a claim is kept
-beside the record: the boxes, and both sides of the inequality.
+and v3, whose rows depend on their batch, are held at a mean of 1 - IoU of ``STATE``. What breaks a claim is kept beside
+the record: the boxes, and both sides of the inequality; so is how many cases of each configuration were drawn, as pairs
+of a number (``arrangements.configuration``) and a count.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from pydantic import Field
 from bench.task import Context, Measure, Measurements, Value, task
 from bench.tasks.box_claims import CLAIMS
 from bench.tasks.box_pairs import LossParameters
-from bench.tasks.counterexample import search
+from bench.tasks.counterexample import STARTS, search
 
 
 class Parameters(LossParameters):
-    """``cases``: how many random ones each property starts from."""
+    """``cases``: how many are drawn for each property; ``starts``: from how many of them the search ascends."""
 
     cases: int = Field(20_000, ge=100)
+    starts: int = Field(STARTS, ge=2)
 
 
 @task(
@@ -41,9 +43,10 @@ def iou_properties(parameters: Parameters, context: Context) -> Measurements:
     measured: dict[str, Value] = {}
     for name, claim in CLAIMS.items():
         source = torch.Generator().manual_seed(context.seed)
-        verdict = search(claim, loss, parameters.cases, source, context.device)
+        verdict = search(claim, loss, parameters.cases, source, context.device, starts=parameters.starts)
         measured[name] = Value(float(verdict.holds), n=verdict.cases)
         measured[f"{name}_violation"] = Value(verdict.violation, n=verdict.cases)
+        context.keep(f"{name}_drawn", torch.tensor(list(verdict.drawn.items())))
         if verdict.boxes is not None and verdict.sides is not None:
             context.keep(f"{name}_boxes", verdict.boxes)
             context.keep(f"{name}_sides", verdict.sides)
