@@ -163,7 +163,7 @@ def _refusal(task: Task, guest: str, given: dict[str, Any]) -> str | None:
         task.parameters.model_validate(given)
     except ValidationError as error:
         return explain(error)
-    except Exception as error:  # the guest's own code
+    except (Exception, SystemExit) as error:  # the guest's own code
         return printable(f"{type(error).__name__}: {error}")
     return None
 
