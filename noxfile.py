@@ -12,7 +12,7 @@ nox.options.default_venv_backend = "none"
 nox.options.sessions = ["bench"]
 nox.needs_version = ">=2024.10.9"
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).resolve().parent
 NO_TESTS = 5  # what pytest exits with where its arguments leave none
 BIN = "Scripts" if os.name == "nt" else "bin"
 ALONE = ("k-diffusion",)  # whose requirements are for training: accelerate, clean-fid, wandb, ...
@@ -27,10 +27,11 @@ def environment(
     """
     folder = ROOT / ".nox" / name
     programs = folder / BIN
-    content = "\0".join([sys.version, *requirements, *alone, (ROOT / "constraints.txt").read_text()])
+    made_of = [sys.version, str(ROOT), *requirements, *alone, (ROOT / "constraints.txt").read_text()]
     if project:
-        content += (ROOT / "pyproject.toml").read_text()
-    lock, stamp = hashlib.sha256(content.encode()).hexdigest(), folder / "lock"
+        made_of.append((ROOT / "pyproject.toml").read_text())
+    # The project is installed as a link to this folder: in a copied or moved clone the environment runs the old one's.
+    lock, stamp = hashlib.sha256("\0".join(made_of).encode()).hexdigest(), folder / "lock"
     if stamp.exists() and stamp.read_text() == lock:
         return programs
     session.log(f"making the environment {folder.relative_to(ROOT)}; this downloads packages once")

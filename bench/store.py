@@ -123,6 +123,11 @@ class StoredSuite(BaseModel):
 
     suite: dict[str, Any] | None
     cells: list[Name]
+    checksum: Name | None = None  # of the others; None where an older version or a hand wrote it
+
+    def summed(self) -> StoredSuite:
+        """The same with its checksum."""
+        return self.model_copy(update={"checksum": digest([self.suite, self.cells])})
 
 
 def key_of(task: str, parameters: dict[str, Any], seed: int, device: str, threads: int) -> str:
@@ -188,7 +193,8 @@ class Store:
         self.written[name] = StoredSuite(suite=suite, cells=cells)
         if before is not None and set(cells) <= set(before.cells):
             cells = before.cells
-        self.put(f"suites/{name}.json", json.dumps({"suite": suite, "cells": cells}, indent=1).encode())
+        content = StoredSuite(suite=suite, cells=cells).summed().model_dump()
+        self.put(f"suites/{name}.json", json.dumps(content, indent=1).encode())
 
     def put(self, relative: str, content: bytes) -> None:
         """Write a file atomically: temporary file, fsync, rename."""
@@ -214,7 +220,14 @@ class Store:
 
     def suites(self) -> dict[str, StoredSuite]:
         """What ``write_suite`` stored, by name; of two runs into one folder each sees what it wrote itself."""
-        return self._documents("suites", lambda stem, content: StoredSuite.model_validate(content)) | self.written
+
+        def check(stem: str, content: Any) -> StoredSuite:
+            stored = StoredSuite.model_validate(content)
+            if stored.checksum not in (None, stored.summed().checksum):
+                raise ValueError("its content is not what was stored: its checksum differs")
+            return stored
+
+        return self._documents("suites", check) | self.written
 
     def environments(self) -> dict[str, Any]:
         """Every stored environment by its hash."""
