@@ -116,9 +116,7 @@ def _seeds(suite: Suite, block: Block, first: int | None) -> list[int]:
         return seeds
     shifted = [first + seed - seeds[0] for seed in seeds]
     if not all(0 <= seed < SEEDS for seed in shifted):
-        raise ValueError(
-            f"--seed {first} makes its seeds {min(shifted)} to {max(shifted)}, accepted are 0 to {SEEDS - 1}"
-        )
+        raise ValueError(f"--seed {first}: seeds {min(shifted)} to {max(shifted)}, accepted are 0 to {SEEDS - 1}")
     return shifted
 
 

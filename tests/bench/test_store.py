@@ -133,6 +133,22 @@ def test_a_suite_shows_its_own_cells_in_order_and_no_others(record, tmp_path):
     assert [r.hash for r in store.records()] == [digest("3"), digest("1"), record("z").hash]
 
 
+def test_two_runs_of_one_suite_into_one_folder_each_show_their_own(record, tmp_path):
+    first, second = Store(tmp_path).create(), Store(tmp_path).create()
+    for store, name in ((first, "a"), (second, "b")):
+        store.write_suite("s", {}, [record(name).hash])
+        store.write(record(name))
+    assert [[r.hash for r in store.records()] for store in (first, second)] == [[record("a").hash], [record("b").hash]]
+
+
+def test_a_limited_run_leaves_the_suite_whole_where_its_cells_are_the_same(tmp_path):
+    whole, other = [digest(text) for text in "abc"], [digest("z")]
+    Store(tmp_path).create().write_suite("s", {}, whole)
+    for cells, kept in [(whole[:1], whole), (other, other)]:
+        Store(tmp_path).write_suite("s", {}, cells, part=True)
+        assert Store(tmp_path).suites()["s"].cells == kept
+
+
 def test_a_record_without_its_arrays_is_not_held(record, tmp_path):
     store = Store(tmp_path).create()
     one = record(arrays=["curve"])

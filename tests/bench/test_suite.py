@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.cells import expand, select
+from bench.cells import expand, select, stream
 from bench.errors import UsageError
 from bench.source import fingerprint
 from bench.suite import SUITES_FOLDER, find, read
@@ -136,6 +136,40 @@ def test_errors_name_the_file_the_key_and_what_is_accepted(tmp_path, change, say
     assert "\n" not in message
     for word in says:
         assert word in message
+
+
+def test_a_suite_of_a_million_cells_answers_a_limit_at_once(tmp_path):
+    numbers = ", ".join(map(str, range(5, 1005)))
+    text = MINIMAL.replace("[5, 10]", f"[{numbers}]") + f"axes.samples = [{numbers}]\n"
+    suite = parse(tmp_path, text)
+    assert [c.parameters["samples"] for c in select(stream(suite), None, 3)] == [5, 6, 7]
+    assert [c.name for c in select(stream(suite), "nfe=6,*samples=7*", 1)] == [
+        "sampler_error/euler/nfe=6,oracle=gaussian,samples=7"
+    ]
+    with pytest.raises(UsageError, match="nfe"):  # the first cell of each block is looked at, whatever the limit
+        stream(parse(tmp_path, text + MINIMAL.removeprefix('\nname = "mine"').replace("[5, 10]", "[-1]")))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "first", "found"),
+    [
+        ([0, 1], 2**32 - 2, [2**32 - 2, 2**32 - 1]), ([0, 1], 2**32 - 1, None), ([7], 2**32 - 1, [2**32 - 1]),
+        ([5, 3], 2, [2, 0]), ([5, 3], 1, None), ([0, 1, 2], 2**32 - 3, [2**32 - 3, 2**32 - 2, 2**32 - 1]),
+    ],
+)  # fmt: skip
+def test_seeds_that_an_option_shifts_stay_in_their_range(tmp_path, seeds, first, found):
+    suite = parse(tmp_path, MINIMAL.replace('name = "mine"', f'name = "mine"\nseeds = {seeds}').replace("5, 10", "5"))
+    if found is None:
+        with pytest.raises(UsageError, match=rf"--seed {first}: seeds .* accepted are 0 to 4294967295"):
+            expand(suite, seed=first)
+    else:
+        assert [c.seed for c in expand(suite, seed=first) if c.entry == "euler"] == found
+
+
+@pytest.mark.parametrize("where", ["settings.options", "axes.nfe", "exclude", "threads"])
+def test_a_suite_that_is_nested_too_deeply_is_one_line(tmp_path, where):
+    with pytest.raises(UsageError, match=r"^[^\n]*mine.toml: [^\n]*$"):
+        expand(parse(tmp_path, MINIMAL.replace("axes.nfe = [5, 10]", f"{where} = " + "[" * 5000 + "]" * 5000)))
 
 
 def test_only_without_a_match_is_an_error(tmp_path):
