@@ -119,6 +119,7 @@ def evaluate_coco(
     iou_thresholds: Sequence[float] | None = None,
     area_ranges: Mapping[str, Sequence[float]] | None = None,
     max_detections: int | Sequence[int] = (1, 10, 100),
+    class_agnostic: bool = False,
     backend: Literal["fidmap", "faster_coco_eval", "pycocotools"] = "fidmap",
 ) -> CocoResult:
     """Average precision and recall under COCO's rules (see the module).
@@ -126,9 +127,10 @@ def evaluate_coco(
     Either side is a file, a folder, COCO's objects, or tensors: see ``metrics.detection_input``. ``iou_thresholds`` and
     ``area_ranges`` (name -> least and greatest area) replace COCO's: AP is the mean over the thresholds, and each range
     has an AP and an AR with its name. AP is at the last of ``max_detections``, and each has an AR with its number.
-    Masks (``segm``) need COCO's objects and a library backend. Raises ValueError that names the file or entry and the
-    field, at a missing key, an unknown image, a score that is NaN, a box that is not finite or has a negative side, and
-    on parameters as ``make_params`` does. Paper: arXiv 1405.0312.
+    ``class_agnostic`` takes all boxes of listed categories for one class, "all". Masks (``segm``) need COCO's objects
+    and a library backend. Raises ValueError that names the file or entry and the field, at a missing key, an unknown
+    image, a score that is NaN, a box that is not finite or has a negative side, and on parameters as ``make_params``
+    does. Paper: arXiv 1405.0312.
     """
     if backend not in ("fidmap", *LIBRARIES):
         raise ValueError(f"backend {backend!r} is not one of fidmap, {', '.join(LIBRARIES)}")
@@ -138,7 +140,7 @@ def evaluate_coco(
         raise ValueError("iou_type 'segm' needs backend='faster_coco_eval' or 'pycocotools'")
     params = make_params(iou_thresholds, area_ranges, max_detections)
 
-    pair = read_pair(ground_truth, detections, iou_type)
+    pair = read_pair(ground_truth, detections, iou_type, class_agnostic=class_agnostic)
     matching = None
     if backend == "fidmap":
         matching = match_pair(pair, params)

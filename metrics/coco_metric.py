@@ -47,10 +47,12 @@ class CocoAP(Metric):
         *,
         iou_thresholds: Sequence[float] | None = None,
         area_ranges: Mapping[str, Sequence[float]] | None = None,
+        class_agnostic: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.max_detections, self.iou_thresholds, self.area_ranges = max_detections, iou_thresholds, area_ranges
+        self.class_agnostic = class_agnostic
         make_params(iou_thresholds, area_ranges, max_detections)  # raises now, and not after an epoch
         for name in _STATES:
             self.add_state(name, [], dist_reduce_fx="cat")
@@ -98,7 +100,7 @@ class CocoAP(Metric):
         found = Columns(found_at[found_keep], labels[found_keep, 0], box, area, score, no, no, len(first))
         return evaluate_coco(
             truth, found, iou_thresholds=self.iou_thresholds, area_ranges=self.area_ranges,
-            max_detections=self.max_detections,
+            max_detections=self.max_detections, class_agnostic=self.class_agnostic,
         )  # fmt: skip
 
     def sync(self, *arguments: Any, **options: Any) -> None:

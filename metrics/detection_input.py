@@ -51,6 +51,20 @@ class Pair(NamedTuple):
     sizes: list[dict[str, int]] | None = None  # height and width of each image, for masks
     truth_masks: list[Any] | None = None  # with iou_type "segm": polygons or run-length encodings
     found_masks: list[Any] | None = None  # compressed run-length encodings
+    class_agnostic: bool = False  # all boxes are of one category, "all"
+
+    def merge_classes(self) -> Pair:
+        """The pair without regard to categories, but that boxes come in their order, which decides about ties."""
+        sides: list[Any] = []
+        for side, masks in ((self.truth, self.truth_masks), (self.found, self.found_masks)):
+            order = np.argsort(side.category, kind="stable")
+            sides.append(side.select(order)._replace(category=np.zeros_like(order)))
+            sides.append(None if masks is None else [masks[i] for i in order.tolist()])
+        truth, truth_masks, found, found_masks = sides
+        return self._replace(
+            truth=truth, found=found, categories={"all": 0}, names={"all": "all classes"}, truth_masks=truth_masks,
+            found_masks=found_masks, class_agnostic=True,
+        )  # fmt: skip
 
 
 def read_pair(
@@ -61,8 +75,12 @@ def read_pair(
     format: str = "auto",
     images: str | os.PathLike[str] | None = None,
     tell: Callable[[str], object] = warnings.warn,
+    class_agnostic: bool = False,
 ) -> Pair:
     """Both sides as arrays (see the module); boxes are 0 for ``segm``. A pair that is read already stays as it is.
+
+    ``class_agnostic`` puts all boxes into one category, as pycocotools' ``useCats = 0`` does: those of categories that
+    the ground truth lists, in the order of these where scores are equal.
 
     ``format`` (auto, coco, voc, yolo) is that of paths, ``images`` the folder of YOLO's images, and ``tell`` hears what
     is odd. Raises ValueError that names the file or entry and the field: a missing key, an unknown image, a score that
@@ -71,6 +89,8 @@ def read_pair(
     if isinstance(ground_truth, Pair):
         if iou_type == "segm" and ground_truth.sizes is None:
             raise ValueError("the pair was read with iou_type 'bbox', and holds no masks")
+        if class_agnostic != ground_truth.class_agnostic:
+            raise ValueError(f"the pair was read with class_agnostic={ground_truth.class_agnostic}")
         return ground_truth
     truth_file, found_file = (_named(source) for source in (ground_truth, detections))
     ground_truth, detections = open_sources(ground_truth, detections, format=format, images=images, tell=tell)
@@ -78,7 +98,7 @@ def read_pair(
     if iou_type == "segm" and (given or results):
         raise ValueError("iou_type 'segm' needs a COCO data set and result list; arrays hold boxes")
     if given is not None:
-        return _from_arrays(given, results, detections)
+        return _merged(_from_arrays(given, results, detections), class_agnostic)
     with _naming(truth_file, tell) as tell_of_truth:
         truth, image_ids, categories = read_truth(ground_truth, iou_type, tell_of_truth)
     with _naming(found_file, tell) as tell_of_found:
@@ -91,7 +111,7 @@ def read_pair(
     zeros = sum(entry.get("id", 1) == 0 for entry in ground_truth["annotations"])
     pair = Pair(truth, found, image_ids, categories, names, int(np.count_nonzero(~known)), zeros)
     if iou_type == "bbox":
-        return pair
+        return _merged(pair, class_agnostic)
     with _naming(truth_file, tell):
         sizes = image_sizes(ground_truth["images"], image_ids)
         of_truth = dict(enumerate(ground_truth["annotations"]))
@@ -99,7 +119,11 @@ def read_pair(
     with _naming(found_file, tell):
         of_known = {int(i): detections[i] for i in np.flatnonzero(known)}
         found_masks = read_masks(of_known, found.image, sizes, "detections", compress=True)
-    return pair._replace(sizes=sizes, truth_masks=masks, found_masks=found_masks)
+    return _merged(pair._replace(sizes=sizes, truth_masks=masks, found_masks=found_masks), class_agnostic)
+
+
+def _merged(pair: Pair, class_agnostic: bool) -> Pair:
+    return pair.merge_classes() if class_agnostic else pair
 
 
 def _named(source: Any) -> str | None:

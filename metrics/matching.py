@@ -83,13 +83,14 @@ def match(
     iou_thresholds: Sequence[float] | None = None,
     area_ranges: Mapping[str, Sequence[float]] | None = None,
     max_detections: int | Sequence[int] = 100,
+    class_agnostic: bool = False,
 ) -> Matching:
     """The matching of what ``evaluate_coco`` accepts, at every threshold and area range.
 
     Raises ValueError as ``read_pair`` and ``make_params`` do.
     """
     params = make_params(iou_thresholds, area_ranges, max_detections)
-    return match_pair(read_pair(ground_truth, detections), params)
+    return match_pair(read_pair(ground_truth, detections, class_agnostic=class_agnostic), params)
 
 
 def match_pair(pair: Pair, params: CocoParams) -> Matching:

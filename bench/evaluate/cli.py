@@ -72,7 +72,16 @@ def detections(
         Path | None, typer.Option(help="YOLO's pictures  [default: beside the labels of GROUND_TRUTH]")
     ] = None,
     iou_type: Annotated[str, typer.Option(help="bbox or segm (by faster-coco-eval).")] = "bbox",
-    max_detections: Annotated[str, typer.Option(help="Of an image and class.")] = "1,10,100",
+    max_detections: Annotated[
+        str, typer.Option(help="Per image and class, by commas: AR at each, AP at the last.")
+    ] = "1,10,100",
+    iou_thresholds: Annotated[
+        str | None, typer.Option(help="By commas, as .5,.75  [default: .5 to .95 by .05]")
+    ] = None,
+    area_ranges: Annotated[
+        str | None, typer.Option(help="In pixels, as tiny:0:256,rest:256:inf  [default: COCO's s, m, l]")
+    ] = None,
+    class_agnostic: Annotated[bool, typer.Option("--class-agnostic", help="Take all boxes for one class.")] = False,
     score_threshold: Annotated[
         float | None, typer.Option(help="Of --confusion, and of a line of its own  [default: that of the best F1]")
     ] = None,
@@ -114,6 +123,7 @@ def detections(
     result = module.evaluate(
         ground_truth, detections, per_class=per_class, tide=tide, confusion=confusion, calibration=calibration,
         plots=plots, format=format, images=images, iou_type=iou_type, max_detections=max_detections,
+        iou_thresholds=iou_thresholds, area_ranges=area_ranges, class_agnostic=class_agnostic,
         score_threshold=score_threshold, resamples=resamples, tell=tell, progress=progress,
     )  # fmt: skip
     print(json.dumps(result.as_dict(), indent=1) if as_json else result.table())

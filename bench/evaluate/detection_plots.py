@@ -37,7 +37,7 @@ def draw(result: Evaluation, folder: Path) -> list[Path]:
     if result.confusion and result.confusion.counts.any():
         figures["confusion.png"] = confusion(result.confusion, result.coco.names)
     if result.calibration and result.calibration.curve.count.any():
-        figures["reliability.png"] = reliability(result.calibration)
+        figures["reliability.png"] = reliability(result.calibration, result.iou)
     for name, figure in figures.items():
         target = io.BytesIO()
         figure.savefig(target, format="png", dpi=130, metadata={"Software": None})
@@ -46,7 +46,7 @@ def draw(result: Evaluation, folder: Path) -> list[Path]:
 
 
 def precision_recall(result: Evaluation) -> Figure:
-    """The mean over classes at each IoU; then each class at IoU .5, those with the most truths by name."""
+    """The mean over classes at each IoU; then each class at one IoU, those with the most truths by name."""
     from metrics.coco_curves import RECALLS
 
     figure = _figure(11, 4.6)
@@ -59,7 +59,7 @@ def precision_recall(result: Evaluation) -> Figure:
     _legend(left, "IoU (AP)")
     left.set_title("Mean over classes", fontsize=11)
 
-    curves = {name: result.coco.curve(name, 0.5) for name in result.coco.per_class}
+    curves = {name: result.coco.curve(name, result.iou) for name in result.coco.per_class}
     curves = {name: curve for name, curve in curves.items() if curve[0] >= 0}
     ranked = sorted(curves, key=lambda name: -_truths(result, name))
     for name in ranked[NAMED:]:
@@ -69,9 +69,9 @@ def precision_recall(result: Evaluation) -> Figure:
             RECALLS, curves[name], color=COLOURS[index % len(COLOURS)], linestyle="-" if index < len(COLOURS) else "--",
             linewidth=1.4, label=f"{_short(result.coco.names[name])}  ({curves[name].mean():.3f})",
         )  # fmt: skip
-    _legend(right, "class (AP50)")
+    _legend(right, f"class (AP{100 * result.iou:.0f})")
     rest = f", {len(ranked) - NAMED} more in grey" if len(ranked) > NAMED else ""
-    right.set_title(f"Each class at IoU .5{rest}", fontsize=11)
+    right.set_title(f"Each class at IoU {result.iou:g}{rest}", fontsize=11)
     for axes in (left, right):
         _unit_square(axes, "recall")
     left.set_ylabel("precision")
@@ -134,7 +134,7 @@ def confusion(matrix: ConfusionMatrix, names: Mapping[Any, str]) -> Figure:
     return figure
 
 
-def reliability(calibration: CalibrationResult) -> Figure:
+def reliability(calibration: CalibrationResult, iou: float) -> Figure:
     """Precision, and precision times IoU, by score; below, how many detections there are."""
     curve = calibration.curve
     figure = _figure(5.6, 5.6)
@@ -149,7 +149,7 @@ def reliability(calibration: CalibrationResult) -> Figure:
         curve.confidence[some], curve.quality[some], "o", color=COLOURS[1], markersize=4, label="precision x IoU"
     )
     upper.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1, label="score = precision")
-    upper.set_title(f"D-ECE {calibration.ece:.3f}, LaECE {calibration.laece:.3f} at IoU .5", fontsize=11)
+    upper.set_title(f"D-ECE {calibration.ece:.3f}, LaECE {calibration.laece:.3f} at IoU {iou:g}", fontsize=11)
     upper.legend(frameon=False, fontsize=9, loc="upper left")
     upper.set_ylim(0, 1.02)
     lower.bar(left, curve.count[some], width[some], align="edge", color="grey", edgecolor="white")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.tables import Table
+from metrics.coco_params import AREAS, IOU_THRESHOLDS
 
 if TYPE_CHECKING:
     from metrics.assignment import Assignment
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from metrics.operating_point import BestF1
     from metrics.tide import TideResult
 
-IOU = 0.5  # of all that is not COCO's own
+IOU = 0.5  # of all that is not COCO's own, where it is among the thresholds
 WIDEST = 25  # classes of a confusion matrix that is printed whole
 
 _SIZES = {"s": "up to 32² pixels", "m": "32² to 96² pixels", "l": "from 96² pixels"}
@@ -39,15 +40,21 @@ class Evaluation:
     calibration: CalibrationResult | None = None
     intervals: dict[str, tuple[float, float]] | None = None
 
+    @property
+    def iou(self) -> float:
+        """The threshold of F1, TIDE, the confusion matrix and calibration."""
+        return self.assignment.iou_threshold if self.assignment else self.coco.params.iou_thresholds[0]
+
     def name(self, category: Any) -> str:
         """What a category is called."""
         return one_line(self.coco.names[category])
 
     def as_dict(self) -> dict[str, Any]:
-        """The twelve figures under their names, and each part under a key of its own; None for NaN."""
+        """The figures under their names, and each part under a key of its own; None for NaN and infinity."""
         parts: dict[str, Any] = {
             "per_threshold": {f"{iou:g}": ap for iou, ap in self.coco.per_threshold.items()},
             "max_detections": list(self.coco.max_detections),
+            "area_ranges": dict(zip(self.coco.params.area_names, self.coco.params.area_ranges, strict=True)),
             "counts": self.counts,
         }
         if self.intervals:
@@ -74,7 +81,7 @@ class Evaluation:
             parts["calibration"] = {
                 "ece": self.calibration.ece,
                 "laece": self.calibration.laece,
-                "iou": IOU,
+                "iou": self.iou,
                 "bins": {key: column.tolist() for key, column in asdict(curve).items()},
                 "per_class": {
                     category: {"ece": of.ece, "laece": of.laece, "detections": int(of.count.sum())}
@@ -101,23 +108,30 @@ class Evaluation:
                 row.insert(2, " to ".join(map(show, self.intervals[row[0]])))
         notes = [", ".join(f"{what.replace('_', ' ')}: {number}" for what, number in self.counts.items())]
         if self.best and self.best.overall.f1 > 0:
-            notes.append(f"Best F1 at IoU {IOU:g}: {_point(asdict(self.best.overall))}")
+            notes.append(f"Best F1 at IoU {self.iou:g}: {_point(asdict(self.best.overall))}")
         if self.at_score:
-            notes.append(f"At IoU {IOU:g} and {_point(self.at_score)}")
+            notes.append(f"At IoU {self.iou:g} and {_point(self.at_score)}")
         return Table("figures", "COCO's figures", header, rows, notes)
 
     def _meaning(self, name: str) -> str:
         what = "precision" if name.startswith("AP") else "recall"
         rest = name[2:]
-        if rest in _SIZES:
-            return f"{what}, {_SIZES[rest]}"
+        params = self.coco.params
+        if rest in params.area_names:
+            low, high = params.area_ranges[params.area_names.index(rest)]
+            size = _SIZES[rest] if AREAS.get(rest) == (low, high) else f"area of {low:g} to {high:g} pixels"
+            return f"{what}, {size}"
         if what == "recall":
             return f"{what}, at most {rest} detections of an image and class"
-        return f"{what} at IoU .{rest}" if rest else "precision, mean over IoU .5 to .95 and classes"
+        if rest:
+            return f"{what} at IoU .{rest}"
+        if params.iou_thresholds == IOU_THRESHOLDS:
+            return "precision, mean over IoU .5 to .95 and classes"
+        return f"precision, mean over IoU {', '.join(f'{iou:g}' for iou in params.iou_thresholds)} and classes"
 
     def _class(self, category: Any) -> dict[str, Any]:
         row: dict[str, Any] = {"id": category, "name": self.name(category), "AP": self.coco.per_class[category]}
-        for iou in (0.5, 0.75):
+        for iou in sorted({0.5, 0.75} & set(self.coco.per_threshold)):
             row[f"AP{100 * iou:.0f}"] = float(self.coco.curve(category, iou).mean())
         if self.best and self.assignment:
             k = self.assignment.categories.index(category)
@@ -132,7 +146,9 @@ class Evaluation:
             row = self._class(category)
             row |= row.pop("best_f1", {})
             rows.append({key: show(value) if isinstance(value, float) else str(value) for key, value in row.items()})
-        notes = [f"threshold, f1, precision and recall: at the class's best F1 at IoU {IOU:g}"] if self.best else []
+        notes = (
+            [f"threshold, f1, precision and recall: at the class's best F1 at IoU {self.iou:g}"] if self.best else []
+        )
         return Table(
             "per_class", "By class", list(rows[0]) if rows else [], [list(row.values()) for row in rows], notes
         )
@@ -141,7 +157,7 @@ class Evaluation:
         assert self.tide
         rows = [[name, str(self.tide.counts.get(name, "-")), show(cost)] for name, cost in self.tide.costs.items()]
         notes = [
-            f"AP at IoU {IOU:g} is {show(self.tide.ap)}; a cost is what it gains if that error alone is mended.",
+            f"AP at IoU {self.iou:g} is {show(self.tide.ap)}; a cost is what it gains if that error alone is mended.",
             "false positives, false negatives: if every wrong detection, every truth not found went.",
         ]
         return Table("tide", "Errors by TIDE", ["error", "number", "costs AP"], rows, notes)
@@ -151,7 +167,7 @@ class Evaluation:
         counts, labels = self.confusion.counts, [*map(self.name, self.confusion.categories), "background"]
         threshold = self.confusion.score_threshold
         kept = f"detections scored {threshold:.4g} or more" if math.isfinite(threshold) else "all detections"
-        notes = [f"At IoU {IOU:g}, of {kept}."]
+        notes = [f"At IoU {self.iou:g}, of {kept}."]
         if self.confusion.ignored:
             notes.append(f"Detections that are ignored, in crowds or out of all area ranges: {self.confusion.ignored}.")
         if len(labels) - 1 <= WIDEST:
@@ -180,7 +196,7 @@ class Evaluation:
         header = ["score", "detections", "mean score", "precision", "precision x IoU"]
         notes = [
             f"D-ECE {show(self.calibration.ece)}, LaECE (mean over classes) {show(self.calibration.laece)}; "
-            f"right means IoU {IOU:g} or more."
+            f"right means IoU {self.iou:g} or more."
         ]
         return Table("calibration", "Calibration", header, rows, notes)
 

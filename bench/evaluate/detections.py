@@ -34,6 +34,9 @@ def evaluate(
     images: Path | None = None,
     iou_type: str = "bbox",
     max_detections: str = "1,10,100",
+    iou_thresholds: str | None = None,
+    area_ranges: str | None = None,
+    class_agnostic: bool = False,
     score_threshold: float | None = None,
     resamples: int = 0,
     tell: Callable[[str], None] = lambda note: None,
@@ -41,12 +44,13 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate detections against a ground truth; ``plots``: a folder for pictures of all parts.
 
-    ``tell`` hears of what was left out or is odd. Raises UsageError that names the file and the field where one
-    cannot be read, or the option where it does not go with another.
+    Lists are given as texts, as on the command line. F1, TIDE, confusion and calibration are at IoU .5, or at the least
+    of other ``iou_thresholds``. ``tell`` hears of what was left out or is odd. Raises UsageError that names the file
+    and the field where one cannot be read, or the option where it does not go with another.
     """
     from metrics.coco import evaluate_coco
 
-    limits = _limits(max_detections)
+    params = _params(iou_thresholds, area_ranges, max_detections)
     if score_threshold is not None and math.isnan(score_threshold):
         raise UsageError("--score-threshold nan: expected a number")
     if iou_type not in ("bbox", "segm"):
@@ -58,12 +62,13 @@ def evaluate(
         }  # fmt: skip
         for option in [option for option, given in need_boxes.items() if given]:
             raise UsageError(f"{option} needs boxes; --iou-type segm gives the figures and --per-class")
-    pair = read_sides(ground_truth, detections, iou_type, format, images, tell, progress)
+    pair = read_sides(ground_truth, detections, iou_type, format, images, tell, progress, class_agnostic=class_agnostic)
     backend: Any = "fidmap" if iou_type == "bbox" else "faster_coco_eval"
     progress(f"evaluating {len(pair.found.score)} detections")
     coco = evaluate_coco(
-        pair, None, iou_type="bbox" if iou_type == "bbox" else "segm", max_detections=limits, backend=backend
-    )
+        pair, None, iou_type="bbox" if iou_type == "bbox" else "segm", backend=backend, class_agnostic=class_agnostic,
+        **params,
+    )  # fmt: skip
     counts = _count(coco, pair)
     _tell_what_is_odd(coco, pair, counts, ground_truth, detections, tell)
     if coco.matching is None:
@@ -72,11 +77,13 @@ def evaluate(
     from metrics.assignment import assign_matched
     from metrics.operating_point import best_f1
 
-    assignment = assign_matched(coco.matching, IOU)
+    thresholds = coco.params.iou_thresholds
+    iou = IOU if IOU in thresholds else thresholds[0]
+    assignment = assign_matched(coco.matching, iou)
     best = best_f1(assignment)
     at_score = None
     if score_threshold is not None:
-        at_score = {"threshold": score_threshold, **coco.at_score(score_threshold, IOU)}
+        at_score = {"threshold": score_threshold, **coco.at_score(score_threshold, iou)}
     result = Evaluation(
         coco, counts, per_class, assignment, best, at_score,
         _tide(assignment) if tide or plots else None,
@@ -104,6 +111,8 @@ def read_sides(
     images: Path | None,
     tell: Callable[[str], None],
     progress: Callable[[str], None],
+    *,
+    class_agnostic: bool = False,
 ) -> Pair:
     """Both sides, read and checked; raises UsageError that names the file and the field where one cannot be read."""
     from metrics.detection_input import FORMATS, read_pair
@@ -112,7 +121,9 @@ def read_sides(
         raise UsageError(f"--format {format!r}: expected {', '.join(FORMATS)}")
     progress(f"reading {ground_truth} and {detections}")
     try:
-        return read_pair(ground_truth, detections, iou_type, format=format, images=images, tell=tell)
+        return read_pair(
+            ground_truth, detections, iou_type, format=format, images=images, tell=tell, class_agnostic=class_agnostic
+        )
     except ValueError as error:
         raise UsageError(str(error)) from None
 
@@ -141,23 +152,47 @@ def _calibration(assignment: Assignment, file: Path) -> CalibrationResult:
         raise UsageError(f"{file}: {error}") from None
 
 
-def _limits(text: str) -> tuple[int, ...]:
-    try:
-        limits = tuple(sorted(int(part) for part in text.split(",")))
-    except ValueError:
-        limits = ()
-    if len(set(limits)) != 3 or len(limits) != 3 or limits[0] < 1:
-        raise UsageError(f"--max-detections {text!r}: expected three different positive numbers, as 1,10,100")
-    return limits
+def _params(iou_thresholds: str | None, area_ranges: str | None, max_detections: str) -> dict[str, Any]:
+    """The options of ``evaluate_coco``, each checked by itself so that the one that is wrong is named."""
+    from metrics.coco_params import make_params
+
+    params: dict[str, Any] = {}
+    for option, text, parse in (
+        ("max_detections", max_detections, lambda text: [int(part) for part in text.split(",")]),
+        ("iou_thresholds", iou_thresholds, lambda text: [float(part) for part in text.split(",")]),
+        ("area_ranges", area_ranges, _ranges),
+    ):
+        if text is None:
+            continue
+        try:
+            params[option] = parse(text)
+            make_params(**{option: params[option]})
+        except ValueError as error:
+            example = {"max_detections": "1,10,100", "iou_thresholds": ".5,.75"}.get(option, "tiny:0:256,rest:256:inf")
+            raise UsageError(f"--{option.replace('_', '-')} {text!r}: {error}; expected as {example}") from None
+    return params
+
+
+def _ranges(text: str) -> dict[str, tuple[float, float]]:
+    ranges: dict[str, tuple[float, float]] = {}
+    for part in text.split(","):
+        name, *bounds = part.split(":")
+        if name in ranges or len(bounds) != 2:
+            raise ValueError(f"{name!r} is named twice" if name in ranges else f"{part!r} is no name and two numbers")
+        low, high = bounds
+        ranges[name] = (float(low), float(high))
+    return ranges
 
 
 def _count(coco: CocoResult, pair: Pair) -> dict[str, int]:
     crowds = int(pair.truth.crowd.sum())
+    beyond = 0 if coco.matching is None else int((coco.matching.unused[0] & ~pair.truth.crowd).sum())
     found = len(pair.found.score) + pair.left_out
     counts = {
         "images": len(pair.images),
-        "truths": len(pair.truth.crowd) - crowds,
+        "truths": len(pair.truth.crowd) - crowds - beyond,
         "crowds": crowds,
+        "area_out_of_range": beyond,
         "detections": found,
         "unlisted_category": coco.left_out,
         "annotation_id_0": coco.id_zero,
@@ -177,6 +212,8 @@ def _tell_what_is_odd(
 ) -> None:
     if difficult := int(pair.truth.difficult.sum()):
         tell(f"{ground_truth}: truths marked as difficult: {difficult}; they count as any other under COCO's rules")
+    if beyond := counts["area_out_of_range"]:
+        tell(f"{ground_truth}: truths whose area is below 0 or above 1e10: {beyond}; COCO's rules ignore them")
     if coco.left_out:
         tell(f"{detections}: left out {coco.left_out} detections of categories that {ground_truth} does not list")
     if beyond := counts.get("beyond_max_detections", 0):

@@ -103,7 +103,7 @@ def test_tables_and_pictures(fidmap, tmp_path, case):
 
 def test_only_what_was_asked_for_is_told(tmp_path):
     plain = evaluate(*write(tmp_path), plots=tmp_path / "pictures")
-    assert set(plain.as_dict()) == {*FIGURES, "per_threshold", "max_detections", "counts", "best_f1"}
+    assert set(plain.as_dict()) == {*FIGURES, "per_threshold", "max_detections", "area_ranges", "counts", "best_f1"}
     assert plain.table().count("## ") == 1
     for part in ("per_class", "tide", "confusion", "calibration"):
         asked = evaluate(*write(tmp_path), **{part: True})
@@ -233,7 +233,14 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path, what):
         ({"iou_type": "keypoints"}, ["--iou-type", "bbox, segm"]),
         ({"iou_type": "segm", "tide": True}, ["--tide needs boxes"]),
         ({"iou_type": "segm", "score_threshold": 0.5}, ["--score-threshold needs boxes"]),
-        ({"max_detections": "100"}, ["--max-detections '100'", "three"]),
+        ({"max_detections": "0,100"}, ["--max-detections '0,100'", "positive", "1,10,100"]),
+        ({"iou_thresholds": "50"}, ["--iou-thresholds '50'", "(0, 1]", ".5,.75"]),
+        ({"iou_thresholds": "0.5,x"}, ["--iou-thresholds", "'x'"]),
+        ({"iou_thresholds": "0.6,0.6"}, ["--iou-thresholds", "distinct"]),
+        ({"area_ranges": "tiny:9"}, ["--area-ranges 'tiny:9'", "no name and two numbers"]),
+        ({"area_ranges": "tiny:9:4"}, ["--area-ranges", "'tiny' is (9.0, 4.0)"]),
+        ({"area_ranges": "all:0:4"}, ["--area-ranges", "'all'"]),
+        ({"area_ranges": "50:0:4"}, ["--area-ranges", "'50'"]),
         ({"max_detections": "1,10,x"}, ["--max-detections"]),
         ({"score_threshold": float("nan")}, ["--score-threshold nan"]),
         ({"format": "kitti"}, ["--format 'kitti'", "auto, coco, voc, yolo"]),
@@ -375,3 +382,50 @@ def test_masks_give_the_figures(fidmap, tmp_path):
     found[0]["segmentation"] = {"size": [1], "counts": 3}
     with pytest.raises(UsageError, match=r"found\.json: detections\[0\] has a bad segmentation: its RLE"):
         evaluate(*write(tmp_path, truth, found), iou_type="segm")
+
+
+# One's own parameters ------------------------------------------------------------------------------------------------
+
+
+def test_own_parameters_reach_every_part(fidmap, tmp_path, case):
+    truth, found = case
+    options = ["--iou-thresholds", ".6,.3", "--area-ranges", "tiny:0:900,rest:900:inf", "--max-detections", "1"]
+    files = write(tmp_path, truth, found)
+    result = fidmap("evaluate", "detections", *files, *EVERYTHING, *options, "--plots", "pictures", "--json")
+    assert result.returncode == 0, result.stderr
+    told = json.loads(result.stdout)
+    own = {"iou_thresholds": (0.3, 0.6), "area_ranges": {"tiny": (0.0, 900.0), "rest": (900.0, float("inf"))}}
+    coco = evaluate_coco(truth, found, **own, max_detections=1)
+    names = ["AP", "APtiny", "APrest", "AR1", "ARtiny", "ARrest"]
+    assert {name: told[name] for name in names} == coco.figures
+    assert told["per_threshold"] == {"0.3": coco.per_threshold[0.3], "0.6": coco.per_threshold[0.6]}
+    assert told["area_ranges"] == {"all": [0, 1e10], "tiny": [0, 900], "rest": [900, None]}
+    assert told["max_detections"] == [1]
+    assert told["tide"]["iou"] == told["confusion"]["iou"] == told["calibration"]["iou"] == 0.3
+    assert told["best_f1"]["f1"] == find_best_f1(truth, found, iou_threshold=0.3, max_detections=1).overall.f1
+    text = evaluate(*files, iou_thresholds="0.3,0.6", area_ranges="tiny:0:900", per_class=True).table()
+    assert "mean over IoU 0.3, 0.6 and classes" in text
+    assert "area of 0 to 900 pixels" in text
+    assert "Best F1 at IoU 0.3" in text
+    assert {file.name for file in (tmp_path / "pictures").iterdir()} == PICTURES
+
+
+def test_class_agnostic_evaluation_of_the_command(fidmap, tmp_path, case):
+    truth, found = case
+    found = [*found, {**found[0], "category_id": 77, "score": 0.99}]
+    result = fidmap("evaluate", "detections", *write(tmp_path, truth, found), *EVERYTHING, "--class-agnostic", "--json")
+    told = json.loads(result.stdout)
+    coco = evaluate_coco(truth, found, class_agnostic=True)
+    assert {name: told[name] for name in FIGURES} == coco.figures
+    assert [row["id"] for row in told["per_class"]] == ["all"]
+    assert told["tide"]["numbers"]["classification"] == 0
+    assert told["confusion"]["labels"] == ["all classes", "background"]
+    assert told["counts"]["unlisted_category"] == 1
+
+
+@pytest.mark.parametrize("area", [-4.0, 2.5e10])
+def test_truths_that_no_figure_counts_are_told(tmp_path, area):
+    annotations = [TRUTH["annotations"][0], {**TRUTH["annotations"][1], "area": area}]
+    result, notes = told(tmp_path, {**TRUTH, "annotations": annotations})
+    assert (result.counts["truths"], result.counts["area_out_of_range"]) == (1, 1)
+    assert "truths whose area is below 0 or above 1e10: 1" in notes

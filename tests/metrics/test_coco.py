@@ -157,6 +157,11 @@ def test_masks_by_both_libraries():
             result = evaluate_coco(data, [entry], iou_type="segm", backend=backend)
             assert result.figures["AP"] == pytest.approx(ap, abs=SPACING)
             assert result.APs == result.AP  # by the mask's area, not by the box beside it
+            options = {"iou_thresholds": (0.5, 0.6), "area_ranges": {"half": (0.0, 500.0)}, "max_detections": 1}
+            own = evaluate_coco(data, [entry], iou_type="segm", backend=backend, class_agnostic=True, **options)
+            assert own.figures["AP50"] == pytest.approx(1, abs=SPACING)
+            assert own.figures["AP"] == pytest.approx(1 if ap == 1 else 0.5, abs=SPACING)
+            assert (own.APhalf, own.AR1) == (-1, 1 if ap == 1 else 0.5)
 
 
 def test_result_survives_pickling():

@@ -150,7 +150,12 @@ def test_an_id_that_would_not_stay_exact_is_refused(name):
 
 
 def test_parameters_are_those_of_the_function(case):
-    options = {"max_detections": 2, "iou_thresholds": (0.3, 0.6), "area_ranges": {"tiny": (0.0, 500.0)}}
+    options = {
+        "class_agnostic": True,
+        "max_detections": 2,
+        "iou_thresholds": (0.3, 0.6),
+        "area_ranges": {"tiny": (0.0, 500.0)},
+    }
     ours = values(fill(CocoAP(**options), case, range(IMAGES)))
     assert list(ours) == ["AP", "APtiny", "AR2", "ARtiny"]
     assert ours == evaluate_coco(*case, **options).figures
