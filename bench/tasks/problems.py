@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
+import scipy.integrate
 import scipy.stats
 import torch
 from jaxtyping import Float
@@ -58,6 +59,34 @@ def eight_gaussians(path: Path, device: str = "cpu") -> MixtureOracle:
     covariances = torch.full((8,), 0.01, dtype=torch.float64, device=device)
     weights = torch.full((8,), 1 / 8, dtype=torch.float64, device=device)
     return MixtureOracle(path, means, covariances, weights, labels=torch.arange(8, device=device))
+
+
+def two_gaussians(path: Path, device: str = "cpu") -> MixtureOracle:
+    """Two Gaussians in the plane with full covariances that differ: mild, so that no path changes basin."""
+    means = torch.tensor([[0.6, -0.3], [-0.6, 0.3]], dtype=torch.float64)
+    covariances = torch.tensor([[[0.5, 0.3], [0.3, 0.4]], [[0.3, -0.15], [-0.15, 0.6]]], dtype=torch.float64)
+    return MixtureOracle(path, means, covariances, torch.tensor([0.4, 0.6], dtype=torch.float64)).to(device)
+
+
+def integrated_flow(oracle: MixtureOracle, x: Tensor, t_from: Tensor, t_to: Tensor) -> Tensor:
+    """Carry ``x`` along the probability flow of an oracle by SciPy's DOP853, to 1e-13; both times inside the path.
+
+    In u = log sigma/alpha and y = x/alpha it is ``dy/du = (sigma/alpha) eps``. Raises FloatingPointError where that
+    precision is not reached.
+    """
+    path = oracle.path
+
+    def slope(u: float, y: Any) -> Any:
+        t = path.time(-u).clamp(path.t_min, path.t_max)
+        state = torch.from_numpy(y).reshape(x.shape).to(x.device) * float(path.alpha(t))
+        return (math.exp(u) * oracle(state, t).eps).flatten().cpu().numpy()
+
+    start = (x / float(path.alpha(t_from))).double().flatten().cpu().numpy()
+    span = (-float(path.log_snr(t_from)), -float(path.log_snr(t_to)))
+    found = scipy.integrate.solve_ivp(slope, span, start, method="DOP853", rtol=1e-13, atol=1e-13)
+    if not found.success:
+        raise FloatingPointError(f"the reference flow could not be integrated: {found.message}")
+    return torch.from_numpy(found.y[:, -1]).reshape(x.shape).to(x) * float(path.alpha(t_to))
 
 
 ORACLES: dict[str, Callable[[Path, str], Any]] = {
