@@ -41,6 +41,7 @@ ROUNDED = (
     "DEISMultistepScheduler",
     "SASolverScheduler",
     "KDPM2DiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
 )
 THIRD = "multistep_dpm_solver_third_order_update"
 
@@ -320,7 +321,8 @@ def _asked_gap(name: str, steps: int) -> float:
     """Largest gap between the levels of the timesteps that the network is told and the sigmas that are stepped from."""
     scheduler = getattr(diffusers, name)(**STABLE_DIFFUSION, use_karras_sigmas=True)
     scheduler.set_timesteps(steps)
-    pairs = zip(scheduler.timesteps, scheduler.sigmas, strict=False)
+    stages = 2 if name.startswith("KDPM2") else 1  # its stages in the middle of a step have levels of their own
+    pairs = zip(scheduler.timesteps[::stages], scheduler.sigmas[::stages], strict=False)
     return max(abs(math.log(level_of(float(t)) / float(s))) for t, s in pairs if float(s) > 0)
 
 
