@@ -208,8 +208,8 @@ def _point(point: dict[str, float]) -> str:
 
 
 def one_line(name: str) -> str:
-    """A name on one line and without what ends a table's cell."""
-    return " ".join(name.split()).replace("|", "\\|")
+    """A name on one line."""
+    return " ".join(name.split())
 
 
 def show(value: float) -> str:
