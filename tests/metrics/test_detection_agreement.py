@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from metrics.coco import evaluate_coco
 from metrics.confusion import confusion, confusion_matrix
 from metrics.detection_calibration import calibration, evaluate_calibration
 from metrics.operating_point import best_f1, find_best_f1
+from metrics.overlaps import overlap_blocks
 from metrics.tide import evaluate_tide, tide
 from metrics.tide_errors import TYPES
 
@@ -88,6 +91,7 @@ def average_precision(judged, truths, category):
 
 SIDES = st.sampled_from([3.0, 4.0, 6.0, 8.0])
 BOX = st.tuples(st.integers(0, 6).map(float), st.integers(0, 6).map(float), SIDES, SIDES).map(list)
+IMAGES = st.sampled_from([0, 0, 0, 1])
 SCORES = st.integers(0, 12).map(lambda n: n / 12)
 
 
@@ -96,18 +100,18 @@ def truth(draw):
     box = draw(BOX)
     area = draw(st.sampled_from([box[2] * box[3]] * 5 + [-3.0, 4e10, 900.0, 0.0]))
     crowd = draw(st.sampled_from([0, 0, 0, 1]))
-    return {"image_id": draw(st.integers(0, 1)), "category_id": draw(st.sampled_from(CATEGORIES[:2])), "bbox": box,
+    return {"image_id": draw(IMAGES), "category_id": draw(st.sampled_from((1, 1, 1, 2))), "bbox": box,
             "area": area, "iscrowd": crowd}  # fmt: skip
 
 
 @st.composite
 def detection(draw):
     box = draw(st.one_of(BOX, BOX, BOX, st.just([0.0, 0.0, 3e5, 2e5])))
-    category = draw(st.sampled_from((*CATEGORIES, *CATEGORIES, 7)))
-    return {"image_id": draw(st.integers(0, 1)), "category_id": category, "bbox": box, "score": draw(SCORES)}
+    category = draw(st.sampled_from((1, 1, 1, 1, 1, 2, 5, 7)))
+    return {"image_id": draw(IMAGES), "category_id": category, "bbox": box, "score": draw(SCORES)}
 
 
-SCENES = st.tuples(st.lists(truth(), max_size=9), st.lists(detection(), max_size=14))
+SCENES = st.tuples(st.lists(truth(), min_size=1, max_size=9), st.lists(detection(), min_size=4, max_size=16))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -115,7 +119,8 @@ SCENES = st.tuples(st.lists(truth(), max_size=9), st.lists(detection(), max_size
 def test_all_figures_agree_with_each_other_and_with_plain_loops(scene, threshold, limit):
     truths, detections = scene
     judged, counted = judge(truths, detections, threshold, limit)
-    result = evaluate_coco(dataset(truths), detections, max_detections=limit)
+    with mock.patch("metrics.matching.overlap_blocks", partial(overlap_blocks, most=3)):  # many blocks
+        result = evaluate_coco(dataset(truths), detections, max_detections=limit)
     assignment = assign_matched(result.matching, threshold)
 
     # AP and recall
