@@ -30,6 +30,7 @@ TASKS = Catalogue("tasks", Entry, [
     Entry("iou_agreement", "bench.tasks.iou_agreement:iou_agreement", "rank correlation of a box loss with IoU, before and after regression"),
     Entry("iou_choice", "bench.tasks.iou_choice:iou_choice", "how far and how fast a box loss brings boxes, by situation"),
     Entry("metric_sensitivity", "bench.tasks.metric_sensitivity:metric_sensitivity", "what figures of generated images answer to"),
+    Entry("coverage", "bench.tasks.coverage:coverage", "how often an interval holds what it is of"),
     Entry("metric_bias", "bench.tasks.metric_bias:metric_bias", "how figures of generated images depend on n"),
     Entry("metric_speed", "bench.tasks.metric_speed:metric_speed", "metrics beside other libraries' on one input"),
     Entry("detection_ap", "bench.tasks.detection_ap:detection_ap", "AP of perturbed detections on scenes"),

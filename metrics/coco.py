@@ -94,12 +94,14 @@ class CocoResult:
         return figures | {"tp": tp, "fp": fp, "fn": fn}
 
     def intervals(self, resamples: int = 200, level: float = 0.95, seed: int = 0) -> dict[str, tuple[float, float]]:
-        """Bounds of each figure between which it stays at ``level``, by the percentile bootstrap over images.
+        """Bounds of the figures that very many such images would give, by the bias-corrected bootstrap over images.
 
         A resample draws as many images as there are, with replacement, and reads the figures off the matching, each
         image with the number of its draws as a weight: what evaluating that data set anew would give, provided that no
         two detections of one image and class have equal scores (their copies stay together here). Resamples in which a
-        figure has no ground truth are left out of its quantiles. Needs backend='fidmap'. Paper: Efron 1979.
+        figure has no ground truth are left out; (-1, -1) where there is none at all, or but one image. See
+        ``metrics.coco_bootstrap``; below 100 images the intervals cover less than their level (``COVERAGE`` there).
+        Needs backend='fidmap'.
         """
         from metrics.coco_bootstrap import bootstrap_figures
 

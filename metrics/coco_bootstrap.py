@@ -1,29 +1,51 @@
-"""Intervals of COCO's figures by the bootstrap over images, read off one matching."""
+"""Intervals of COCO's figures over images, by the bootstrap and the jackknife, read off one matching.
+
+AP of few images lies above that of many (its precision is the greatest at any higher recall), and the percentiles of
+resamples, which are biased once more, cover it too seldom. So the bias that resamples show is taken off, and the
+deviation is the jackknife's, which leaves out each image, or one of ``GROUPS`` groups of them, in turn:
+
+    logit(value) - bias ± t(g - 1) s,    bias = mean of logit(resample) - logit(value),
+    s² = (g - 1) / g sum over g groups of (logit(without) - their mean)² + variance of logit(resample) / resamples
+
+On the scale of the logit figures near 0 or 1 have little skew, and bounds stay in between (Davison and Hinkley, 1997,
+sec. 2.7 and 5.2). ``results/coverage`` has how often such an interval holds the figure of very many images.
+"""
 
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Int
+import scipy.stats
+from jaxtyping import Float, Int
+from scipy.special import expit, logit
 
 from metrics.coco_curves import curves, figures, recalls, walks
 from metrics.matching import Matching
+
+GROUPS = 50  # of images at most, for the jackknife
 
 
 def bootstrap_figures(
     matching: Matching, resamples: int = 200, level: float = 0.95, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """Percentile bounds of each figure (see ``CocoResult.intervals``); (-1, -1) for one that no resample gives.
+    """Bounds of each figure (see ``CocoResult.intervals``); (-1, -1) without ground truth, or of one image.
 
-    Raises ValueError on fewer than one resample, a level outside (0, 1), and no images.
+    Raises ValueError on fewer than two resamples, a level outside (0, 1), and no images.
     """
     n = len(matching.images)
-    if resamples < 1 or not 0 < level < 1 or n == 0:
+    if resamples < 2 or not 0 < level < 1 or n == 0:
         raise ValueError(
-            f"resamples = {resamples}, level = {level}, {n} images: one resample at least, a level in (0, 1) and one"
+            f"resamples = {resamples}, level = {level}, {n} images: two resamples at least, a level in (0, 1) and one"
             " image at least are accepted"
         )
-    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
-    return {name: _bounds(values, level) for name, values in weighted_figures(matching, weights).items()}
+    rng = np.random.default_rng(seed)
+    resampled = rng.multinomial(n, np.full(n, 1 / n), resamples)
+    groups = min(n, GROUPS)
+    without = (rng.permutation(n) % groups != np.arange(groups)[:, None]).astype(int)
+    found = weighted_figures(matching, np.concatenate([np.ones((1, n), int), resampled, without]))
+    return {
+        name: _bounds(float(values[0]), values[1 : 1 + resamples], values[1 + resamples :], n, level)
+        for name, values in found.items()
+    }
 
 
 def weighted_figures(matching: Matching, weights: Int[np.ndarray, "resample image"]) -> dict[str, np.ndarray]:
@@ -37,9 +59,15 @@ def weighted_figures(matching: Matching, weights: Int[np.ndarray, "resample imag
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
-def _bounds(values: np.ndarray, level: float) -> tuple[float, float]:
-    values = values[values > -1]
-    if not len(values):
+def _bounds(
+    value: float, resampled: Float[np.ndarray, " resample"], without: Float[np.ndarray, " group"], n: int, level: float
+) -> tuple[float, float]:
+    resampled, without = (values[values > -1] for values in (resampled, without))
+    if value < 0 or min(len(resampled), len(without)) < 2:
         return -1.0, -1.0
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    at, around, left = (logit((n * x + 0.5) / (n + 1)) for x in (value, resampled, without))  # finite at 0 and 1
+    middle = 2 * at - around.mean()
+    variance = (len(left) - 1) * left.var() + around.var(ddof=1) / len(around)  # the second: chance of the bias
+    reach = scipy.stats.t.ppf((1 + level) / 2, len(left) - 1) * variance**0.5
+    low, high = (((n + 1) * expit(end) - 0.5) / n for end in (middle - reach, middle + reach))
+    return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))

@@ -45,13 +45,14 @@ def bootstrap(
 ) -> tuple[float, float]:
     """The interval (low, high) of ``function(*arrays)`` at a level, by resampling the rows of every array.
 
-    ``halves`` draws m = n / 2 rows without replacement and lays the deviations from their mean, times
-    ``sqrt(m / (n - m))``, around the value (Politis, Romano and Wolf, 1999): it repeats no row, which nearest
-    neighbours, kernels and ranks take for a cluster, and the larger bias of a half drops out: at .95, it holds the mean
-    Fréchet distance of 8 features at n = 100 in 93 % of draws, the other in 62 %. ``percentile`` draws n rows with
-    replacement and takes the quantiles (Efron, 1979): for means and shares, whose bounds it keeps. ``paired``
-    draws the same rows of every array. The same for one seed. Raises ValueError on fewer than 2 rows, unequal rows that
-    are paired, resamples < 2, a level outside (0, 1) and another kind.
+    ``halves`` draws m = n / 2 rows without replacement, takes the deviation s of the values, times
+    ``sqrt(m / (n - m))``, and gives the value ± t s of ``resamples - 1`` degrees of freedom (Politis, Romano and Wolf,
+    1999): it repeats no row, which nearest neighbours, kernels and ranks take for a cluster, and the larger bias of a
+    half drops out. ``percentile`` draws n rows with replacement and takes the quantiles (Efron, 1979): for means and
+    shares, whose bounds it keeps, and with 200 resamples and more, for fewer have their 2.5th percentile further in.
+    ``paired`` draws the same rows of every array. Either is of the figure at this n; results/coverage has how often
+    they hold it. The same for one seed. Raises ValueError on fewer than 2 rows, unequal rows that are paired,
+    resamples < 2, a level outside (0, 1) and another kind.
     """
     rows = [len(array) for array in arrays]
     if not rows or min(rows) < 2:
@@ -77,8 +78,11 @@ def bootstrap(
     found = torch.tensor(values, dtype=torch.float64)
     if kind == "halves":
         n = min(rows)  # an odd n is cut a little below its half; the smaller array has the say
-        found = float(function(*arrays)) + (found - found.mean()) * (n // 2 / (n - n // 2)) ** 0.5
-    return _interval(found, level)
+        value, reach = float(function(*arrays)), _student(resamples, level) * float(found.std())
+        reach *= (n // 2 / (n - n // 2)) ** 0.5
+        return value - reach, value + reach
+    low, high = found.quantile(torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=found.dtype)).tolist()
+    return low, high
 
 
 def floor(
@@ -159,8 +163,3 @@ def _student(k: int, level: float) -> float:
 def _check_draws(draws: int, level: float) -> None:
     if draws < 2 or not 0 < level < 1:
         raise ValueError(f"draws is {draws} and level is {level}; from 2 and between 0 and 1 are accepted")
-
-
-def _interval(values: Tensor, level: float) -> tuple[float, float]:
-    low, high = values.quantile(torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=values.dtype)).tolist()
-    return low, high

@@ -315,7 +315,7 @@ def test_intervals():
         assert low < result.figures[name] < high
         assert low <= narrow[name][0] <= narrow[name][1] <= high
     for bad in ({"resamples": 0}, {"level": 1.0}):
-        with pytest.raises(ValueError, match="one resample at least"):
+        with pytest.raises(ValueError, match="two resamples at least"):
             result.intervals(**bad)
     assert evaluate_coco(dataset(truth([0, 0, 5, 5])), []).intervals(resamples=9)["APl"] == (-1, -1)
 
