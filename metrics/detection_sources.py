@@ -17,6 +17,7 @@ from typing import Any
 from metrics import voc_xml, yolo_text
 from metrics.json_files import load
 from metrics.text_rows import files_with_suffix
+from metrics.yolo_names import LISTS, YAML, read_names
 
 FORMATS = ("auto", "coco", "voc", "yolo")
 
@@ -58,7 +59,45 @@ def open_sources(
         found = voc_xml.read_voc_detections(detections)
     elif formats[1] == "yolo":
         found = yolo_text.read_yolo_detections(detections, images=images, tell=tell)
+        found = _in_classes_of(truth, found, Path(detections), ground_truth if formats[0] == "yolo" else None, tell)
     return truth, found
+
+
+def _in_classes_of(
+    truth: Any, found: list[dict[str, Any]], folder: Path, labels: Any, tell: Callable[[str], object]
+) -> list[dict[str, Any]]:
+    """YOLO's predictions with the names of their classes in place of numbers, where the numbers may differ in meaning.
+
+    Class 1 of a YOLO model is the second name of its own list. Another list, and COCO's category ids, which usually
+    begin at 1, may call another class so. ``labels`` is the truth's folder where that is YOLO's too.
+    """
+    names, source = read_names(folder)
+    if labels is not None:
+        of_truth, _ = read_names(Path(labels))
+        number = {name: k for k, name in of_truth.items()}
+        if all(number.get(name, k) == k for k, name in names.items()):  # no name has two numbers
+            for k in sorted(names.keys() & of_truth.keys()):
+                if names[k] != of_truth[k]:
+                    tell(f"{folder}: class {k} is {names[k]!r} here and {of_truth[k]!r} in the truth; "
+                         "classes are matched by number")  # fmt: skip
+                    break
+            return found
+        tell(f"{folder}: {source} numbers the classes otherwise than the truth; they are matched by name")
+    if source is not None:
+        for entry in found:
+            if (k := entry["category_id"]) not in names:
+                where = f"{folder}: image {entry['image_id']} has class {k}"
+                raise ValueError(f"{where}, which is none of the {len(names)} of {source}")
+        return [{**entry, "category_id": names[entry["category_id"]]} for entry in found]
+    listed = truth.get("categories") if isinstance(truth, dict) else None
+    ids = [entry.get("id") for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    if found and ids and set(map(repr, ids)) != set(map(repr, range(len(ids)))):
+        raise ValueError(
+            f"{folder}: YOLO numbers its classes from 0, and the ground truth has the category ids "
+            f"{', '.join(map(repr, ids[:5]))}{', ...' if len(ids) > 5 else ''}; a file of names beside the detections "
+            f"({', '.join((*LISTS, *YAML))}) is accepted, by which the classes are matched"
+        )
+    return found
 
 
 def _format(path: Path, asked: str) -> str:

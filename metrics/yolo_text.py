@@ -189,7 +189,7 @@ class _Pictures:
             return self._size
         if label.stem not in self.files:
             looked = ", ".join(map(str, self.places))
-            accepted = "images= or size=(height, width) is accepted"
+            accepted = "the folder of the images (images=, --images) or size=(height, width) is accepted"
             raise ValueError(f"{label} has no image {label.stem}.* in {looked}; {accepted}")
         picture = self.files[label.stem]
         try:

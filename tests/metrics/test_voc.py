@@ -245,7 +245,7 @@ def test_bad_yolo_lines_are_named(tmp_path, line, message):
 
 def test_yolo_needs_the_size_of_an_image(tmp_path):
     (tmp_path / "one.txt").write_text("0 .5 .5 .1 .1\n")
-    with pytest.raises(ValueError, match=r"one.txt has no image one.\* in .*; images= or size="):
+    with pytest.raises(ValueError, match=r"one.txt has no image one.\* in .*; .*images=, --images"):
         read_yolo_truth(tmp_path)
     (tmp_path / "one.png").write_bytes(b"\x89PNG torn")
     with pytest.raises(ValueError, match=r"one.png is no image"):
