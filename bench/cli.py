@@ -24,7 +24,7 @@ def _own(what: str) -> Any:
     return typer.Option(metavar="MODULE:FUNCTION", help=f"A {what} of yours to run too.")
 
 
-Out = Annotated[Path | None, typer.Option("--out", help="Folder of the records.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the records  [default: the newest in runs/]")]
 AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
 
 
@@ -300,6 +300,7 @@ def _open(out: Path | None) -> Any:
         if not stores:
             raise UsageError("there are no records under runs/; make some with: fidmap run quick")
         out = stores[-1].parent
+        _tell(f"the records of {out}")
     store = Store(out)
     if not store.records_folder.is_dir():
         raise UsageError(f"{out} holds no records; make some with: fidmap run SUITE --out {out}")

@@ -210,7 +210,10 @@ def provenance(records: list[Record], environments: dict[str, Any]) -> list[str]
         env = environments.get(name, {})
         packages = ", ".join(f"{k} {v}" for k, v in env.get("packages", {}).items() if k in ("torch", "numpy", "scipy"))
         gpus = "".join(f", {gpu['name']}" for gpu in env.get("gpus", []))
-        lines.append(f"{env.get('cpu', '?')} x {env.get('cores', '?')}{gpus}, {env.get('python', '?')}, {packages}")
+        lines.append(
+            f"{env.get('cpu', '?')} x {env.get('cores', '?')}{gpus}, {env.get('python', '?')}"
+            + (f", {packages}" if packages else "")
+        )
     measures = [m for r in records for m in r.measures]
     found = {
         "seed": {str(r.seed) for r in records},

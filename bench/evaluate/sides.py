@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -158,12 +158,19 @@ def _folder(folder: Path, skip_bad: bool) -> Images:
             try:
                 yield _decode(file.read_bytes(), side.seen)
             except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-                reason = " ".join(str(error).split()) or type(error).__name__
+                reason = _why(error)
                 if not skip_bad:
                     raise UsageError(f"{file}: cannot be read ({reason}); --skip-bad leaves such out") from None
                 side.skipped.append(f"{file}: {reason}")
 
     return Images(str(folder), len(files), digest.hexdigest()[:16], read, left_out=left_out)
+
+
+def _why(error: Exception) -> str:
+    """An error on one line; of what Pillow does not know, its message names the buffer's address and not the cause."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no image that Pillow knows"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _decode(content: bytes, seen: Counter[str]) -> Tensor:

@@ -245,7 +245,10 @@ def test_a_truncated_image_is_an_error_or_a_counted_skip(tmp_path, folders, imag
         assert any("2 of 5 images skipped; the first: " in note and "2.jpg" in note for note in result.notes)
     with pytest.raises(UsageError, match=r"2\.jpg: cannot be read"):  # the skip is no part of the plain run
         quick(folder, folders[0])
-    for i in (0, 1, 3):
+    (folder / "2.jpg").write_bytes(whole)  # the first that cannot be read is now one that is no image at all
+    with pytest.raises(UsageError, match=r"3\.png: cannot be read \(no image that Pillow knows\); --skip-bad"):
+        quick(folder, folders[0])
+    for i in range(4):
         (folder / f"{i}.jpg").write_bytes(whole[:50])
     with pytest.raises(UsageError, match=r"broken: none of 5 images can be read; the first: .*0\.jpg"):
         quick(folder, folders[0], skip_bad=True)

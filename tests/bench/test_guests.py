@@ -63,6 +63,15 @@ def test_the_commands_of_the_readme_go_through(fidmap, folder):
         assert [record.status for record in Store(folder / command[2]).records()] == ["ok"]
 
 
+def test_the_suite_of_the_readme_goes_through(tmp_path):
+    """As printed, all its cells: samplers of one family at three budgets, and no error of use."""
+    begin = README.index('```toml\nname = "mine"')
+    (tmp_path / "mine.toml").write_text(README[begin:].split("```")[1].removeprefix("toml\n"))
+    cells = list(expand(read(tmp_path / "mine.toml")))
+    assert len(cells) >= 9
+    assert {cell.parameters["nfe"] for cell in cells} == {8, 16, 32}
+
+
 def test_a_guest_that_takes_part_in_nothing_ends_with_1_and_why(fidmap, folder):
     only = ("--only", "*midpoint*options=coordinate*", "--limit", "2", "--out", "s")
     result = fidmap("run", "quick", "--sampler", "midpoint:midpoint", *only)

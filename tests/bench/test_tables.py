@@ -75,6 +75,7 @@ def test_provenance_names_code_machine_seed_and_extractor(record):
     measure = Measured(name="fd", value=1.0, extractor="fmnist@abc", reference="def")
     one = record(measures=[measure], seed=4, commit="c" * 40, dirty=True)
     (line,) = tables.provenance([one], {one.environment: {"cpu": "Z80"}})
+    assert "Z80 x ?, ?; " in line, "no comma before packages that are not known"
     for fact in ("fmnist@abc", "def", "seed 4", "cccc with changes", "Z80", "2026-01-01"):
         assert fact in line
 
