@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from bench.best import NAMED, Arrays, best
+from bench.best import NOTE as best_note
 from bench.output import plain
 from bench.store import Contents, Measured, Record, Store, bundle, frame
 from bench.suite import Plan, TableSpec
 
 FORMATS = ("md", "csv", "json", "latex")
-NAMED = 6  # of those that cannot be told from the best
 YES_NO = "yes/no"  # the unit of a measure that is 1 or 0
 
 
@@ -53,7 +54,7 @@ def render(store: Store, plans: list[Plan], style: str = "md") -> str:
     if style == "csv":
         return frame(contents.records).to_csv(index=False, lineterminator="\n")
     foot = [*provenance(contents.records, store.environments()), *omissions(contents)]
-    tables = [table.render(style) for table in build(contents.records, plans)]
+    tables = [table.render(style) for table in build(contents.records, plans, store.arrays)]
     before = {"md": "", "latex": "% "}[style]
     return "\n".join([*tables, "\n\n".join(before + plain(" ".join(line.splitlines())) for line in foot), ""])
 
@@ -87,8 +88,11 @@ def omissions(contents: Contents) -> list[str]:
     return lines
 
 
-def build(records: list[Record], plans: list[Plan]) -> list[Table]:
-    """The tables that the suites lay out, then one a task for records that none of them shows."""
+def build(records: list[Record], plans: list[Plan], arrays: Arrays = lambda record: {}) -> list[Table]:
+    """The tables that the suites lay out, then one a task for records that none of them shows.
+
+    ``arrays`` gives what is kept beside a record, which a table of the best compares case by case.
+    """
     tables, shown = [], set()
     records = [part for record in records for part in split(record)]
     for suite, cells in plans:
@@ -97,7 +101,7 @@ def build(records: list[Record], plans: list[Plan]) -> list[Table]:
             chosen = matching(own, spec.task, spec.where)
             shown |= {(record.hash, record.entry) for record in chosen}
             if chosen:
-                tables.append(lay_out(spec, chosen))
+                tables.append(lay_out(spec, chosen, arrays))
     rest = [record for record in records if (record.hash, record.entry) not in shown]
     for task in dict.fromkeys(record.task for record in rest):
         own = [record for record in rest if record.task == task]
@@ -105,13 +109,13 @@ def build(records: list[Record], plans: list[Plan]) -> list[Table]:
     return tables
 
 
-def lay_out(spec: TableSpec, records: list[Record]) -> Table:
+def lay_out(spec: TableSpec, records: list[Record], arrays: Arrays = lambda record: {}) -> Table:
     """One table of its records: rows by parameters, columns by measures or by one parameter's values."""
     columns = _columns(spec, records)
     names = [*spec.rows, *([] if spec.best else _unnamed(spec, records))]
     notes = [spec.note] if spec.note else []
     if spec.best:
-        notes.append("The best by each measure, then those whose 95 % interval overlaps with its own, best first.")
+        notes.append(best_note)
     reasons: dict[str, int] = {}
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
@@ -120,7 +124,7 @@ def lay_out(spec: TableSpec, records: list[Record]) -> Table:
     for index, (key, own) in enumerate(groups.items()):
         cells = [(name, [r for r in own if keep(r)]) for _, name, keep in columns]
         rows.append(
-            [*key, *(_best(of, name, reasons) if spec.best else _cell(of, name, reasons) for name, of in cells)]
+            [*key, *(_best(of, name, reasons, arrays) if spec.best else _cell(of, name, reasons) for name, of in cells)]
         )
         following = list(groups)[index + 1] if index + 1 < len(groups) else None
         if spec.floor and (following is None or following[:-1] != key[:-1]):
@@ -297,27 +301,10 @@ def _cell(records: list[Record], name: str, reasons: dict[str, int]) -> str:
     return f"{show(statistics.fmean(values))} ± {show(statistics.stdev(values))}{mark}"
 
 
-def _best(records: list[Record], name: str, reasons: dict[str, int]) -> str:
-    """The entry with the best mean over its seeds, and those whose interval (the bare mean without one) reaches its."""
-    contenders: dict[str, list[Measured]] = {}
-    for record in records:
-        if record.status == "ok" and (m := record.measure(name)):
-            label = f"{record.entry} {show(record.parameters.get('options') or '')}".rstrip()
-            contenders.setdefault(label, []).append(m)
-    if not contenders:
+def _best(records: list[Record], name: str, reasons: dict[str, int], arrays: Arrays) -> str:
+    """The best entry by the measure and those that the same cases do not tell from it; without cases, a plain cell."""
+    found = best(records, name, arrays, show)
+    if found is None:
         return _cell(records, name, reasons)
     ended = {str(reasons.setdefault(r.error or r.status, len(reasons) + 1)) for r in records if r.status != "ok"}
-    sign = -1 if next(iter(contenders.values()))[0].direction == "higher" else 1
-
-    def span(label: str) -> tuple[float, float, float]:
-        """Mean, best and worst end of the interval, the lower the better."""
-        found = contenders[label]
-        ends = [[sign * end for end in m.interval or (m.value, m.value)] for m in found]
-        return sign * statistics.fmean(m.value for m in found), min(map(min, ends)), max(map(max, ends))
-
-    first, *rest = sorted(contenders, key=span)
-    near = [label for label in rest if span(label)[1] <= span(first)[2]]
-    more = [f"{len(near) - NAMED} more"] if len(near) > NAMED else []
-    with_it = ", ".join([*near[:NAMED], *more])
-    without = f" [without {', '.join(sorted(ended))}]" if ended else ""
-    return f"{first} {show(sign * span(first)[0])}" + (f"; {with_it}" if near else "") + without
+    return found + (f" [without {', '.join(sorted(ended))}]" if ended else "")

@@ -1,14 +1,16 @@
 """How far a box loss brings boxes in one situation, by the DIoU paper's protocol: what to choose a loss by.
 
-Each situation is a kind of pairs of boxes, in units of the target's root area but for ``mixed``. Steepness is no
-merit: the pairs descend every loss at each of ``RATES``, and the rate that ends at the highest mean IoU counts. All
-figures are of that one: the IoU, and how many iterations the boxes need to come within .75 and .95 of their target.
+Each situation is a kind of pairs of boxes, in units of the target's root area but for ``mixed``. Steepness is no merit:
+some pairs descend the loss at each of several rates, and the rate that ends at their highest mean IoU is chosen. Where
+fewer than ``BEYOND`` rates lie below or above that, lower or higher ones are tried too. All figures are of other pairs
+that descend at the chosen rate: the IoU, and how many iterations the boxes need to come within .75 and .95 of their
+target. All losses meet the same pairs, so that they are compared pair by pair (``bench.best``).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -44,11 +46,15 @@ SITUATIONS = {
     "noisy": Situation("the target shown moves by a tenth of its sides", ("random",), lowest=1e-3, noise=0.1),
 }
 SituationName = Literal["apart", "poor", "nested", "equal_ratio", "fine", "mixed", "noisy"]
-RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
+STEPS = range(-4, 1)  # the rates tried at first: .01, .03, .1, .3, 1
+BEYOND = 2
+WIDEST = range(-12, 9)  # ... and at most: 1e-6 to 1e4
+WINDOW = 0.005  # changing the last bit of every start moves no figure at its chosen rate by a thousandth of this
+FIGURES = ("iou_final", "to_75", "to_95")
 
 
 class Parameters(LossParameters):
-    """``pairs`` of the situation."""
+    """``pairs`` of the situation to judge by, and half as many others to choose the rate by."""
 
     situation: SituationName
     pairs: int = Field(300, ge=20)
@@ -60,34 +66,75 @@ class Parameters(LossParameters):
     catalogue="losses",
     measures=[
         Measure("iou_start", "mean IoU at the start", unit="1", direction="target", window=1e-6),
-        # At a rate at which boxes hop about, rounding decides: another eps moves GIoU's mean IoU by .05.
-        Measure("iou_final", "mean IoU in the end", unit="1", direction="higher", window=0.1),
-        Measure("to_75", "mean iterations to IoU .75; all of them for a box that does not get there", window=0.2),
-        Measure("to_95", "mean iterations to IoU .95, likewise", window=0.2),
-        Measure("rate", "the best of the rates", direction="target", window=3),
+        # Boxes that hop about at a high rate amplify the last bit by which machines differ: by WINDOW at most.
+        Measure("iou_final", "mean IoU in the end", unit="1", direction="higher", window=WINDOW),
+        Measure("to_75", "mean iterations to IoU .75; all of them for a box that does not get there", window=WINDOW),
+        Measure("to_95", "mean iterations to IoU .95, likewise", window=WINDOW),
+        # Neighbouring rates differ threefold, so that no other rate is within a window under 2.
+        Measure("rate", "the rate that is best for the pairs that choose", direction="target", window=0),
+        Measure("at_edge", "whether that is the last rate of the widest grid", "yes/no", "target", window=0),
     ],
 )
 def iou_choice(parameters: Parameters, context: Context) -> Measurements:
-    """Regress boxes in one situation by one loss at several rates: where the best ends, and how soon it gets near."""
-    situation, n = SITUATIONS[parameters.situation], parameters.pairs
-    source = torch.Generator().manual_seed(context.seed)
-    boxes, target = (each.to(context.device) for each in draw(situation, n, source))
-    # Rates side by side in one batch, but for a loss whose rows depend on it.
-    together = [(rate,) for rate in RATES] if parameters.batched else [RATES]
-    curves = torch.cat([_curves(parameters, boxes, target, rates, source.initial_seed()) for rates in together], 1)
-    if not bool(curves.isfinite().all()):
-        raise FloatingPointError(f"{parameters.loss}: a box that followed the loss is not finite")
-    best = int(curves[-1].mean(1).argmax())
-    curve = curves[:, best]
-    context.keep("iou_curves", curves.mean(2))
-    context.keep("iou_final", curve[-1])
-    return {
-        "iou_start": curve[0].mean().item(),
-        "iou_final": mean(curve[-1]),
-        "to_75": mean(first(curve >= 0.75)),
-        "to_95": mean(first(curve >= 0.95)),
-        "rate": RATES[best],
-    }
+    """Regress boxes in one situation by one loss, at the rate that is best for other boxes of that situation."""
+    choosing = _Pairs(parameters, parameters.pairs // 2, 2 * context.seed, context.device)
+    judging = _Pairs(parameters, parameters.pairs, 2 * context.seed + 1, context.device)
+    step, curves = _best_step(choosing)
+    chosen, curve = curves[step], judging.curves([step])[step]
+    context.keep("rates", torch.tensor([rate(k) for k in sorted(curves)], dtype=torch.float64))
+    context.keep("iou_curves", torch.stack([curves[k].mean(1) for k in sorted(curves)], 1))
+    measured: dict[str, float | Value] = {"iou_start": curve[0].mean().item()}
+    for name, of_judging, of_choosing in zip(FIGURES, _figures(curve), _figures(chosen), strict=True):
+        measured[name] = mean(of_judging)
+        context.keep(name, of_judging)
+        context.keep(f"{name}_choosing", of_choosing)
+    return measured | {"rate": rate(step), "at_edge": float(step in (WIDEST[0], WIDEST[-1]))}
+
+
+def rate(step: int) -> float:
+    """1, 3, 10, 30, ... for 0, 1, 2, 3, ..., and .3, .1, ... below."""
+    return float(f"{3 if step % 2 else 1}e{step // 2}")  # as it is written: 3 times .1 is not .3
+
+
+class _Pairs:
+    """Pairs of a situation, and how they fare."""
+
+    def __init__(self, parameters: Parameters, n: int, seed: int, device: str):
+        self.parameters, self.seed = parameters, seed
+        self.situation = SITUATIONS[parameters.situation]
+        source = torch.Generator().manual_seed(seed)
+        self.boxes, self.target = (each.to(device) for each in draw(self.situation, n, source))
+
+    def curves(self, steps: Sequence[int]) -> dict[int, Float[Tensor, "iterations+1 n"]]:
+        """IoU of every pair before and after each update, at the rate of each step."""
+        # Rates side by side in one batch, but for a loss whose rows depend on it.
+        together = [[step] for step in steps] if self.parameters.batched else [steps]
+        found: dict[int, Tensor] = {}
+        for chosen in together:
+            rates = tuple(rate(step) for step in chosen)
+            curves = _curves(self.parameters, self.boxes, self.target, rates, self.seed)
+            if not bool(curves.isfinite().all()):
+                raise FloatingPointError(f"{self.parameters.loss}: a box that followed the loss is not finite")
+            found |= dict(zip(chosen, curves.unbind(1), strict=True))
+        return found
+
+
+def _best_step(pairs: _Pairs) -> tuple[int, dict[int, Tensor]]:
+    """The step of the rate that ends at the highest mean IoU, the lowest of equals, and the curves of all tried."""
+    curves = pairs.curves(STEPS)
+    while True:
+        ends = {step: float(curves[step][-1].mean()) for step in sorted(curves)}
+        best = max(ends, key=lambda step: (ends[step], -step))
+        around = range(best - BEYOND, best + BEYOND + 1)  # at too high a rate the ends hop, and one is best by luck
+        wider = [step for step in around if step in WIDEST and step not in curves]
+        if not wider or len(set(ends.values())) == 1:  # no rate moves anything
+            return best, curves
+        curves |= pairs.curves(wider)
+
+
+def _figures(curve: Float[Tensor, "iterations+1 n"]) -> tuple[Tensor, Tensor, Tensor]:
+    """``FIGURES`` of each pair."""
+    return curve[-1], first(curve >= 0.75), first(curve >= 0.95)
 
 
 def _curves(

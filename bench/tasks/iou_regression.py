@@ -11,7 +11,8 @@ area in its middle: 343 cases a point, 1,715,000 over 5,000 points.
   paper's text leaves them open.
 
 The gradient is autograd's; the figure of the DIoU paper used hand-written ones that are not those of the losses, which
-the options ``gradient="authors"`` and ``"authors_clamped"`` bring back. A side that an update drives below 0 stays so:
+the options ``gradient="authors"`` and ``"authors_clamped"`` bring back. What they show holds for this simulation, in
+which nothing is learnt; training a detector is another matter. A side that an update drives below 0 stays so:
 the loss sees a box without extent there, the error counts the way to the target's side.
 """
 

@@ -1,4 +1,8 @@
-"""torchvision's box losses under the contract's call; their behaviour, ``eps`` and dtypes are torchvision's own."""
+"""torchvision's box losses under the contract's call; their behaviour, ``eps`` and dtypes are torchvision's own.
+
+They are documented for ``0 <= x1 < x2`` and ``0 <= y1 < y2``: what they give for other boxes, such as CIoU's NaN
+gradient for a box without a height, is outside of their domain.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """torchvision's NMS under the contract's call, one image and label at a time or by ``batched_nms``.
 
 On at most 1,000 boxes (4,000 coordinates on a CPU) ``batched_nms`` shifts every class by the largest coordinate + 1 and
-suppresses once. That rounds the coordinates, and classes run into one another where coordinates are negative.
+suppresses once. That rounds the coordinates; and classes run into one another where coordinates are negative, which is
+outside of the domain that torchvision documents, ``0 <= x1 < x2`` and ``0 <= y1 < y2``.
 """
 
 from __future__ import annotations

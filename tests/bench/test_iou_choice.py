@@ -7,7 +7,20 @@ import torch
 
 from bench.task import Context
 from bench.tasks.box_pairs import LossParameters, descend, gap, iou, pairs, unit_pairs
-from bench.tasks.iou_choice import RATES, SITUATIONS, Parameters, SituationName, draw, first, iou_choice, mean, shown
+from bench.tasks.iou_choice import (
+    FIGURES,
+    SITUATIONS,
+    STEPS,
+    WIDEST,
+    Parameters,
+    SituationName,
+    draw,
+    first,
+    iou_choice,
+    mean,
+    rate,
+    shown,
+)
 
 
 def run(loss, situation, pairs=60, iterations=200, seed=0):
@@ -64,31 +77,55 @@ def test_descent_is_the_protocol():
         torch.testing.assert_close(step, -eta * (2 - iou(before, targets))[:, None] * (before - targets))
 
 
-def test_the_measures_are_those_of_the_best_rate():
+def test_the_rate_is_chosen_on_some_pairs_and_judged_on_others():
     values, arrays, measured = run("eiou", "poor", iterations=50)
     assert measured.keys() == iou_choice.measures.keys()
     curves = arrays["iou_curves"]
-    assert curves.shape == (51, len(RATES))
-    assert (curves[0] == values["iou_start"]).all()
+    assert curves.shape == (51, len(arrays["rates"]))
     best = int(curves[-1].argmax())
-    assert values["rate"] == RATES[best]
-    assert values["iou_final"] == pytest.approx(curves[-1, best].item())
-    assert values["iou_final"] == pytest.approx(arrays["iou_final"].mean().item())
+    assert values["rate"] == arrays["rates"][best]
+    assert arrays["iou_final_choosing"].mean().item() == pytest.approx(curves[-1, best].item())
+    for name in FIGURES:
+        assert values[name] == pytest.approx(arrays[name].mean().item())
+        assert (arrays[name].shape, arrays[f"{name}_choosing"].shape) == ((60,), (30,))
+        assert not torch.equal(arrays[name][:30], arrays[f"{name}_choosing"])
+    boxes, targets = draw(SITUATIONS["poor"], 60, torch.Generator().manual_seed(1))  # 0 chooses
+    *_, moved = descend(LossParameters(loss="eiou").bound(), boxes, itertools.repeat(targets), 50, values["rate"])
+    torch.testing.assert_close(arrays["iou_final"], iou(moved, targets), rtol=0, atol=1e-9)
     assert 0 < values["to_75"] <= values["to_95"] <= 50
     assert run("eiou", "poor", iterations=50)[0] == values
     assert run("eiou", "poor", iterations=50, seed=1)[0] != values
 
 
+@pytest.mark.parametrize("factor", [1e-7, 1e-3, 0.05, 30, 1e3])
+def test_a_best_rate_at_the_edge_widens_the_grid(factor, tmp_path, monkeypatch):
+    """The best rate follows the loss's steepness far beyond the rates tried at first."""
+    lines = ["from implementations.boxes import LOSSES", f"def loss(p, t): return {factor} * LOSSES['l1'](p, t)"]
+    name = f"steep_loss_{str(factor).replace('.', '_').replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    values, arrays, _ = run(f"{name}:loss", "poor", pairs=30, iterations=60)
+    assert values["at_edge"] == (factor == 1e-7)  # beyond the widest grid, which says so
+    if not values["at_edge"]:
+        assert 0.005 < values["rate"] * factor < 0.2
+        assert (arrays["rates"] < values["rate"]).sum() >= 2 <= (arrays["rates"] > values["rate"]).sum()
+
+
+def test_rates_are_written_as_one_writes_them():
+    assert [rate(step) for step in STEPS] == [0.01, 0.03, 0.1, 0.3, 1.0]
+    assert (rate(WIDEST[0]), rate(WIDEST[-1])) == (1e-6, 1e4)
+
+
 @pytest.mark.parametrize(("loss", "situation"), [("piou", "poor"), ("eiou", "noisy"), ("wiou_v2", "poor")])
 def test_rates_do_not_touch_one_another(loss, situation):
     """Each curve is that of its rate alone, in one batch or, for a loss whose rows depend on it, in its own."""
-    arrays = run(loss, situation, pairs=20, iterations=20)[1]
+    arrays = run(loss, situation, pairs=40, iterations=20)[1]
     source = torch.Generator().manual_seed(0)
     boxes, targets = draw(SITUATIONS[situation], 20, source)
-    for i, rate in enumerate(RATES):
+    for i, step in enumerate(arrays["rates"].tolist()):
         noise = torch.Generator().manual_seed(0)
         seen = shown(SITUATIONS[situation], targets, noise)
-        *_, moved = descend(LossParameters(loss=loss).bound(), boxes, seen, 20, rate)
+        *_, moved = descend(LossParameters(loss=loss).bound(), boxes, seen, 20, step)
         assert arrays["iou_curves"][-1, i].item() == pytest.approx(iou(moved, targets).mean().item(), abs=1e-9)
 
 

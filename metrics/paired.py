@@ -1,0 +1,78 @@
+"""Two or more methods on the same cases: the mean difference, whether it is told from 0, and what could have been told.
+
+Cases that are easy are easy for all methods, so the differences case by case vary far less than the figures do: two
+figures whose intervals overlap may well be told apart, and the overlap of intervals decides nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import stdtr, stdtrit
+
+POWER = 0.8
+
+
+class PairedDifference(NamedTuple):
+    """The mean of a - b over n pairs, and what is known of it; see ``paired_difference``."""
+
+    mean: float
+    interval: tuple[float, float]
+    p_value: float
+    n: int
+    detectable: float
+
+
+def paired_difference(
+    a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"], *, level: float = 0.95, comparisons: int = 1
+) -> PairedDifference:
+    """Student's t test on ``d = a - b`` case by case: mean, interval, two-sided p-value, detectable difference.
+
+    ``detectable = (t_{1 - alpha / 2m} + t_{.8}) sd(d) / sqrt(n)``, alpha = 1 - level and m = ``comparisons``: a true
+    difference of that size is told from 0 in four of five repetitions. The interval is at ``1 - alpha / m``, so that
+    all of m hold at once with probability ``level`` (Bonferroni); the p-value is that of this pair alone, which
+    ``holm`` adjusts. Where no case differs, the p-value is 1 and the interval a point. Raises ValueError on unequal
+    lengths, fewer than 2 pairs, numbers that are not finite, and a level outside of (0, 1).
+    """
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if a.ndim != 1 or a.shape != b.shape or len(a) < 2:
+        raise ValueError(f"a has shape {a.shape}, b {b.shape}; accepted are two of one shape (n,), n from 2 on")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError("a or b has a number that is not finite; accepted are finite ones")
+    if not 0 < level < 1 or comparisons < 1:
+        raise ValueError(f"level is {level}, comparisons {comparisons}; accepted are a level in (0, 1), and 1 or more")
+    difference, n = a - b, len(a)
+    mean, error = float(difference.mean()), float(difference.std(ddof=1)) / math.sqrt(n)
+    quantile = float(stdtrit(n - 1, 1 - (1 - level) / (2 * comparisons)))  # of Student's t
+    reach = quantile * error
+    p_value = 2 * float(stdtr(n - 1, -abs(mean) / error)) if error > 0 else float(mean == 0)
+    detectable = (quantile + float(stdtrit(n - 1, POWER))) * error
+    return PairedDifference(mean, (mean - reach, mean + reach), p_value, n, detectable)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted so that those up to alpha are all right with probability 1 - alpha at least (Holm, 1979).
+
+    The k-th smallest of m becomes the largest of ``min(1, (m - j + 1) p_(j))`` over j up to k.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def differences_from(
+    first: Float[np.ndarray, " n"], others: Mapping[str, Float[np.ndarray, " n"]], *, level: float = 0.95
+) -> dict[str, PairedDifference]:
+    """``first`` less each of the others, with p-values by Holm and intervals that hold at once.
+
+    The first must have been chosen on other cases: the best of many on the cases that judge it is better by luck alone.
+    """
+    found = {name: paired_difference(first, b, level=level, comparisons=len(others)) for name, b in others.items()}
+    adjusted = holm([each.p_value for each in found.values()])
+    return {name: each._replace(p_value=p) for (name, each), p in zip(found.items(), adjusted, strict=True)}
