@@ -22,6 +22,8 @@ from bench.tasks.iou_choice import (
     shown,
 )
 
+pytestmark = pytest.mark.unchecked  # shape checks would take longer than the descents
+
 
 def run(loss, situation, pairs=60, iterations=200, seed=0):
     context = Context(seed)
@@ -82,9 +84,10 @@ def test_the_rate_is_chosen_on_some_pairs_and_judged_on_others():
     assert measured.keys() == iou_choice.measures.keys()
     curves = arrays["iou_curves"]
     assert curves.shape == (51, len(arrays["rates"]))
-    best = int(curves[-1].argmax())
-    assert values["rate"] == arrays["rates"][best]
-    assert arrays["iou_final_choosing"].mean().item() == pytest.approx(curves[-1, best].item())
+    chosen = arrays["rates"].tolist().index(values["rate"])
+    assert chosen <= int(curves[-1].argmax())
+    assert arrays["iou_final_choosing"].mean().item() == pytest.approx(curves[-1, chosen].item())
+    assert curves[-1].max() - curves[-1, chosen] < 0.02  # a standard error of 30 differences
     for name in FIGURES:
         assert values[name] == pytest.approx(arrays[name].mean().item())
         assert (arrays[name].shape, arrays[f"{name}_choosing"].shape) == ((60,), (30,))
@@ -144,10 +147,15 @@ def test_steepness_is_no_merit(tmp_path, monkeypatch):
 
 
 def test_known_losers_lose():
-    assert run("iou", "apart")[0]["iou_final"] == 0  # no gradient
-    assert run("giou", "apart")[0]["iou_final"] > 0.2
-    assert run("eiou", "poor")[0]["iou_final"] > run("iou", "poor")[0]["iou_final"]  # it sees sides
-    assert run("diou", "mixed")[0]["iou_final"] < run("diou", "poor")[0]["iou_final"]  # a rate has a scale
+    end = {
+        (loss, situation): run(loss, situation, pairs=40, iterations=100)[0]["iou_final"]
+        for loss, situation in [("iou", "apart"), ("giou", "apart"), ("iou", "poor"), ("eiou", "poor"),
+                                ("diou", "mixed"), ("diou", "poor")]
+    }  # fmt: skip
+    assert end["iou", "apart"] == 0  # no gradient
+    assert end["giou", "apart"] > 0.2
+    assert end["eiou", "poor"] > end["iou", "poor"]  # it sees sides
+    assert end["diou", "mixed"] < end["diou", "poor"]  # a rate has a scale
 
 
 def test_a_loss_that_is_not_a_number_has_diverged(tmp_path, monkeypatch):
