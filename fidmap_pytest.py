@@ -71,7 +71,7 @@ class AuditItem(pytest.Item):
         self.user_properties.append((self.check, finding.figure))
         if finding.verdict == "not applicable":
             pytest.skip(finding.says)
-        if finding.verdict == "fail":
+        if finding.bad:
             raise AuditFailure(finding)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
@@ -106,7 +106,7 @@ def fidmap_audit() -> Callable[..., list[Any]]:
 
         found = list(subjects(sampler)) if isinstance(sampler, str) else [of_function(sampler, **facts)]
         results = [one for subject in found for one in audit(subject, checks or CHECKS)]
-        if failed := [one for one in results if one.verdict == "fail"]:
+        if failed := [one for one in results if one.bad]:
             raise AuditFailure(*failed)
         return results
 

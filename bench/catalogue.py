@@ -21,7 +21,7 @@ TASKS = Catalogue("tasks", Entry, [
     Entry("sampler_latency", "bench.tasks.sampler_quality:sampler_latency", "fd_fmnist over the time of a batch"),
     Entry("sampler_choice", "bench.tasks.sampler_choice:sampler_choice", "the best pair of solver and schedule of each library, at a budget"),
     Entry("sampler_overhead", "bench.tasks.sampler_overhead:sampler_overhead", "time a step, without a model"),
-    Entry("sampler_audit", "bench.tasks.sampler_audit:sampler_audit", "what is right and wrong with a sampler: eleven checks"),
+    Entry("sampler_audit", "bench.tasks.sampler_audit:sampler_audit", "what is right and wrong with a sampler: thirteen checks"),
     Entry("iou_regression", "bench.tasks.iou_regression:iou_regression", "the published regression experiments: DIoU's, WIoU's, PIoU's"),
     Entry("iou_properties", "bench.tasks.iou_properties:iou_properties", "what a box loss has and lacks, by counter-example"),
     Entry("iou_gradient", "bench.tasks.iou_gradient:iou_gradient", "gradient fields of a box loss: zeros, spikes, wrong directions"),

@@ -115,10 +115,10 @@ def audit(
         list[str] | None, typer.Option(help="All of diffusers or of k_diffusion, as solvers and as shipped.")
     ] = None,
     check: Annotated[list[str] | None, typer.Option(help="Only this check; may be repeated.")] = None,
-    failures: Annotated[bool, typer.Option("--failures", help="Print what fails alone.")] = False,
+    failures: Annotated[bool, typer.Option("--failures", help="Print failures and errors alone.")] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Certify samplers by measurement, each failure with a script that shows it; exit code 1 where one fails."""
+    """Certify samplers by measurement, each failure with a script that shows it; exit code 1 on failures and errors."""
     from bench.audit import CHECKS, report
     from bench.audit.peers import LIBRARIES
     from bench.evaluate.progress import Steps
@@ -142,13 +142,13 @@ def audit(
         for of_one in report.findings(subjects, check or CHECKS):
             found.append(of_one)
             steps.advance()
-            if not as_json and (not failures or any(one.verdict == "fail" for one in of_one)):
+            if not as_json and (not failures or any(one.bad for one in of_one)):
                 print(report.text(of_one, failures), flush=True)
     if as_json:
         print(json.dumps([one.as_dict() for of_one in found for one in of_one], indent=1))
     for line in report.summary(found, name_right=bool(peer)):
         _tell(line)
-    return int(any(one.verdict == "fail" for of_one in found for one in of_one))
+    return int(any(one.bad for of_one in found for one in of_one))
 
 
 @app.command("list")

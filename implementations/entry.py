@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from importlib import metadata
 from numbers import Integral
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 
 class UnknownName(LookupError):
@@ -72,6 +72,10 @@ class SamplerEntry(Entry):
     adaptive: bool = False  # it chooses its steps between the ends of the grid
     ascending: bool = False  # it goes from data to noise only
     maps: bool = False  # it asks for the denoiser's flow map, by which any number of steps may be exact
+    corrects: bool = False  # each answer corrects the step before, all but the last step
+    equal_steps: bool = False  # the weights of its history are those of equal steps, whatever the grid
+    from_noise: bool = True  # a grid may begin at alpha = 0
+    to_data: Literal["may", "must", "never"] = "may"  # whether a grid ends at sigma = 0
     preset: Mapping[str, Any] = field(default_factory=dict, hash=False)
     prepare: str = ""  # module:function, (denoiser, x, times) -> what it takes as the option `artifact`
     finely: bool = False  # ... on times as fine as one can pay for, over those of the calls; else on a call's own

@@ -1,26 +1,33 @@
 """The certificate: what is right and what is wrong with a sampler, each by a measurement, a limit and a verdict.
 
 ``audit(subject)`` yields a Finding a check; a failure comes with a script that shows it. Nothing is believed that can
-be measured: levels are read off the states, evaluations are counted, noise is what is drawn.
+be measured: levels are read off the states, evaluations are counted, noise is what is drawn, and the precision that a
+sampler keeps is measured before its errors are judged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from bench.audit.accuracy import equivariance, order
-from bench.audit.conduct import batch, cost, determinism, few_steps, precision
-from bench.audit.finding import Finding, Measured, NotApplicable, Verdict
+from bench.audit.conduct import batch, cost, few_steps, precision
+from bench.audit.defect import defect
+from bench.audit.determinism import determinism
+from bench.audit.equivariance import equivariance
+from bench.audit.finding import BAD, VERDICTS, Finding, Measured, NotApplicable, Undecided, Verdict
 from bench.audit.levels import conditioning, end, first_level, idle
+from bench.audit.noise import noise
+from bench.audit.order import order
 from bench.audit.script import oracle, script, times
 from bench.audit.subject import Subject, of_function, subjects
 
-__all__ = ["CHECKS", "Finding", "Subject", "audit", "of_function", "subjects"]
+__all__ = ["BAD", "CHECKS", "VERDICTS", "Finding", "Subject", "Verdict", "audit", "of_function", "subjects"]
 
 CHECKS: dict[str, Callable[[Subject], Measured]] = {
     "determinism": determinism,
+    "noise": noise,
     "few_steps": few_steps,
     "order": order,
+    "defect": defect,
     "equivariance": equivariance,
     "start": first_level,
     "conditioning": conditioning,
@@ -30,17 +37,22 @@ CHECKS: dict[str, Callable[[Subject], Measured]] = {
     "batch": batch,
     "precision": precision,
 }
-REPEATED = ("order", "equivariance", "batch", "precision", "idle")  # they compare several calls of it
+REPEATED = ("order", "defect", "equivariance", "batch", "precision", "idle")  # they compare several calls of it
 
 
 def audit(subject: Subject, checks: Iterable[str] = tuple(CHECKS)) -> Iterator[Finding]:
-    """Run the checks, each apart from the others; what a sampler raises is a failure of that check."""
+    """Run the checks, each apart from the others.
+
+    A sampler whose state ceases to be finite (it raises FloatingPointError) fails the check; whatever else it raises,
+    and a check that could not measure, is an error.
+    """
     checks = tuple(checks)
     repeats = not set(checks) & set(REPEATED) or _repeats(subject)
     verdict: Verdict
     for name in checks:
         if name in REPEATED and not repeats:
-            yield Finding(subject.name, name, "not applicable", says="two calls of it differ: see determinism")
+            says = "two calls of it differ, so that none can be compared: see determinism"
+            yield Finding(subject.name, name, "not applicable", says=says)
             continue
         try:
             found = CHECKS[name](subject)
@@ -48,11 +60,12 @@ def audit(subject: Subject, checks: Iterable[str] = tuple(CHECKS)) -> Iterator[F
             yield Finding(subject.name, name, "not applicable", says=str(reason))
         except ImportError:
             raise
+        except Undecided as reason:
+            yield Finding(subject.name, name, "error", says=str(reason), reproducer=_raises(subject))
         except Exception as error:
             says = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            refuses = subject.peer and isinstance(error, ValueError)  # it says what it does not take
-            verdict = "not applicable" if refuses else "fail"
-            yield Finding(subject.name, name, verdict, says=says, reproducer="" if refuses else _raises(subject))
+            verdict = "fail" if isinstance(error, FloatingPointError) else "error"
+            yield Finding(subject.name, name, verdict, says=says, reproducer=_raises(subject))
         else:
             verdict = "pass" if found.holds else "fail"
             yield Finding(subject.name, name, verdict, found.figure, found.limit, found.says,

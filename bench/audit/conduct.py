@@ -1,19 +1,15 @@
-"""Does the sampler behave: its cost, neighbours in a batch, precision, repetition, and few steps to the ends."""
+"""Does the sampler behave: its cost, neighbours in a batch, precision, and few steps to the ends."""
 
 from __future__ import annotations
 
 import math
-import random
-import warnings
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from bench.audit.finding import Measured, NotApplicable
-from bench.audit.probe import Told
 from bench.audit.script import RADIUS, oracle, script, times
-from bench.audit.subject import CONTINUOUS, TABLE, Subject, gaussian, normal, start, table
+from bench.audit.subject import CONTINUOUS, LEVELS, TABLE, Subject, gaussian, normal, start
 from implementations.diffusion import SCHEDULES, CountingDenoiser, Network, Path
 from implementations.samplers.noise import PerSampleNoise
 
@@ -75,91 +71,47 @@ print(float((alone - together).abs().max() / together.abs().max()))"""
 def precision(subject: Subject) -> Measured:
     """The state keeps the precision of its start, float32 at least, whatever the network's: rounding, relative.
 
-    Samples that differ by 1/256 % each: what a cubic through them leaves is the rounding of the state.
+    Of every state on the way, from samples that lie close together: see ``bench.audit.rounding``.
     """
     path, limit = subject.path(), 1e-6 if subject.peer else 1e-11
     grid = subject.times(path, 8)
-    text = script(subject, _precision_script(subject), names="SCHEDULES Told")
+    imports = "from bench.audit.rounding import roughness, staircase"
+    text = script(subject, _precision_script(subject), "", "SCHEDULES Told Witness", imports)
     for dtype in (torch.bfloat16, torch.float32, torch.float64):
-        network = Network(path, _Silent(dtype), head="eps", dtype=dtype)
+        network = Network(path, _Silent(dtype), head="v", dtype=dtype)  # a view that exists at both ends
         x = start(path, grid[0], normal(2)).to(dtype)
         found, wanted = subject(network, x, grid), torch.promote_types(dtype, torch.float32)
         if torch.promote_types(found.dtype, wanted) != found.dtype:
             says = f"{found.dtype} from {dtype}, not {wanted} at least"
             return Measured(math.inf, f"at most {limit:g}", False, says, text)
-    told = Told(path, torch.tensor([0.5, 1.0]), torch.tensor([1.0, -0.5]))
-    x = start(path, grid[0], torch.tensor([[0.7, -0.9]]).double()) * _stairs(torch.float64)
-    figure = _roughness(subject(told, x, grid, lambda _, like: torch.zeros_like(like)))
+    figure = subject.rounding
     says = "" if figure <= limit else "the state is rounded"
     return Measured(figure, f"at most {limit:g}", figure <= limit, says, text)
 
 
-def determinism(subject: Subject) -> Measured:
-    """The same call gives the same bits, leaves its arguments and the global generators alone: largest difference.
-
-    A sampler that its caller gives no noise may draw from torch's global generator, and ``torch.manual_seed`` repeats
-    it; with noise given, no seed changes anything.
-    """
-    path = subject.path()
-    grid = subject.times(path, 8)
-    x, touched, figure = start(path, grid[0], normal(4)), "", 0.0
-    before = x.clone(), grid.clone()
-    given = {"noise": PerSampleNoise(range(4))} if subject.takes("noise") else {}
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for noise, seeds in (({}, (1, 1)), (given, (1, 2))):
-            found = []
-            for seed in seeds:
-                torch.manual_seed(seed)
-                states = torch.get_rng_state(), str(np.random.get_state()), random.getstate()
-                found.append(subject.entry(gaussian(path), x, grid, **noise, **subject.options))
-                after = torch.get_rng_state(), str(np.random.get_state()), random.getstate()
-                may_draw = given and not noise
-                if states[1:] != after[1:] or not (may_draw or torch.equal(states[0], after[0])):
-                    touched = "it draws from a global generator"
-            difference = float((found[0] - found[1]).abs().max())
-            figure = max(figure, difference if difference == difference else math.inf)
-    if not (torch.equal(x, before[0]) and torch.equal(grid, before[1])):
-        touched = "it changes its arguments"
-    noise_given = "{'noise': PerSampleNoise(range(4))}" if given else "{}"
-    body = f"""\
-{oracle(4)}times = {times(subject, 8)}
-x = z * {RADIUS.format(t="times[0]")}
-before, figure = x.clone(), 0.0
-for given, seeds in (({{}}, (1, 1)), ({noise_given}, (1, 2))):
-    found = []
-    for seed in seeds:
-        torch.manual_seed(seed)
-        state = torch.get_rng_state()
-        found.append(sampler(oracle, x, times, **given))
-        print("arguments kept:", torch.equal(x, before), "generator kept:", torch.equal(torch.get_rng_state(), state))
-    figure = max(figure, float((found[0] - found[1]).abs().max()))
-print(figure)"""
-    extra = "from implementations.samplers.noise import PerSampleNoise" if given else ""
-    return Measured(figure, "0", figure == 0 and not touched, touched or ("" if figure == 0 else "two calls differ"),
-                    script(subject, body, "", "GaussianOracle SCHEDULES", extra))  # fmt: skip
-
-
 def few_steps(subject: Subject) -> Measured:
     """One, two and three steps from end to end of every path are finite and keep the shape: how many are not."""
-    failed, refused, script_of = [], 0, ""
+    failed, script_of = [], ""
     for name in subject.paths if subject.own_grid else [*CONTINUOUS, TABLE]:
-        path = table() if name == TABLE else CONTINUOUS[name]()
+        path = subject.path(name)
+        if subject.entry.to_data == "must" and float(path.sigma(path.t_min)) > 0:
+            continue  # a path without the end that it needs
         for steps in FEW:
             for schedule in ("uniform",) if subject.own_grid else ("uniform", "karras"):
-                says = _failure(subject, path, grid := _whole(subject, path, steps, schedule))
-                if says.startswith("ValueError") and subject.peer:  # it says what it does not take
-                    refused += 1
-                elif says:
+                grid = _whole(subject, path, steps, schedule)
+                if says := _failure(subject, path, grid):
                     failed.append(f"{name.partition('(')[0]}, {steps} {schedule}: {says}")
-                    script_of = script_of or _few_script(subject, name, grid, steps, schedule)
-    says = f"{failed[0]}" if failed else f"{refused} refused by name" if refused else ""
-    return Measured(len(failed), "0", not failed, says, script_of)
+                    script_of = script_of or _few_script(subject, name, grid)
+    return Measured(len(failed), "0", not failed, failed[0] if failed else "", script_of)
 
 
 def _whole(subject: Subject, path: Path, steps: int, schedule: str) -> Tensor:
-    """A grid over all of a path, alpha = 0 and sigma = 0 where it has them."""
+    """A grid over all of a path that the sampler takes: alpha = 0 and sigma = 0 where both have them."""
     grid = SCHEDULES[schedule](path, steps, **({"clean": False} if schedule == "karras" else {}))
+    if not subject.own_grid and not subject.entry.from_noise and float(path.alpha(grid[0])) == 0:
+        grid[0] = path.time(-math.log(LEVELS["sigma_max"]))
+    if not subject.own_grid and subject.entry.to_data == "never" and float(path.sigma(grid[-1])) == 0:
+        grid[-1] = path.time(-math.log(LEVELS["sigma_min"]))
     return grid.flip(0) if subject.entry.ascending else grid  # type: ignore[no-any-return]
 
 
@@ -185,35 +137,21 @@ class _Silent(torch.nn.Module):
         return x * self.scale
 
 
-def _stairs(dtype: torch.dtype, n: int = 64) -> Tensor:
-    return 1 + torch.arange(n, dtype=dtype)[:, None] / 25600
-
-
-def _roughness(y: Tensor) -> float:
-    """Root mean square, of their largest, of what a cubic through the samples leaves."""
-    n = len(y)
-    basis = torch.linalg.qr(torch.linspace(-1, 1, n, dtype=torch.float64)[:, None] ** torch.arange(4)).Q
-    rest = y.double() - basis @ (basis.T @ y.double())
-    return float(rest.square().mean().sqrt() / y.double().abs().max())
-
-
 def _precision_script(subject: Subject) -> str:
-    noise = ", noise=lambda _, like: torch.zeros_like(like)" if subject.takes("noise") else ""
+    noise = ", noise={}.noise" if subject.takes("noise") else ""
     return f"""\
 told = Told(path, torch.tensor([0.5, 1.0]), torch.tensor([1.0, -0.5]))  # data and noise
-times = {times(subject, 8)}
-x = torch.tensor([[0.7, -0.9]]).double() * {RADIUS.format(t="times[0]")}
-y = sampler(told, x * (1 + torch.arange(64).double()[:, None] / 25600), times{noise})
-print(y.dtype, sampler(told, x.bfloat16(), times{noise}).dtype)
-basis = torch.linalg.qr(torch.linspace(-1, 1, 64).double()[:, None] ** torch.arange(4)).Q
-rest = y.double() - basis @ (basis.T @ y.double())  # a cubic through the samples leaves the rounding of the state
-print(float(rest.square().mean().sqrt() / y.double().abs().max()))"""
+times, first, witness = {times(subject, 8)}, Witness(told), Witness(told)
+y = sampler(first, torch.ones(1, 2).bfloat16(), times{noise.format("first")})
+print(y.dtype, "from bfloat16")
+t, gain = first.evaluations[0].t, float(first.evaluations[0].x[0, 0])
+x = torch.tensor([[0.7, -0.9]]).double() * {RADIUS.format(t="t")} / gain
+last = sampler(witness, x * staircase(), times{noise.format("witness")})
+print(max(roughness(y) for y in (*(one.x for one in witness.evaluations), last)))  # of every state"""
 
 
-def _few_script(subject: Subject, name: str, grid: Tensor, steps: int, schedule: str) -> str:
-    clean = ", clean=False" if schedule == "karras" else ""
-    turned = ".flip(0)" if subject.entry.ascending else ""
+def _few_script(subject: Subject, name: str, grid: Tensor) -> str:
     body = f"""\
-{oracle(3)}times = SCHEDULES["{schedule}"](path, {steps}{clean}){turned}
+{oracle(3)}times = torch.tensor({grid.tolist()}, dtype=torch.float64)
 print(sampler(oracle, path.prior(z, float(times[0])), times))"""
-    return script(subject, body, name, "GaussianOracle SCHEDULES")
+    return script(subject, body, name, "GaussianOracle")

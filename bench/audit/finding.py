@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-Verdict = Literal["pass", "fail", "not applicable"]
+Verdict = Literal["pass", "fail", "error", "not applicable"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+BAD: tuple[Verdict, ...] = ("fail", "error")  # what ends a certificate
 
 
 class NotApplicable(Exception):
-    """A check has nothing to say of this sampler; the message is the reason."""
+    """A check has nothing to say of this sampler; the message names the property of the method that is the reason."""
+
+
+class Undecided(Exception):
+    """A check could not measure what it set out to measure; the message says why. It is an error, never a pass."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a check measured: ``script`` prints ``figure`` as its last line."""
+    """What a check measured: ``script`` prints ``figure`` as its last line, or what there is where it is None."""
 
-    figure: float
+    figure: float | None
     limit: str
     holds: bool
     says: str = ""
@@ -25,7 +31,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Finding:
-    """One check of one sampler; ``reproducer`` is a script that shows a failure."""
+    """One check of one sampler; ``reproducer`` is a script that shows a failure.
+
+    ``fail``: the figure is beyond its limit. ``error``: the sampler raised, or nothing could be measured.
+    ``not applicable``: a property of the method, which ``says`` names, leaves the check without a meaning.
+    """
 
     sampler: str
     check: str
@@ -34,6 +44,11 @@ class Finding:
     limit: str = ""
     says: str = ""
     reproducer: str = ""
+
+    @property
+    def bad(self) -> bool:
+        """Whether it fails or is in error."""
+        return self.verdict in BAD
 
     def line(self) -> str:
         """Verdict, check, figure, limit and remark in one line."""

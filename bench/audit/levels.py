@@ -43,15 +43,18 @@ def first_level(subject: Subject) -> Measured:
         if off > figure:
             figure = off
             says = f"of {steps} steps the first is at sigma/alpha {float(path.ratio(first.t)):.4g}, not at " + (
-                f"{float(path.ratio(grid[0])):.4g}"
+                f"{float(path.ratio(grid[0])):.4g}{subject.condition}"
             )
     body = f"""\
+largest = 0.0
 for steps in {START_STEPS}:
     times = {times(subject, "steps")}
     witness = Witness(Told(path, torch.zeros(1), torch.ones(1)))
     sampler(witness, torch.ones(1, 1, dtype=torch.float64), times)
     asked = path.ratio(witness.evaluations[0].t)
-    print(steps, float(asked), float((asked / path.ratio(times[0])).log().abs()))"""
+    print(steps, float(asked), "not", float(path.ratio(times[0])))
+    largest = max(largest, float((asked / path.ratio(times[0])).log().abs()))
+print(largest)"""
     holds = figure <= LIMIT
     return Measured(figure, f"at most {LIMIT:g}", holds, "" if holds else says,
                     script(subject, body, names="SCHEDULES Told Witness"))  # fmt: skip
@@ -95,6 +98,8 @@ def end(subject: Subject) -> Measured:
     """Nothing but data is left where sigma = 0: the standard deviation of what noise remains."""
     if subject.entry.ascending:
         raise NotApplicable("it goes from data to noise")
+    if not subject.ends_clean:
+        raise NotApplicable("it has no step to sigma = 0")
     (path_name, path), limit = _straight(subject), 1e-5
     grid = subject.times(path, 10, clean=True)
     if float(path.sigma(grid[-1])) > 0:
@@ -143,7 +148,8 @@ def idle(subject: Subject) -> Measured:
         states = [*(one.x for one in witness.evaluations), last]
         still = [i for i, (a, b) in enumerate(pairwise(states)) if _same(a, b, still_to)]
         if len(still) > figure:
-            figure, says = len(still), f"of {steps} steps, evaluation {still[-1] + 1} of {len(states) - 1}"
+            figure = len(still)
+            says = f"of {steps} steps, evaluation {still[-1] + 1} of {len(states) - 1}{subject.condition}"
     body = f"""\
 {oracle(4)}for steps in (5, 10, 20):
     times, witness = {times(subject, "steps", clean=subject.ends_clean)}, Witness(oracle)

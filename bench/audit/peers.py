@@ -21,6 +21,8 @@ SHIPPED: dict[str, list[dict[str, Any]]] = {
         {"final_sigmas_type": "sigma_min"},
         {"final_sigmas_type": "sigma_min", "use_karras_sigmas": True},
         {"set_alpha_to_one": False},
+        {"set_alpha_to_one": False, "steps_offset": 1},
+        {"timestep_spacing": "leading", "steps_offset": 1},
         {"skip_prk_steps": False},
     ],
     "k_diffusion": [{"spacing": spacing} for spacing in ("karras", "exponential", "polyexponential")],

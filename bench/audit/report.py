@@ -1,11 +1,11 @@
-"""The certificate as text: a line a check, a script for every failure, and at the end who is right."""
+"""The certificate as text: a line per check, a script for every failure and error, and at the end who is right."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 from bench.audit import audit
-from bench.audit.finding import Finding
+from bench.audit.finding import VERDICTS, Finding
 from bench.audit.peers import of_library
 from bench.audit.subject import Subject, subjects
 from implementations.catalogue import SAMPLERS
@@ -27,8 +27,8 @@ def findings(found: Iterable[Subject], checks: Iterable[str]) -> Iterator[list[F
 
 
 def text(of_one: list[Finding], failures_only: bool = False) -> str:
-    """One sampler: its name, a line a check, the scripts of what fails."""
-    shown = [one for one in of_one if one.verdict == "fail" or not failures_only]
+    """One sampler: its name, a line per check, the scripts of what fails or is in error."""
+    shown = [one for one in of_one if one.bad or not failures_only]
     scripts = [f"# {one.sampler}: {one.check}\n{one.reproducer}" for one in shown if one.reproducer]
     return "\n".join([of_one[0].sampler, *(one.line() for one in shown), *(["", *scripts] if scripts else [])])
 
@@ -37,11 +37,11 @@ def summary(found: list[list[Finding]], name_right: bool = False) -> list[str]:
     """Who is wrong and in what, who is right, and how many verdicts there are of each kind."""
     lines = []
     for of_one in found:
-        wrong = [one.check for one in of_one if one.verdict == "fail"]
+        wrong = [one.check for one in of_one if one.bad]
         if wrong:
             lines.append(f"wrong  {of_one[0].sampler}: {', '.join(wrong)}")
         elif name_right:
             lines.append(f"right  {of_one[0].sampler}")
     verdicts = [one.verdict for of_one in found for one in of_one]
-    counts = (f"{verdicts.count(kind)} {kind}" for kind in ("pass", "fail", "not applicable"))
+    counts = (f"{verdicts.count(kind)} {kind}" for kind in VERDICTS)
     return [*lines, f"{len(found)} audited: {', '.join(counts)}"]

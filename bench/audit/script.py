@@ -45,5 +45,6 @@ def times(subject: Subject, steps: int | str, clean: bool = False) -> str:
     if subject.own_grid:
         return f'SCHEDULES["uniform"](path, {steps})'
     levels = ", ".join(f"{name}={value}" for name, value in LEVELS.items())
+    clean = clean or subject.entry.to_data == "must"
     turned = ".flip(0)" if subject.entry.ascending else ""
     return f'SCHEDULES["karras"](path, {steps}, clean={clean}, {levels}){turned}'

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bench.audit.finding import NotApplicable
-from bench.audit.probe import Asked, Asks
+from bench.audit.finding import Undecided
+from bench.audit.probe import Asked, Asks, Told, Witness
+from bench.audit.rounding import roughness, staircase
 from implementations.catalogue import SAMPLERS, SCHEDULES
 from implementations.diffusion import (
     EDM,
@@ -43,9 +44,8 @@ CONTINUOUS: dict[str, Callable[[], Path]] = {
     "SubVP()": SubVP,
     "TrigFlow()": TrigFlow,
 }
+BEND = 1e-6  # of what float64 leaves on an affine sampler
 TABLE = "DiscreteVP(torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2)"  # Stable Diffusion's
-
-
 HOMES = (TABLE, "RectifiedFlow()", "EDM()", "TrigFlow()")  # of schedulers as shipped
 
 
@@ -94,13 +94,20 @@ class Subject:
 
     @property
     def peer(self) -> bool:
-        """Whether it comes from another library, whose tables are in float32 and which takes some paths only."""
+        """Whether it comes from another library, whose tables are in float32."""
         return self.entry.family == "peer"
 
     @property
     def own_grid(self) -> bool:
         """Whether it is a scheduler as shipped: of the times given it takes the number."""
         return self.entry.options(self.options).get("mode") == "shipped"
+
+    @property
+    def condition(self) -> str:
+        """What a figure of a scheduler as shipped hangs on that its options do not show: its default offset."""
+        if not self.own_grid or "steps_offset" not in self.entry._resolved.settings:
+            return ""
+        return f", at steps_offset={self.options.get('steps_offset', 0)}"
 
     def __call__(
         self,
@@ -125,32 +132,34 @@ class Subject:
 
     @cached_property
     def refused(self) -> dict[str, str]:
-        """The continuous paths that it does not take, with what it says."""
-        reasons = {name: self._refusal(make()) for name, make in CONTINUOUS.items()}
+        """The continuous paths on which it raises, with what it says; ``order`` and the like are set on another."""
+        reasons = {name: self._refusal(self.path(name)) for name in self._candidates}
         return {name: reason for name, reason in reasons.items() if reason}
+
+    @property
+    def _candidates(self) -> list[str]:
+        """The continuous paths; with sigma = 0 alone for what must end there."""
+        if self.entry.to_data != "must":
+            return list(CONTINUOUS)
+        return [name for name, make in CONTINUOUS.items() if float((path := make()).sigma(path.t_min)) == 0]
 
     @cached_property
     def paths(self) -> list[str]:
-        """The paths that it takes; of a scheduler as shipped the first of its possible homes."""
-        if not self.own_grid:
-            return [name for name in CONTINUOUS if name not in self.refused]
-        reasons = []
-        for name in HOMES:
-            if not (reason := self._refusal(self.path(name))):
-                return [name]
-            reasons.append(reason)
-        raise ValueError(reasons[0])
+        """The paths that it takes, of a scheduler as shipped its home; raises Undecided where it takes none."""
+        if self.own_grid:
+            return [next(name for name in HOMES if isinstance(self.path(name), self.entry._resolved.home))]
+        found = [name for name in self._candidates if name not in self.refused]
+        if not found:
+            raise Undecided("on {}: {}".format(*next(iter(self.refused.items()))))
+        return found
 
     @property
     def taken(self) -> bool:
-        """Whether it takes its options on any path."""
-        try:
-            return bool(self.paths)
-        except ValueError:
-            return False
+        """Whether a scheduler as shipped has the settings that are its options, and goes from noise to data."""
+        settings = set(self.options) - {"mode"}
+        return settings <= set(self.entry._resolved.settings) and not self.entry.ascending
 
     def _refusal(self, path: Path) -> str:
-        """What it says where it does not take a path."""
         times = self.times(path, 5)
         try:
             self(gaussian(path), start(path, times[0], normal(2)), times)
@@ -162,9 +171,7 @@ class Subject:
 
     @property
     def path_name(self) -> str:
-        """The first that it takes; raises NotApplicable where there is none."""
-        if not self.paths:
-            raise NotApplicable(f"it takes none of the paths; {next(iter(self.refused.items()))}")
+        """The first that it takes."""
         return self.paths[0]
 
     def path(self, name: str | None = None) -> Path:
@@ -176,21 +183,14 @@ class Subject:
         """A grid of ``steps``: inside the path, or to sigma = 0; all of the path for a scheduler as shipped."""
         if self.own_grid:
             return SCHEDULES["uniform"](path, steps)  # type: ignore[no-any-return]
+        clean = clean or self.entry.to_data == "must"
         times = SCHEDULES["karras"](path, steps, clean=clean, **LEVELS)
         return times.flip(0) if self.entry.ascending else times  # type: ignore[no-any-return]
 
-    @cached_property
+    @property
     def ends_clean(self) -> bool:
-        """Whether it takes a grid to sigma = 0: a peer may refuse."""
-        path = self.path()
-        times = self.times(path, 5, clean=True)
-        try:
-            self(gaussian(path), start(path, times[0], normal(2)), times)
-        except ValueError:
-            return not self.peer
-        except Exception:
-            return True  # as for paths
-        return True
+        """Whether it takes a grid to sigma = 0."""
+        return self.own_grid or self.entry.to_data != "never"
 
     def begins(self, path: Path, times: Tensor) -> Begin:
         """Where the first state is: at ``times[0]``, or where a scheduler as shipped asks first, with its gain."""
@@ -204,12 +204,33 @@ class Subject:
 
     @cached_property
     def draws_noise(self) -> bool:
-        """Whether noise changes its output: measured, and not what it states."""
+        """Whether noise changes its output, and nothing else does: measured, and not what it states."""
         path = self.path()
         times = self.times(path, 6)
         x = start(path, times[0], normal(2))
-        silent = self(gaussian(path), x, times, lambda _, like: torch.zeros_like(like))
-        return not torch.equal(silent, self(gaussian(path), x, times, lambda _, like: torch.ones_like(like)))
+        silent, loud, again = (
+            self(gaussian(path), x, times, lambda _, like, level=level: torch.full_like(like, level))  # type: ignore[misc]
+            for level in (0.0, 1.0, 0.0)
+        )
+        return torch.equal(silent, again) and not torch.equal(silent, loud)
+
+    @cached_property
+    def rounding(self) -> float:
+        """How coarsely it rounds a state on the way, relative: 1e-16 in float64, 3e-8 where one is cast to float32."""
+        path = self.path()
+        grid = self.times(path, 8)
+        begin = self.begins(path, grid)
+        witness = Witness(Told(path, torch.tensor([0.5, 1.0]), torch.tensor([1.0, -0.5])))
+        x = start(path, begin.t, torch.tensor([[0.7, -0.9]]).double()) * staircase() / begin.gain
+        last = self(witness, x, grid, witness.noise)
+        if witness.batched:
+            return roughness(last)
+        return max(roughness(y) for y in (*(one.x for one in witness.evaluations), last))
+
+    @property
+    def bend(self) -> float:
+        """How far from affine, relatively, an affine sampler may be found: 1e-6, more for one that rounds coarsely."""
+        return max(BEND, 1e3 * self.rounding)
 
 
 def subjects(name: str, variants: bool = True) -> Iterator[Subject]:

@@ -1,12 +1,22 @@
-"""The certificate as measures: of each check whether it holds, and its figure; what is not applicable is left out."""
+"""The certificate as measures: whether each check holds, its figure, and how many verdicts there are of each kind.
+
+A check that is not applicable has no measure of its own; one in error does not hold.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from bench.audit import CHECKS, Finding, Subject, audit, subjects
+from bench.audit import CHECKS, Finding, Subject, Verdict, audit, subjects
 from bench.task import Context, Measure, Measurements, SamplerName, TaskParameters, Value, task
 from implementations.catalogue import SAMPLERS
+
+COUNTED: dict[str, Verdict] = {
+    "passes": "pass",
+    "failures": "fail",
+    "errors": "error",
+    "not_applicable": "not applicable",
+}
 
 
 class Parameters(TaskParameters):
@@ -30,9 +40,13 @@ class Parameters(TaskParameters):
                 Measure(f"{name}_figure", "what was measured, of variants the worst", "", "target", True, 0.1, 1e-4),
             )
         ),
+        Measure("passes", "checks that hold", direction="target", window=0, floor=0),
         Measure("failures", "checks that fail", window=0, floor=0),
+        Measure("errors", "checks in which it raised, or that could not measure", window=0, floor=0),
+        Measure("not_applicable", "checks that a property of the method leaves without a meaning", direction="target",
+                window=0, floor=0),
     ],
-)
+)  # fmt: skip
 def sampler_audit(parameters: Parameters, context: Context) -> Measurements:
     """Every check of a sampler; of several variants a check holds where it holds for each."""
     own = Subject(SAMPLERS[parameters.sampler].loaded(), parameters.options)
@@ -46,11 +60,11 @@ def sampler_audit(parameters: Parameters, context: Context) -> Measurements:
         figures = [one for one in of_check if one.figure is not None and abs(one.figure) < float("inf")]
         if figures:
             measured[f"{name}_figure"] = Value(_worst(figures), n=len(figures))
-    return measured | {"failures": float(sum(one.verdict == "fail" for one in found))}
+    return measured | {name: float(sum(one.verdict == kind for one in found)) for name, kind in COUNTED.items()}
 
 
 def _worst(found: list[Finding]) -> float:
-    """The figure of what fails, else the least order or the largest of any other."""
-    shown = [one for one in found if one.verdict == "fail"] or found
-    pick = min if shown[0].check == "order" else max
+    """The figure of what fails, else the least slope or the largest of any other."""
+    shown = [one for one in found if one.bad] or found
+    pick = min if shown[0].check in ("order", "defect") else max
     return pick(one.figure for one in shown if one.figure is not None)

@@ -63,11 +63,16 @@ class Peer:
     shipped_stages: int | None = None  # where they are others
     extra: int = 0  # evaluations that any run of two steps or more has on top
 
+    @property
+    def settings(self) -> list[str]:
+        """Options of the scheduler's constructor."""
+        known = inspect.signature(getattr(diffusers, self.name).__init__).parameters
+        return [name for name in known if name not in ("self", "kwargs")]
+
     def make(self, options: Mapping[str, Any]) -> Any:
         """The scheduler; raises ValueError on an option that its constructor does not have."""
-        known = inspect.signature(getattr(diffusers, self.name).__init__).parameters
-        if unknown := set(options) - set(known):
-            names = ", ".join(n for n in known if n not in ("self", "kwargs"))
+        if unknown := set(options) - set(self.settings):
+            names = ", ".join(self.settings)
             raise ValueError(f"{', '.join(sorted(unknown))} is no option of {self.name}; there are {names}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecated algorithms are peers all the same
@@ -132,6 +137,11 @@ def _adapt(peer: Peer) -> Callable[..., Images]:
     rest = inspect.Parameter("given", inspect.Parameter.VAR_KEYWORD)
     call.__signature__ = inspect.Signature([*named, *own_named, rest])  # type: ignore[attr-defined]
     call.count = peer.count  # type: ignore[attr-defined]
+    call.from_noise = peer.frame == "straight"  # type: ignore[attr-defined]
+    call.to_data = (  # type: ignore[attr-defined]
+        "must" if peer.place is _few_steps else "may" if peer.reaches_zero else "never"
+    )
+    call.home, call.settings = peer.home, peer.settings  # type: ignore[attr-defined]
     call.bare = partial(_bare, peer)  # type: ignore[attr-defined]
     call.head = peer.head if peer.head in ("v", "velocity") else "eps"  # type: ignore[attr-defined]
     return call

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser, Prediction
-from implementations.diffusion.path import Images
+from implementations.diffusion.path import Images, Path
 from implementations.peers.bridge import Bridge
 from implementations.samplers.grid import Callback
 from implementations.samplers.noise import Noise, sampler
@@ -117,7 +117,10 @@ def _adapt(
         grid = sampling().get_sigmas_karras
         return lambda: function(lambda y, _: network(y), x, grid(steps, 0.01, 80.0, device=x.device), **arguments)
 
-    call.bare, call.head = bare, "x0"  # type: ignore[attr-defined]
+    call.bare, sampler.head = bare, "x0"  # type: ignore[attr-defined]
+    call.from_noise, call.home = False, Path  # type: ignore[attr-defined]
+    call.to_data = "never" if adaptive else "may"  # type: ignore[attr-defined]
+    call.settings = [] if adaptive else ["spacing"]  # type: ignore[attr-defined]
     call.__doc__ = f"k-diffusion's ``sample_{peer}``, whose options are its own."
     extra = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v) for n, v in own.items()]
     named = [p for p in inspect.signature(call).parameters.values() if p.kind is not p.VAR_KEYWORD]

@@ -8,6 +8,10 @@ import torch
 from implementations.samplers.noise import PerSampleNoise
 
 
+def _drawn(draw, like):
+    return torch.randn(like.shape, dtype=like.dtype)
+
+
 def _first_order(denoiser, x, times, *, asked=lambda i, here, there: here, after=lambda i, x, here, there: x, end=0.0):
     """Euler in sigma/alpha; ``asked`` is where the denoiser is asked, ``after`` changes the state after a step."""
     path = denoiser.path
@@ -92,7 +96,7 @@ def euler_in_t(denoiser, x, times, *, noise=None, callback=None, condition=None)
 
 def adds_too_little(denoiser, x, times, *, noise=None, callback=None, condition=None):
     """Ancestral, with a tenth less noise than the next level has."""
-    path, noise = denoiser.path, noise or PerSampleNoise(range(len(x)))
+    path, noise = denoiser.path, noise or _drawn
     for i, (here, there) in enumerate(pairwise(times.double())):
         a, r = float(path.alpha(there)), float(path.sigma(there))
         told = denoiser(x, here)
@@ -126,12 +130,139 @@ def wrong_weights(denoiser, x, times, *, noise=None, callback=None, condition=No
     return _heun(denoiser, x, times, 0.4)
 
 
+def _multistep(denoiser, x, times, *, kept=None, ratio=lambda r: r, sign=1.0, curvature=1.0, last=None, depth=1):
+    """DPM-Solver++ in two steps or three, x0 a polynomial in log-SNR; the other arguments are its faults.
+
+    ``kept`` holds what it remembers: log-SNR and x0 of the steps before, the newest first.
+    """
+    path, kept = denoiser.path, [] if kept is None else kept
+    for here, there in pairwise(times.double()):
+        a, s, b, r = (float(f(t)) for t in (here, there) for f in (path.alpha, path.sigma))
+        told = denoiser(x, here)
+        if 0 in (a, s, b, r):
+            x = told.combine(b, r) if r or last is None or a == 0 else last(told, x, b / a)
+            kept.clear()
+            continue
+        here, there = (float(path.log_snr(t)) for t in (here, there))
+        h, x0 = there - here, told.x0
+        inside = x0 * -math.expm1(-h)
+        if kept and kept[0][0] != here:
+            h1 = here - kept[0][0]
+            slope, width = (x0 - kept[0][1]) / h1, h + math.expm1(-h)
+            if len(kept) > 1 and depth == 2:
+                before = (kept[0][1] - kept[1][1]) / (kept[0][0] - kept[1][0])
+                bend = (slope - before) / (here - kept[1][0]) * curvature
+                inside = inside + bend * (h * h - 2 * width) + bend * h1 * width
+            inside = inside + slope * (sign * h1 / h / ratio(h1 / h) * width)
+        x = x * (r / s) + inside * b
+        kept.insert(0, (here, x0))
+    return x
+
+
+def sound_two_steps(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    return _multistep(denoiser, x, times)
+
+
+def sound_three_steps(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    return _multistep(denoiser, x, times, depth=2)
+
+
+def inverts_the_ratio(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    return _multistep(denoiser, x, times, ratio=lambda r: 1 / r)
+
+
+def turns_the_sign(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    return _multistep(denoiser, x, times, sign=-1.0)
+
+
+def halves_the_curvature(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    return _multistep(denoiser, x, times, depth=2, curvature=0.5)
+
+
+def ends_without_the_network(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    return _multistep(denoiser, x, times, last=lambda told, x, scale: x * scale)
+
+
+REMEMBERED = []
+
+
+def remembers_other_calls(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    if REMEMBERED and REMEMBERED[0][1].shape != x.shape:
+        REMEMBERED.clear()
+    return _multistep(denoiser, x, times, kept=REMEMBERED)
+
+
+def loses_the_first_step(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    return _first_order(denoiser, x, times[1:]) if len(times) > 2 else _first_order(denoiser, x, times)
+
+
+def rounds_the_time(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    def asked(i, here, there):
+        return (here * 250).round() / 250 if here > 0.004 else here
+
+    return _first_order(denoiser, x, times, asked=asked)
+
+
+def _ancestral(denoiser, x, times, noise):
+    path = denoiser.path
+    for i, (here, there) in enumerate(pairwise(times.double())):
+        a, r = float(path.alpha(there)), float(path.sigma(there))
+        told = denoiser(x, here)
+        if path.alpha(here) == 0 or path.sigma(here) == 0 or r == 0:
+            x = told.combine(a, r)
+            continue
+        fresh = -math.expm1(2 * float(path.log_snr(here) - path.log_snr(there)))
+        x = told.combine(a, r * math.sqrt(1 - fresh)) + r * math.sqrt(fresh) * noise(i, x)
+    return x
+
+
+def sound_ancestral(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    return _ancestral(denoiser, x, times, noise or _drawn)
+
+
+def shares_noise_over_calls(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    return _ancestral(denoiser, x, times, noise or PerSampleNoise(range(1000, 1000 + len(x))))
+
+
+def shares_noise_over_samples(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    return _ancestral(denoiser, x, times, noise or (lambda draw, like: _drawn(draw, like[:1]).expand_as(like)))
+
+
+def shares_noise_over_steps(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    once = []
+
+    def same(draw, like):
+        once.extend([] if once else [_drawn(draw, like)])
+        return once[0]
+
+    return _ancestral(denoiser, x, times, noise or same)
+
+
+def shares_noise_with_the_start(denoiser, x, times, *, noise=None, callback=None, condition=None):
+    seed = torch.initial_seed()
+    generator = torch.Generator().manual_seed(seed)  # as whoever drew the start, and again with each call
+    torch.rand(1)
+    fresh = [torch.randn(x.shape, dtype=x.dtype, generator=generator)]
+
+    def first(draw, like):
+        return fresh.pop() if fresh else _drawn(draw, like)
+
+    return _ancestral(denoiser, x, times, noise or first)
+
+
 FIRST = [sound, off_by_one, shares_a_mean, rounds_to_float32, rounds_to_float16, draws_in_secret, asks_once_more,
-         leaves_noise, stands_still, fails_in_one_step, euler_in_t, adds_too_little]  # fmt: skip
+         leaves_noise, stands_still, fails_in_one_step, euler_in_t, adds_too_little, loses_the_first_step,
+         rounds_the_time, sound_ancestral, shares_noise_over_calls, shares_noise_over_samples, shares_noise_over_steps,
+         shares_noise_with_the_start]  # fmt: skip
+SECOND = [sound_two_steps, inverts_the_ratio, turns_the_sign, ends_without_the_network, remembers_other_calls]
+THIRD = [sound_three_steps, halves_the_curvature]
 for function in FIRST:
     function.order, function.stages, function.coordinate = 1, 1, "sigma"
 for function in (sound_heun, wrong_weights):
     function.order, function.stages, function.coordinate = 2, 2, "sigma"
+for order, functions in ((2, SECOND), (3, THIRD)):
+    for function in functions:
+        function.order, function.stages, function.coordinate = order, 1, "lambda"
 # equivariance to 1e-12 cannot outlive rounding, nor a state that is taken for one of another scale
 off_by_one.coordinate = rounds_to_float32.coordinate = rounds_to_float16.coordinate = None
 stands_still.count = lambda touching, **_: len(touching) + (len(touching) > 1)

@@ -1,0 +1,67 @@
+"""Does the same call give the same bits, whatever was called before it."""
+
+from __future__ import annotations
+
+import math
+import random
+import warnings
+
+import numpy as np
+import torch
+
+from bench.audit.finding import Measured
+from bench.audit.script import RADIUS, oracle, script, times
+from bench.audit.subject import Subject, gaussian, normal, start
+from implementations.samplers.noise import PerSampleNoise
+
+
+def determinism(subject: Subject) -> Measured:
+    """The same call gives the same bits, leaves its arguments and the global generators alone: largest difference.
+
+    One call follows the same one, and one follows another start on another grid, so that what a sampler keeps from call
+    to call shows. A sampler that its caller gives no noise may draw from torch's global generator, and
+    ``torch.manual_seed`` repeats it; with noise given, no seed changes anything.
+    """
+    path = subject.path()
+    grid, other = subject.times(path, 8), subject.times(path, 5)
+    x, touched, figure = start(path, grid[0], normal(4)), "", 0.0
+    before, truth = (x.clone(), grid.clone()), gaussian(path)
+    given = {"noise": PerSampleNoise(range(4))} if subject.takes("noise") else {}
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for noise, seeds in (({}, (1, 1, 1)), (given, (1, 2, 3))):
+            found = []
+            for seed in seeds:
+                torch.manual_seed(seed)
+                states = torch.get_rng_state(), str(np.random.get_state()), random.getstate()
+                found.append(subject.entry(truth, x, grid, **noise, **subject.options))
+                after = torch.get_rng_state(), str(np.random.get_state()), random.getstate()
+                may_draw = given and not noise
+                if states[1:] != after[1:] or not (may_draw or torch.equal(states[0], after[0])):
+                    touched = "it draws from a global generator"
+                if len(found) == 2:
+                    subject.entry(truth, -x, other, **noise, **subject.options)
+            differences = [float((one - found[0]).abs().max()) for one in found[1:]]
+            figure = max([figure, *(one if one == one else math.inf for one in differences)])
+    if not (torch.equal(x, before[0]) and torch.equal(grid, before[1])):
+        touched = "it changes its arguments"
+    noise_given = "{'noise': PerSampleNoise(range(4))}" if given else "{}"
+    body = f"""\
+{oracle(4)}times, other = {times(subject, 8)}, {times(subject, 5)}
+x = z * {RADIUS.format(t="times[0]")}
+before, figure = x.clone(), 0.0
+for given, seeds in (({{}}, (1, 1, 1)), ({noise_given}, (1, 2, 3))):
+    found = []
+    for seed in seeds:
+        torch.manual_seed(seed)
+        state = torch.get_rng_state()
+        found.append(sampler(oracle, x, times, **given))
+        print("arguments kept:", torch.equal(x, before), "generator kept:", torch.equal(torch.get_rng_state(), state))
+        if len(found) == 2:
+            sampler(oracle, -x, other, **given)
+    figure = max([figure, *(float((one - found[0]).abs().max()) for one in found[1:])])
+print(figure)"""
+    extra = "from implementations.samplers.noise import PerSampleNoise" if given else ""
+    says = touched or ("" if figure == 0 else "two calls of it differ")
+    return Measured(figure, "0", figure == 0 and not touched, says,
+                    script(subject, body, "", "GaussianOracle SCHEDULES", extra))  # fmt: skip

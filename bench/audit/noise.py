@@ -1,0 +1,82 @@
+"""Is the noise new: independent over samples, over calls, over steps, and of the start.
+
+Data are standard normal and the start is 0, so that a sampler gives its noise and nothing else, a weighted sum of its
+draws. Over thousands of modes the correlation of independent draws is a few hundredths.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bench.audit.finding import Measured, NotApplicable
+from bench.audit.script import script, times
+from bench.audit.subject import Subject
+from bench.laboratory import Law, output_law
+from implementations.diffusion import GaussianOracle
+from implementations.samplers.noise import PerSampleNoise
+
+SAMPLES, MODES = 4, 4096
+LIMIT = 0.1  # six deviations of a correlation over that many modes
+EXCESS = 0.15  # of the variance over its law's: four deviations
+
+
+def noise(subject: Subject) -> Measured:
+    """Samples, calls, steps and starts share no noise: the largest correlation.
+
+    The first draw is looked at by itself too, in a run of one step, where later ones do not cover it.
+    """
+    if not subject.draws_noise:
+        raise NotApplicable("it draws no noise")
+    path, worst = subject.path(), (0.0, "")
+    truth = GaussianOracle(path, torch.zeros(MODES).double(), 1.0)
+    for steps in (1, 4):
+        found = outputs(subject, truth, subject.times(path, steps, clean=False))
+        worst = max(worst, *((share, f"{who}, in {steps} steps") for who, share in correlations(*found).items()))
+    if subject.entry.affine and worst[0] <= LIMIT:
+        grid = subject.times(path, 4)
+        nothing = torch.zeros(1, dtype=torch.float64)
+        one_mode = GaussianOracle(path, nothing, 1.0)
+        law = output_law(subject, one_mode, grid, start=Law(nothing, nothing), tolerance=subject.bend)
+        off = abs(float(outputs(subject, truth, grid)[0].square().mean() / law.variance) - 1)
+        if off > EXCESS:
+            worst = (min(off, 1.0), "one step and another: the variance of their sum is not that of independent draws")
+    figure, says = worst
+    body = f"""\
+oracle = GaussianOracle(path, torch.zeros({MODES}).double(), 1.0)
+for steps in (1, 4):
+    found = correlations(*outputs(sampler, oracle, {times(subject, "steps")}))
+    print(steps, found)
+print(max(found.values()))"""
+    text = script(subject, body, "", "GaussianOracle SCHEDULES", "from bench.audit.noise import correlations, outputs")
+    return Measured(figure, f"at most {LIMIT:g}", figure <= LIMIT, says if figure > LIMIT else "", text)
+
+
+def outputs(sampler: Subject, oracle: GaussianOracle, grid: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Noise of two calls in a row, and two starts: of torch's seed before them, and of the noise's class and seeds.
+
+    The third call is given ``PerSampleNoise(range(n))``, and the start is drawn by it.
+    """
+    zero = torch.zeros(SAMPLES, MODES, dtype=torch.float64)
+    entry, options = (sampler.entry, sampler.options) if isinstance(sampler, Subject) else (sampler, {})
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        begun = torch.randn(zero.shape, dtype=torch.float64)
+        first, second = (entry(oracle, zero, grid, **options) for _ in range(2))
+    return first, second, begun, PerSampleNoise(range(SAMPLES))(0, zero)
+
+
+def correlations(first: Tensor, second: Tensor, begun: Tensor, drawn: Tensor) -> dict[str, float]:
+    """The largest correlation of any two samples that should share nothing, by what they are."""
+    samples = [_correlation(one)[~torch.eye(len(one), dtype=torch.bool)] for one in (first, second)]
+    return {
+        "samples of one call": float(torch.cat(samples).abs().max()),
+        "two calls": float(_correlation(first, second).abs().max()),
+        "a start drawn by torch and the noise": float(_correlation(begun, first).abs().max()),
+        "a start of seeds 0 to n - 1 and the noise": float(_correlation(drawn, first).abs().max()),
+    }
+
+
+def _correlation(a: Tensor, b: Tensor | None = None) -> Tensor:
+    a, b = (one / one.norm(dim=1, keepdim=True).clamp(min=1e-300) for one in (a, a if b is None else b))
+    return a @ b.T

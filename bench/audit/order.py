@@ -1,0 +1,171 @@
+"""Is the sampler as accurate as it says: the slope of its error over a ladder of steps, on an exact flow or law."""
+
+from __future__ import annotations
+
+import math
+
+from bench.audit.finding import Measured, NotApplicable
+from bench.audit.history import EXACT, Exact, largest_error
+from bench.audit.probe import Witness
+from bench.audit.script import RADIUS, oracle, script, times
+from bench.audit.slope import said, slope
+from bench.audit.subject import BEND, Subject, gaussian, normal, start
+from bench.laboratory import marginal_law, output_law, variance_error
+
+OWN_LADDER = (30, 60, 120, 240)  # none divides 1,000, where spacings that round part
+WINDOW = (0.3, 1.0)
+
+
+def order(subject: Subject) -> Measured:
+    """Slope of the error over steps: to the exact flow, or of the exact variance where noise is drawn."""
+    if subject.entry.adaptive:
+        raise NotApplicable("it chooses its steps")
+    theory = subject.entry.theory(subject.options)
+    stochastic = subject.draws_noise
+    if stochastic and subject.own_grid:
+        raise NotApplicable("it draws noise on a grid of its own; its law is compared in mode=solver")
+    if stochastic and not subject.entry.affine:
+        raise NotApplicable("its output is not affine in its noise, so that its law takes sampling")
+    ladder: tuple[int, ...] = OWN_LADDER
+    if subject.own_grid:
+        theory = theory and min(theory, 2)  # more than the first, low-order steps of a grid that is not graded allow
+    elif (theory or 0) >= 4:
+        ladder = (160, 320, 640)
+    else:
+        ladder = (80, 160, 320)
+    tolerance = 0.1 if theory is None else 0.2 if theory > 2 or subject.own_grid else 0.15 if stochastic else 0.1
+    least = (1 if theory is None else theory) - tolerance
+    if subject.own_grid:
+        errors, body = _own_errors(subject), _own_script(subject)
+        found = slope(ladder, errors, subject.rounding)
+    elif stochastic:
+        errors, body = _weak_errors(subject, ladder), _script(subject, ladder, stochastic, None)
+        # by the last doubling: terms of two orders may be of opposite signs
+        found = slope(ladder, errors, subject.rounding, last=True)
+    else:
+        found, errors, exact_in = _strong_slope(subject, ladder, least)
+        body = _script(subject, ladder, stochastic, exact_in)
+    ran = f"errors {said(errors)} in {', '.join(map(str, ladder))} steps, on data whose mean is not 0"
+    remark = "of the variance" if stochastic else ""
+    if theory is None and stochastic:
+        measured = f"of the variance {found:.3g} was measured" if found else "its variance does not converge"
+        raise NotApplicable(f"it states no order; {measured}")
+    if found == 0:
+        return Measured(None, f"at least {least:.4g}", False, f"does not converge: {ran}", body)
+    if math.isinf(found):
+        return Measured(found, "", True, "exact but for rounding", body)
+    if theory is None:
+        return Measured(found, f"at least {least:.4g}", found >= least, "no order is stated", body)
+    if found > theory + tolerance:
+        remark = f"{remark}; higher than stated".lstrip("; ")
+    if found < least:
+        remark = f"{remark}; {ran}".lstrip("; ")
+    return Measured(found, f"at least {least:.4g}", found >= least, remark, body)
+
+
+def _strong_slope(subject: Subject, ladder: tuple[int, ...], least: float) -> tuple[float, list[float], Exact | None]:
+    """Slope, errors and in what the history was exact, from exact starting values: low-order steps leave no trace.
+
+    Of a solver that is not affine, or that asks for several times at once, from the start alone: the last is None.
+    """
+    tried: list[tuple[float, list[float], Exact | None]] = []
+    for exact_in in () if subject.entry.maps else EXACT:
+        try:
+            errors = _strong_errors(subject, ladder, exact_in)
+        except NotApplicable:
+            break
+        tried.append((slope(ladder, errors, subject.rounding), errors, exact_in))
+        if tried[-1][0] >= least:
+            break
+    if not tried:
+        errors = _strong_errors(subject, ladder, None)
+        tried = [(slope(ladder, errors, subject.rounding), errors, None)]
+    return max(tried, key=lambda one: one[0])
+
+
+def _strong_errors(subject: Subject, ladder: tuple[int, ...], exact_in: Exact | None) -> list[float]:
+    path, errors = subject.path(), []
+    truth = gaussian(path)
+    for steps in ladder:
+        grid = subject.times(path, steps)
+        x = start(path, grid[0], normal(8))
+        if exact_in is None:
+            errors.append(float((subject(truth, x, grid) - truth.flow(x, grid[0], grid[-1])).square().mean().sqrt()))
+        else:
+            errors.append(largest_error(subject, truth, x, grid, bend=subject.bend, exact_in=exact_in))
+    return errors
+
+
+def _weak_errors(subject: Subject, ladder: tuple[int, ...]) -> list[float]:
+    path, errors = subject.path(), []
+    truth = gaussian(path)
+    for steps in ladder:
+        grid = subject.times(path, steps)
+        law = output_law(subject, truth, grid, tolerance=subject.bend)
+        errors.append(variance_error(law, marginal_law(truth, grid[-1])))
+    return errors
+
+
+def _own_errors(subject: Subject) -> list[float]:
+    """Of the states on the way, at sigma/alpha of 0.3 to 1: at its ends a scheduler's steps do not shrink evenly.
+
+    From the level that it asks for first; the least, since stages between steps have errors of their own.
+    """
+    path, errors = subject.path(), []
+    truth = gaussian(path)
+    for steps in OWN_LADDER:
+        grid = subject.times(path, steps)
+        first = subject.begins(path, grid)
+        x, witness = start(path, first.t, normal(8)), Witness(truth)
+        subject(witness, x / first.gain, grid)
+        within = [one for one in witness.evaluations if WINDOW[0] <= float(path.ratio(one.t)) <= WINDOW[1]]
+        if not within:
+            raise NotApplicable(f"its grid of {steps} steps has no level from {WINDOW[0]} to {WINDOW[1]}")
+        errors.append(min(float((one.x - truth.flow(x, first.t, one.t)).square().mean().sqrt()) for one in within))
+    return errors
+
+
+def _script(subject: Subject, ladder: tuple[int, ...], stochastic: bool, exact_in: Exact | None) -> str:
+    if stochastic:
+        room = "" if subject.bend == BEND else f", tolerance={subject.bend:.3g}"
+        step = f"""\
+    law = output_law(sampler, oracle, times{room})
+    errors.append(variance_error(law, marginal_law(oracle, times[-1])))"""
+        extra = "from bench.laboratory import marginal_law, output_law, variance_error"
+    else:
+        room = "" if subject.bend == BEND else f", bend={subject.bend:.3g}"
+        room += "" if exact_in == "both" else f", exact_in={exact_in!r}"
+        error = f"largest_error(sampler, oracle, x, times{room})"
+        extra = "from bench.audit.history import largest_error"
+        if exact_in is None:
+            error = "float((sampler(oracle, x, times) - oracle.flow(x, times[0], times[-1])).square().mean().sqrt())"
+            extra = ""
+        step = f"""\
+    x = z * {RADIUS.format(t="times[0]")}
+    errors.append({error})"""
+    body = f"""\
+{oracle(8)}errors = []
+for steps in {ladder}:
+    times = {times(subject, "steps")}
+{step}
+print(errors)
+print(slope({ladder}, errors, {subject.rounding:.3g}, last={stochastic}))"""
+    return script(
+        subject, body, "", "GaussianOracle SCHEDULES", f"{extra}\nfrom bench.audit.slope import slope".strip()
+    )
+
+
+def _own_script(subject: Subject) -> str:
+    body = f"""\
+{oracle(8)}errors = []
+for steps in {OWN_LADDER}:
+    times, first, witness = {times(subject, "steps")}, Witness(oracle), Witness(oracle)
+    sampler(first, torch.ones(1, 6).double(), times)
+    begin, gain = first.evaluations[0].t, float(first.evaluations[0].x[0, 0])
+    x = z * {RADIUS.format(t="begin")}
+    sampler(witness, x / gain, times)
+    on_the_way = [one for one in witness.evaluations if {WINDOW[0]} <= path.ratio(one.t) <= {WINDOW[1]}]
+    errors.append(min(float((one.x - oracle.flow(x, begin, one.t)).square().mean().sqrt()) for one in on_the_way))
+print(errors)
+print(slope({OWN_LADDER}, errors, {subject.rounding:.3g}))"""
+    return script(subject, body, "", "GaussianOracle SCHEDULES Witness", "from bench.audit.slope import slope")
