@@ -223,7 +223,7 @@ def _predicted(parameters: Parameters, seed: int) -> Iterator[tuple[str, Interva
     """A chi-squared variable of eight degrees after ``n`` of them, as a squared distance of draws is one."""
     draws = np.random.default_rng(seed).chisquare(8, parameters.n + 1)
     values = iter(draws[1:].tolist())
-    found = floor_of(lambda drawn: next(values), lambda: torch.empty(0), repeats=parameters.n)
+    found = floor_of(lambda drawn: next(values), lambda: torch.empty(0), sets=parameters.n)
     assert found.interval is not None
     yield "prediction", Interval(float(draws[0]), *found.interval)
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import scipy.integrate
-import scipy.stats
 import torch
 from jaxtyping import Float
 from pydantic import Field, model_validator
@@ -23,12 +21,14 @@ from implementations.entry import Entry, SamplerEntry, ScheduleEntry
 from implementations.samplers.artifact import Artifact
 from implementations.samplers.grid import Callback
 from implementations.samplers.noise import PerSampleNoise
+from metrics.uncertainty import prediction_interval
 
 OracleName = Literal["gaussian", "mixture", "classes"]
 Role: TypeAlias = Literal["start", "noise", "truth", "directions", "warm-up", "data"]
 
 WARM_UP = 64  # samples that an artifact is learnt on
 FINE = 120  # steps of the grid that a method learns on
+SETS = 20  # of exact draws, behind a floor: with fewer, Student's range is wider than what it is to decide
 COSTS = [
     Measure("evaluations", "counted at the model", direction="target", window=0.0),
     Measure("prepare_evaluations", "spent once on what it learns beforehand", direction="target", window=0.0),
@@ -273,15 +273,13 @@ def generator(seed: int, role: Role) -> torch.Generator:
     return torch.Generator().manual_seed(seed_of(seed, role))
 
 
-def floor_of(distance: Callable[[Tensor], float], draw: Callable[[], Tensor], repeats: int = 8) -> Value:
-    """What a perfect sampler reaches: the mean distance of exact draws, and the range in which 95 % of others lie.
+def floor_of(distance: Callable[[Tensor], float], draw: Callable[[], Tensor], sets: int = SETS) -> Value:
+    """What a perfect sampler reaches: the mean distance of ``sets`` sets of exact draws, and a prediction interval.
 
-    A prediction interval, ``mean ± t_(.975, n-1) sd sqrt(1 + 1/n)``.
+    A further set lies within at 95 % (Student's ``metrics.uncertainty.prediction_interval``); ``n`` is how many sets.
     """
-    values = [distance(draw()) for _ in range(repeats)]
-    reach = scipy.stats.t.ppf(0.975, repeats - 1) * statistics.stdev(values) * math.sqrt(1 + 1 / repeats)
-    mean = statistics.fmean(values)
-    return Value(mean, (mean - reach, mean + reach), n=repeats)
+    found = prediction_interval([distance(draw()) for _ in range(sets)])
+    return Value(found.mean, (found.low, found.high), n=sets)
 
 
 def require_samples(found: Tensor, x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from bench.data import fashion_mnist
 from bench.task import Context, Measure, Measurements, Value, task
 from bench.tasks.images import EXTRACTOR, class_mixture, empirical, features, mixture_pixels, pixels
-from bench.tasks.problems import COSTS, Budgeted, Solution, floor_of, generator, make_path, solve
+from bench.tasks.problems import COSTS, SETS, Budgeted, Solution, floor_of, generator, make_path, solve
 from bench.tasks.sampler_overhead import Idle
 from bench.timing import clock_for, measure, median_interval
 from implementations.diffusion import VP
@@ -175,7 +175,7 @@ def _floors(oracle: OracleName, images: int, samples: int, seed: int) -> dict[st
     def draw() -> Tensor:
         return pool[torch.randint(len(pool), (samples,), generator=stream)]
 
-    def floor(name: str, repeats: int) -> Value:
-        return floor_of(lambda drawn: figures(drawn, reference, only=name)[name], draw, repeats)
+    def floor(name: str, sets: int = SETS) -> Value:
+        return floor_of(lambda drawn: figures(drawn, reference, only=name)[name], draw, sets)
 
-    return {"fd_fmnist": floor("fd_fmnist", 40), "precision": floor("precision", 12), "recall": floor("recall", 12)}
+    return {"fd_fmnist": floor("fd_fmnist", 40), "precision": floor("precision"), "recall": floor("recall")}

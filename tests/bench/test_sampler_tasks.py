@@ -78,7 +78,7 @@ def test_the_exact_flow_has_no_error_and_lies_in_the_floor(schedule_options):
 
 
 def test_a_floor_s_range_is_a_prediction_interval():
-    """Of 1,000 ranges of 8 normal draws, 95 % hold a ninth; five standard errors are 3.5 %."""
+    """Of 1,000 ranges of 20 normal draws, 95 % hold another; five standard errors are 3.5 %."""
     source = torch.Generator().manual_seed(0)
 
     def draw():
