@@ -72,6 +72,8 @@ def differences_from(
     """``first`` less each of the others, with p-values by Holm and intervals that hold at once.
 
     The first must have been chosen on other cases: the best of many on the cases that judge it is better by luck alone.
+    Of 2,000 trials with 20 others that equal the first, some was told from it in 5.0 % (normal differences, n = 300),
+    4.8 % (n = 10), 2.7 % (n = 300, most of them 0) and 7.9 % (n = 300, exponential: a long tail on one side).
     """
     found = {name: paired_difference(first, b, level=level, comparisons=len(others)) for name, b in others.items()}
     adjusted = holm([each.p_value for each in found.values()])

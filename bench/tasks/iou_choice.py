@@ -47,7 +47,7 @@ SITUATIONS = {
     "noisy": Situation("the target shown moves by a tenth of its sides", ("random",), lowest=1e-3, noise=0.1),
 }
 SituationName = Literal["apart", "poor", "nested", "equal_ratio", "fine", "mixed", "noisy"]
-STEPS = range(-4, 1)  # the rates tried at first: .01, .03, .1, .3, 1
+STEPS = range(-7, 3)  # the rates tried at first: .0003, .001, .003, ..., 3, 10
 BEYOND = 2
 WIDEST = range(-12, 9)  # ... and at most: 1e-6 to 1e4
 # Bits repeat on one machine. Where boxes hop about, a change of every start's last bit, as another instruction set

@@ -100,7 +100,7 @@ def test_the_rate_is_chosen_on_some_pairs_and_judged_on_others():
     assert run("eiou", "poor", iterations=50, seed=1)[0] != values
 
 
-@pytest.mark.parametrize("factor", [1e-7, 1e-3, 0.05, 30, 1e3])
+@pytest.mark.parametrize("factor", [1e-7, 1e-3, 0.05, 300, 1e3])
 def test_a_best_rate_at_the_edge_widens_the_grid(factor, tmp_path, monkeypatch):
     """The best rate follows the loss's steepness far beyond the rates tried at first."""
     lines = ["from implementations.boxes import LOSSES", f"def loss(p, t): return {factor} * LOSSES['l1'](p, t)"]
@@ -115,7 +115,7 @@ def test_a_best_rate_at_the_edge_widens_the_grid(factor, tmp_path, monkeypatch):
 
 
 def test_rates_are_written_as_one_writes_them():
-    assert [rate(step) for step in STEPS] == [0.01, 0.03, 0.1, 0.3, 1.0]
+    assert [rate(step) for step in STEPS] == [3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0]
     assert (rate(WIDEST[0]), rate(WIDEST[-1])) == (1e-6, 1e4)
 
 
