@@ -87,6 +87,7 @@ def test_bad_input_is_refused_by_name():
         fd_infinity(x, x, vary="x")
 
 
+@pytest.mark.unchecked
 def test_bias_of_order_1_over_n_goes_to_rounding(monkeypatch: pytest.MonkeyPatch):
     """d² = 3 + 40 / n + 10 / m becomes 3; every part is a half or a whole of the smaller side's number."""
     sizes = set()
@@ -116,19 +117,20 @@ def test_every_row_of_the_larger_side_has_its_turn(monkeypatch: pytest.MonkeyPat
     assert len(larger[:300].unique()) == 300
 
 
+@pytest.mark.unchecked  # 50 distances a case
 def test_debiased_lies_nearer_than_fd_and_is_seeded():
-    """Twelve pairs of laws a shift of s apart in 4 to 16 features, whose distance is d s²."""
+    """Eight pairs of laws a shift of s apart in 4 or 16 features, whose distance is d s²."""
     apart = {"fd": 0.0, "debiased": 0.0}
-    for case in range(12):
-        d, s = (4, 8, 16)[case % 3], 0.1 * (case // 3)
+    for case in range(8):
+        d, s = (4, 16)[case % 2], 0.1 * (case // 2)
         x, y = draw(120, d, seed=case), draw(150, d, seed=100 + case, shift=s)
         found = debiased_frechet_distance(x, y)
         assert found == debiased_frechet_distance(x, y)
         assert found.low < found.value < found.high
         apart["fd"] += (frechet_distance_from_features(x, y) - d * s**2) / found.standard_error
         apart["debiased"] += (float(found) - d * s**2) / found.standard_error
-    assert abs(apart["debiased"]) < 4 * 12**0.5  # four deviations of a sum of 12
-    assert apart["fd"] > 12
+    assert abs(apart["debiased"]) < 4 * 8**0.5  # four deviations of a sum of 8
+    assert apart["fd"] > 8
     assert debiased_frechet_distance(x, y, seed=1) != found
     wide = debiased_frechet_distance(x, y, level=0.99)
     assert wide.low < found.low < found.high < wide.high
