@@ -28,6 +28,7 @@ def repeats(x: Tensor) -> float:
     return float(len(x) - len(x.unique(dim=0)))
 
 
+@pytest.mark.unchecked  # 200 calls an interval
 @pytest.mark.parametrize(("kind", "n"), [("halves", 41), ("percentile", 40)])
 def test_covers_the_truth_as_often_as_its_level(kind: str, n: int):
     """400 intervals at .9 of a difference of means: four binomial deviations are .06, the normal's for t .01."""
@@ -40,6 +41,7 @@ def test_covers_the_truth_as_often_as_its_level(kind: str, n: int):
     assert abs(covered / 400 - 0.9) < 0.07
 
 
+@pytest.mark.unchecked
 def test_halves_cover_a_biased_distance_and_percentiles_do_not():
     """Intervals at .95 of the Fréchet distance, over 60 draws; four binomial deviations are .11."""
     draws = [(draw(100, 8, seed=s), draw(100, 8, seed=1000 + s) + 0.3) for s in range(60)]
