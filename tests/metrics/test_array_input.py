@@ -43,7 +43,7 @@ CALLS = {
     "kid_subsets": (lambda x, y: metrics.kid_subsets(x, y, subsets=2, size=10), (X, Y)),
     "maximum_mean_discrepancy": (lambda x, y: metrics.maximum_mean_discrepancy(x, y, lambda a, b: a @ b.mT), (X, Y)),
     "c2st": (lambda x, y: metrics.classifier_two_sample_test(x, y, classifier="nearest"), (X, Y)),
-    "data_copying": (lambda x, y, z: metrics.data_copying(x, y, test=z, minimum=2), (X, Y, TEST)),
+    "data_copying": (lambda x, y, z: metrics.data_copying(x, y, test=z, cells=1, minimum=2), (X, Y, TEST)),
     "vendi_score": (metrics.vendi_score, (X,)),
     "vendi_score_from_similarity": (metrics.vendi_score_from_similarity, (SIMILARITY,)),
     "inception_score": (metrics.inception_score, (SCORES,)),
