@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.audit.finding import Measured, NotApplicable
-from bench.audit.script import RADIUS, oracle, script, times
+from bench.audit.script import RADIUS, begins, oracle, script, times
 from bench.audit.subject import CONTINUOUS, LEVELS, TABLE, Subject, gaussian, normal, start
 from implementations.diffusion import SCHEDULES, CountingDenoiser, Network, Path
 from implementations.samplers.noise import PerSampleNoise
@@ -144,7 +144,7 @@ told = Told(path, torch.tensor([0.5, 1.0]), torch.tensor([1.0, -0.5]))  # data a
 times, first, witness = {times(subject, 8)}, Witness(told), Witness(told)
 y = sampler(first, torch.ones(1, 2).bfloat16(), times{noise.format("first")})
 print(y.dtype, "from bfloat16")
-t, gain = first.evaluations[0].t, float(first.evaluations[0].x[0, 0])
+t, gain = {begins(subject, "first")}
 x = torch.tensor([[0.7, -0.9]]).double() * {RADIUS.format(t="t")} / gain
 last = sampler(witness, x * staircase(), times{noise.format("witness")})
 print(max(roughness(y) for y in (*(one.x for one in witness.evaluations), last)))  # of every state"""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bench.audit.finding import Measured, NotApplicable
 from bench.audit.probe import Dirac, Reading, Told, Witness
-from bench.audit.script import oracle, script, times
+from bench.audit.script import begins, oracle, script, times
 from bench.audit.subject import Subject, gaussian, normal, start
 from implementations.diffusion import Path
 from implementations.samplers.noise import PerSampleNoise
@@ -124,7 +124,7 @@ times = {times(subject, 10, clean=True)}
 told = Told(path, torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))  # data and noise: a state reads (alpha, sigma)
 begin = Witness(told)
 sampler(begin, torch.ones(1, 2).double(), times)
-t, gain = begin.evaluations[0].t, float(begin.evaluations[0].x[0, 0])
+t, gain = {begins(subject, "begin")}
 alpha, sigma = sampler(told, torch.tensor([[path.alpha(t), path.sigma(t)]]).double() / gain, times)[0]
 print(abs(float(sigma)))"""
         names, extra = "SCHEDULES Told Witness", ""
@@ -251,7 +251,7 @@ def _conditioning_script(subject: Subject, steps: int, stochastic: bool) -> str:
 told = Told(path, torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))  # data and noise: a state reads (alpha, sigma)
 times, first, witness = {times(subject, steps)}, Witness(told), Witness(told)
 sampler(first, torch.ones(1, 2).double(), times{", noise=first.noise" if stochastic else ""})
-t, gain = first.evaluations[0].t, float(first.evaluations[0].x[0, 0])
+t, gain = {begins(subject, "first")}
 x = torch.tensor([[path.alpha(t), path.sigma(t)]]).double() / gain
 sampler(witness, x, times{", noise=witness.noise" if stochastic else ""})
 largest = 0.0
@@ -266,7 +266,7 @@ def _variance_script(subject: Subject) -> str:
     return f"""\
 times, first = {times(subject, 40)}, Witness(Dirac(path))  # data that are all 0
 sampler(first, torch.ones(1, 1).double(), times, noise=first.noise)
-rows, (t, gain, _) = torch.arange(first.draws + 1), first.evaluations[0]
+rows, (t, gain) = torch.arange(first.draws + 1), ({begins(subject, "first")})
 
 def unit(draw, like):
     return (rows == draw + 1).to(like)[:, None].expand_as(like)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 from bench.audit.finding import Measured, NotApplicable
 from bench.audit.history import EXACT, Exact, largest_error
 from bench.audit.probe import Witness
 from bench.audit.script import RADIUS, oracle, script, times
-from bench.audit.slope import said, slope
+from bench.audit.slope import FLAT, said, slope
 from bench.audit.subject import BEND, Subject, gaussian, normal, start
 from bench.laboratory import marginal_law, output_law, variance_error
 
 OWN_LADDER = (30, 60, 120, 240)  # none divides 1,000, where spacings that round part
 WINDOW = (0.3, 1.0)
+LONGEST, SETTLED = 1280, 0.1  # a ladder goes on doubling to so many steps, until two slopes agree to this
 
 
 def order(subject: Subject) -> Measured:
@@ -26,26 +30,19 @@ def order(subject: Subject) -> Measured:
         raise NotApplicable("it draws noise on a grid of its own; its law is compared in mode=solver")
     if stochastic and not subject.entry.affine:
         raise NotApplicable("its output is not affine in its noise, so that its law takes sampling")
-    ladder: tuple[int, ...] = OWN_LADDER
     if subject.own_grid:
         theory = theory and min(theory, 2)  # more than the first, low-order steps of a grid that is not graded allow
-    elif (theory or 0) >= 4:
-        ladder = (160, 320, 640)
-    else:
-        ladder = (80, 160, 320)
     tolerance = 0.1 if theory is None else 0.2 if theory > 2 or subject.own_grid else 0.15 if stochastic else 0.1
     least = (1 if theory is None else theory) - tolerance
     if subject.own_grid:
-        errors, body = _own_errors(subject), _own_script(subject)
-        found = slope(ladder, errors, subject.rounding)
-    elif stochastic:
-        errors, body = _weak_errors(subject, ladder), _script(subject, ladder, stochastic, None)
-        # by the last doubling: terms of two orders may be of opposite signs
-        found = slope(ladder, errors, subject.rounding, last=True)
+        found, steps, errors, _ = _climb(_own_error, subject, OWN_LADDER, least)
+        body = _own_script(subject)
     else:
-        found, errors, exact_in = _strong_slope(subject, ladder, least)
-        body = _script(subject, ladder, stochastic, exact_in)
-    ran = f"errors {said(errors)} in {', '.join(map(str, ladder))} steps, on data whose mean is not 0"
+        ladder = (160, 320, 640) if (theory or 0) >= 4 else (80, 160, 320)
+        climbed = _climb(_weak_error, subject, ladder, least) if stochastic else _strong_climb(subject, ladder, least)
+        found, steps, errors, exact_in = climbed
+        body = _script(subject, steps, stochastic, exact_in)
+    ran = f"errors {said(errors)} in {', '.join(map(str, steps))} steps, on data whose mean is not 0"
     remark = "of the variance" if stochastic else ""
     if theory is None and stochastic:
         measured = f"of the variance {found:.3g} was measured" if found else "its variance does not converge"
@@ -63,66 +60,89 @@ def order(subject: Subject) -> Measured:
     return Measured(found, f"at least {least:.4g}", found >= least, remark, body)
 
 
-def _strong_slope(subject: Subject, ladder: tuple[int, ...], least: float) -> tuple[float, list[float], Exact | None]:
-    """Slope, errors and in what the history was exact, from exact starting values: low-order steps leave no trace.
+class Climbed(NamedTuple):
+    """A slope, the step counts and errors that it is of, and in what the history was exact; None: none was given."""
 
-    Of a solver that is not affine, or that asks for several times at once, from the start alone: the last is None.
+    slope: float
+    steps: tuple[int, ...]
+    errors: list[float]
+    exact_in: Exact | None = None
+
+
+def _climb(
+    error: Callable[[Subject, int], float],
+    subject: Subject,
+    ladder: tuple[int, ...],
+    least: float,
+    exact_in: Exact | None = None,
+) -> Climbed:
+    """Double the steps until the slope is steep enough, or two slopes agree, or there are too many steps.
+
+    A variance's slope is that of the last doubling, since terms of two orders may be of opposite signs.
     """
-    tried: list[tuple[float, list[float], Exact | None]] = []
+    steps, errors = list(ladder), [error(subject, n) for n in ladder]
+    while True:
+        found = slope(steps, errors, subject.rounding, last=error is _weak_error)
+        # an error to a flow that hardly falls will not fall later; one of a variance may have changed its sign
+        hopeless = error is not _weak_error and errors[-1] > errors[-2] / 2**FLAT
+        if found >= least or hopeless or _settled(errors) or subject.own_grid or steps[-1] >= LONGEST:
+            return Climbed(found, tuple(steps), errors, exact_in)
+        steps = [*steps[1:], 2 * steps[-1]]
+        errors = [*errors[1:], error(subject, steps[-1])]
+
+
+def _settled(errors: list[float]) -> bool:
+    """Whether the last two slopes agree, or there are none."""
+    before, middle, last = errors[-3:]
+    return min(before, middle, last) <= 0 or abs(math.log2(before / middle) - math.log2(middle / last)) <= SETTLED
+
+
+def _strong_climb(subject: Subject, ladder: tuple[int, ...], least: float) -> Climbed:
+    """From exact starting values: a multistep method's low-order steps leave no trace.
+
+    Of a solver that is not affine, or that asks for several times at once, from the start alone.
+    """
+    tried: list[Climbed] = []
     for exact_in in () if subject.entry.maps else EXACT:
         try:
-            errors = _strong_errors(subject, ladder, exact_in)
+            tried.append(_climb(partial(_strong_error, exact_in=exact_in), subject, ladder, least, exact_in))
         except NotApplicable:
             break
-        tried.append((slope(ladder, errors, subject.rounding), errors, exact_in))
-        if tried[-1][0] >= least:
+        if tried[-1].slope >= least:
             break
-    if not tried:
-        errors = _strong_errors(subject, ladder, None)
-        tried = [(slope(ladder, errors, subject.rounding), errors, None)]
-    return max(tried, key=lambda one: one[0])
+    return max(tried, key=lambda one: one.slope) if tried else _climb(_strong_error, subject, ladder, least)
 
 
-def _strong_errors(subject: Subject, ladder: tuple[int, ...], exact_in: Exact | None) -> list[float]:
-    path, errors = subject.path(), []
-    truth = gaussian(path)
-    for steps in ladder:
-        grid = subject.times(path, steps)
-        x = start(path, grid[0], normal(8))
-        if exact_in is None:
-            errors.append(float((subject(truth, x, grid) - truth.flow(x, grid[0], grid[-1])).square().mean().sqrt()))
-        else:
-            errors.append(largest_error(subject, truth, x, grid, bend=subject.bend, exact_in=exact_in))
-    return errors
+def _strong_error(subject: Subject, steps: int, exact_in: Exact | None = None) -> float:
+    path = subject.path()
+    grid, truth = subject.times(path, steps), gaussian(path)
+    x = start(path, grid[0], normal(8))
+    if exact_in is not None:
+        return largest_error(subject, truth, x, grid, bend=subject.bend, exact_in=exact_in)
+    return float((subject(truth, x, grid) - truth.flow(x, grid[0], grid[-1])).square().mean().sqrt())
 
 
-def _weak_errors(subject: Subject, ladder: tuple[int, ...]) -> list[float]:
-    path, errors = subject.path(), []
-    truth = gaussian(path)
-    for steps in ladder:
-        grid = subject.times(path, steps)
-        law = output_law(subject, truth, grid, tolerance=subject.bend)
-        errors.append(variance_error(law, marginal_law(truth, grid[-1])))
-    return errors
+def _weak_error(subject: Subject, steps: int) -> float:
+    path = subject.path()
+    grid, truth = subject.times(path, steps), gaussian(path)
+    law = output_law(subject, truth, grid, tolerance=subject.bend)
+    return variance_error(law, marginal_law(truth, grid[-1]))
 
 
-def _own_errors(subject: Subject) -> list[float]:
+def _own_error(subject: Subject, steps: int) -> float:
     """Of the states on the way, at sigma/alpha of 0.3 to 1: at its ends a scheduler's steps do not shrink evenly.
 
     From the level that it asks for first; the least, since stages between steps have errors of their own.
     """
-    path, errors = subject.path(), []
-    truth = gaussian(path)
-    for steps in OWN_LADDER:
-        grid = subject.times(path, steps)
-        first = subject.begins(path, grid)
-        x, witness = start(path, first.t, normal(8)), Witness(truth)
-        subject(witness, x / first.gain, grid)
-        within = [one for one in witness.evaluations if WINDOW[0] <= float(path.ratio(one.t)) <= WINDOW[1]]
-        if not within:
-            raise NotApplicable(f"its grid of {steps} steps has no level from {WINDOW[0]} to {WINDOW[1]}")
-        errors.append(min(float((one.x - truth.flow(x, first.t, one.t)).square().mean().sqrt()) for one in within))
-    return errors
+    path = subject.path()
+    grid, truth = subject.times(path, steps), gaussian(path)
+    first = subject.begins(path, grid)
+    x, witness = start(path, first.t, normal(8)), Witness(truth)
+    subject(witness, x / first.gain, grid)
+    within = [one for one in witness.evaluations if WINDOW[0] <= float(path.ratio(one.t)) <= WINDOW[1]]
+    if not within:
+        raise NotApplicable(f"its grid of {steps} steps has no level from {WINDOW[0]} to {WINDOW[1]}")
+    return min(float((one.x - truth.flow(x, first.t, one.t)).square().mean().sqrt()) for one in within)
 
 
 def _script(subject: Subject, ladder: tuple[int, ...], stochastic: bool, exact_in: Exact | None) -> str:

@@ -48,3 +48,10 @@ def times(subject: Subject, steps: int | str, clean: bool = False) -> str:
     clean = clean or subject.entry.to_data == "must"
     turned = ".flip(0)" if subject.entry.ascending else ""
     return f'SCHEDULES["karras"](path, {steps}, clean={clean}, {levels}){turned}'
+
+
+def begins(subject: Subject, witness: str) -> str:
+    """The expression of ``Subject.begins``: of a scheduler as shipped, where the witness of a first run was asked."""
+    if not subject.own_grid:
+        return "times[0], 1.0"
+    return f"{witness}.evaluations[0].t, float({witness}.evaluations[0].x[0, 0])"

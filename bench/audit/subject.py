@@ -234,12 +234,25 @@ class Subject:
 
 
 def subjects(name: str, variants: bool = True) -> Iterator[Subject]:
-    """A sampler by its name or as module:function: each coordinate and order that it takes, and with its noise on."""
+    """A sampler by its name or as module:function: each coordinate and order, with its noise and without."""
     entry = SAMPLERS[name].loaded()
-    for options in entry.variants() if variants else [{}]:
+    if not variants:
+        yield Subject(entry, {})
+        return
+    own = entry.options({})
+    for options in entry.variants():
         yield Subject(entry, options)
-    if variants and entry.noisy and not entry.draws_noise({}):
+        if entry.noisy and entry.draws_noise({}):
+            yield Subject(entry, {**options, **{name: _without(own[name]) for name in entry.noisy}})
+    if entry.noisy and not entry.draws_noise({}):
         yield Subject(entry, dict.fromkeys(entry.noisy, 1.0))
+
+
+def _without(value: Any) -> Any:
+    """What an option that adds noise is where it adds none."""
+    if isinstance(value, int | float):
+        return 0.0
+    return () if isinstance(value, tuple | list) else None
 
 
 def of_function(function: Callable[..., Tensor], **facts: Any) -> Subject:
