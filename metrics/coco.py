@@ -100,7 +100,7 @@ class CocoResult:
         image with the number of its draws as a weight: what evaluating that data set anew would give, provided that no
         two detections of one image and class have equal scores (their copies stay together here). Resamples in which a
         figure has no ground truth are left out; (-1, -1) where there is none at all, or but one image. See
-        ``metrics.coco_bootstrap``; below 100 images the intervals cover less than their level (``COVERAGE`` there).
+        ``metrics.coco_bootstrap``, and its ``measured_coverage`` below 100 images.
         Needs backend='fidmap'.
         """
         from metrics.coco_bootstrap import bootstrap_figures

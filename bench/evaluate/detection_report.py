@@ -107,6 +107,8 @@ class Evaluation:
             for row in rows:
                 row.insert(2, " to ".join(map(show, self.intervals[row[0]])))
         notes = [", ".join(f"{what.replace('_', ' ')}: {number}" for what, number in self.counts.items())]
+        if self.intervals and self.coco.matching:
+            notes.append(describe_intervals(len(self.coco.matching.images)))
         if self.best and self.best.overall.f1 > 0:
             notes.append(f"Best F1 at IoU {self.iou:g}: {_point(asdict(self.best.overall))}")
         if self.at_score:
@@ -199,6 +201,19 @@ class Evaluation:
             f"right means IoU {self.iou:g} or more."
         ]
         return Table("calibration", "Calibration", header, rows, notes)
+
+
+def describe_intervals(images: int) -> str:
+    """Of what the intervals are and, below 100 images, how often they hold it."""
+    from metrics.coco_bootstrap import measured_coverage
+
+    said = f"95 % intervals are of the figures that very many such images would give, from these {images}"
+    found = measured_coverage(images)
+    if found is None:
+        return said
+    n, low, high = found
+    share = f"{low:.0%} to {high:.0%}" if low < high else f"{low:.0%}"
+    return f"{said}; in simulations {share} of intervals from {n} images held them{', of fewer less' * (images < n)}"
 
 
 def _point(point: dict[str, float]) -> str:

@@ -10,7 +10,7 @@ from pycocotools import mask as masks
 
 from bench.data.scenes import scenes
 from bench.errors import UsageError
-from bench.evaluate.detection_report import WIDEST
+from bench.evaluate.detection_report import WIDEST, describe_intervals
 from bench.evaluate.detections import evaluate
 from bench.tasks.detection_ap import perturb
 from metrics.coco import evaluate_coco
@@ -429,3 +429,16 @@ def test_truths_that_no_figure_counts_are_told(tmp_path, area):
     result, notes = told(tmp_path, {**TRUTH, "annotations": annotations})
     assert (result.counts["truths"], result.counts["area_out_of_range"]) == (1, 1)
     assert "truths whose area is below 0 or above 1e10: 1" in notes
+
+
+@pytest.mark.parametrize("images", [1, 29, 30, 31, 49, 50, 51, 64, 80, 99])
+def test_intervals_of_few_images_say_how_often_they_hold(images):
+    said = describe_intervals(images)
+    assert f"from these {images};" in said
+    assert "93% to 97% of intervals from 30 images held them" in said
+    assert (", of fewer less" in said) == (images < 30)
+
+
+@pytest.mark.parametrize("images", [100, 101, 250, 5000, 40504])
+def test_intervals_of_many_images_say_of_what_they_are(images):
+    assert describe_intervals(images).endswith(f"very many such images would give, from these {images}")
