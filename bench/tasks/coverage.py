@@ -73,7 +73,7 @@ class Parameters(TaskParameters):
         Measure("of_laws", "share that holds the figure of the laws", direction="target", window=0.02, floor=0.01),
         Measure("target", "what the interval is of: the figure of the laws, or the mean at this n", direction="target"),
         Measure("mean", "of the figure over the trials", direction="target"),
-        Measure("width", "mean width of the intervals", direction="target", window=0.05),
+        Measure("width", "mean width of the intervals", direction="target", window=0.02),
     ],
 )
 def coverage(parameters: Parameters, context: Context) -> Measurements:

@@ -12,6 +12,7 @@ import importlib
 import io
 import json
 import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache

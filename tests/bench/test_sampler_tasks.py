@@ -47,6 +47,7 @@ def learnt(denoiser, x, times, artifact=None, **options):
     assert len(fine) > 100 and torch.equal(fine[[0, -2, -1]], times[[0, -2, -1]])
     return heun(denoiser, x, times)
 learnt.stages, learnt.prepare, learnt.finely = 2, "of_the_tests:learn", True
+learnt.count = lambda touching, **_: sum(1 if end else 2 for end in touching)  # it knows that its last step costs one
 
 def lost(denoiser, x, times, **options):
     return x * float("nan")
