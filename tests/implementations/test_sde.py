@@ -89,7 +89,7 @@ def test_diffuse_goes_up_where_the_sde_is_finite():
         with pytest.raises(ValueError, match="ascend"):
             diffuse(path, x, torch.tensor(times))
     assert diffuse(RectifiedFlow(), x, torch.tensor([0.0, 0.5, 1.0])).isfinite().all()  # f at the last time is not used
-    with pytest.raises(ValueError, match="t must lie in .*, got nan"):
+    with pytest.raises(ValueError, match=r"t must lie in .*, got nan"):
         diffuse(DiscreteVP(BETAS), x, torch.tensor([math.nan, 0.5]))
 
 
