@@ -138,6 +138,10 @@ TIMINGS = {"sampler_overhead", "sampler_latency", "nms_speed", "metric_speed"}
 EVERY_TASK = """
 name = "every_task"
 [[block]]
+task = "coverage"
+settings = { n = 40, d = 4, trials = 20 }
+axes.interval = ["share", "kid"]
+[[block]]
 task = "sampler_error"
 settings = { nfe = 6, samples = 500 }
 axes = { sampler = ["heun", "ddpm", "dpmpp_2m"], oracle = ["gaussian", "mixture"] }
