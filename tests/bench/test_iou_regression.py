@@ -131,7 +131,7 @@ def test_the_full_experiment_is_fast_and_small():
     )
     engine, seconds, kibibytes, total = done.stdout.split()
     assert engine == "compiled"
-    assert float(seconds) < 12
+    assert float(seconds) < 30  # 2 to 5 s on the processor of the committed figures, 13 to 14 on the slowest one tried
     assert int(kibibytes) < 2**20  # above what torch and its compiler take
     assert float(total) / 1e6 == pytest.approx(0.26, abs=0.005)
 
