@@ -96,16 +96,8 @@ def euler_in_t(denoiser, x, times, *, noise=None, callback=None, condition=None)
 
 def adds_too_little(denoiser, x, times, *, noise=None, callback=None, condition=None):
     """Ancestral, with a tenth less noise than the next level has."""
-    path, noise = denoiser.path, noise or _drawn
-    for i, (here, there) in enumerate(pairwise(times.double())):
-        a, r = float(path.alpha(there)), float(path.sigma(there))
-        told = denoiser(x, here)
-        if path.alpha(here) == 0 or path.sigma(here) == 0 or r == 0:
-            x = told.combine(a, r)
-            continue
-        fresh = -math.expm1(2 * float(path.log_snr(here) - path.log_snr(there)))
-        x = told.combine(a, r * math.sqrt(1 - fresh)) + 0.9 * r * math.sqrt(fresh) * noise(i, x)
-    return x
+    drawn = noise or _drawn
+    return _ancestral(denoiser, x, times, lambda i, x: 0.9 * drawn(i, x))
 
 
 def _heun(denoiser, x, times, share):
