@@ -124,10 +124,9 @@ def largest_error(
     oracle: GaussianOracle,
     x: Images,
     times: Tensor,
-    given: int = GIVEN,
     bend: float = BEND,
     exact_in: Exact = "both",
 ) -> float:
     """RMS distance from the exact flow where it is largest: at its end alone errors of early and late steps cancel."""
-    states = states_from_exact_history(sampler, oracle, x, times, given, bend, exact_in)
+    states = states_from_exact_history(sampler, oracle, x, times, bend=bend, exact_in=exact_in)
     return max(float((y - oracle.flow(x, times[0], t)).square().mean().sqrt()) for t, y in states)
