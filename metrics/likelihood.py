@@ -16,14 +16,14 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float64
-from scipy.stats import norm
+from scipy.stats import t as student
 from torch import Tensor
 
 from metrics.checks import takes_arrays
 
 
 class BitsResult(NamedTuple):
-    """The mean over samples, its standard error, and the normal interval."""
+    """The mean over samples, its standard error, and Student's interval."""
 
     value: float
     error: float
@@ -76,7 +76,7 @@ def bits_of_sums(sums: Float64[Tensor, " 3"], level: float = 0.95) -> BitsResult
         raise ValueError(f"level is {level}; between 0 and 1 is accepted")
     mean = total / n
     error = math.sqrt(max(squares / n - mean**2, 0.0) / (n - 1))  # equal samples leave -1e-16
-    half = float(norm.ppf((1 + level) / 2)) * error
+    half = float(student.ppf((1 + level) / 2, n - 1)) * error
     return BitsResult(mean, error, mean - half, mean + half)
 
 
