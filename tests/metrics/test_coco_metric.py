@@ -7,11 +7,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from bench.data.detections_at_scale import detections_at_scale
 from metrics.coco import evaluate_coco
 from metrics.coco_metric import CocoAP
+from tests.metrics.gloo import on_ranks
 
 IMAGES = 20
 
@@ -78,13 +78,11 @@ def test_crowds_and_areas_are_kept(case):
     assert ours["AR50"] != values(fill(CocoAP(), case, range(IMAGES)))["AR100"]
 
 
-def _rank(rank, shards, case, path, store):
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=len(shards))
+def of_shards(rank, shards, case):
     metric = CocoAP()
     for images in shards[rank]:
         fill(metric, case, images)
-    torch.save(values(metric), f"{path}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+    return values(metric)
 
 
 @pytest.mark.parametrize(
@@ -94,10 +92,8 @@ def _rank(rank, shards, case, path, store):
         [[range(IMAGES)], []],  # a rank that saw nothing
     ],
 )
-def test_two_processes_equal_one(case, expected, shards, tmp_path):
-    mp.start_processes(_rank, (shards, case, tmp_path, tmp_path / "store"), nprocs=2, start_method="fork")
-    for rank in range(2):
-        assert torch.load(tmp_path / f"{rank}.pt") == expected
+def test_two_processes_equal_one(case, expected, shards):
+    assert on_ranks(of_shards, shards, case) == [expected, expected]
 
 
 @pytest.mark.unchecked
