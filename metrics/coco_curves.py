@@ -27,7 +27,7 @@ def figures(precision: np.ndarray, recall: np.ndarray, params: CocoParams) -> di
     sizes = list(enumerate(params.area_names))[1:]
     values = {"AP": mean(precision[:, :, :, 0, -1])}
     for i, iou in enumerate(params.iou_thresholds):
-        if np.isclose(iou, (0.5, 0.75), rtol=0, atol=1e-9).any():
+        if min(abs(iou - 0.5), abs(iou - 0.75)) < 1e-9:
             values[f"AP{100 * iou:.0f}"] = mean(precision[i, :, :, 0, -1])
     values |= {f"AP{size}": mean(precision[:, :, :, a, -1]) for a, size in sizes}
     values |= {f"AR{limit}": mean(recall[:, :, 0, m]) for m, limit in enumerate(params.max_detections)}
