@@ -7,6 +7,7 @@ interval.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
@@ -133,22 +134,30 @@ def _sides(parameters: Parameters, seed: int) -> tuple[Tensor, Tensor]:
     return Features(law, parameters.d).draw(parameters.n, parameters.n, _generator(seed))
 
 
-def _resampled(
-    functions: Callable[..., Mapping[str, float]], names: tuple[str, ...], parameters: Parameters, seed: int
-) -> Iterator[tuple[str, Interval]]:
-    """By halves, as ``fidmap evaluate`` does."""
-    sides = _sides(parameters, seed)
+def _one_at_a_time(
+    of: Callable[[Tensor, Tensor], Mapping[str, float]], names: tuple[str, ...]
+) -> Iterator[tuple[str, Callable[[Tensor, Tensor], float]]]:
+    """A function a figure, for callers that draw the same rows for each: what one call found serves all."""
     measured: list[Mapping[str, float]] = []
     for name in names:
-        calls = iter(range(parameters.resamples + 1))
+        calls = itertools.count()
 
         def value(x: Tensor, y: Tensor, name: str = name, calls: Iterator[int] = calls) -> float:
             if (call := next(calls)) == len(measured):
-                measured.append(functions(x, y))
+                measured.append(of(x, y))
             return measured[call][name]
 
-        ends = bootstrap(value, *sides, resamples=parameters.resamples, seed=seed)
-        yield name, Interval(measured[-1][name], *ends)
+        yield name, value
+
+
+def _resampled(
+    of: Callable[[Tensor, Tensor], Mapping[str, float]], names: tuple[str, ...], parameters: Parameters, seed: int
+) -> Iterator[tuple[str, Interval]]:
+    """By halves, as ``fidmap evaluate`` does."""
+    sides = _sides(parameters, seed)
+    whole = of(*sides)
+    for name, value in _one_at_a_time(of, names):
+        yield name, Interval(whole[name], *bootstrap(value, *sides, resamples=parameters.resamples, seed=seed))
 
 
 def _halves(*names: str, of: Callable[..., Mapping[str, float]], laws: Any = None) -> Group:
@@ -168,17 +177,19 @@ def _direct(name: str, of: Callable[[Tensor, Tensor], Any], **options: Any) -> G
     return Group((name,), trial, **options)
 
 
-def _floored(name: str, of: Callable[[Tensor, Tensor], float], power: float) -> Group:
-    """A figure of fresh rows of the reference's law, and its floor from the reference alone."""
+def _floored(*names: str, of: Callable[[Tensor, Tensor], Mapping[str, float]], power: float) -> Group:
+    """Figures of fresh rows of the reference's law, and their floors from the reference alone."""
 
     def trial(parameters: Parameters, seed: int) -> Iterator[tuple[str, Interval]]:
         law: Any = parameters.law
         n = parameters.n
         rows = Features(law, parameters.d).draw(2 * n, 1, _generator(seed)).real
-        found = extrapolated_floor(of, rows[:n], n, power=power, seed=seed)
-        yield f"{name}_floor", Interval(of(rows[:n], rows[n:]), found.low, found.high)
+        fresh = of(rows[:n], rows[n:])
+        for name, value in _one_at_a_time(of, names):
+            found = extrapolated_floor(value, rows[:n], n, power=power, seed=seed)
+            yield f"{name}_floor", Interval(fresh[name], found.low, found.high)
 
-    return Group((f"{name}_floor",), trial, further=True)
+    return Group(tuple(f"{name}_floor" for name in names), trial, further=True)
 
 
 def _numbers(name: str, of: Callable[[np.ndarray, int], tuple[float, float, float]], laws: float) -> Group:
@@ -271,10 +282,9 @@ GROUPS = [
     _halves("vendi", of=lambda x, y: {"vendi": vendi_score(y)}),
     _direct("is", lambda x, y: inception_score(2 * y), at_n=True),
     _direct("c2st", partial(classifier_two_sample_test, classifier="logistic"), laws=lambda parameters: 0.5),
-    _floored("fd", frechet_distance_from_features, 1.0),
-    _floored("kid", lambda x, y: kid(x, y).value, 1.0),
-    _floored("precision", lambda x, y: prdc(x, y).precision, 0.5),
-    _floored("recall", lambda x, y: prdc(x, y).recall, 0.5),
+    _floored("fd", of=lambda x, y: {"fd": frechet_distance_from_features(x, y)}, power=1.0),
+    _floored("kid", of=lambda x, y: {"kid": kid(x, y).value}, power=1.0),
+    _floored("precision", "recall", of=lambda x, y: prdc(x, y)._asdict(), power=0.5),
     _numbers("share", _share_of, 0.9),
     _numbers("bits_per_dim", _bits, math.exp(0.5) / math.log(2)),
     _numbers("median", _median, 1.0),
