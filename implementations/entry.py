@@ -41,7 +41,8 @@ class Entry:
             return getattr(importlib.import_module(module), attribute)
         except (Exception, SystemExit) as error:  # outside code may raise anything while it is imported
             reason = " ".join(f"{type(error).__name__} {error}".split())
-            raise ImportError(f"cannot load {self.name!r} from {self.target!r}: {reason}") from error
+            place = "" if self.name == self.target else f" from {self.target!r}"
+            raise ImportError(f"cannot load {self.name!r}{place}: {reason}") from error
 
     @cached_property
     def _resolved(self) -> Any:

@@ -16,7 +16,12 @@ _CHUNK = 2**23  # projected values held at once: 64 MiB in float64
 
 @takes_arrays("x", "y")
 def sliced_wasserstein(
-    x: Float[Tensor, "n *shape"], y: Float[Tensor, "m *shape"], *, projections: int = 512, seed: int = 0, p: float = 2.0
+    x: Float[Tensor, " n *shape"],
+    y: Float[Tensor, " m *shape"],
+    *,
+    projections: int = 512,
+    seed: int = 0,
+    p: float = 2.0,
 ) -> float:
     """The root mean over directions of the exact one-dimensional distance between the projected samples.
 

@@ -29,8 +29,17 @@ def read_names(folder: Path) -> tuple[dict[int, str], Path | None]:
         for name in (*LISTS, *YAML):
             path = place / name
             if path.is_file():
-                return (_of_lines(path) if name in LISTS else _of_yaml(path)), path
+                return _each_once(_of_lines(path) if name in LISTS else _of_yaml(path), path), path
     return {}, None
+
+
+def _each_once(names: dict[int, str], path: Path) -> dict[int, str]:
+    """Classes are matched by their names: two of one name would become one class."""
+    numbers: dict[str, int] = {}
+    for number, name in names.items():
+        if (first := numbers.setdefault(name, number)) != number:
+            raise ValueError(f"{path} names class {first} and class {number} {name!r}; one class of a name is accepted")
+    return names
 
 
 def _of_lines(path: Path) -> dict[int, str]:

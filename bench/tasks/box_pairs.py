@@ -134,12 +134,12 @@ def xyxy(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
     return torch.cat([centre - half, centre + half], -1)
 
 
-def uniform(n: int, source: torch.Generator, low: float, high: float, *shape: int) -> Float[Tensor, "n *shape"]:
+def uniform(n: int, source: torch.Generator, low: float, high: float, *shape: int) -> Float[Tensor, " n *shape"]:
     """Numbers of even density in [low, high)."""
     return low + (high - low) * torch.rand(n, *shape, generator=source, dtype=torch.float64)
 
 
-def log_uniform(n: int, source: torch.Generator, low: float, high: float, *shape: int) -> Float[Tensor, "n *shape"]:
+def log_uniform(n: int, source: torch.Generator, low: float, high: float, *shape: int) -> Float[Tensor, " n *shape"]:
     """Numbers whose logarithms have an even density in [low, high)."""
     return uniform(n, source, math.log(low), math.log(high), *shape).exp()
 

@@ -139,8 +139,8 @@ class Plan(NamedTuple):
 class Solution(NamedTuple):
     """What a sampler made of exact draws at the first time of its grid."""
 
-    start: Float[Tensor, "n *shape"]
-    samples: Float[Tensor, "n *shape"]
+    start: Float[Tensor, " n *shape"]
+    samples: Float[Tensor, " n *shape"]
     plan: Plan
     evaluations: int
 
@@ -251,7 +251,7 @@ def affordable(
     return schedule(path, 1, **own)  # type: ignore[no-any-return]
 
 
-def marginal(oracle: Any, t: float | Tensor, n: int, source: torch.Generator) -> Float[Tensor, "n *shape"]:
+def marginal(oracle: Any, t: float | Tensor, n: int, source: torch.Generator) -> Float[Tensor, " n *shape"]:
     """Exact draws at ``t``: data, scaled and noised."""
     data = oracle.sample(n, generator=source)
     noise = standard_normal(data, source)

@@ -89,7 +89,7 @@ def sampler_error(parameters: Parameters, context: Context) -> Measurements:
 class Truth(NamedTuple):
     """Exact draws, and the floors of other exact draws against them."""
 
-    draws: Float[Tensor, "n *shape"]
+    draws: Float[Tensor, " n *shape"]
     sliced_w2: Value
     energy: Value
 
@@ -97,7 +97,7 @@ class Truth(NamedTuple):
 class Reference(NamedTuple):
     """Where the exact flow takes the start, its error (0 in closed form), and the first of its paths in between."""
 
-    end: Float[Tensor, "n *shape"]
+    end: Float[Tensor, " n *shape"]
     error: float
 
 

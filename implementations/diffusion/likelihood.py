@@ -39,7 +39,7 @@ class Likelihood(NamedTuple):
 
     nats: Float64[Tensor, " n"]
     error: Float64[Tensor, " n"]
-    latent: Float[Tensor, "n *shape"]  # where the flow has led, at the last time
+    latent: Float[Tensor, " n *shape"]  # where the flow has led, at the last time
 
 
 @draws("probes")
@@ -86,8 +86,8 @@ def log_likelihood(
 
 @draws("levels")
 def dequantise(
-    levels: UInt8[Tensor, "n *shape"], *, scale: float = 1 / 128, offset: float = -1.0, noise: Noise
-) -> Float[Tensor, "n *shape"]:
+    levels: UInt8[Tensor, " n *shape"], *, scale: float = 1 / 128, offset: float = -1.0, noise: Noise
+) -> Float[Tensor, " n *shape"]:
     """``scale (levels + u) + offset``, u uniform on [0, 1) (1511.01844, sec. 3.1): [-1, 1) of 256 levels by default.
 
     u is the normal noise of draw 0 through its distribution function.

@@ -19,7 +19,7 @@ from implementations.diffusion.checks import as_tensor
 
 Values: TypeAlias = Float[Tensor, "*batch"]  # float64, of the shape of t
 Time: TypeAlias = float | Float[Tensor, "*batch"] | Int[Tensor, "*batch"]
-Images: TypeAlias = Float[Tensor, "n *shape"]
+Images: TypeAlias = Float[Tensor, " n *shape"]
 
 
 class Path(ABC):

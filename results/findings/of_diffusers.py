@@ -70,7 +70,8 @@ def order(name: str, update: str, counts: tuple[int, ...], **config: Any) -> Fig
         outputs: list[Tensor] = []
         for i in range(steps):
             level = vp(float(ratios[i]))
-            x = state(level) if i < looks_back else x
+            if i < looks_back:
+                x = state(level)
             scheduler._step_index = i
             outputs = [*outputs, scheduler.convert_model_output(noise(x, level), sample=x)][-looks_back:]
             if len(outputs) == looks_back:

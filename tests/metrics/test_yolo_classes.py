@@ -9,6 +9,7 @@ from PIL import Image
 
 from metrics.coco import evaluate_coco
 from metrics.detection_input import read_pair
+from metrics.yolo_names import read_names
 from metrics.yolo_text import read_yolo_truth
 
 NAMES = ["cat", "dog", "owl", "elk"]
@@ -94,3 +95,12 @@ def test_a_class_beyond_the_names_is_refused(tmp_path, images):
 def test_a_label_file_without_its_image_names_the_option(tmp_path):
     with pytest.raises(ValueError, match=r"the folder of the images \(images=, --images\)"):
         read_yolo_truth(_yolo(tmp_path / "t", NAMES))
+
+
+@pytest.mark.parametrize("names", [["cat", "dog", "cat", "elk"], ["owl", "", "cat", "1"], ["a", "b b", "b  b"]])
+@pytest.mark.parametrize("file", ["classes.txt", "data.yaml"])
+def test_two_classes_of_one_name_are_refused(tmp_path, names, file):
+    lines = names if file == "classes.txt" else [f"names: {json.dumps(names)}"]
+    (tmp_path / file).write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=rf"{file} names class \d and class \d '.*'; one class of a name is accepted"):
+        read_names(tmp_path)

@@ -19,7 +19,7 @@ from implementations.boxes.geometry import distance_ratio, measure_columns
 _EPS = 1e-7
 
 
-def overlap(a: Float[Tensor, "4 *#m"], b: Float[Tensor, "4 *#m"]) -> Float[Tensor, "*m"]:
+def overlap(a: Float[Tensor, "4 *#m"], b: Float[Tensor, "4 *#m"]) -> Float[Tensor, " *m"]:
     """IoU of each pair of boxes of finite area, in [0, 1]; 0 where both are empty."""
     ax1, ay1, ax2, ay2 = a
     bx1, by1, bx2, by2 = b
@@ -30,7 +30,7 @@ def overlap(a: Float[Tensor, "4 *#m"], b: Float[Tensor, "4 *#m"]) -> Float[Tenso
     return inter.div_(union.clamp_(min=_least(union.dtype)))  # 0/0 is no overlap
 
 
-def distance(a: Float[Tensor, "4 *#m"], b: Float[Tensor, "4 *#m"]) -> Float[Tensor, "*m"]:
+def distance(a: Float[Tensor, "4 *#m"], b: Float[Tensor, "4 *#m"]) -> Float[Tensor, " *m"]:
     """Squared distance of the centres over the enclosing box's squared diagonal (1911.08287, eq. 6)."""
     return distance_ratio(measure_columns(a.unbind(0), b.unbind(0)), _EPS)
 
@@ -46,7 +46,7 @@ def limit(threshold: float, dtype: torch.dtype) -> float:
     return float(nearest) if float(nearest) <= threshold else float(below)
 
 
-def area(boxes: Float[Tensor, "4 *m"]) -> Float[Tensor, "*m"]:
+def area(boxes: Float[Tensor, " 4 *m"]) -> Float[Tensor, " *m"]:
     """Width times height; a negative side counts as 0."""
     x1, y1, x2, y2 = boxes
     return (x2 - x1).clamp_(min=0) * (y2 - y1).clamp_(min=0)
