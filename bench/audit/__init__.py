@@ -7,7 +7,10 @@ sampler keeps is measured before its errors are judged.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
+
+import torch
 
 from bench.audit.conduct import batch, cost, few_steps, precision
 from bench.audit.defect import defect
@@ -55,7 +58,8 @@ def audit(subject: Subject, checks: Iterable[str] = tuple(CHECKS)) -> Iterator[F
             yield Finding(subject.name, name, "not applicable", says=says)
             continue
         try:
-            found = CHECKS[name](subject)
+            with _one_thread():
+                found = CHECKS[name](subject)
         except NotApplicable as reason:
             yield Finding(subject.name, name, "not applicable", says=str(reason))
         except ImportError:
@@ -72,10 +76,22 @@ def audit(subject: Subject, checks: Iterable[str] = tuple(CHECKS)) -> Iterator[F
                           "" if found.holds else found.script)  # fmt: skip
 
 
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """For states of a few numbers, whose threads would take eight times as long, waiting for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _repeats(subject: Subject) -> bool:
     """Whether two calls agree; where a call raises it is for each check to say so."""
     try:
-        return determinism(subject).figure == 0
+        with _one_thread():
+            return determinism(subject).figure == 0
     except Exception:
         return True
 
