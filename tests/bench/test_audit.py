@@ -274,6 +274,7 @@ def test_errors_that_rise_or_stay_do_not_converge(errors):
     assert slope((40, 80, 160), errors, 1e-16) == 0
 
 
+@pytest.mark.unchecked
 @settings(max_examples=12, deadline=None)
 @given(
     depth=st.sampled_from([1, 2]), what=st.sampled_from(["sign", "curvature", "ratio"]),
