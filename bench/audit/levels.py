@@ -30,7 +30,7 @@ OWN_STEPS = (10, 40, 60, 120)  # of a scheduler as shipped
 def first_level(subject: Subject) -> Measured:
     """The first state is asked at the level of ``times[0]``, however many steps follow: log of the largest ratio."""
     path, figure, says = subject.path(), 0.0, ""
-    for steps in START_STEPS:
+    for steps in subject.counts(START_STEPS):
         grid = subject.times(path, steps)
         witness = Witness(Told(path, DATA, NOISE))
         subject(witness, _state(path, float(grid[0])), grid, witness.noise)
@@ -47,7 +47,7 @@ def first_level(subject: Subject) -> Measured:
             )
     body = f"""\
 largest = 0.0
-for steps in {START_STEPS}:
+for steps in {subject.counts(START_STEPS)}:
     times = {times(subject, "steps")}
     witness = Witness(Told(path, torch.zeros(1), torch.ones(1)))
     sampler(witness, torch.ones(1, 1, dtype=torch.float64), times)
@@ -65,7 +65,7 @@ def conditioning(subject: Subject) -> Measured:
     path_name, path = _straight(subject)
     stochastic, limit = subject.draws_noise, BETWEEN if subject.own_grid else LIMIT
     figure, says, steps = 0.0, "", 40
-    for n in OWN_STEPS if subject.own_grid else (40,):
+    for n in subject.counts(OWN_STEPS) if subject.own_grid else (40,):
         *read, last = _readings(subject, path, n)
         largest, worst = max((_mismatch(one, path, stochastic), one) for one in read)
         if largest > figure:
@@ -86,6 +86,9 @@ def conditioning(subject: Subject) -> Measured:
     if stochastic:
         if not subject.entry.affine:
             return Measured(figure, f"at most {limit:g}", True, "by alpha: not affine in its noise", text)
+        if subject.own_grid and getattr(subject.entry._resolved, "to_sigma_min", False):
+            says = "by alpha: part of its states' noise is that of its network's answers, at sigma_min"
+            return Measured(figure, f"at most {limit:g}", True, says, text)
         coarse, fine = (_noise_mismatch(subject, path, n) for n in (10, 40))
         if fine > limit and fine > coarse / 2:  # one that falls with the steps is the solver's own error
             text = script(subject, _variance_script(subject), path_name, "Dirac SCHEDULES Witness")

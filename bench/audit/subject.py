@@ -102,6 +102,11 @@ class Subject:
         """Whether it is a scheduler as shipped: of the times given it takes the number."""
         return self.entry.options(self.options).get("mode") == "shipped"
 
+    def counts(self, steps: tuple[int, ...]) -> tuple[int, ...]:
+        """Those numbers of steps that it takes: schedulers of distilled models have a most."""
+        most = getattr(self.entry._resolved, "most_steps", None) if self.own_grid else None
+        return tuple(n for n in steps if most is None or n <= most)
+
     @property
     def condition(self) -> str:
         """What a figure of a scheduler as shipped hangs on that its options do not show: its default offset."""

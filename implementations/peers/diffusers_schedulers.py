@@ -62,6 +62,8 @@ class Peer:
     reaches_zero: bool = True
     shipped_stages: int | None = None  # where they are others
     extra: int = 0  # evaluations that any run of two steps or more has on top
+    most_steps: int | None = None  # as shipped, of what its model is distilled for
+    to_sigma_min: bool = False  # its network answers with a sample at sigma_min, of whose noise the next state is made
 
     @property
     def settings(self) -> list[str]:
@@ -142,6 +144,7 @@ def _adapt(peer: Peer) -> Callable[..., Images]:
         "must" if peer.place is _few_steps else "may" if peer.reaches_zero else "never"
     )
     call.home, call.settings = peer.home, peer.settings  # type: ignore[attr-defined]
+    call.most_steps, call.to_sigma_min = peer.most_steps, peer.to_sigma_min  # type: ignore[attr-defined]
     call.bare = partial(_bare, peer)  # type: ignore[attr-defined]
     call.head = peer.head if peer.head in ("v", "velocity") else "eps"  # type: ignore[attr-defined]
     return call
@@ -480,6 +483,9 @@ sa_solver = _peer(
 consistency = _peer(
     "CMStochasticIterativeScheduler", "exploding", _levels, head="preconditioned", config={"clip_denoised": False},
     solver={"num_train_timesteps": 4000, "sigma_min": 0.0, "sigma_max": 1e9}, home=EDM,
+    most_steps=40, to_sigma_min=True,
 )  # fmt: skip
 # a scaling of the timestep this large leaves nothing of the boundary condition: denoised is the data predicted
-lcm = _peer("LCMScheduler", "unit", _few_steps, config=_UNCLIPPED, solver={"timestep_scaling": 1e12})
+lcm = _peer(
+    "LCMScheduler", "unit", _few_steps, config=_UNCLIPPED, solver={"timestep_scaling": 1e12}, most_steps=50
+)  # fmt: skip

@@ -171,6 +171,19 @@ def test_k_diffusion_s_adaptive_solver_depends_on_the_batch():
 
 
 @pytest.mark.unchecked
+@pytest.mark.parametrize("mode", ["solver", "shipped"])
+@pytest.mark.parametrize("name", ["diffusers_lcm", "diffusers_consistency"])
+def test_schedulers_of_distilled_models_are_asked_for_no_more_steps_than_they_take(name, mode):
+    """As shipped for no more than 40 or 50, and in either mode on grids that end at the data."""
+    assert not failed(peer(name, mode=mode), ["few_steps", "start", "conditioning", "end", "cost"])
+
+
+@pytest.mark.unchecked
+def test_a_sampler_that_cannot_take_one_step_has_its_cost_counted_on_more():
+    assert set(failed(peer("k_diffusion_dpmpp_2m_sde"), ["few_steps", "cost"])) == {"few_steps"}
+
+
+@pytest.mark.unchecked
 def test_a_third_order_whose_second_difference_has_half_its_weight():
     """DPM-Solver++(3M) of diffusers is of order 2; ours, with the whole weight, of order 3."""
     assert failed(peer("diffusers_dpmpp_3m"), ["order"])["order"].figure < 2.1
