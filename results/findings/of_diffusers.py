@@ -338,6 +338,33 @@ def karras_not_rounded() -> Figures:
     return {f"{name}, 60 steps": _asked_gap(name, 60) for name in names}
 
 
+def beta_repeats() -> Figures:
+    """Beta sigmas: two first timesteps that are rounded to one integer, and a run that begins at the second of them."""
+    out: Figures = {}
+    for name in ROUNDED[:5]:
+        for begun in (False, True):
+            counts, said = [], ""
+            for steps in range(2, 61):
+                scheduler = getattr(diffusers, name)(**STABLE_DIFFUSION, use_beta_sigmas=True)
+                scheduler.set_timesteps(steps)
+                if begun:
+                    scheduler.set_begin_index(0)
+                x = torch.zeros(1, 1)
+                try:
+                    for t in scheduler.timesteps:
+                        x = scheduler.step(torch.zeros_like(x), t, x).prev_sample
+                except (IndexError, AssertionError) as error:
+                    said = said or type(error).__name__
+                    counts.append(steps)
+            if begun:
+                out[f"{name}: numbers of steps up to 60 that raise after set_begin_index(0)"] = float(len(counts))
+            else:
+                out |= {f"{name}: least number of steps that raises": float(min(counts)), f"{name} raises": said}
+    scheduler = diffusers.DPMSolverMultistepScheduler(**STABLE_DIFFUSION, use_beta_sigmas=True)
+    scheduler.set_timesteps(32)
+    return out | {"first timesteps of 32": str(scheduler.timesteps[:3].tolist())}
+
+
 def leading() -> Figures:
     """`leading` begins at a level that depends on the number of steps."""
     out: Figures = {"highest level of the table": float(TABLE[-1])}
@@ -414,8 +441,8 @@ def euler_churn() -> Figures:
 
 FINDINGS = [
     deis_3, dpmpp_3m, dpm_solver_3, dpmpp_2m, sde_dpmpp_3, ddim_linspace, ddim_trailing, plms_linspace, plms_trailing,
-    unipc_bh1, sigma_min, no_clean_end, idle_end, sigma_min_3m, karras_timesteps, karras_not_rounded, leading,
-    trailing_count, pndm_stages, ipndm, euler_churn,
+    unipc_bh1, sigma_min, no_clean_end, idle_end, sigma_min_3m, karras_timesteps, karras_not_rounded, beta_repeats,
+    leading, trailing_count, pndm_stages, ipndm, euler_churn,
 ]  # fmt: skip
 
 if __name__ == "__main__":
