@@ -318,9 +318,9 @@ def sigma_min_3m() -> Figures:
     return out
 
 
-def _asked_gap(name: str, steps: int) -> float:
+def _asked_gap(name: str, steps: int, sigmas: str = "karras") -> float:
     """Largest gap between the levels of the timesteps that the network is told and the sigmas that are stepped from."""
-    scheduler = getattr(diffusers, name)(**STABLE_DIFFUSION, use_karras_sigmas=True)
+    scheduler = getattr(diffusers, name)(**STABLE_DIFFUSION, **{f"use_{sigmas}_sigmas": True})
     scheduler.set_timesteps(steps)
     stages = 2 if name.startswith("KDPM2") else 1  # its stages in the middle of a step have levels of their own
     pairs = zip(scheduler.timesteps[::stages], scheduler.sigmas[::stages], strict=False)
@@ -328,8 +328,11 @@ def _asked_gap(name: str, steps: int) -> float:
 
 
 def karras_timesteps() -> Figures:
-    """With `use_karras_sigmas` some schedulers round the timesteps that the network is told."""
-    return {f"{name}, {steps} steps": _asked_gap(name, steps) for name in ROUNDED for steps in (40, 60)}
+    """With Karras, exponential or beta sigmas some schedulers round the timesteps that the network is told."""
+    out: Figures = {f"{name}, {steps} steps": _asked_gap(name, steps) for name in ROUNDED for steps in (40, 60)}
+    for sigmas in ("exponential", "beta"):
+        out |= {f"{name}, {sigmas}, 40 steps": _asked_gap(name, 40, sigmas) for name in ROUNDED}
+    return out
 
 
 def karras_not_rounded() -> Figures:
