@@ -27,7 +27,7 @@ def import_file(file: Path, store: Store) -> list[Record]:
     try:
         content = json.loads(file.read_bytes())
         if missing := {"machine_info", "commit_info", "datetime", "benchmarks"} - set(content):
-            raise UsageError(f"{file} has no {', '.join(sorted(missing))}; the JSON of --benchmark-json is accepted")
+            raise UsageError(f"{file} is not pytest-benchmark's JSON: it has no {', '.join(sorted(missing))}")
         machine, commit = content["machine_info"], content["commit_info"]
         cpu = machine["cpu"]
         described = {

@@ -35,6 +35,7 @@ T = TypeVar("T")
 AGAIN = "`fidmap run` measures its cell again"
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]  # what may become the name of a file
 Status = Literal["ok", "failed", "out_of_memory", "timeout", "diverged", "skipped"]
+MEASURED = {"value", "unit", "n", "interval", "extractor", "reference"}  # of a measure, in a table of records
 FINISHED: frozenset[str] = frozenset({"ok", "diverged", "skipped"})  # what a second run does not run again
 
 
@@ -356,7 +357,10 @@ def parse_record(content: bytes | str) -> Record:
 
 
 def frame(records: Iterable[Record]) -> pandas.DataFrame:
-    """Records as a pandas DataFrame, one row a measure (a record without any has one row)."""
+    """Records as a pandas DataFrame, one row a measure (a record without any has one row).
+
+    A parameter whose name is that of another column is the column ``parameter_NAME``.
+    """
     import pandas
 
     rows = []
@@ -365,12 +369,11 @@ def frame(records: Iterable[Record]) -> pandas.DataFrame:
             "suite": record.suite, "task": record.task, "entry": record.entry, "seed": record.seed,
             "status": record.status, "error": record.error, "device": record.device, "hardware": record.hardware,
             "threads": record.threads, "environment": record.environment, "commit": record.commit,
-            "key": record.key, "hash": record.hash, **record.parameters,
+            "key": record.key, "hash": record.hash,
         }  # fmt: skip
-        measures = [
-            m.model_dump(include={"value", "unit", "n", "interval", "extractor", "reference"}) | {"measure": m.name}
-            for m in record.measures
-        ]
+        taken = {*identity, *MEASURED, "measure"}
+        identity |= {f"parameter_{k}" if k in taken else k: value for k, value in record.parameters.items()}
+        measures = [m.model_dump(include=MEASURED) | {"measure": m.name} for m in record.measures]
         rows += [identity | measure for measure in measures or [{}]]
     return pandas.DataFrame(rows)
 

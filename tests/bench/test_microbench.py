@@ -58,18 +58,18 @@ def test_medians_in_ms_with_intervals_where_the_samples_allow(report, tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("{", "is not pytest-benchmark's JSON"),
-        ("[[]]", "is not pytest-benchmark's JSON"),
-        ('{"benchmarks": []}', "has no commit_info, datetime, machine_info; .* is accepted"),
+        ("{", "JSONDecodeError"),
+        ("[[]]", "TypeError"),
+        ('{"benchmarks": []}', "it has no commit_info, datetime, machine_info"),
         (
             '{"machine_info": {}, "commit_info": {}, "datetime": "", "benchmarks": 3}',
-            "is not pytest-benchmark's JSON: KeyError 'cpu'",
+            "KeyError 'cpu'",
         ),
     ],
 )
 def test_other_files_are_refused(tmp_path, content, says):
     (tmp_path / "other.json").write_text(content)
-    with pytest.raises(UsageError, match=rf"other\.json {says}"):
+    with pytest.raises(UsageError, match=rf"other\.json is not pytest-benchmark's JSON: {says}"):
         import_file(tmp_path / "other.json", Store(tmp_path / "store").create())
 
 

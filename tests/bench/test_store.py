@@ -51,6 +51,16 @@ def test_frame_has_one_row_a_measure(record, tmp_path):
     ]  # fmt: skip
 
 
+def test_a_parameter_keeps_its_column_beside_another_of_its_name(record):
+    columns = list(frame([record("k")]).columns)
+    names = [*columns, "loss", "nfe"]
+    table = frame([record("k", parameters={name: f"given {name}" for name in names})])
+    for name in names:
+        own = f"parameter_{name}" if name in (*frame([record("k", parameters={})]).columns,) else name
+        assert table[own].tolist() == [f"given {name}"]
+    assert table["value"].tolist() == [1.0]
+
+
 def test_a_full_disk_is_one_clear_error_and_keeps_what_was(record, tmp_path, monkeypatch):
     store = Store(tmp_path).create()
     store.write(record(value=1.0))
