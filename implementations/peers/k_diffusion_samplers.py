@@ -117,7 +117,7 @@ def _adapt(
         grid = sampling().get_sigmas_karras
         return lambda: function(lambda y, _: network(y), x, grid(steps, 0.01, 80.0, device=x.device), **arguments)
 
-    call.bare, sampler.head = bare, "x0"  # type: ignore[attr-defined]
+    call.bare, call.head = bare, "x0"  # type: ignore[attr-defined]
     call.from_noise, call.home = False, Path  # type: ignore[attr-defined]
     call.to_data = "never" if adaptive else "may"  # type: ignore[attr-defined]
     call.settings = [] if adaptive else ["spacing"]  # type: ignore[attr-defined]

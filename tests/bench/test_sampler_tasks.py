@@ -8,6 +8,8 @@ import torch
 from pydantic import ValidationError
 
 import bench.tasks.sampler_error as sampler_error_module
+from bench.cells import expand
+from bench.suite import find, read
 from bench.task import Context
 from bench.tasks import images, problems
 from bench.tasks.problems import Budgeted, floor_of, gaussian, generator, make_path, solve
@@ -329,6 +331,18 @@ def test_latency_is_that_of_the_model_and_the_sampler():
     assert 0 < values["overhead"] < 60
     low, high = measures["overhead"].interval
     assert low <= values["overhead"] <= high
+
+
+CONTESTS = [cell for cell in expand(read(find("samplers"))) if cell.task == "sampler_overhead"]
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("cell", CONTESTS, ids=lambda cell: cell.entry)
+def test_every_contest_of_the_suite_runs(cell):
+    """On a small state, briefly: each peer has the call that is timed, and takes what its contest hands over."""
+    small = cell.parameters | {"shape": [1, 1, 4, 4], "steps": 3, "max_seconds": 0.02}
+    measures = sampler_overhead.run(sampler_overhead.parameters(**small), Context())
+    assert all(measures[f"ratio:{name}"].value > 0 for name in cell.entry.split(","))
 
 
 def test_overhead_is_a_ratio_to_the_first():
