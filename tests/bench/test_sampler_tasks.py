@@ -333,7 +333,9 @@ def test_latency_is_that_of_the_model_and_the_sampler():
     assert low <= values["overhead"] <= high
 
 
-CONTESTS = [cell for cell in expand(read(find("samplers"))) if cell.task == "sampler_overhead"]
+SUITE = read(find("samplers"))
+OVERHEAD = [block for block in SUITE.block if block.task == "sampler_overhead"]  # the others have 2,200 cells
+CONTESTS = list(expand(SUITE.model_copy(update={"block": OVERHEAD, "table": [], "plot": []})))
 
 
 @pytest.mark.unchecked
