@@ -79,10 +79,13 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style and types; needs no torch."""
-    programs = environment(session, "lint", "ruff", "mypy", "pydantic", "typer", "numpy", project=False)
+    """Style, layers and types; needs no torch."""
+    programs = environment(
+        session, "lint", "import-linter", "ruff", "mypy", "pydantic", "typer", "numpy", project=False
+    )
     session.run(str(programs / "ruff"), "check", ".", external=True)
     session.run(str(programs / "ruff"), "format", "--check", ".", external=True)
+    session.run(str(programs / "lint-imports"), external=True)
     session.run(str(programs / "mypy"), "bench", "implementations", "metrics", "fidmap_pytest.py", external=True)
 
 

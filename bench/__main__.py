@@ -30,7 +30,7 @@ def _run(arguments: list[str] | None) -> int:
 
     from bench.cli import app
     from bench.errors import UsageError
-    from implementations.entry import UnknownName
+    from implementations.catalogue.entry import UnknownName
 
     # Typer carries its own copy of click in some versions: take the base class from what it exports.
     click_error: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")

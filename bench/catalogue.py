@@ -8,32 +8,32 @@ from pathlib import Path
 from typing import Any
 
 from implementations.catalogue import CATALOGUES
-from implementations.entry import Catalogue, Entry
+from implementations.catalogue.entry import Catalogue, Entry
 from metrics.catalogue import METRICS
 from metrics.extractors import EXTRACTORS
 
 TASKS = Catalogue("tasks", Entry, [
-    Entry("sampler_order", "bench.tasks.sampler_order:sampler_order", "order of accuracy on an exact Gaussian"),
-    Entry("sampler_error", "bench.tasks.sampler_error:sampler_error", "error to the exact flow, distances to exact draws"),
-    Entry("sampler_spectrum", "bench.tasks.sampler_spectrum:sampler_spectrum", "exact bias, W2 and KL of each eigenmode of a Gaussian"),
-    Entry("sampler_ledger", "bench.tasks.sampler_ledger:sampler_ledger", "what of an error is the prior, the stop, the solver, finite n"),
-    Entry("sampler_quality", "bench.tasks.sampler_quality:sampler_quality", "fd_fmnist, precision and recall of samples of exact denoisers"),
-    Entry("sampler_latency", "bench.tasks.sampler_quality:sampler_latency", "fd_fmnist over the time of a batch"),
-    Entry("sampler_choice", "bench.tasks.sampler_choice:sampler_choice", "the best pair of solver and schedule of each library, at a budget"),
-    Entry("sampler_overhead", "bench.tasks.sampler_overhead:sampler_overhead", "time a step, without a model"),
-    Entry("sampler_audit", "bench.tasks.sampler_audit:sampler_audit", "what is right and wrong with a sampler: thirteen checks"),
-    Entry("iou_regression", "bench.tasks.iou_regression:iou_regression", "the published regression experiments: DIoU's, WIoU's, PIoU's"),
-    Entry("iou_properties", "bench.tasks.iou_properties:iou_properties", "what a box loss has and lacks, by counter-example"),
-    Entry("iou_gradient", "bench.tasks.iou_gradient:iou_gradient", "gradient fields of a box loss: zeros, spikes, wrong directions"),
-    Entry("nms_quality", "bench.tasks.nms_quality:nms_quality", "AP of what an NMS keeps as scenes get crowded"),
-    Entry("nms_speed", "bench.tasks.nms_quality:nms_speed", "time of NMS, interleaved"),
-    Entry("iou_agreement", "bench.tasks.iou_agreement:iou_agreement", "rank correlation of a box loss with IoU, before and after regression"),
-    Entry("iou_choice", "bench.tasks.iou_choice:iou_choice", "how far and how fast a box loss brings boxes, by situation"),
-    Entry("metric_sensitivity", "bench.tasks.metric_sensitivity:metric_sensitivity", "what figures of generated images answer to"),
-    Entry("coverage", "bench.tasks.coverage:coverage", "how often an interval holds what it is of"),
-    Entry("metric_bias", "bench.tasks.metric_bias:metric_bias", "how figures of generated images depend on n"),
-    Entry("metric_speed", "bench.tasks.metric_speed:metric_speed", "metrics beside other libraries' on one input"),
-    Entry("detection_ap", "bench.tasks.detection_ap:detection_ap", "AP of perturbed detections on scenes"),
+    Entry("sampler_order", "bench.tasks.samplers.order:sampler_order", "order of accuracy on an exact Gaussian"),
+    Entry("sampler_error", "bench.tasks.samplers.error:sampler_error", "error to the exact flow, distances to exact draws"),
+    Entry("sampler_spectrum", "bench.tasks.samplers.spectrum:sampler_spectrum", "exact bias, W2 and KL of each eigenmode of a Gaussian"),
+    Entry("sampler_ledger", "bench.tasks.samplers.ledger:sampler_ledger", "what of an error is the prior, the stop, the solver, finite n"),
+    Entry("sampler_quality", "bench.tasks.samplers.quality:sampler_quality", "fd_fmnist, precision and recall of samples of exact denoisers"),
+    Entry("sampler_latency", "bench.tasks.samplers.quality:sampler_latency", "fd_fmnist over the time of a batch"),
+    Entry("sampler_choice", "bench.tasks.samplers.choice:sampler_choice", "the best pair of solver and schedule of each library, at a budget"),
+    Entry("sampler_overhead", "bench.tasks.samplers.overhead:sampler_overhead", "time a step, without a model"),
+    Entry("sampler_audit", "bench.tasks.samplers.audit:sampler_audit", "what is right and wrong with a sampler: thirteen checks"),
+    Entry("iou_regression", "bench.tasks.boxes.regression:iou_regression", "the published regression experiments: DIoU's, WIoU's, PIoU's"),
+    Entry("iou_properties", "bench.tasks.boxes.properties:iou_properties", "what a box loss has and lacks, by counter-example"),
+    Entry("iou_gradient", "bench.tasks.boxes.gradient:iou_gradient", "gradient fields of a box loss: zeros, spikes, wrong directions"),
+    Entry("nms_quality", "bench.tasks.boxes.nms:nms_quality", "AP of what an NMS keeps as scenes get crowded"),
+    Entry("nms_speed", "bench.tasks.boxes.nms:nms_speed", "time of NMS, interleaved"),
+    Entry("iou_agreement", "bench.tasks.boxes.agreement:iou_agreement", "rank correlation of a box loss with IoU, before and after regression"),
+    Entry("iou_choice", "bench.tasks.boxes.choice:iou_choice", "how far and how fast a box loss brings boxes, by situation"),
+    Entry("metric_sensitivity", "bench.tasks.metrics.sensitivity:metric_sensitivity", "what figures of generated images answer to"),
+    Entry("coverage", "bench.tasks.metrics.coverage:coverage", "how often an interval holds what it is of"),
+    Entry("metric_bias", "bench.tasks.metrics.bias:metric_bias", "how figures of generated images depend on n"),
+    Entry("metric_speed", "bench.tasks.metrics.speed:metric_speed", "metrics beside other libraries' on one input"),
+    Entry("detection_ap", "bench.tasks.metrics.detection:detection_ap", "AP of perturbed detections on scenes"),
 ])  # fmt: skip
 
 SUITES_FOLDER = Path(__file__).parent / "suites"

@@ -45,14 +45,16 @@ def run(
     keep: Annotated[str | None, typer.Option(metavar="samples", help="Store generated samples too (uint8).")] = None,
 ) -> int:
     """Run a suite; cells that are stored already are not run again."""
-    from bench import cells as expansion
-    from bench import report, tables
-    from bench import suite as suites
     from bench.environment import check_device
-    from bench.progress import Reporter
-    from bench.run import missing
-    from bench.run import run as execute
-    from bench.store import Store
+    from bench.plan import cells as expansion
+    from bench.plan import suite as suites
+    from bench.records.store import Store
+    from bench.report import tables
+    from bench.report.save import plans
+    from bench.report.save import save as save_report
+    from bench.run.reporter import Reporter
+    from bench.run.session import missing
+    from bench.run.session import run as execute
 
     if keep not in (None, "samples"):
         raise UsageError(f"--keep takes samples, given {keep!r}")
@@ -89,8 +91,8 @@ def run(
         return 130
     finally:
         reporter.close()
-    written, *_ = report.save(store, store.folder / "report")
-    print(tables.render(store, report.plans(store)))  # another run may have written the file meanwhile
+    written, *_ = save_report(store, store.folder / "report")
+    print(tables.render(store, plans(store)))  # another run may have written the file meanwhile
     _tell(f"tables and pictures are in {written.parent}")
     _tell(f"{plan.name}: {sum(n for status, n in counts.items() if status != 'skipped')} cells run, "
           f"{sum(cell.skip is not None for cell in cells)} skipped")  # fmt: skip
@@ -121,7 +123,7 @@ def audit(
     """Certify samplers by measurement, each failure with a script that shows it; exit code 1 on failures and errors."""
     from bench.audit import CHECKS, report
     from bench.audit.peers import LIBRARIES
-    from bench.evaluate.progress import Steps
+    from bench.progress import Steps
     from implementations.catalogue import SAMPLERS
 
     if unknown := set(peer or ()) - set(LIBRARIES):
@@ -187,16 +189,18 @@ def table(
     save: Annotated[Path | None, typer.Option(help="Write tables and pictures into this folder too.")] = None,
 ) -> None:
     """Print the tables of a folder of records."""
-    from bench import report, tables
+    from bench.report import tables
+    from bench.report.save import plans
+    from bench.report.save import save as save_report
 
     if format not in tables.FORMATS:
         raise UsageError(f"--format {format!r}: expected {', '.join(tables.FORMATS)}")
     store = _open(out)
-    print(tables.render(store, report.plans(store), format), end="")
+    print(tables.render(store, plans(store), format), end="")
     for line in tables.omissions(store.contents()) if format in ("csv", "json") else ():  # the others have it below
         _tell(line)
     if save:
-        for file in report.save(store, save):
+        for file in save_report(store, save):
             _tell(f"wrote {file}")
 
 
@@ -213,8 +217,8 @@ def compare(
 
     Exit code 1 where something is worse, missing or not comparable, or where nothing was judged.
     """
-    from bench.compare import compare as hold
-    from bench.store import load
+    from bench.records.compare import compare as hold
+    from bench.records.store import load
 
     result = hold(load(baseline), load(candidate), gate_timings=timings)
     if as_json:
@@ -236,8 +240,8 @@ def import_(
     out: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("runs/microbench"),
 ) -> None:
     """Store pytest-benchmark's results as records."""
-    from bench.microbench import import_file
-    from bench.store import Store
+    from bench.records.microbench import import_file
+    from bench.records.store import Store
 
     records = import_file(file, Store(out).create())
     _tell(f"stored {len(records)} records in {out}")
@@ -293,7 +297,7 @@ def _check_own(kind: str, option: str, name: str) -> str:
 
 def _open(out: Path | None) -> Any:
     """The store at ``out``, or the one under runs/ that was written last."""
-    from bench.store import Store
+    from bench.records.store import Store
 
     if out is None:
         stores = sorted(Path("runs").glob("*/records"), key=lambda folder: folder.stat().st_mtime)

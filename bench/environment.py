@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import platform
 import subprocess
@@ -22,13 +20,6 @@ PACKAGES = (
     "diffusers", "transformers", "torchdiffeq", "zuko", "k-diffusion",
 )  # fmt: skip
 BASE = ("torch", "torchvision", "numpy", "scipy")  # those in every cell's hash
-
-
-def digest(value: Any) -> str:
-    """A short SHA-256 of bytes, or of a value's canonical JSON."""
-    if not isinstance(value, bytes):
-        value = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode()
-    return hashlib.sha256(value).hexdigest()[:16]
 
 
 @cache

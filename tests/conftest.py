@@ -13,8 +13,8 @@ from jaxtyping import config, install_import_hook
 # Shapes and dtypes of every annotated function are checked while the tests run; at run time they cost nothing.
 install_import_hook(["bench.data", "implementations", "metrics"], "beartype.beartype")
 
-from bench.environment import digest  # noqa: E402
-from bench.store import Measured, Record  # noqa: E402
+from bench.files import digest  # noqa: E402
+from bench.records.store import Measured, Record  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.store import Store
+from bench.records.store import Store
 
 KILLS = int(sys.argv[1]) if len(sys.argv) > 1 else 20
 FOLDER = Path(sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp())

@@ -10,8 +10,10 @@ from torch import Tensor
 from bench.audit.finding import Measured, NotApplicable
 from bench.audit.script import RADIUS, begins, oracle, script, times
 from bench.audit.subject import CONTINUOUS, LEVELS, TABLE, Subject, gaussian, normal, start
-from implementations.diffusion import SCHEDULES, CountingDenoiser, Network, Path
-from implementations.samplers.noise import PerSampleNoise
+from implementations.catalogue import SCHEDULES
+from implementations.diffusion.denoiser import CountingDenoiser, Network
+from implementations.diffusion.noise import PerSampleNoise
+from implementations.diffusion.path import Path
 
 FEW = (1, 2, 3)
 
@@ -61,7 +63,7 @@ def batch(subject: Subject) -> Measured:
     alone = torch.cat([subject(truth, x[i : i + 1], grid, PerSampleNoise([i])) for i in range(8)])
     figure = float((alone - together).abs().max() / together.abs().max())
     noise = [", noise=PerSampleNoise(range(8))", ", noise=PerSampleNoise([i])"] if subject.takes("noise") else ["", ""]
-    extra = "from implementations.samplers.noise import PerSampleNoise" if noise[0] else ""
+    extra = "from implementations.diffusion.noise import PerSampleNoise" if noise[0] else ""
     body = f"""\
 {oracle(8)}times = {times(subject, 10)}
 x = z * {RADIUS.format(t="times[0]")}

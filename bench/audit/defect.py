@@ -17,7 +17,7 @@ from bench.audit.history import EXACT, Exact, states_from_exact_history
 from bench.audit.script import RADIUS, oracle, script
 from bench.audit.slope import said, slope
 from bench.audit.subject import BEND, Subject, gaussian, normal, start
-from implementations.diffusion import Path
+from implementations.diffusion.path import Path
 
 RATIOS = (0.5, 2.0)  # of a step to the one before
 LENGTHS = (10, 20, 40, 80, 160)  # inverse lengths of the step, in log-SNR

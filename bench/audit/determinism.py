@@ -12,7 +12,7 @@ import torch
 from bench.audit.finding import Measured
 from bench.audit.script import RADIUS, oracle, script, times
 from bench.audit.subject import Subject, gaussian, normal, start
-from implementations.samplers.noise import PerSampleNoise
+from implementations.diffusion.noise import PerSampleNoise
 
 
 def determinism(subject: Subject) -> Measured:
@@ -61,7 +61,7 @@ for given, seeds in (({{}}, (1, 1, 1)), ({noise_given}, (1, 2, 3))):
             sampler(oracle, -x, other, **given)
     figure = max([figure, *(float((one - found[0]).abs().max()) for one in found[1:])])
 print(figure)"""
-    extra = "from implementations.samplers.noise import PerSampleNoise" if given else ""
+    extra = "from implementations.diffusion.noise import PerSampleNoise" if given else ""
     says = touched or ("" if figure == 0 else "two calls of it differ")
     return Measured(figure, "0", figure == 0 and not touched, says,
                     script(subject, body, "", "GaussianOracle SCHEDULES", extra))  # fmt: skip

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from bench.audit.finding import NotApplicable
 from bench.audit.subject import BEND
-from implementations.diffusion import Denoiser, GaussianOracle, Prediction
+from implementations.diffusion.denoiser import Denoiser, Prediction
+from implementations.diffusion.oracle import GaussianOracle
 from implementations.diffusion.path import Images, Time
 
 Exact = Literal["both", "eps", "x0"]  # what of a given answer is exact: x0 and eps as they are told, or as derived

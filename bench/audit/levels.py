@@ -17,8 +17,8 @@ from bench.audit.finding import Measured, NotApplicable
 from bench.audit.probe import Dirac, Reading, Told, Witness
 from bench.audit.script import begins, oracle, script, times
 from bench.audit.subject import Subject, gaussian, normal, start
-from implementations.diffusion import Path
-from implementations.samplers.noise import PerSampleNoise
+from implementations.diffusion.noise import PerSampleNoise
+from implementations.diffusion.path import Path
 
 LIMIT = 1e-4  # of the logarithm of sigma/alpha: peers round their levels to float32
 BETWEEN = 1e-3  # as shipped: between timesteps schedulers interpolate sigma, and the path its logarithm
@@ -111,7 +111,7 @@ def end(subject: Subject) -> Measured:
         if not subject.entry.affine:
             raise NotApplicable("its output is not affine in its noise, so that its law takes sampling")
         figure = float(_responses(subject, path, grid)[-1].square().sum().sqrt())
-        extra = "from bench.laboratory import Law, output_law"
+        extra = "from implementations.diffusion.law import Law, output_law"
         body = f"""\
 oracle = GaussianOracle(path, torch.zeros(1).double(), 1e-30)  # data that are all 0
 times = {times(subject, 10, clean=True)}

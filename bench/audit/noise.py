@@ -12,9 +12,9 @@ from torch import Tensor
 from bench.audit.finding import Measured, NotApplicable
 from bench.audit.script import script, times
 from bench.audit.subject import Subject
-from bench.laboratory import Law, output_law
-from implementations.diffusion import GaussianOracle
-from implementations.samplers.noise import PerSampleNoise
+from implementations.diffusion.law import Law, output_law
+from implementations.diffusion.noise import PerSampleNoise
+from implementations.diffusion.oracle import GaussianOracle
 
 SAMPLES, MODES = 4, 4096
 LIMIT = 0.1  # six deviations of a correlation over that many modes

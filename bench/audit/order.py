@@ -13,7 +13,7 @@ from bench.audit.probe import Witness
 from bench.audit.script import RADIUS, oracle, script, times
 from bench.audit.slope import FLAT, said, slope
 from bench.audit.subject import BEND, Subject, gaussian, normal, start
-from bench.laboratory import marginal_law, output_law, variance_error
+from implementations.diffusion.law import marginal_law, output_law, variance_error
 
 OWN_LADDER = (30, 60, 120, 240)  # none divides 1,000, where spacings that round part
 WINDOW = (0.3, 1.0)
@@ -151,7 +151,7 @@ def _script(subject: Subject, ladder: tuple[int, ...], stochastic: bool, exact_i
         step = f"""\
     law = output_law(sampler, oracle, times{room})
     errors.append(variance_error(law, marginal_law(oracle, times[-1])))"""
-        extra = "from bench.laboratory import marginal_law, output_law, variance_error"
+        extra = "from implementations.diffusion.law import marginal_law, output_law, variance_error"
     else:
         room = "" if subject.bend == BEND else f", bend={subject.bend:.3g}"
         room += "" if exact_in == "both" else f", exact_in={exact_in!r}"

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from implementations.diffusion import Denoiser, Path, Prediction
-from implementations.diffusion.path import Images, Time
+from implementations.diffusion.denoiser import Denoiser, Prediction
+from implementations.diffusion.path import Images, Path, Time
 
 
 class Told(Denoiser):

@@ -16,23 +16,13 @@ from bench.audit.finding import Undecided
 from bench.audit.probe import Asked, Asks, Told, Witness
 from bench.audit.rounding import roughness, staircase
 from implementations.catalogue import SAMPLERS, SCHEDULES
-from implementations.diffusion import (
-    EDM,
-    VE,
-    VP,
-    Cosine,
-    Denoiser,
-    DiscreteVP,
-    GaussianOracle,
-    Path,
-    RectifiedFlow,
-    SubVP,
-    TrigFlow,
-)
-from implementations.diffusion.path import Images
-from implementations.entry import SamplerEntry
-from implementations.samplers.grid import Callback
-from implementations.samplers.noise import Noise
+from implementations.catalogue.entry import SamplerEntry
+from implementations.diffusion.denoiser import Denoiser
+from implementations.diffusion.discrete import DiscreteVP
+from implementations.diffusion.grid import Callback
+from implementations.diffusion.noise import Noise
+from implementations.diffusion.oracle import GaussianOracle
+from implementations.diffusion.path import EDM, VE, VP, Cosine, Images, Path, RectifiedFlow, SubVP, TrigFlow
 
 LEVELS = {"sigma_min": 0.02, "sigma_max": 40.0}  # of sigma/alpha; inside every path
 CONTINUOUS: dict[str, Callable[[], Path]] = {

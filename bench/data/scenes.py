@@ -35,7 +35,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from bench.data.fashion_mnist import CLASSES, LICENCE, load
-from bench.store import write_atomic
+from bench.files import write_atomic
 
 SMALL, LARGE = 32**2 / (640 * 480), 96**2 / (640 * 480)  # bounds of medium, as shares of the image
 _SMALLEST = 8**2 / (640 * 480)

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.plots import COLOURS
-from bench.store import write_atomic
+from bench.files import write_atomic
+from bench.report.plots import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from bench.evaluate.detection_report import Evaluation
-    from metrics.confusion import ConfusionMatrix
-    from metrics.detection_calibration import CalibrationResult
+    from metrics.detection.calibration import CalibrationResult
+    from metrics.detection.confusion import ConfusionMatrix
 
 NAMED = 2 * len(COLOURS)  # classes with a line of their own: each colour solid and dashed
 WRITTEN = 15  # classes up to which a cell of the confusion matrix says its number
@@ -47,7 +47,7 @@ def draw(result: Evaluation, folder: Path) -> list[Path]:
 
 def precision_recall(result: Evaluation) -> Figure:
     """The mean over classes at each IoU; then each class at one IoU, those with the most truths by name."""
-    from metrics.coco_curves import RECALLS
+    from metrics.detection.curves import RECALLS
 
     figure = _figure(11, 4.6)
     left, right = figure.subplots(1, 2, sharey=True)
@@ -80,7 +80,7 @@ def precision_recall(result: Evaluation) -> Figure:
 
 def precision_recall_by_class(result: Evaluation) -> Figure:
     """A panel a class, a line an IoU."""
-    from metrics.coco_curves import RECALLS
+    from metrics.detection.curves import RECALLS
 
     names = [name for name, ap in result.coco.per_class.items() if ap >= 0]
     columns = min(len(names), max(5, math.ceil(math.sqrt(1.2 * len(names)))))

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.tables import Table
-from metrics.coco_params import AREAS, IOU_THRESHOLDS
+from bench.report.tables import Table
+from metrics.detection.params import AREAS, IOU_THRESHOLDS
 
 if TYPE_CHECKING:
-    from metrics.assignment import Assignment
-    from metrics.coco import CocoResult
-    from metrics.confusion import ConfusionMatrix
-    from metrics.detection_calibration import CalibrationResult
-    from metrics.operating_point import BestF1
-    from metrics.tide import TideResult
+    from metrics.detection.assignment import Assignment
+    from metrics.detection.calibration import CalibrationResult
+    from metrics.detection.coco import CocoResult
+    from metrics.detection.confusion import ConfusionMatrix
+    from metrics.detection.operating_point import BestF1
+    from metrics.detection.tide import TideResult
 
 IOU = 0.5  # of all that is not COCO's own, where it is among the thresholds
 WIDEST = 25  # classes of a confusion matrix that is printed whole
@@ -205,7 +205,7 @@ class Evaluation:
 
 def describe_intervals(images: int) -> str:
     """Of what the intervals are and, below 100 images, how often they hold it."""
-    from metrics.coco_bootstrap import measured_coverage
+    from metrics.detection.bootstrap import measured_coverage
 
     said = f"95 % intervals are of the figures that very many such images would give, from these {images}"
     found = measured_coverage(images)

@@ -12,13 +12,13 @@ from bench.errors import UsageError
 from bench.evaluate.detection_report import IOU, Evaluation
 
 if TYPE_CHECKING:
-    from metrics.assignment import Assignment
-    from metrics.coco import CocoResult
-    from metrics.confusion import ConfusionMatrix
-    from metrics.detection_calibration import CalibrationResult
-    from metrics.detection_input import Pair
-    from metrics.operating_point import BestF1
-    from metrics.tide import TideResult
+    from metrics.detection.assignment import Assignment
+    from metrics.detection.calibration import CalibrationResult
+    from metrics.detection.coco import CocoResult
+    from metrics.detection.confusion import ConfusionMatrix
+    from metrics.detection.inputs import Pair
+    from metrics.detection.operating_point import BestF1
+    from metrics.detection.tide import TideResult
 
 
 def evaluate(
@@ -48,7 +48,7 @@ def evaluate(
     of other ``iou_thresholds``. ``tell`` hears of what was left out or is odd. Raises UsageError that names the file
     and the field where one cannot be read, or the option where it does not go with another.
     """
-    from metrics.coco import evaluate_coco
+    from metrics.detection.coco import evaluate_coco
 
     params = _params(iou_thresholds, area_ranges, max_detections)
     if score_threshold is not None and math.isnan(score_threshold):
@@ -74,8 +74,8 @@ def evaluate(
     if coco.matching is None:
         return Evaluation(coco, counts, per_class)
 
-    from metrics.assignment import assign_matched
-    from metrics.operating_point import best_f1
+    from metrics.detection.assignment import assign_matched
+    from metrics.detection.operating_point import best_f1
 
     thresholds = coco.params.iou_thresholds
     iou = IOU if IOU in thresholds else thresholds[0]
@@ -115,7 +115,7 @@ def read_sides(
     class_agnostic: bool = False,
 ) -> Pair:
     """Both sides, read and checked; raises UsageError that names the file and the field where one cannot be read."""
-    from metrics.detection_input import FORMATS, read_pair
+    from metrics.detection.inputs import FORMATS, read_pair
 
     if format not in FORMATS:
         raise UsageError(f"--format {format!r}: expected {', '.join(FORMATS)}")
@@ -129,14 +129,14 @@ def read_sides(
 
 
 def _tide(assignment: Assignment) -> TideResult:
-    from metrics.tide import tide
+    from metrics.detection.tide import tide
 
     return tide(assignment)
 
 
 def _confusion(assignment: Assignment, best: BestF1, threshold: float | None) -> ConfusionMatrix:
     """At the best F1 unless a threshold is given; of all detections where none is right."""
-    from metrics.confusion import confusion
+    from metrics.detection.confusion import confusion
 
     if threshold is None:
         threshold = best.overall.threshold if best.overall.f1 > 0 else -math.inf
@@ -144,7 +144,7 @@ def _confusion(assignment: Assignment, best: BestF1, threshold: float | None) ->
 
 
 def _calibration(assignment: Assignment, file: Path) -> CalibrationResult:
-    from metrics.detection_calibration import calibration
+    from metrics.detection.calibration import calibration
 
     try:
         return calibration(assignment)
@@ -154,7 +154,7 @@ def _calibration(assignment: Assignment, file: Path) -> CalibrationResult:
 
 def _params(iou_thresholds: str | None, area_ranges: str | None, max_detections: str) -> dict[str, Any]:
     """The options of ``evaluate_coco``, each checked by itself so that the one that is wrong is named."""
-    from metrics.coco_params import make_params
+    from metrics.detection.params import make_params
 
     params: dict[str, Any] = {}
     for option, text, parse in (

@@ -14,11 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from bench.environment import digest
 from bench.errors import UsageError
-from bench.evaluate.progress import Steps
 from bench.evaluate.sides import Images
-from bench.store import write_atomic
+from bench.files import digest, write_atomic
+from bench.progress import Steps
 from metrics.extractors.extractor import Extractor
 
 FORM = "2"  # of what is kept beside the features: remarks on the images

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import math
+import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -58,8 +58,7 @@ class Metric:
 
     def function(self, seed: int) -> Callable[..., dict[str, float]]:
         """``(real, generated) -> figures by field``."""
-        module, _, name = self.target.partition(":")
-        found = getattr(importlib.import_module(module), name)
+        found = pkgutil.resolve_name(self.target)
         options = {"seed": seed} if self.seeded else {}
 
         def call(real: Tensor, generated: Tensor) -> dict[str, float]:
@@ -78,66 +77,70 @@ class Metric:
 
 METRICS = {
     "fd": Metric(
-        "metrics.frechet:frechet_distance_from_features", "Frechet distance, named after the extractor",
+        "metrics.samples.frechet:frechet_distance_from_features", "Frechet distance, named after the extractor",
         {"": Field("fd", "lower", power=1.0)},
     ),
     "fd_debiased": Metric(
-        "metrics.extrapolation:debiased_frechet_distance", "Frechet distance of the laws, from 2 d + 2 images a side",
+        "metrics.samples.extrapolation:debiased_frechet_distance",
+        "Frechet distance of the laws, from 2 d + 2 images per side",
         {"value": Field("fd_debiased", "lower", -math.inf, interval_of="laws", power=1.0)}, seeded=True,
         resampled=False, covariances=True,
     ),
     "fd_infinity": Metric(
-        "metrics.extrapolation:fd_infinity", "Frechet distance extrapolated to infinitely many generated images",
+        "metrics.samples.extrapolation:fd_infinity",
+        "Frechet distance extrapolated to infinitely many generated images",
         {"value": Field("fd_infinity", "lower", -math.inf, power=1.0)}, seeded=True,
     ),
     "kid": Metric(
-        "metrics.kernel_distance:kid", "kernel distance, unbiased over all pairs, named after the extractor",
+        "metrics.samples.kernel:kid", "kernel distance, unbiased over all pairs, named after the extractor",
         {"value": Field("kid", "lower", -math.inf, interval_of="laws", power=1.0)},
     ),
     "cmmd": Metric(
-        "metrics.kernel_distance:cmmd", "CMMD: Gaussian kernel of CLIP's features, times 1000",
+        "metrics.samples.kernel:cmmd", "CMMD: Gaussian kernel of CLIP's features, times 1000",
         {"value": Field("cmmd", "lower", power=1.0)}, extractor="clip",
     ),
     "energy": Metric(
-        "metrics.energy:energy_distance", "energy distance, unbiased",
+        "metrics.samples.energy:energy_distance", "energy distance, unbiased",
         {"value": Field("energy", "lower", -math.inf, interval_of="laws", power=1.0)},
     ),
     "prdc": Metric(
-        "metrics.manifold:prdc", "precision, recall, density and coverage: k = 5, open balls",
+        "metrics.samples.balls:prdc", "precision, recall, density and coverage: k = 5, open balls",
         {"precision": Field("precision", "higher", 0, 1), "recall": Field("recall", "higher", 0, 1),
          "density": Field("density", "floor"), "coverage": Field("coverage", "higher", 0, 1)}, seeded=True,
     ),
     "precision_recall": Metric(
-        "metrics.manifold:precision_recall", "improved precision and recall: k = 3, closed balls",
+        "metrics.samples.balls:precision_recall", "improved precision and recall: k = 3, closed balls",
         {"precision": Field("precision_k3", "higher", 0, 1), "recall": Field("recall_k3", "higher", 0, 1)}, seeded=True,
     ),
     "sliced_w2": Metric(
-        "metrics.sliced:sliced_wasserstein", "sliced 2-Wasserstein distance, 512 directions",
+        "metrics.samples.sliced:sliced_wasserstein", "sliced 2-Wasserstein distance, 512 directions",
         {"": Field("sliced_w2", "lower")}, seeded=True,
     ),
     "w2": Metric(
-        "metrics.transport:exact_wasserstein", "exact 2-Wasserstein distance, up to 4,096 a side",
+        "metrics.samples.transport:exact_wasserstein", "exact 2-Wasserstein distance, up to 4,096 a side",
         {"": Field("w2", "lower")}, resampled=False, most=4096,
     ),
     "c2st": Metric(
-        "metrics.two_sample:classifier_two_sample_test", "classifier two-sample test: 0.5 where the sides are alike",
+        "metrics.samples.two_sample:classifier_two_sample_test",
+        "classifier two-sample test: 0.5 where the sides are alike",
         {"accuracy": Field("c2st_accuracy", "lower"), "p_value": Field("c2st_p_value", "higher")}, seeded=True,
         resampled=False,
     ),
     "is": Metric(
-        "metrics.inception:inception_score", "Inception score by the extractor's own classifier",
+        "metrics.samples.inception:inception_score", "Inception score by the extractor's own classifier",
         {"score": Field("is", "higher", 1)}, of="logits", sides="generated",
     ),
     "vendi": Metric(
-        "metrics.vendi:vendi_score", "Vendi score of the generated images, cosine kernel",
+        "metrics.samples.vendi:vendi_score", "Vendi score of the generated images, cosine kernel",
         {"": Field("vendi", "higher", 1)}, sides="generated",
     ),
     "authenticity": Metric(
-        "metrics.memorisation:authenticity", "share of generated images that are no copies of REAL",
+        "metrics.samples.memorisation:authenticity", "share of generated images that are no copies of REAL",
         {"": Field("authenticity", "higher", 0, 1)},
     ),
     "neighbour_ratio": Metric(
-        "metrics.memorisation:nearest_neighbour_ratio", "nearest distance to REAL over the second: 0 for copies",
+        "metrics.samples.memorisation:nearest_neighbour_ratio",
+        "nearest distance to REAL over the second: 0 for copies",
         {"mean": Field("neighbour_ratio", "floor", 0, 1), "memorised": Field("memorised", "lower", 0, 1)},
     ),
 }  # fmt: skip

@@ -12,12 +12,12 @@ from bench.errors import UsageError
 from bench.evaluate import figures
 from bench.evaluate.features import features_of, sizes_of
 from bench.evaluate.figures import Figure
-from bench.evaluate.progress import Steps
 from bench.evaluate.sides import Features, Images, Side, Statistics, read_side
-from bench.tables import Table, show
+from bench.progress import Steps
+from bench.report.tables import Table, show
 from metrics.extractors import load_extractor
 from metrics.extractors.extractor import Extractor
-from metrics.frechet import FeatureStatistics, frechet_distance
+from metrics.samples.frechet import FeatureStatistics, frechet_distance
 
 FID = "inception", "bilinear-tf-299"  # the published weights behind TensorFlow's resize: only these give ``fid``
 

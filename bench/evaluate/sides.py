@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bench.data import fashion_mnist
 from bench.errors import UsageError
-from metrics.frechet import FeatureStatistics
+from metrics.samples.frechet import FeatureStatistics
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 DATA_SETS = ("fashion_mnist", "fashion_mnist/test", "fashion_mnist/train")

@@ -11,10 +11,10 @@ import numpy as np
 
 from bench.evaluate.detection_report import one_line, plain, show
 from bench.evaluate.detections import read_sides, tell_what_is_empty
-from bench.tables import Table
+from bench.report.tables import Table
 
 if TYPE_CHECKING:
-    from metrics.voc import VocResult
+    from metrics.detection.voc import VocResult
 
 IOU = 0.5
 
@@ -74,7 +74,7 @@ def evaluate(
     progress: Callable[[str], None] = lambda step: None,
 ) -> VocEvaluation:
     """Evaluate detections by VOC's rules; input and errors are those of ``bench.evaluate.detections.evaluate``."""
-    from metrics.voc import evaluate_voc
+    from metrics.detection.voc import evaluate_voc
 
     pair = read_sides(ground_truth, detections, "bbox", format, images, tell, progress)
     progress(f"evaluating {len(pair.found.score)} detections")

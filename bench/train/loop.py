@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import importlib
 import io
 import json
 import math
+import pkgutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from bench.errors import UsageError
-from bench.store import write_atomic
+from bench.files import write_atomic
 from bench.train.recipe import Optimiser, Recipe, change, load_recipe
 
 
@@ -64,7 +64,7 @@ def train(
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; a folder is needed")
     with _reproducible(plan):
-        task = importlib.import_module(f"bench.train.{plan.task}")  # one of a literal list
+        task = pkgutil.resolve_name(f"bench.train.jobs.{plan.task}")  # one of a literal list
         try:
             job = task.job(plan)
         except FileNotFoundError as error:  # the data

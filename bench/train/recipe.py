@@ -7,21 +7,18 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from bench.environment import digest
-from bench.errors import UsageError, explain
+from bench.errors import UsageError
+from bench.files import digest
+from bench.toml import Strict, explain
 
 FOLDER = Path(__file__).parent / "recipes"
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Optimiser(_Strict):
+class Optimiser(Strict):
     """The optimiser and its schedule: a linear rise over ``warmup`` of the steps, then a linear fall to 0."""
 
     name: Literal["sgd", "adamw"]
@@ -31,7 +28,7 @@ class Optimiser(_Strict):
     warmup: Share = 0.0
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """A training run; ``name`` names the output's files, so it is held to letters, digits and underscores."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")

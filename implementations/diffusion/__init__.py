@@ -1,29 +1,15 @@
 """Diffusion: forward processes, predictions, closed-form denoisers and time grids."""
 
-from implementations.catalogue import SCHEDULES
-from implementations.diffusion.denoiser import AverageVelocity, CountingDenoiser, Denoiser, Network, Prediction
-from implementations.diffusion.discrete import DiscreteVP
-from implementations.diffusion.empirical import EmpiricalOracle
-from implementations.diffusion.oracle import GaussianOracle, MixtureOracle
-from implementations.diffusion.path import EDM, VE, VP, Cosine, Path, RectifiedFlow, SubVP, TrigFlow
+import lazy_loader
 
-__all__ = [
-    "EDM",
-    "SCHEDULES",
-    "VE",
-    "VP",
-    "AverageVelocity",
-    "Cosine",
-    "CountingDenoiser",
-    "Denoiser",
-    "DiscreteVP",
-    "EmpiricalOracle",
-    "GaussianOracle",
-    "MixtureOracle",
-    "Network",
-    "Path",
-    "Prediction",
-    "RectifiedFlow",
-    "SubVP",
-    "TrigFlow",
-]
+from implementations.catalogue import SCHEDULES
+
+_EXPORTS = {
+    "denoiser": ["AverageVelocity", "CountingDenoiser", "Denoiser", "Network", "Prediction"],
+    "discrete": ["DiscreteVP"],
+    "empirical": ["EmpiricalOracle"],
+    "oracle": ["GaussianOracle", "MixtureOracle"],
+    "path": ["Cosine", "EDM", "Path", "RectifiedFlow", "SubVP", "TrigFlow", "VE", "VP"],
+}
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_EXPORTS)
+__all__ = [*__all__, "SCHEDULES"]

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.checks import as_tensor
+from implementations.diffusion.noise import Noise, draws
 from implementations.diffusion.path import VE, VP, Images, Path
-from implementations.samplers.noise import Noise, draws
 
 Table: TypeAlias = Float[Tensor, " steps"] | Sequence[float]
 

@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Prediction
+from implementations.diffusion.noise import Noise, draws
 from implementations.diffusion.path import Images, Path, Time, Values
-from implementations.samplers.noise import Noise, draws
 
 
 def forward_drift(path: Path, x: Images, t: Time) -> Images:

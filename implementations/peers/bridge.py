@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser, Prediction
+from implementations.diffusion.grid import Callback, Grid, Point, checked_start
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images
-from implementations.samplers.grid import Callback, Grid, Point, checked_start
-from implementations.samplers.noise import Noise
 
 Frame = Literal["exploding", "unit", "straight"]
 SCALES: dict[str, Callable[[Point], float]] = {

@@ -26,10 +26,11 @@ from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser, Prediction
 from implementations.diffusion.discrete import DiscreteVP
+from implementations.diffusion.grid import Callback, Point
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import EDM, Images, Path, RectifiedFlow, TrigFlow
 from implementations.peers.bridge import Bridge, Frame
-from implementations.samplers.grid import Callback, Point
-from implementations.samplers.noise import Noise, sampler
+from implementations.samplers.contract import sampler
 
 diffusers.logging.set_verbosity_error()  # a scheduler warns of arguments that a bench has reason to give
 

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser, Prediction
+from implementations.diffusion.grid import Callback
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images, Path
 from implementations.peers.bridge import Bridge
-from implementations.samplers.grid import Callback
-from implementations.samplers.noise import Noise, sampler
+from implementations.samplers.contract import sampler
 
 ALIAS = "_k_diffusion_without_training"  # a package of these two modules; k_diffusion itself stays unimported
 

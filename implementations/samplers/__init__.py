@@ -7,7 +7,12 @@ prediction before it. Call a sampler under ``torch.no_grad()`` unless gradients 
 graph of every step. Entries state whether they are ``differentiable`` in ``x`` and in the denoiser's parameters.
 """
 
-from implementations.catalogue import SAMPLERS
-from implementations.samplers.noise import PerSampleNoise, sampler
+import lazy_loader
 
-__all__ = ["SAMPLERS", "PerSampleNoise", "sampler"]
+from implementations.catalogue import SAMPLERS
+
+_EXPORTS = {
+    "contract": ["PerSampleNoise", "sampler"],
+}
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_EXPORTS)
+__all__ = [*__all__, "SAMPLERS"]

@@ -13,10 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser
+from implementations.diffusion.grid import Callback, Grid, Point, combined
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images
+from implementations.samplers.contract import sampler
 from implementations.samplers.exponential import History, checked_order, weights
-from implementations.samplers.grid import Callback, Grid, Point, combined
-from implementations.samplers.noise import Noise, sampler
 
 Times: TypeAlias = Float[Tensor, " points"]
 FIXED = [[1.0], [3 / 2, -1 / 2], [23 / 12, -16 / 12, 5 / 12], [55 / 24, -59 / 24, 37 / 24, -9 / 24]]  # equal steps

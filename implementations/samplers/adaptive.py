@@ -23,9 +23,10 @@ from torch import Tensor
 
 from implementations.diffusion.checks import whole
 from implementations.diffusion.denoiser import Denoiser, Prediction
+from implementations.diffusion.grid import Callback, Grid, Point
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images, Path
-from implementations.samplers.grid import Callback, Grid, Point
-from implementations.samplers.noise import Noise, sampler
+from implementations.samplers.contract import sampler
 from implementations.samplers.runge_kutta import Coordinate, Levels, Tableau, coordinate_named
 
 Times: TypeAlias = Float[Tensor, " points"]

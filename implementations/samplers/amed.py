@@ -10,13 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from implementations.diffusion.artifact import Artifact
 from implementations.diffusion.checks import whole
 from implementations.diffusion.denoiser import CountingDenoiser, Denoiser
+from implementations.diffusion.grid import Callback, Grid, ask
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images
 from implementations.samplers.adams import transfer
-from implementations.samplers.artifact import Artifact
-from implementations.samplers.grid import Callback, Grid, ask
-from implementations.samplers.noise import Noise, sampler
+from implementations.samplers.contract import sampler
 from implementations.samplers.runge_kutta import midpoint
 
 GOLDEN = (math.sqrt(5) - 1) / 2

@@ -14,10 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser
+from implementations.diffusion.grid import Callback, Grid, Point, ask
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images
+from implementations.samplers.contract import sampler
 from implementations.samplers.exponential import FORMS, midpoint
-from implementations.samplers.grid import Callback, Grid, Point, ask
-from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.stochastic import checked_eta, checked_s_noise
 
 Times: TypeAlias = Float[Tensor, " points"]

@@ -15,11 +15,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser
+from implementations.diffusion.grid import Callback, Grid, costs
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images
 from implementations.samplers.adams import adams
+from implementations.samplers.contract import sampler
 from implementations.samplers.exponential import checked_order, weights
-from implementations.samplers.grid import Callback, Grid, costs
-from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.runge_kutta import RK4, Tableau, _tabulated
 
 

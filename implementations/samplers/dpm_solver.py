@@ -10,10 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser
+from implementations.diffusion.grid import Callback, Grid, ask, order_of
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images
+from implementations.samplers.contract import sampler
 from implementations.samplers.exponential import FORMS, Moments, checked_order, exact, midpoint, multistep
-from implementations.samplers.grid import Callback, Grid, ask, order_of
-from implementations.samplers.noise import Noise, sampler
 
 Times: TypeAlias = Float[Tensor, " points"]
 SolverType = Literal["midpoint", "heun"]

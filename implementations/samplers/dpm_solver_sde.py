@@ -9,12 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser
+from implementations.diffusion.grid import Callback, Grid, ask, order_of
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images
 from implementations.samplers.ancestral_steps import lowered
+from implementations.samplers.contract import sampler
 from implementations.samplers.dpm_solver import SolverType, moments_of
 from implementations.samplers.exponential import FORMS, History, Moments, midpoint
-from implementations.samplers.grid import Callback, Grid, ask, order_of
-from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.stochastic import checked_eta, checked_s_noise, law_of
 
 Times: TypeAlias = Float[Tensor, " points"]

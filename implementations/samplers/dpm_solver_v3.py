@@ -18,13 +18,14 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from jaxtyping import Float
 from torch import Tensor
 
+from implementations.diffusion.artifact import Artifact
 from implementations.diffusion.denoiser import Denoiser
+from implementations.diffusion.grid import Callback, Grid, Point, order_of
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images
-from implementations.samplers.artifact import Artifact
+from implementations.samplers.contract import sampler
 from implementations.samplers.exponential import checked_order, form_named, weights
-from implementations.samplers.grid import Callback, Grid, Point, order_of
 from implementations.samplers.model_statistics import Constant, Interval, Model, Table, Value
-from implementations.samplers.noise import Noise, sampler
 
 Times: TypeAlias = Float[Tensor, " points"]
 

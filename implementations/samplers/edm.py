@@ -14,9 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser
+from implementations.diffusion.grid import Callback, Grid, Point, combined
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images
-from implementations.samplers.grid import Callback, Grid, Point, combined
-from implementations.samplers.noise import Noise, sampler
+from implementations.samplers.contract import sampler
 from implementations.samplers.runge_kutta import COORDINATES, Levels, trapezoid
 
 Times: TypeAlias = Float[Tensor, " points"]

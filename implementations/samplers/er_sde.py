@@ -18,10 +18,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser
+from implementations.diffusion.grid import Callback, Grid, combined, order_of
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images
+from implementations.samplers.contract import sampler
 from implementations.samplers.exponential import History, checked_order, weights
-from implementations.samplers.grid import Callback, Grid, combined, order_of
-from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.stochastic import checked_s_noise
 
 Log: TypeAlias = Callable[[Tensor], Tensor]

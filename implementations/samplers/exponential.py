@@ -24,8 +24,8 @@ from torch import Tensor
 
 from implementations.diffusion.checks import whole
 from implementations.diffusion.denoiser import Denoiser, Prediction
+from implementations.diffusion.grid import Callback, Grid, Point, combined
 from implementations.diffusion.path import Images
-from implementations.samplers.grid import Callback, Grid, Point, combined
 
 Moments = Callable[[float, int], list[float]]  # (z, n) -> those of degree 0 to n - 1
 Moment = TypeVar("Moment", float, Tensor)

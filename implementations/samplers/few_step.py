@@ -16,9 +16,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser, Prediction
+from implementations.diffusion.grid import Callback, Grid, Point, combined
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images, Time
-from implementations.samplers.grid import Callback, Grid, Point, combined
-from implementations.samplers.noise import Noise, sampler
+from implementations.samplers.contract import sampler
 
 Times: TypeAlias = Float[Tensor, " points"]
 

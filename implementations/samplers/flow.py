@@ -10,9 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser
+from implementations.diffusion.grid import Callback, Grid, order_of
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images, Path
-from implementations.samplers.grid import Callback, Grid, order_of
-from implementations.samplers.noise import Noise, sampler
+from implementations.samplers.contract import sampler
 
 Times: TypeAlias = Float[Tensor, " points"]
 LAST_STEPS = ("tweedie", "mean", "euler", "none")

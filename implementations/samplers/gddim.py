@@ -13,11 +13,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser
+from implementations.diffusion.grid import Callback, Grid, ask, combined, costs
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images
+from implementations.samplers.contract import sampler
 from implementations.samplers.deis import time_moments
 from implementations.samplers.exponential import History, checked_order, weights
-from implementations.samplers.grid import Callback, Grid, ask, combined, costs
-from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.stochastic import checked_eta
 
 

@@ -9,9 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser
+from implementations.diffusion.grid import Callback, Grid
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images
-from implementations.samplers.grid import Callback, Grid
-from implementations.samplers.noise import Noise, sampler
+from implementations.samplers.contract import sampler
 from implementations.samplers.runge_kutta import COORDINATES
 
 

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from implementations.diffusion.checks import whole
 from implementations.diffusion.denoiser import Denoiser
+from implementations.diffusion.grid import Callback, Grid, combined, costs
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images
-from implementations.samplers.grid import Callback, Grid, combined, costs
-from implementations.samplers.noise import Noise, sampler
+from implementations.samplers.contract import sampler
 
 
 def _cost(touching: list[bool], *, iterations: int, **options: Any) -> int:

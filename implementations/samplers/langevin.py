@@ -14,9 +14,10 @@ from torch import Tensor
 
 from implementations.diffusion.checks import whole
 from implementations.diffusion.denoiser import Denoiser
+from implementations.diffusion.grid import Callback, Grid, costs
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images
-from implementations.samplers.grid import Callback, Grid, costs
-from implementations.samplers.noise import Noise, sampler
+from implementations.samplers.contract import sampler
 from implementations.samplers.sde import ancestral_step, maruyama_step, reverse_diffusion_step
 
 Times: TypeAlias = Float[Tensor, " points"]

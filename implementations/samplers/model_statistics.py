@@ -19,13 +19,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from implementations.diffusion.artifact import Artifact
 from implementations.diffusion.checks import whole
 from implementations.diffusion.denoiser import CountingDenoiser, Denoiser, Prediction
+from implementations.diffusion.grid import Grid, Point
+from implementations.diffusion.noise import Noise, PerSampleNoise, noise_of
 from implementations.diffusion.path import Images
-from implementations.samplers.artifact import Artifact
 from implementations.samplers.exponential import FORMS, exact, multistep, weights
-from implementations.samplers.grid import Grid, Point
-from implementations.samplers.noise import Noise, PerSampleNoise, noise_of
 
 Times: TypeAlias = Float[Tensor, " points"]
 Value: TypeAlias = float | Tensor  # one for all elements, or of the shape of a sample

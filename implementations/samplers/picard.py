@@ -11,9 +11,10 @@ from torch import Tensor
 
 from implementations.diffusion.checks import whole
 from implementations.diffusion.denoiser import Denoiser, Prediction
+from implementations.diffusion.grid import Callback, Grid, checked_start, costs
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images
-from implementations.samplers.grid import Callback, Grid, checked_start, costs
-from implementations.samplers.noise import Noise, sampler
+from implementations.samplers.contract import sampler
 
 
 @sampler

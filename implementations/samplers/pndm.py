@@ -13,11 +13,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser
+from implementations.diffusion.grid import Callback, Grid, ask, costs
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images
 from implementations.samplers.adams import FIXED, transfer
+from implementations.samplers.contract import sampler
 from implementations.samplers.exponential import History
-from implementations.samplers.grid import Callback, Grid, ask, costs
-from implementations.samplers.noise import Noise, sampler
 
 Times: TypeAlias = Float[Tensor, " points"]
 

@@ -8,10 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser
+from implementations.diffusion.grid import Callback
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images
+from implementations.samplers.contract import sampler
 from implementations.samplers.exponential import FORMS, checked_order, multistep
-from implementations.samplers.grid import Callback
-from implementations.samplers.noise import Noise, sampler
 
 
 @sampler

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from implementations.diffusion.checks import whole
 from implementations.diffusion.denoiser import Denoiser
+from implementations.diffusion.grid import Callback, Grid, Point, costs, order_of
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images
+from implementations.samplers.contract import sampler
 from implementations.samplers.edm import noised
-from implementations.samplers.grid import Callback, Grid, Point, costs, order_of
-from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.runge_kutta import COORDINATES, Levels, trapezoid
 
 Interval = Sequence[float | int]  # low, high, restarts, steps

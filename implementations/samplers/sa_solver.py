@@ -11,10 +11,11 @@ from torch import Tensor
 
 from implementations.diffusion.checks import whole
 from implementations.diffusion.denoiser import Denoiser
+from implementations.diffusion.grid import Callback, Grid, Point, order_of
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images
+from implementations.samplers.contract import sampler
 from implementations.samplers.exponential import History, checked_order, exact, flat, form_named
-from implementations.samplers.grid import Callback, Grid, Point, order_of
-from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.stochastic import Law, law_of
 
 Tau: TypeAlias = float | Callable[[float], float]

@@ -14,10 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser, Prediction
+from implementations.diffusion.grid import Callback, Grid, Point
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images, Path
 from implementations.diffusion.sde import reverse_drift
-from implementations.samplers.grid import Callback, Grid, Point
-from implementations.samplers.noise import Noise, sampler
+from implementations.samplers.contract import sampler
 
 Times: TypeAlias = Float[Tensor, " points"]
 

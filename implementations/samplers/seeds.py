@@ -8,10 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser
+from implementations.diffusion.grid import Callback, Grid, ask, costs, order_of
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images
+from implementations.samplers.contract import sampler
 from implementations.samplers.exponential import checked_order, exact, midpoint
-from implementations.samplers.grid import Callback, Grid, ask, costs, order_of
-from implementations.samplers.noise import Noise, sampler
 from implementations.samplers.stochastic import checked_eta, checked_s_noise, law_of
 
 STAGES = {1: (), 2: (1 / 2,), 3: (1 / 3, 2 / 3)}  # where they stand in the step, in log-SNR

@@ -25,9 +25,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from implementations.diffusion.grid import Point, combined
 from implementations.diffusion.path import Images
 from implementations.samplers.exponential import Form, form_named
-from implementations.samplers.grid import Point, combined
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.catalogue import SAMPLERS
+from implementations.catalogue.entry import SamplerEntry
 from implementations.diffusion.denoiser import Denoiser, Prediction
+from implementations.diffusion.grid import Callback, Grid, costs, order_of
+from implementations.diffusion.noise import Noise
 from implementations.diffusion.path import Images, Time
-from implementations.entry import SamplerEntry
+from implementations.samplers.contract import sampler
 from implementations.samplers.exponential import (
     Form,
     History,
@@ -23,8 +26,6 @@ from implementations.samplers.exponential import (
     midpoint,
     multistep,
 )
-from implementations.samplers.grid import Callback, Grid, costs, order_of
-from implementations.samplers.noise import Noise, sampler
 
 Times: TypeAlias = Float[Tensor, " points"]
 VARIANTS = {"bh1": flat, "bh2": midpoint}

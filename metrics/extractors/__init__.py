@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import importlib
+import pkgutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,8 +29,7 @@ def load_extractor(name: str, *, weights: str | Path | None = None, device: str 
     """
     base, _, mode = name.rpartition("@") if "@" in name else (name, "", "")
     if base in EXTRACTORS:
-        module, _, function = EXTRACTORS[base][0].partition(":")
-        found: Extractor = getattr(importlib.import_module(module), function)(weights, device)
+        found: Extractor = pkgutil.resolve_name(EXTRACTORS[base][0])(weights, device)
     elif base.endswith((".pt", ".pth", ".ts")) or Path(base).is_file():
         from metrics.extractors.extractor import from_torchscript
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from metrics.extractors.extractor import Extractor, weights_hash
 
+OPENS = ("fmnist.safetensors",)
 WEIGHTS = Path(__file__).with_suffix(".safetensors")
 
 

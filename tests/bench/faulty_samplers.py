@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import torch
 
-from implementations.samplers.noise import PerSampleNoise
+from implementations.diffusion.noise import PerSampleNoise
 
 
 def _drawn(draw, like):

@@ -20,7 +20,7 @@ from bench.audit import CHECKS, Subject, audit, of_function, subjects
 from bench.audit.finding import NotApplicable, Undecided
 from bench.audit.slope import slope
 from bench.task import Context
-from bench.tasks.sampler_audit import Parameters, sampler_audit
+from bench.tasks.samplers.audit import Parameters, sampler_audit
 from implementations.diffusion import RectifiedFlow
 from implementations.samplers import SAMPLERS
 from tests.bench import faulty_samplers

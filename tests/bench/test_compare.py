@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.catalogue import TASKS
-from bench.compare import compare as hold
 from bench.errors import UsageError
-from bench.store import Contents, Measured, Store, bundle, load
+from bench.records.compare import compare as hold
+from bench.records.store import Contents, Measured, Store, bundle, load
 
 
 def compare(old, new, **options):

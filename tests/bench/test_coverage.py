@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.task import Context
-from bench.tasks.coverage import GROUPS, Parameters, coverage
+from bench.tasks.metrics.coverage import GROUPS, Parameters, coverage
 
 pytestmark = pytest.mark.unchecked  # the shape checker would take most of the time
 
@@ -53,7 +53,7 @@ def test_every_interval_belongs_to_one_group_and_is_a_row_of_the_suite():
     from pathlib import Path
 
     import bench
-    from bench.suite import read
+    from bench.plan.suite import read
 
     names = list(Parameters.model_fields["interval"].annotation.__args__)
     assert sorted(name for group in GROUPS for name in group.names) == sorted(names)

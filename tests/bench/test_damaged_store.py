@@ -8,10 +8,10 @@ import pytest
 from safetensors.torch import save
 
 from bench import __main__ as command
-from bench.cells import expand
-from bench.run import missing
-from bench.store import Store
-from bench.suite import read
+from bench.plan.cells import expand
+from bench.plan.suite import read
+from bench.records.store import Store
+from bench.run.session import missing
 
 SUITE = 'name = "own"\n[[block]]\ntask = "iou_gradient"\naxes.loss = ["giou", "diou"]\n'
 

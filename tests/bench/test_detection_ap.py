@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from bench.data.scenes import scenes
 from bench.task import Context
-from bench.tasks.detection_ap import detection_ap, perturb
+from bench.tasks.metrics.detection import detection_ap, perturb
 
 KINDS = ("jitter", "drop", "duplicate", "score_noise", "class_swap", "background")
 kinds = pytest.mark.parametrize("kind", KINDS)

@@ -12,12 +12,12 @@ from bench.data.scenes import scenes
 from bench.errors import UsageError
 from bench.evaluate.detection_report import WIDEST, describe_intervals
 from bench.evaluate.detections import evaluate
-from bench.tasks.detection_ap import perturb
-from metrics.coco import evaluate_coco
-from metrics.confusion import confusion_matrix
-from metrics.detection_calibration import evaluate_calibration
-from metrics.operating_point import find_best_f1
-from metrics.tide import evaluate_tide
+from bench.tasks.metrics.detection import perturb
+from metrics.detection.calibration import evaluate_calibration
+from metrics.detection.coco import evaluate_coco
+from metrics.detection.confusion import confusion_matrix
+from metrics.detection.operating_point import find_best_f1
+from metrics.detection.tide import evaluate_tide
 
 FIGURES = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
 EVERYTHING = ["--per-class", "--tide", "--confusion", "--calibration"]

@@ -19,8 +19,8 @@ from bench.evaluate.images import evaluate
 from metrics import FeatureStatistics, frechet_distance_from_features
 from metrics.extractors import fmnist
 from metrics.extractors.extractor import Extractor
-from metrics.kernel_distance import kid
-from metrics.manifold import prdc
+from metrics.samples.balls import prdc
+from metrics.samples.kernel import kid
 
 N = 40
 

@@ -168,7 +168,7 @@ def test_masks(tmp_path):
 
 def test_the_library_warns(tmp_path):
     """What the command says on stderr is a warning to those who call."""
-    from metrics.coco import evaluate_coco
+    from metrics.detection.coco import evaluate_coco
 
     with pytest.warns(UserWarning, match=r"truth.json: annotations without an area: 2"):
         evaluate_coco(*coco(tmp_path, bare("area")))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.cells import expand, participation
-from bench.store import Store
-from bench.suite import find, read
+from bench.plan.cells import expand, participation
+from bench.plan.suite import find, read
+from bench.records.store import Store
 
 README = (Path(__file__).parent.parent.parent / "README.md").read_text()
 

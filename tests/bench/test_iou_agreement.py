@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bench.task import Context
-from bench.tasks.iou_agreement import Parameters, correlation, iou_agreement
+from bench.tasks.boxes.agreement import Parameters, correlation, iou_agreement
 
 FAST = {"pairs": 200, "iterations": 30, "resamples": 40}
 

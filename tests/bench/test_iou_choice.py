@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from bench.task import Context
-from bench.tasks.box_pairs import LossParameters, descend, gap, iou, pairs, unit_pairs
-from bench.tasks.iou_choice import (
+from bench.tasks.boxes.choice import (
     FIGURES,
     SITUATIONS,
     STEPS,
@@ -21,6 +20,7 @@ from bench.tasks.iou_choice import (
     rate,
     shown,
 )
+from bench.tasks.boxes.pairs import LossParameters, descend, gap, iou, pairs, unit_pairs
 
 pytestmark = pytest.mark.unchecked  # shape checks would take longer than the descents
 

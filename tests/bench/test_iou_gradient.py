@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from bench.suite import find, read
+from bench.plan.suite import find, read
 from bench.task import Context
-from bench.tasks.box_pairs import LossParameters, gap, iou
-from bench.tasks.iou_gradient import FIELDS, SETS, SHARES, Parameters, assess, grid, iou_gradient
+from bench.tasks.boxes.gradient import FIELDS, SETS, SHARES, Parameters, assess, grid, iou_gradient
+from bench.tasks.boxes.pairs import LossParameters, gap, iou
 
 
 def run(loss, seed=0, **changes):

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from bench.task import Context
-from bench.tasks.arrangements import RELATIONS, arranged, configuration, orders, relation
-from bench.tasks.box_claims import CLAIMS
-from bench.tasks.box_pairs import FAMILIES, LossParameters, difference, gap, gradient, iou, pairs, xyxy
-from bench.tasks.counterexample import TOLERANCE, search
-from bench.tasks.iou_properties import Parameters, iou_properties
+from bench.tasks.boxes.arrangements import RELATIONS, arranged, configuration, orders, relation
+from bench.tasks.boxes.claims import CLAIMS
+from bench.tasks.boxes.counterexample import TOLERANCE, search
+from bench.tasks.boxes.pairs import FAMILIES, LossParameters, difference, gap, gradient, iou, pairs, xyxy
+from bench.tasks.boxes.properties import Parameters, iou_properties
 from implementations.boxes import LOSSES
 
 CASES, STARTS, ROUNDS = 3000, 24, 25

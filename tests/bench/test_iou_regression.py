@@ -9,8 +9,8 @@ import torch
 from pydantic import ValidationError
 
 from bench.task import Context
-from bench.tasks.iou_regression import CASES, PROTOCOLS, RATIOS, Parameters, cases, disc, iou_regression, rates
-from bench.tasks.regression import Adam, Descent, can_compile, corners, regress
+from bench.tasks.boxes.descent import Adam, Descent, can_compile, corners, regress
+from bench.tasks.boxes.regression import CASES, PROTOCOLS, RATIOS, Parameters, cases, disc, iou_regression, rates
 from implementations.boxes import LOSSES
 
 # Total errors at iterations 160 and 200, in 1e6, as known to the digits shown, each with its relative standard
@@ -111,8 +111,8 @@ def test_one_process_compiles_many_losses():
 
 FULL = """
 import resource
-from bench.tasks.iou_regression import cases, disc, rates
-from bench.tasks.regression import Descent, regress
+from bench.tasks.boxes.regression import cases, disc, rates
+from bench.tasks.boxes.descent import Descent, regress
 from implementations.boxes import LOSSES
 regress(LOSSES["ciou"], *cases(disc(2)), Descent(rates(200)), 10, engine="compiled")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -5,8 +5,11 @@ import math
 import pytest
 import torch
 
-from bench import laboratory
-from bench.laboratory import (
+from bench.tasks.samplers.problems import gaussian_law, make_path
+from implementations.catalogue import PATHS, SAMPLERS, SCHEDULES
+from implementations.diffusion import VP, CountingDenoiser, GaussianOracle
+from implementations.diffusion import law as laboratory
+from implementations.diffusion.law import (
     Law,
     flowed_law,
     marginal_law,
@@ -16,10 +19,7 @@ from bench.laboratory import (
     squared_w2,
     variance_error,
 )
-from bench.tasks.problems import gaussian_law, make_path
-from implementations.catalogue import PATHS, SAMPLERS, SCHEDULES
-from implementations.diffusion import VP, CountingDenoiser, GaussianOracle
-from implementations.samplers.noise import PerSampleNoise
+from implementations.diffusion.noise import PerSampleNoise
 
 
 def toy(path):

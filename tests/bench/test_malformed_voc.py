@@ -11,7 +11,7 @@ import pytest
 from bench.errors import UsageError
 from bench.evaluate import voc_figures
 from bench.evaluate.detections import evaluate
-from metrics.voc import evaluate_voc
+from metrics.detection.voc import evaluate_voc
 
 
 def case(seed):

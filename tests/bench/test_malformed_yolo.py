@@ -8,8 +8,8 @@ from PIL import Image
 
 from bench.errors import UsageError
 from bench.evaluate.detections import evaluate
-from metrics.yolo_names import read_names
-from metrics.yolo_text import read_yolo_detections, read_yolo_truth
+from metrics.detection.formats.yolo_names import read_names
+from metrics.detection.formats.yolo_text import read_yolo_detections, read_yolo_truth
 
 WIDTH, HEIGHT = 128, 96
 

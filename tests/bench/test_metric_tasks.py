@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from bench.task import Context
-from bench.tasks.metric_bias import Parameters as Bias
-from bench.tasks.metric_bias import metric_bias
-from bench.tasks.metric_sensitivity import Parameters as Sensitivity
-from bench.tasks.metric_sensitivity import metric_sensitivity
-from bench.tasks.metric_speed import Parameters as Speed
-from bench.tasks.metric_speed import metric_speed
+from bench.tasks.metrics.bias import Parameters as Bias
+from bench.tasks.metrics.bias import metric_bias
+from bench.tasks.metrics.sensitivity import Parameters as Sensitivity
+from bench.tasks.metrics.sensitivity import metric_sensitivity
+from bench.tasks.metrics.speed import Parameters as Speed
+from bench.tasks.metrics.speed import metric_speed
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ import sys
 import numpy as np
 import pytest
 
-from bench.compare import compare
 from bench.errors import UsageError
-from bench.microbench import import_file, interval_of
-from bench.store import Store, load
+from bench.records.compare import compare
+from bench.records.microbench import import_file, interval_of
+from bench.records.store import Store, load
 
 BENCHMARKS = """
 def test_short(benchmark): benchmark.pedantic(sum, (range(1000),), rounds=25)

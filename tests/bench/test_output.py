@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.output import CONTROLS, escaping, plain
-from bench.store import Store
+from bench.records.store import Store
 
 ROOT = Path(__file__).parent.parent.parent
 FULL = "/dev/full"
@@ -22,7 +22,7 @@ FULL = "/dev/full"
 # Every command in a process of its own, made by fork, since importing takes most of its time.
 DRIVER = """
     import json, os, sys
-    import tabulate, bench.cli, bench.catalogue, bench.compare, bench.report
+    import tabulate, bench.cli, bench.catalogue, bench.records.compare, bench.report.save
     from bench.__main__ import main
     ended = []
     for arguments, sink, encoding in json.load(sys.stdin):

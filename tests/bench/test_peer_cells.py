@@ -2,8 +2,9 @@
 
 import pytest
 
-from bench import cells, environment
-from bench.suite import Suite
+from bench import environment
+from bench.plan import cells
+from bench.plan.suite import Suite
 
 SUITE = {
     "name": "s",

@@ -7,12 +7,12 @@ import os
 import pytest
 from safetensors.torch import save
 
-import bench.blocks
-import bench.store
-from bench.cells import expand
-from bench.run import missing
-from bench.store import Store
-from bench.suite import read
+import bench.plan.blocks
+import bench.records.store
+from bench.plan.cells import expand
+from bench.plan.suite import read
+from bench.records.store import Store
+from bench.run.session import missing
 
 
 def a_reader_sees_the_old_record_or_the_new(record, folder, monkeypatch):
@@ -141,39 +141,39 @@ def _without_nan(value):
 
 
 def not_atomic(patch):
-    patch.setattr(bench.store, "write_atomic", _write_in_place)
+    patch.setattr(bench.records.store, "write_atomic", _write_in_place)
 
 
 def hash_leaves_a_parameter_out(patch):
-    plain = bench.blocks.environment.digest
+    plain = bench.plan.blocks.digest
 
     def digest(value):
         if isinstance(value, dict) and "parameters" in value:
             value = value | {"parameters": {k: v for k, v in value["parameters"].items() if k != "samples"}}
         return plain(value)
 
-    patch.setattr(bench.blocks.environment, "digest", digest)
+    patch.setattr(bench.plan.blocks.environment, "digest", digest)
 
 
 def stale_record_is_used(patch):
     def get(store, name):
         files = sorted(store.records_folder.glob("*.json"))
-        return bench.store.parse_record(files[0].read_bytes()) if files else None
+        return bench.records.store.parse_record(files[0].read_bytes()) if files else None
 
     patch.setattr(Store, "get", get)
 
 
 def writers_share_a_temporary_file(patch):
-    patch.setattr(bench.store, "write_atomic", _write_through_one_temporary_file)
+    patch.setattr(bench.records.store, "write_atomic", _write_through_one_temporary_file)
 
 
 def nan_is_lost(patch):
     plain = json.loads
-    patch.setattr(bench.store.json, "loads", lambda text: plain(text, object_hook=_without_nan))
+    patch.setattr(bench.records.store.json, "loads", lambda text: plain(text, object_hook=_without_nan))
 
 
 def checksums_are_not_looked_at(patch):
-    patch.setattr(bench.store, "digest", lambda value: "0" * 16)
+    patch.setattr(bench.records.store, "digest", lambda value: "0" * 16)
 
 
 BUGS = dict(

@@ -6,10 +6,10 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import save
 
-from bench import boxes, maps, plots, trajectories
 from bench.errors import UsageError
-from bench.store import Store
-from bench.suite import PlotSpec
+from bench.plan.spec import PlotSpec
+from bench.records.store import Store
+from bench.report import boxes, maps, plots, trajectories
 
 
 @pytest.fixture

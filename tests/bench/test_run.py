@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.catalogue import TASKS
-from bench.store import Store, parse_record
+from bench.records.store import Store, parse_record
 
 FAULTY = (Path(__file__).parent / "faulty.py").read_text()
 TASK = "faulty = faulty:faulty"

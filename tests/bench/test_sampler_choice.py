@@ -6,9 +6,9 @@ import pytest
 import scipy.stats
 
 from bench.task import Context
-from bench.tasks import sampler_choice as choice
-from bench.tasks.images import EXTRACTOR, class_mixture, features, mixture_pixels
-from bench.tasks.sampler_choice import OWN, Pair, _best, _distance, _pairs, sampler_choice
+from bench.tasks.samplers import choice
+from bench.tasks.samplers.choice import OWN, Pair, _best, _distance, _pairs, sampler_choice
+from bench.tasks.samplers.images import EXTRACTOR, class_mixture, features, mixture_pixels
 from implementations.diffusion import VP
 from metrics import FeatureStatistics
 

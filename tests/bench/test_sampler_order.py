@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from bench.task import Context
-from bench.tasks.problems import gaussian, integrated_flow, make_path, two_gaussians
-from bench.tasks.sampler_order import sampler_order, settled
+from bench.tasks.samplers.order import sampler_order, settled
+from bench.tasks.samplers.problems import gaussian, integrated_flow, make_path, two_gaussians
 from implementations.samplers import SAMPLERS
-from implementations.samplers.noise import sampler
+from implementations.samplers.contract import sampler
 
 pytestmark = pytest.mark.unchecked  # its ladders are long
 

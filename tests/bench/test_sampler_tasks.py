@@ -7,18 +7,18 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-import bench.tasks.sampler_error as sampler_error_module
-from bench.cells import expand
-from bench.suite import find, read
+import bench.tasks.samplers.error as sampler_error_module
+from bench.plan.cells import expand
+from bench.plan.suite import find, read
 from bench.task import Context
-from bench.tasks import images, problems
-from bench.tasks.problems import Budgeted, floor_of, gaussian, generator, make_path, solve
-from bench.tasks.sampler_error import sampler_error
-from bench.tasks.sampler_ledger import sampler_ledger
-from bench.tasks.sampler_order import grid_of, sampler_order
-from bench.tasks.sampler_overhead import sampler_overhead
-from bench.tasks.sampler_quality import sampler_latency, sampler_quality
-from bench.tasks.sampler_spectrum import sampler_spectrum
+from bench.tasks.samplers import images, problems
+from bench.tasks.samplers.error import sampler_error
+from bench.tasks.samplers.ledger import sampler_ledger
+from bench.tasks.samplers.order import grid_of, sampler_order
+from bench.tasks.samplers.overhead import sampler_overhead
+from bench.tasks.samplers.problems import Budgeted, floor_of, gaussian, generator, make_path, solve
+from bench.tasks.samplers.quality import sampler_latency, sampler_quality
+from bench.tasks.samplers.spectrum import sampler_spectrum
 from implementations.catalogue import SAMPLERS, SCHEDULES
 
 BUDGETED = [
@@ -28,7 +28,7 @@ BUDGETED = [
 
 MINE = """
 import torch
-from implementations.samplers.artifact import Artifact
+from implementations.diffusion.artifact import Artifact
 from implementations.samplers.runge_kutta import heun
 
 def exact(denoiser, x, times, **options):

@@ -11,7 +11,7 @@ from PIL import Image
 from bench.data.fashion_mnist import CLASSES
 from bench.data.scenes import LARGE, SMALL, scenes
 from bench.errors import UsageError
-from metrics.coco import evaluate_coco
+from metrics.detection.coco import evaluate_coco
 
 MANY = scenes(400, seed=11)
 

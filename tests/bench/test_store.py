@@ -11,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from bench.environment import digest
 from bench.errors import UsageError
-from bench.store import ABANDONED, SCHEMA_VERSION, Store, bundle, frame, key_of, load, parse_record
+from bench.files import digest
+from bench.plan.blocks import key_of
+from bench.records.store import ABANDONED, SCHEMA_VERSION, Store, bundle, frame, load, parse_record
 
 
 @pytest.mark.parametrize("value", [1.0, math.nan, math.inf, -math.inf, 0.1 + 0.2, 5e-324])

@@ -2,10 +2,10 @@
 
 import pytest
 
-from bench.cells import expand, select, stream
 from bench.errors import UsageError
-from bench.source import fingerprint
-from bench.suite import SUITES_FOLDER, find, read
+from bench.plan.cells import expand, select, stream
+from bench.plan.source import fingerprint
+from bench.plan.suite import SUITES_FOLDER, find, read
 from implementations.catalogue import SAMPLERS
 
 MINIMAL = """

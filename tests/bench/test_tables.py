@@ -9,10 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from bench import plots, report, tables
 from bench.errors import UsageError
-from bench.store import Measured, Store
-from bench.suite import Plan, PlotSpec, Suite, TableSpec
+from bench.plan.spec import PlotSpec, TableSpec
+from bench.plan.suite import Plan, Suite
+from bench.records.store import Measured, Store
+from bench.report import plots, tables
+from bench.report.save import plans
+from bench.report.save import save as save_report
 
 
 @pytest.fixture
@@ -222,7 +225,7 @@ def test_rows_of_an_earlier_run_are_named_where_they_are_not_shown(record, folde
     ours, guest = cell_of(record, "heun"), cell_of(record, "mine:midpoint")
     older = cell_of(record, "heun", started="2020-01-01T00:00:00")
     store = folder([ours, guest, older], [ours])
-    text = tables.render(store, report.plans(store))
+    text = tables.render(store, plans(store))
     assert "Not shown: 1 records of mine whose cells its last run here did not have (mine:midpoint (1))" in text
     assert "Not shown: 1 records of mine that other source, versions or hardware made" in text
     assert "--sampler" in text
@@ -255,7 +258,7 @@ def test_no_record_of_a_folder_goes_without_a_word(record, tmp_path_factory, cel
     assert {r.hash for r in last} <= kept
     counted = sum(int(line.split()[2]) for line in tables.omissions(contents) if line.startswith("Not shown"))
     assert counted == len(left)
-    rows = [row for table in tables.build(contents.records, report.plans(store)) for row in table.rows]
+    rows = [row for table in tables.build(contents.records, plans(store)) for row in table.rows]
     assert len(rows) == len(contents.records)  # each has one seed: none is averaged with another
 
 
@@ -329,7 +332,7 @@ def test_arrays_of_other_lengths_leave_the_report_whole(record, tmp_path, capsys
                      **KINDS[kind]})  # fmt: skip
     suite = {"name": "mine", "block": [{"task": "t"}], "plot": plot}
     store.write_suite("mine", suite, [each.hash for each in kept])
-    laid_out, *_ = report.plans(store)
+    laid_out, *_ = plans(store)
     drawn = []
     for spec in laid_out.suite.plot:
         try:
@@ -345,11 +348,11 @@ def test_a_plot_that_cannot_be_drawn_is_named_and_the_rest_is_written(record, tm
     store.write(each, save({"a": torch.rand(5), "b": torch.rand(7)}))
     plot = {"name": "p", "title": "P", "task": "t", "x": "@a", "y": "@b"}
     store.write_suite("mine", {"name": "mine", "block": [{"task": "t"}], "plot": [plot]}, [each.hash])
-    files = report.save(store, tmp_path / "report")
+    files = save_report(store, tmp_path / "report")
     assert [file.name for file in files] == ["tables.md", "measures.csv"]
     assert "plot p is left out: e: '@a' has 5 values and '@b' has 7" in capsys.readouterr().err
     monkeypatch.setattr(plots, "draw", lambda *given: 1 / 0)
-    report.save(store, tmp_path / "report")
+    save_report(store, tmp_path / "report")
     assert "plot p is left out: ZeroDivisionError" in capsys.readouterr().err
 
 

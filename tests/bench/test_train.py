@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from bench.errors import UsageError
-from bench.train import fmnist_classifier, loop, train
+from bench.train import loop, train
+from bench.train.jobs import fmnist_classifier
 from bench.train.recipe import Recipe, change, load_recipe, recipes
 
 X = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))

@@ -11,11 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.cells import expand
-from bench.run import run
-from bench.source import fingerprint, own_modules
-from bench.store import Store
-from bench.suite import read
+from bench.plan.cells import expand
+from bench.plan.source import fingerprint, own_modules
+from bench.plan.suite import read
+from bench.records.store import Store
+from bench.run.session import run
 
 ROOT = Path(__file__).parent.parent.parent
 UNRULY = (Path(__file__).parent / "unruly.py").read_text()
@@ -83,8 +83,8 @@ def test_children_end_when_the_coordinator_is_killed(cells, tmp_path):
     code = f"""
         import sys, pickle, pathlib
         sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]
-        from bench.run import run
-        from bench.store import Store
+        from bench.run.session import run
+        from bench.records.store import Store
         if __name__ == "__main__":
             run([pickle.loads(pathlib.Path("cell").read_bytes())], Store("store").create())
     """
@@ -162,7 +162,7 @@ def test_the_source_of_a_guest_is_all_of_the_user_s_that_it_imports(statement, t
     (tmp_path / "pack" / "part.py").write_text("import helper\nz = helper.x\n")
     (tmp_path / "guest_module.py").write_text(statement + "\n")
     monkeypatch.syspath_prepend(tmp_path)
-    from bench import source
+    from bench.plan import source
 
     source._is_users.cache_clear()
     found = own_modules(["guest_module:f"])
@@ -176,7 +176,7 @@ def test_what_is_loaded_counts_and_not_what_lies_on_disk_before_and_after(tmp_pa
     code = f"""
         import importlib, json, sys
         sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]
-        from bench.source import Loaded, fingerprint
+        from bench.plan.source import Loaded, fingerprint
         said = []
         def write(text, name="guest"):
             open(f"{tmp_path}/{{name}}.py", "w").write(text)

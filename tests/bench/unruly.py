@@ -91,6 +91,6 @@ def _state() -> float:
         torch.rand(3, device="cpu").tolist(), numpy.random.rand(3).tolist(), random.random(),
         bool(torch.tensor(1e-310, dtype=torch.float64, device="cpu") * 1.0 == 0),
     ]  # fmt: skip
-    from bench.environment import digest
+    from bench.files import digest
 
     return float(int(digest(parts), 16) % 2**48)

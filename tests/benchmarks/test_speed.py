@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from bench.data.scenes import scenes
-from bench.tasks.detection_ap import perturb
-from bench.tasks.sampler_overhead import Idle
+from bench.tasks.metrics.detection import perturb
+from bench.tasks.samplers.overhead import Idle
 from implementations.boxes import LOSSES, NMS
 from implementations.diffusion import SCHEDULES, VP
 from implementations.samplers import SAMPLERS

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from implementations.diffusion import EDM, SCHEDULES, VP, CountingDenoiser, GaussianOracle, MixtureOracle, RectifiedFlow
+from implementations.diffusion.artifact import Artifact
 from implementations.samplers import SAMPLERS
 from implementations.samplers.amed import prepare
-from implementations.samplers.artifact import Artifact
 
 
 def normal(*shape, seed=0):

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from bench.laboratory import marginal_law, output_law, variance_error
 from implementations.diffusion import EDM, SCHEDULES, VP, GaussianOracle
+from implementations.diffusion.law import marginal_law, output_law, variance_error
 from implementations.samplers import SAMPLERS
 
 

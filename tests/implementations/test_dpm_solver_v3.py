@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from implementations.diffusion import EDM, SCHEDULES, VP, CountingDenoiser, GaussianOracle, MixtureOracle
+from implementations.diffusion.artifact import Artifact
 from implementations.samplers import SAMPLERS
-from implementations.samplers.artifact import Artifact
 from implementations.samplers.model_statistics import Constant, Table, prepare
 
 MEAN, VARIANCE = torch.linspace(-1, 1, 6).double(), torch.linspace(0.05, 2, 6).double()

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from bench.laboratory import marginal_law, output_law
 from implementations.diffusion import EDM, SCHEDULES, VE, VP, Cosine, GaussianOracle, RectifiedFlow, TrigFlow
+from implementations.diffusion.law import marginal_law, output_law
+from implementations.diffusion.noise import PerSampleNoise
 from implementations.samplers import SAMPLERS
-from implementations.samplers.noise import PerSampleNoise
 
 PAIRS = [("edm_euler", "euler"), ("edm_heun", "heun")]
 methods = pytest.mark.parametrize("name", ["edm_euler", "edm_heun"])

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from implementations.diffusion import EDM, SCHEDULES, VP, GaussianOracle, RectifiedFlow
-from implementations.diffusion.schedule import graded
 from implementations.samplers import SAMPLERS
 from implementations.samplers.er_sde import LOG_SCALES
+from implementations.schedules.spacing import graded
 
 
 def normal(*shape, seed=0):

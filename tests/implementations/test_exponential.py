@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from implementations.diffusion import EDM, SCHEDULES, VP, GaussianOracle, Prediction, RectifiedFlow
-from implementations.diffusion.schedule import graded
+from implementations.diffusion.grid import Grid
 from implementations.samplers import SAMPLERS
 from implementations.samplers.exponential import FORMS, History, exact, flat, midpoint, phi, weights
-from implementations.samplers.grid import Grid
+from implementations.schedules.spacing import graded
 
 
 def normal(*shape):

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from bench.laboratory import marginal_law, output_law
 from implementations.diffusion import (
     EDM,
     SCHEDULES,
@@ -23,8 +22,9 @@ from implementations.diffusion import (
     SubVP,
     TrigFlow,
 )
+from implementations.diffusion.law import marginal_law, output_law
+from implementations.diffusion.noise import PerSampleNoise
 from implementations.samplers import SAMPLERS
-from implementations.samplers.noise import PerSampleNoise
 
 NAMES = ("consistency", "lcm", "tcd", "flow_map")
 PATHS = [VP(), Cosine(), SubVP(), VE(), EDM(), RectifiedFlow(), TrigFlow()]

@@ -6,11 +6,11 @@ import math
 import pytest
 import torch
 
-from bench.laboratory import marginal_law, output_law, variance_error
 from implementations.diffusion import EDM, SCHEDULES, VP, Cosine, GaussianOracle, RectifiedFlow, TrigFlow
+from implementations.diffusion.law import marginal_law, output_law, variance_error
+from implementations.diffusion.noise import PerSampleNoise
 from implementations.samplers import SAMPLERS
 from implementations.samplers.flow import FORMS, LAST_STEPS
-from implementations.samplers.noise import PerSampleNoise
 
 BOUNDED = [form for form in FORMS if form != "sbdm"]
 

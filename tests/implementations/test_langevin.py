@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from bench.laboratory import Law, marginal_law, output_law, variance_error
 from implementations.diffusion import (
     EDM,
     SCHEDULES,
@@ -17,8 +16,9 @@ from implementations.diffusion import (
     RectifiedFlow,
     SubVP,
 )
+from implementations.diffusion.law import Law, marginal_law, output_law, variance_error
+from implementations.diffusion.noise import PerSampleNoise
 from implementations.samplers import SAMPLERS
-from implementations.samplers.noise import PerSampleNoise
 
 PATHS = [VP(), SubVP(), VE(), EDM(), RectifiedFlow(), DiscreteVP(torch.linspace(1e-4, 0.02, 1000))]
 every_path = pytest.mark.parametrize("path", PATHS, ids=lambda path: type(path).__name__)

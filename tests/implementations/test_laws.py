@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from bench.laboratory import marginal_law, output_law
 from implementations.diffusion import SCHEDULES, VP, GaussianOracle
+from implementations.diffusion.law import marginal_law, output_law
 from implementations.samplers import SAMPLERS
 
 N = 20_000

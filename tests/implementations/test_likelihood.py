@@ -20,9 +20,9 @@ from implementations.diffusion import (
     SubVP,
     TrigFlow,
 )
-from implementations.diffusion.likelihood import dequantise, log_likelihood
-from implementations.samplers.noise import PerSampleNoise
-from metrics.likelihood import bits_per_dim
+from implementations.diffusion.noise import PerSampleNoise
+from implementations.samplers.likelihood import dequantise, log_likelihood
+from metrics.samples.likelihood import bits_per_dim
 
 CONTINUOUS = [VP(), Cosine(), SubVP(), VE(), EDM(), RectifiedFlow(), TrigFlow()]
 PATHS = [*CONTINUOUS, DiscreteVP(torch.linspace(1e-4, 0.02, 1000))]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from implementations.boxes import NMS
 from implementations.boxes.nms import groups
-from implementations.entry import UnknownName
+from implementations.catalogue.entry import UnknownName
 
 OWN = [name for name, entry in NMS.items() if entry.family != "peer"]
 methods = pytest.mark.parametrize("name", OWN)

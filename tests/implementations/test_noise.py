@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from implementations.diffusion import SCHEDULES, VP, Denoiser, GaussianOracle, Prediction
 from implementations.diffusion.chains import Chain
-from implementations.diffusion.likelihood import dequantise
+from implementations.diffusion.noise import STREAMS, PerSampleNoise, noise_of
 from implementations.diffusion.sde import diffuse
 from implementations.samplers import SAMPLERS
-from implementations.samplers.noise import STREAMS, PerSampleNoise, noise_of, sampler
+from implementations.samplers.contract import sampler
+from implementations.samplers.likelihood import dequantise
 
 OWN = [name for name, entry in SAMPLERS.items() if entry.source == "fidmap" and entry.family != "peer"]
 STOCHASTIC = [name for name in OWN if SAMPLERS[name].draws_noise({})]

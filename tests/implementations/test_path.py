@@ -7,7 +7,7 @@ import torch
 
 from implementations.catalogue import PATHS
 from implementations.diffusion import EDM, VE, VP, Cosine, DiscreteVP, RectifiedFlow, SubVP, TrigFlow
-from implementations.diffusion.schedules.zero_snr import rescale_betas
+from implementations.schedules.zero_snr import rescale_betas
 
 BETAS = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
 TERMINAL = DiscreteVP(rescale_betas(BETAS))  # its last beta is 1

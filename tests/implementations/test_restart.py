@@ -6,10 +6,10 @@ import math
 import pytest
 import torch
 
-from bench.laboratory import marginal_law, output_law, variance_error
 from implementations.diffusion import EDM, SCHEDULES, VP, CountingDenoiser, GaussianOracle, RectifiedFlow, TrigFlow
+from implementations.diffusion.law import marginal_law, output_law, variance_error
+from implementations.diffusion.noise import PerSampleNoise
 from implementations.samplers import SAMPLERS
-from implementations.samplers.noise import PerSampleNoise
 
 PATHS = [VP(), EDM(), RectifiedFlow(), TrigFlow()]
 

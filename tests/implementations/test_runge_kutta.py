@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from implementations.diffusion import EDM, SCHEDULES, VP, CountingDenoiser, GaussianOracle, RectifiedFlow, TrigFlow
+from implementations.diffusion.grid import Grid
 from implementations.samplers import SAMPLERS
-from implementations.samplers.grid import Grid
 from implementations.samplers.runge_kutta import BOSH3, COORDINATES, RK4, Levels
 
 PATHS = [VP(), EDM(), RectifiedFlow(), TrigFlow()]

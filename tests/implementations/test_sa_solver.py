@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from implementations.diffusion import EDM, SCHEDULES, VP, GaussianOracle
-from implementations.diffusion.schedule import graded
 from implementations.samplers import SAMPLERS
+from implementations.schedules.spacing import graded
 
 
 def normal(*shape, seed=0):

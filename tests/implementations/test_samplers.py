@@ -6,7 +6,6 @@ import math
 import pytest
 import torch
 
-from bench.laboratory import marginal_law, output_law, variance_error
 from implementations.diffusion import (
     EDM,
     SCHEDULES,
@@ -24,10 +23,11 @@ from implementations.diffusion import (
     SubVP,
     TrigFlow,
 )
-from implementations.diffusion.schedule import graded
+from implementations.diffusion.grid import Grid
+from implementations.diffusion.law import marginal_law, output_law, variance_error
+from implementations.diffusion.noise import PerSampleNoise
 from implementations.samplers import SAMPLERS
-from implementations.samplers.grid import Grid
-from implementations.samplers.noise import PerSampleNoise
+from implementations.schedules.spacing import graded
 
 CONTINUOUS = [VP(), Cosine(), SubVP(), VE(), EDM(), RectifiedFlow(), TrigFlow()]
 OWN = [name for name, entry in SAMPLERS.items() if entry.source == "fidmap" and entry.family != "peer"]
@@ -470,7 +470,7 @@ def test_wrong_options_are_named(name, options):
 
 
 def test_heuns_weight_in_lambda_is_continuous_where_its_series_takes_over():
-    from implementations.samplers.grid import Point
+    from implementations.diffusion.grid import Point
     from implementations.samplers.runge_kutta import COORDINATES
 
     def weight(h):

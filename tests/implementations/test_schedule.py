@@ -21,10 +21,10 @@ from implementations.diffusion import (
     SubVP,
     TrigFlow,
 )
-from implementations.diffusion.schedules.gits import prepare
-from implementations.diffusion.schedules.zero_snr import rescale_betas
+from implementations.diffusion.artifact import Artifact
 from implementations.samplers import SAMPLERS
-from implementations.samplers.artifact import Artifact
+from implementations.schedules.gits import prepare
+from implementations.schedules.zero_snr import rescale_betas
 
 SD_BETAS = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
 PATHS = [

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from bench.laboratory import marginal_law, output_law, variance_error
 from implementations.diffusion import (
     EDM,
     SCHEDULES,
@@ -20,6 +19,7 @@ from implementations.diffusion import (
     TrigFlow,
 )
 from implementations.diffusion.chains import Chain, ddpm_betas, smld_sigmas
+from implementations.diffusion.law import marginal_law, output_law, variance_error
 from implementations.diffusion.sde import diffuse, forward_drift, reverse_drift
 from implementations.samplers import SAMPLERS
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from implementations.diffusion import EDM, SCHEDULES, VP, GaussianOracle
+from implementations.diffusion.grid import Grid
 from implementations.samplers import SAMPLERS
-from implementations.samplers.grid import Grid
 from implementations.samplers.stochastic import law_of
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from implementations.diffusion import SCHEDULES, VP, CountingDenoiser, GaussianOracle, RectifiedFlow
-from implementations.diffusion.schedule import graded
+from implementations.diffusion.grid import Grid
 from implementations.samplers import SAMPLERS
 from implementations.samplers.exponential import FORMS, exact, midpoint, weights
-from implementations.samplers.grid import Grid
+from implementations.schedules.spacing import graded
 
 
 def normal(*shape):

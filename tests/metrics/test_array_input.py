@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import metrics
-from metrics.feature_metric import FeatureMetric
-from metrics.frechet_metric import FrechetDistance
-from metrics.inception import inception_score
-from metrics.kid_metric import BlockKid
-from metrics.sliced_metric import SlicedWasserstein
-from metrics.sliced_sketch import SlicedSketch, Slices
-from metrics.sum_metrics import BitsPerDim, ConditionalAccuracy, InceptionScore
+from metrics.samples.inception import inception_score
+from metrics.samples.sketch import SlicedSketch, Slices
+from metrics.streams.features import FeatureMetric
+from metrics.streams.frechet import FrechetDistance
+from metrics.streams.kid import BlockKid
+from metrics.streams.sliced import SlicedWasserstein
+from metrics.streams.sums import BitsPerDim, ConditionalAccuracy, InceptionScore
 
 rng = np.random.default_rng(0)
 X, Y = (rng.normal(size=(48, 3)).astype(np.float32).astype(float) for _ in range(2))  # the same in every float
@@ -106,7 +106,7 @@ def test_a_missing_argument_is_told_by_the_function_itself():
 
 @pytest.mark.parametrize("guard", [torch.no_grad, torch.inference_mode])
 def test_the_classifier_trains_where_gradients_are_forbidden(guard, monkeypatch):
-    monkeypatch.setattr("metrics.two_sample.EPOCHS", 40)
+    monkeypatch.setattr("metrics.samples.two_sample.EPOCHS", 40)
     expected = metrics.classifier_two_sample_test(X, Y + 6)
     with guard():
         x, y = torch.tensor(X), torch.tensor(Y + 6)

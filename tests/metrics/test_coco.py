@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as masks
 
-from metrics.coco import RECALLS, evaluate_coco
-from metrics.coco_bootstrap import weighted_figures
+from metrics.detection.bootstrap import weighted_figures
+from metrics.detection.coco import RECALLS, evaluate_coco
 
 FIGURES = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
 # Precision carries pycocotools' spacing(1) in its denominator, so that a perfect one may be 1 - 2.2e-16.

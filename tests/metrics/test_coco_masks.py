@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask
 
-from metrics.coco_masks import run_lengths
+from metrics.detection.formats.coco_masks import run_lengths
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.03, 0.5, 0.97, 1])

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from bench.data.detections_at_scale import detections_at_scale
-from metrics.coco import evaluate_coco
-from metrics.coco_metric import CocoAP
+from metrics.detection.coco import evaluate_coco
+from metrics.streams.coco import CocoAP
 from tests.metrics.gloo import on_ranks
 
 IMAGES = 20

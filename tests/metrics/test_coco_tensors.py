@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from bench.data.detections_at_scale import detections_at_scale
-from metrics.coco import evaluate_coco
-from metrics.matching import match
+from metrics.detection.coco import evaluate_coco
+from metrics.detection.matching import match
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metrics import conditional_accuracy
-from metrics.accuracy import share
+from metrics.samples.accuracy import share
 
 
 def test_counts_hits_of_each_class():

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from bench.data.scenes import scenes
-from bench.tasks.detection_ap import perturb
-from metrics.coco import evaluate_coco
-from metrics.confusion import confusion_matrix
-from metrics.operating_point import find_best_f1
+from bench.tasks.metrics.detection import perturb
+from metrics.detection.coco import evaluate_coco
+from metrics.detection.confusion import confusion_matrix
+from metrics.detection.operating_point import find_best_f1
 
 HERE, THERE = [0, 0, 10, 10], [100, 0, 10, 10]
 

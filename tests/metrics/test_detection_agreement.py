@@ -9,14 +9,14 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from metrics.assignment import assign_matched
-from metrics.coco import evaluate_coco
-from metrics.confusion import confusion, confusion_matrix
-from metrics.detection_calibration import calibration, evaluate_calibration
-from metrics.operating_point import best_f1, find_best_f1
-from metrics.overlaps import overlap_blocks
-from metrics.tide import evaluate_tide, tide
-from metrics.tide_errors import TYPES
+from metrics.detection.assignment import assign_matched
+from metrics.detection.calibration import calibration, evaluate_calibration
+from metrics.detection.coco import evaluate_coco
+from metrics.detection.confusion import confusion, confusion_matrix
+from metrics.detection.operating_point import best_f1, find_best_f1
+from metrics.detection.overlaps import overlap_blocks
+from metrics.detection.tide import evaluate_tide, tide
+from metrics.detection.tide_errors import TYPES
 
 CATEGORIES = (1, 2, 5)  # 7 is not listed
 SPACING = 1e-12  # pycocotools' spacing(1) in precision, and the order of sums
@@ -116,7 +116,7 @@ def scene(seed):
 def test_all_figures_agree_with_each_other_and_with_plain_loops(seed):
     (truths, detections), threshold, limit = scene(seed), (0.5, 0.75)[seed % 2], (100, 3, 1)[seed % 3]
     judged, counted = judge(truths, detections, threshold, limit)
-    with mock.patch("metrics.matching.overlap_blocks", partial(overlap_blocks, most=3)):  # many blocks
+    with mock.patch("metrics.detection.matching.overlap_blocks", partial(overlap_blocks, most=3)):  # many blocks
         result = evaluate_coco(dataset(truths), detections, max_detections=limit)
     assignment = assign_matched(result.matching, threshold)
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from bench.data.scenes import scenes
-from bench.tasks.detection_ap import perturb
-from metrics.assignment import assign_detections
-from metrics.detection_calibration import evaluate_calibration
+from bench.tasks.metrics.detection import perturb
+from metrics.detection.assignment import assign_detections
+from metrics.detection.calibration import evaluate_calibration
 
 # Sums of a few thousand scores, taken in another order.
 ROUNDING = 1e-12

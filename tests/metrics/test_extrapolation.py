@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-import metrics.extrapolation as extrapolation
-from metrics.extrapolation import debiased_frechet_distance, fd_infinity
-from metrics.frechet import frechet_distance_from_features
+import metrics.samples.extrapolation as extrapolation
+from metrics.samples.extrapolation import debiased_frechet_distance, fd_infinity
+from metrics.samples.frechet import frechet_distance_from_features
 
 
 def draw(n: int, d: int = 16, seed: int = 0, shift: float = 0.0) -> Tensor:

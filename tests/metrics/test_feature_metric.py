@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from metrics.energy import energy_distance
-from metrics.extrapolation import fd_infinity
-from metrics.feature_metric import FeatureMetric, in_order
-from metrics.frechet import frechet_distance_from_features
-from metrics.kernel_distance import KidSubsets, cmmd, kid, kid_subsets
+from metrics.samples.energy import energy_distance
+from metrics.samples.extrapolation import fd_infinity
+from metrics.samples.frechet import frechet_distance_from_features
+from metrics.samples.kernel import KidSubsets, cmmd, kid, kid_subsets
+from metrics.streams.features import FeatureMetric, in_order
 from tests.metrics.gloo import on_ranks
 
 

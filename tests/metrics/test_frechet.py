@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import metrics.frechet as frechet
+import metrics.samples.frechet as frechet
 from metrics import FeatureStatistics, FrechetDistance, frechet_distance, frechet_distance_from_features
 
 

@@ -10,10 +10,10 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-import metrics.energy as energy
-import metrics.kernel_distance as kernels
-from metrics.energy import energy_distance
-from metrics.kernel_distance import cmmd, kid, kid_subsets, maximum_mean_discrepancy, polynomial_kernel
+import metrics.samples.energy as energy
+import metrics.samples.kernel as kernels
+from metrics.samples.energy import energy_distance
+from metrics.samples.kernel import cmmd, kid, kid_subsets, maximum_mean_discrepancy, polynomial_kernel
 
 
 def draw(n: int, d: int = 6, seed: int = 0, shift: float = 0.0) -> Tensor:

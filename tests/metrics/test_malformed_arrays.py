@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from metrics.coco import evaluate_coco
+from metrics.detection.coco import evaluate_coco
 
 
 def case(seed):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from bench.data.detections_at_scale import detections_at_scale
-from metrics.coco import evaluate_coco
-from metrics.coco_params import IOU_THRESHOLDS
-from metrics.detection_input import read_pair
-from metrics.matching import match
-from metrics.overlaps import overlaps
+from metrics.detection.coco import evaluate_coco
+from metrics.detection.inputs import read_pair
+from metrics.detection.matching import match
+from metrics.detection.overlaps import overlaps
+from metrics.detection.params import IOU_THRESHOLDS
 
 
 def crowded(seed, truths=12, detections=300):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metrics import FeatureMetric, authenticity, bootstrap, data_copying, floor, nearest_neighbour_ratio
-from metrics.cells import cell_of, k_means
+from metrics.samples.cells import cell_of, k_means
 
 
 def draw(n: int, d: int = 6, seed: int = 0, shift: float = 0.0) -> Tensor:

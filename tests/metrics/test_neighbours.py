@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from metrics import neighbours
-from metrics.neighbours import inside, nearest, rounded_root
+from metrics.samples import neighbours
+from metrics.samples.neighbours import inside, nearest, rounded_root
 
 KINDS = (
     "normal", "grid", "copies", "doubled", "clusters", "tight clusters", "offset", "huge", "tiny", "outlier",

@@ -8,10 +8,10 @@ from functools import partial
 import numpy as np
 import pytest
 
-from metrics.coco import evaluate_coco
-from metrics.detection_input import read_pair
-from metrics.overlaps import overlap_blocks, overlaps
-from metrics.tide import evaluate_tide
+from metrics.detection.coco import evaluate_coco
+from metrics.detection.inputs import read_pair
+from metrics.detection.overlaps import overlap_blocks, overlaps
+from metrics.detection.tide import evaluate_tide
 
 TRUTHS, FOUND = 400, 1000  # 400,000 pairs
 SMALL = 2**15  # pairs to a block, in place of the 2**19 that are worth their while

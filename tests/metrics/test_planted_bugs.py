@@ -18,13 +18,13 @@ import pytest
 import torch
 from torch import Tensor
 
-import metrics.coco as coco
+import metrics.detection.coco as coco
+import metrics.detection.voc as voc
 import metrics.extractors.resize as resize
-import metrics.frechet as frechet
-import metrics.kernel_distance as kernel_distance
-import metrics.manifold as manifold
+import metrics.samples.balls as manifold
+import metrics.samples.frechet as frechet
+import metrics.samples.kernel as kernel_distance
 import metrics.uncertainty as uncertainty
-import metrics.voc as voc
 
 pytestmark = pytest.mark.unchecked  # the planted modules are compiled without the shape checker
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics import SlicedSketch, Slices, floor, sliced_wasserstein, sliced_wasserstein_of_sketches
-from metrics.sliced_sketch import SlicedResult
+from metrics.samples.sketch import SlicedResult
 
 
 def draw(n: int, d: int, seed: int = 0) -> torch.Tensor:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
-from metrics import sliced, sliced_wasserstein
+from metrics import sliced_wasserstein
+from metrics.samples import sliced
 
 
 def draw(n: int, *shape: int, seed: int = 0) -> torch.Tensor:

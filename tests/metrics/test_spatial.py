@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from metrics.frechet import FeatureStatistics, frechet_distance, frechet_distance_from_features
-from metrics.spatial import spatial_features, spatial_statistics
+from metrics.samples.frechet import FeatureStatistics, frechet_distance, frechet_distance_from_features
+from metrics.samples.spatial import spatial_features, spatial_statistics
 
 
 def maps(n: int = 40, c: int = 9, seed: int = 0) -> torch.Tensor:

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from metrics.frechet import frechet_distance_from_features
-from metrics.frechet_metric import FrechetDistance
-from metrics.kernel_distance import kid
-from metrics.kid_metric import BlockKid
+from metrics.samples.frechet import frechet_distance_from_features
+from metrics.samples.kernel import kid
+from metrics.streams.frechet import FrechetDistance
+from metrics.streams.kid import BlockKid
 from tests.metrics.gloo import on_ranks
 
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from bench.data.scenes import scenes
-from bench.tasks.detection_ap import perturb
-from metrics.coco import evaluate_coco
-from metrics.coco_curves import RECALLS
-from metrics.overlaps import overlaps
-from metrics.tide import evaluate_tide
-from metrics.tide_errors import TYPES
+from bench.tasks.metrics.detection import perturb
+from metrics.detection.coco import evaluate_coco
+from metrics.detection.curves import RECALLS
+from metrics.detection.overlaps import overlaps
+from metrics.detection.tide import evaluate_tide
+from metrics.detection.tide_errors import TYPES
 
 # AP is a mean of 101 ratios of counts; here and in COCO's engine their sums round differently, by a few 1e-16.
 ROUNDING = 1e-12

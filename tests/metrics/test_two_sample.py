@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
-from metrics import FeatureMetric, classifier_two_sample_test, two_sample
-from metrics.two_sample import CLASSIFIERS, fit_logistic
+from metrics import FeatureMetric, classifier_two_sample_test
+from metrics.samples import two_sample
+from metrics.samples.two_sample import CLASSIFIERS, fit_logistic
 
 
 def draw(n: int, d: int, seed: int = 0) -> torch.Tensor:

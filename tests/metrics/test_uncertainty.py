@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metrics.frechet import frechet_distance_from_features
+from metrics.samples.frechet import frechet_distance_from_features
 from metrics.uncertainty import bootstrap, extrapolated_floor, floor, prediction_interval
 
 

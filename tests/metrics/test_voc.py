@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from bench.data.detections_at_scale import detections_at_scale
-from metrics.coco import evaluate_coco
-from metrics.voc import evaluate_voc
-from metrics.voc_xml import read_voc_detections, read_voc_truth
-from metrics.yolo_text import read_yolo_detections, read_yolo_truth
+from metrics.detection.coco import evaluate_coco
+from metrics.detection.formats.voc_xml import read_voc_detections, read_voc_truth
+from metrics.detection.formats.yolo_text import read_yolo_detections, read_yolo_truth
+from metrics.detection.voc import evaluate_voc
 
 
 def side(*rows, scores=None):

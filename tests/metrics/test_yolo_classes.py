@@ -7,10 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from metrics.coco import evaluate_coco
-from metrics.detection_input import read_pair
-from metrics.yolo_names import read_names
-from metrics.yolo_text import read_yolo_truth
+from metrics.detection.coco import evaluate_coco
+from metrics.detection.formats.yolo_names import read_names
+from metrics.detection.formats.yolo_text import read_yolo_truth
+from metrics.detection.inputs import read_pair
 
 NAMES = ["cat", "dog", "owl", "elk"]
 BOXES = [(10, 10, 40, 40), (60, 10, 30, 30), (10, 60, 30, 30), (60, 60, 20, 30)]  # xywh, one per class of NAMES

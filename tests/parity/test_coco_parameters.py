@@ -13,8 +13,8 @@ from faster_coco_eval import COCOeval_faster
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from metrics.coco import evaluate_coco
-from metrics.coco_params import EVERYTHING
+from metrics.detection.coco import evaluate_coco
+from metrics.detection.params import EVERYTHING
 
 ROUNDING = 1e-12
 PEERS = {"pycocotools": (COCO, COCOeval), "faster_coco_eval": (FasterCOCO, COCOeval_faster)}

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from bench.data.scenes import scenes
-from metrics.coco import evaluate_coco
+from metrics.detection.coco import evaluate_coco
 
 # Both sides compute the same ratios of integers; only the order of summation in the means may differ.
 ROUNDING = 1e-12

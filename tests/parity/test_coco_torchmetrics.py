@@ -12,8 +12,8 @@ import torch
 from torchmetrics.detection import MeanAveragePrecision
 
 from bench.data.detections_at_scale import detections_at_scale
-from metrics.coco import evaluate_coco
-from metrics.coco_metric import CocoAP
+from metrics.detection.coco import evaluate_coco
+from metrics.streams.coco import CocoAP
 
 NAMES = {
     "AP": "map", "AP50": "map_50", "AP75": "map_75", "APs": "map_small", "APm": "map_medium", "APl": "map_large",

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch_fidelity import metric_kid as torch_fidelity
 from torchmetrics.image.kid import KernelInceptionDistance, poly_mmd
 
-import metrics.kernel_distance as kernels
-from metrics.kernel_distance import cmmd, kid, kid_subsets
+import metrics.samples.kernel as kernels
+from metrics.samples.kernel import cmmd, kid, kid_subsets
 
 
 @pytest.fixture(params=[3, 64, 512], ids="d={}".format)

@@ -9,7 +9,6 @@ import diffusers
 import pytest
 import torch
 
-from bench.laboratory import marginal_law
 from implementations.diffusion import (
     EDM,
     SCHEDULES,
@@ -21,10 +20,11 @@ from implementations.diffusion import (
     RectifiedFlow,
     TrigFlow,
 )
-from implementations.diffusion.schedule import graded
+from implementations.diffusion.law import marginal_law
+from implementations.diffusion.noise import PerSampleNoise
 from implementations.peers import k_diffusion_samplers
 from implementations.samplers import SAMPLERS
-from implementations.samplers.noise import PerSampleNoise
+from implementations.schedules.spacing import graded
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of peers' own making
 PEERS = [name for name, entry in SAMPLERS.items() if entry.package]
@@ -302,7 +302,7 @@ def test_diffusers_midpoint_3s_is_another_method_of_the_same_order():
 
 
 def spread_error(name, steps):
-    """Of the output's variance on a Gaussian, by unit impulses as ``bench.laboratory``, for states of float32, too."""
+    """Of the output's variance on a Gaussian, by unit impulses, for states of float32, too."""
     oracle = gaussian(VP())
     times = SCHEDULES["karras"](VP(), steps, sigma_min=0.02, sigma_max=40.0, clean=False)
     first, last = (marginal_law(oracle, t) for t in (times[0], times[-1]))

@@ -10,7 +10,8 @@ import torch
 from prdc import compute_prdc
 from torch import Tensor
 
-from metrics import neighbours, prdc
+from metrics import prdc
+from metrics.samples import neighbours
 
 
 def counts(real: Tensor, fake: Tensor, k: int) -> tuple[dict[str, int], dict[str, int]]:

@@ -9,8 +9,8 @@ from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
 from diffusers.schedulers.scheduling_utils import AysSchedules
 
 from implementations.diffusion import EDM, SCHEDULES, DiscreteVP, RectifiedFlow
-from implementations.diffusion.schedules.tables import AYS
-from implementations.diffusion.schedules.zero_snr import rescale_betas
+from implementations.schedules.tables import AYS
+from implementations.schedules.zero_snr import rescale_betas
 
 SD_BETAS = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
 FLOAT32 = 2e-7  # theirs are float32 on [0, 1]

@@ -9,7 +9,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
-from metrics.two_sample import CLASSIFIERS, fit_logistic
+from metrics.samples.two_sample import CLASSIFIERS, fit_logistic
 
 
 def draw(n: int, d: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from bench.environment import digest
+from bench.files import digest
 
 if TYPE_CHECKING:
     import torch
     from jaxtyping import Float, Int64, UInt8
     from torch import Tensor
 
+OPENS = ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
 Split = Literal["train", "test"]
 
 CLASSES = (

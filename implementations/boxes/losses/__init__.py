@@ -1,6 +1,9 @@
 """Box losses, one file a family: a few lines each over the geometry of a pair."""
 
-from implementations.boxes.losses.contract import pairwise
-from implementations.boxes.losses.focusing import RunningMean
+import lazy_loader
 
-__all__ = ["RunningMean", "pairwise"]
+_EXPORTS = {
+    "contract": ["pairwise"],
+    "focusing": ["RunningMean"],
+}
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_EXPORTS)

@@ -1,0 +1,256 @@
+"""One block of a suite: its axes crossed, guests admitted or left out, a hash over all that may move a number."""
+
+from __future__ import annotations
+
+import fnmatch
+import inspect
+import itertools
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from pydantic import ValidationError
+
+from bench import environment
+from bench.catalogue import kinds
+from bench.errors import printable
+from bench.files import digest
+from bench.plan import source
+from bench.plan.suite import Block, Suite
+from bench.task import Task
+from bench.toml import explain
+from implementations.catalogue import CATALOGUES
+from implementations.catalogue.entry import Entry
+
+# Whatever runs inside a worker: a change in any of it makes a record untrue.
+MODULES = ("implementations", "metrics", "bench.data", "bench.tasks", "bench.task", "bench.timing", "bench.run.worker")
+# Variables that choose other arithmetic on the same machine.
+VARIABLES = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "NVIDIA_TF32_OVERRIDE")
+
+Guests = Mapping[str, Sequence[str]]  # by catalogue, entries of the user's: module:function
+
+
+def key_of(task: str, parameters: dict[str, Any], seed: int, device: str, threads: int) -> str:
+    """Digest of what is measured and where: records of two stores with the same key are held against each other."""
+    return digest({"task": task, "parameters": parameters, "seed": seed, "device": device, "threads": threads})
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One thing to measure; ``key`` says what it is, ``hash`` also all that may move its numbers."""
+
+    suite: str
+    task: str
+    kind: str
+    timing: bool  # it runs alone
+    entry: str
+    parameters: dict[str, Any]
+    seed: int
+    device: str
+    hardware: str
+    threads: int
+    timeout_s: float
+    memory_gib: float
+    name: str
+    key: str
+    hash: str
+    modules: tuple[str, ...]
+    source: str  # hash of the modules
+    outside: tuple[str, ...]  # those of them that do not come with fidmap
+    samples: bool  # its task generates samples, which can be kept
+    skip: str | None = None
+    left_out: tuple[tuple[str, str], ...] = ()  # guests that do not take part, each with the reason
+
+
+class BlockCells:
+    """One block's cells; iterated anew, they are made anew."""
+
+    def __init__(self, suite: Suite, block: Block, task: Task, device: str, guests: Guests, seeds: list[int]):
+        self.suite, self.block, self.task, self.device, self.seeds = suite, block, task, device, seeds
+        self.axes, self.settings = _axes(block, task, guests)
+        self.zipped = [dict(zip(block.zip, row, strict=True)) for row in zip(*block.zip.values(), strict=True)] or [{}]
+        self.hardware = environment.device_identity(device)
+        home = task.run.__module__
+        self.home = () if home.partition(".")[0] == "bench" else source.own_modules([home])  # of an outside task
+        self.common = {
+            "python": environment.python(),
+            "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+            "device": device,
+            "hardware": self.hardware,
+            "threads": block.threads,
+        }
+
+    def joined(self, kind: str) -> bool:
+        """Whether guests of that catalogue join an axis here."""
+        own = {**self.block.axes, **(self.block.settings if self.task.kind == "contest" else {})}
+        return self.task.catalogue == kind and self.task.entry in own
+
+    def __iter__(self) -> Iterator[Cell]:
+        for point, together, seed in itertools.product(_product(self.axes), self.zipped, self.seeds):
+            yield self._cell(self.settings | point | together, seed)
+
+    def _cell(self, given: dict[str, Any], seed: int) -> Cell:
+        task, block = self.task, self.block
+        given, parameters, left_out = self._admitted(given)
+        entries = parameters[task.entry]
+        entry = ",".join(entries) if isinstance(entries, list) else str(entries)
+        excluded = (e.reason for e in block.exclude if all(_matches(given[k], v) for k, v in e.match.items()))
+        reason = next(excluded, dict(left_out).get(entry))
+        peers = sorted({one.package for one in named(parameters) if one.package})
+        found = environment.versions(tuple(dict.fromkeys((*environment.BASE, *task.packages, *peers))))
+        if absent := [name for name in peers if name not in found]:
+            reason = reason or f"not installed: {', '.join(absent)}"
+        targets = sorted({one.target for one in named(parameters) if one.source != "fidmap"})
+        outside = tuple(sorted({*self.home, *_own_modules(tuple(targets))}))
+        modules = (*MODULES, *outside)
+        hashed = self.common | {
+            "task": task.name, "parameters": parameters, "seed": seed, "source": source.source_hash(modules),
+            "packages": found, "outside": targets, "skip": reason,
+        }  # fmt: skip
+        shown = {k: v for k, v in given.items() if k != task.entry} | ({"seed": seed} if len(self.seeds) > 1 else {})
+        name = "/".join([task.name, entry, ",".join(f"{k}={_plain(v)}" for k, v in sorted(shown.items()))]).rstrip("/")
+        return Cell(
+            self.suite.name, task.name, task.kind, task.timing, entry, parameters, seed, self.device, self.hardware,
+            block.threads, self.suite.timeout_s, self.suite.memory_gib, name,
+            key_of(task.name, parameters, seed, self.device, block.threads), digest(hashed), modules,
+            source.source_hash(modules), outside, task.samples, reason, tuple(left_out),
+        )  # fmt: skip
+
+    def _admitted(self, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], list[tuple[str, str]]]:
+        """What is given and the task's parameters of it, and the guests that do not take these, with the reasons.
+
+        A plain cell of such a guest keeps its name, so that it is skipped; a contest goes on without it.
+        """
+        entry, left_out = self.task.entry, []
+        names = given.get(entry)
+        for guest in self._guests(names if isinstance(names, list) else [names]):
+            alone = given | {entry: [guest] if isinstance(names, list) else guest}
+            if reason := _refusal(self.task, guest, alone):
+                left_out.append((guest, reason))
+                if not isinstance(names, list):
+                    parameters = self.task.parameters.model_construct(**given)
+                    return given, parameters.model_dump(mode="json", warnings=False), left_out
+                names = [name for name in names if name != guest]
+        given = given | ({entry: names} if isinstance(names, list) else {})
+        return given, self.task.parameters.model_validate(given).model_dump(mode="json"), left_out
+
+    def _guests(self, names: list[Any]) -> list[str]:
+        """Entries from outside fidmap that this block does not name itself: they came by an option or a selector."""
+        listed = json.dumps([self.block.axes.get(self.task.entry), self.block.settings, self.block.zip])
+        catalogue = kinds().get(self.task.catalogue, {})
+        return [
+            name
+            for name in names
+            if isinstance(name, str)
+            and json.dumps(name) not in listed
+            and (":" in name or (name in catalogue and catalogue[name].source != "fidmap"))
+        ]
+
+
+@cache
+def _own_modules(targets: tuple[str, ...]) -> tuple[str, ...]:
+    return source.own_modules(targets)
+
+
+def _refusal(task: Task, guest: str, given: dict[str, Any]) -> str | None:
+    """Why a guest does not take a cell's parameters, None where it does: an option it lacks, or what the task says."""
+    options = given.get("options")
+    try:
+        if task.catalogue and task.kind != "contest" and isinstance(options, dict):
+            taken = inspect.signature(CATALOGUES[task.catalogue][guest].resolve()).parameters
+            takes_any = any(one.kind is one.VAR_KEYWORD for one in taken.values())
+            if not takes_any and (lacking := sorted(set(options) - set(taken))):
+                return f"{guest} takes no option {', '.join(lacking)}"
+    except (TypeError, ValueError):  # a function without a signature: its call will tell
+        pass
+    try:
+        task.parameters.model_validate(given)
+    except ValidationError as error:
+        return explain(error)
+    except (Exception, SystemExit) as error:  # the guest's own code
+        return printable(f"{type(error).__name__}: {error}")
+    return None
+
+
+def _axes(block: Block, task: Task, guests: Guests) -> tuple[dict[str, list[Any]], dict[str, Any]]:
+    """A block's axes as lists and its settings, entries chosen; raises ValueError where they contradict each other."""
+    places = {"settings": set(block.settings), "axes": set(block.axes), "zip": set(block.zip)}
+    for (one, left), (other, right) in itertools.combinations(places.items(), 2):
+        if twice := left & right:
+            raise ValueError(f"{', '.join(sorted(twice))} is in {one} and in {other}; one of them is accepted")
+    lengths = {name: len(values) for name, values in block.zip.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"zip: lists of one length are accepted, given {lengths}")
+    known = set().union(*places.values())
+    for exclusion in block.exclude:
+        if unknown := set(exclusion.match) - known:
+            names = ", ".join(sorted(known))
+            raise ValueError(f"exclude: no axis or setting {', '.join(sorted(unknown))}; there are {names}")
+    settings, contest = dict(block.settings), task.kind == "contest"
+    if contest and task.entry in settings:
+        settings[task.entry] = _choose(task, task.entry, settings[task.entry], guests)
+    axes = {}
+    for name, values in block.axes.items():
+        if contest and name == task.entry:  # an axis of contests: each value is a list of entries
+            axes[name] = [_choose(task, name, each, guests) for each in values]
+        else:
+            axes[name] = _choose(task, name, values, guests)
+    return axes, settings
+
+
+def _choose(task: Task, name: str, values: Any, guests: Guests) -> list[Any]:
+    """An axis as a list: a selector over the entry's catalogue is resolved, the user's own join."""
+    if isinstance(values, dict):
+        if name != task.entry or not task.catalogue:
+            raise ValueError(f"{name}: a list is accepted; a selector only for an entry that comes from a catalogue")
+        values = _selected(task.catalogue, name, values)
+    if not isinstance(values, list) or not values:
+        raise ValueError(f"{name}: a list of at least one value is accepted, given {values!r}")
+    if name == task.entry:
+        values = [*values, *(guest for guest in guests.get(task.catalogue, ()) if guest not in values)]
+    return values
+
+
+def _selected(kind: str, name: str, fields: dict[str, Any]) -> list[str]:
+    catalogue = kinds()[kind]
+
+    def matches(entry: Entry) -> bool:
+        return all(fnmatch.fnmatchcase(str(getattr(entry, field)), str(glob)) for field, glob in fields.items())
+
+    try:
+        chosen = [entry for entry, what in catalogue.items() if matches(what)]
+    except AttributeError as error:
+        raise ValueError(f"{name}: no such field to select by: {error}") from None
+    if not chosen:
+        raise ValueError(f"{name}: no entry of {kind} matches {fields}")
+    return chosen
+
+
+def named(parameters: dict[str, Any]) -> Iterator[Entry]:
+    """Every entry that a parameter names."""
+    for name in (n for value in parameters.values() for n in (value if isinstance(value, list) else [value])):
+        for catalogue in CATALOGUES.values():
+            if isinstance(name, str) and (name in catalogue or ":" in name):
+                yield catalogue[name]
+
+
+def _product(axes: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*axes.values()):
+        yield dict(zip(axes, values, strict=True))
+
+
+def _matches(value: Any, pattern: Any) -> bool:
+    if isinstance(pattern, list):
+        return any(_matches(value, one) for one in pattern)
+    if isinstance(pattern, str) and isinstance(value, str):
+        return fnmatch.fnmatchcase(value, pattern)
+    return json.dumps(value, sort_keys=True) == json.dumps(pattern, sort_keys=True)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ";".join(f"{k}={_plain(v)}" for k, v in sorted(value.items()))
+    return ".".join(map(str, value)) if isinstance(value, list) else str(value)

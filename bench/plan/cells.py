@@ -1,0 +1,146 @@
+"""A suite's cells, one after another: names checked, those that several blocks list merged."""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from pydantic import ValidationError
+
+from bench.catalogue import TASKS
+from bench.errors import UsageError
+from bench.plan.blocks import BlockCells, Cell, Guests
+from bench.plan.spec import PlotSpec, TableSpec
+from bench.plan.suite import Block, Suite
+from bench.task import Task
+from bench.toml import explain
+from implementations.catalogue.entry import UnknownName
+
+__all__ = ["Cell", "Guests", "expand", "participation", "select", "stream"]
+
+SEEDS = 2**32  # what NumPy takes
+
+
+def expand(
+    suite: Suite, *, seed: int | None = None, device: str = "cpu", guests: Guests | None = None, where: str = ""
+) -> list[Cell]:
+    """The cells of a suite in file order, see ``stream``."""
+    return list(stream(suite, seed=seed, device=device, guests=guests, where=where))
+
+
+def stream(
+    suite: Suite, *, seed: int | None = None, device: str = "cpu", guests: Guests | None = None, where: str = ""
+) -> Iterator[Cell]:
+    """The cells of a suite in file order, each made when it is asked for: a suite may have millions.
+
+    ``seed`` shifts its seeds to start there; ``guests`` join every axis of entries of their catalogue. Raises
+    UsageError on names and values that the tasks do not know: in tables, plots and the first cell of each block at
+    once, in other cells when these are made. A guest that does not take what a cell would have it take is left out.
+    """
+    where, guests, blocks = where or suite.name, guests or {}, []
+    for index, block in enumerate(suite.block):
+        with _named_block(where, index, block):
+            one = BlockCells(suite, block, _task(block.task), device, guests, _seeds(suite, block, seed))
+            next(iter(one))
+            blocks.append(one)
+    for kind, names in guests.items():
+        if names and not any(one.joined(kind) for one in blocks):
+            raise UsageError(f"{names[0]}: {where} has no axis of {kind} for it to join")
+    specs: list[TableSpec | PlotSpec] = [*suite.table, *suite.plot]
+    for spec in specs:
+        _check_spec(spec, {block.task for block in suite.block}, where)
+    return _merged(blocks, where)
+
+
+def select(cells: Iterable[Cell], only: str | None, limit: int | None) -> list[Cell]:
+    """Cells whose name matches the glob (anywhere in it), the first ``limit`` of them; no more are looked at."""
+    total, first = 0, ""
+
+    def matching() -> Iterator[Cell]:
+        nonlocal total, first
+        for cell in cells:
+            total, first = total + 1, first or cell.name
+            if only is None or fnmatch.fnmatchcase(cell.name, f"*{only}*"):
+                yield cell
+
+    chosen = list(itertools.islice(matching(), limit))
+    if not chosen:
+        raise UsageError(f"--only {only!r} matches none of {total} cells; the first is {first}")
+    return chosen
+
+
+def participation(cells: Iterable[Cell], guest: str) -> tuple[int, str]:
+    """In how many cells a guest takes part, and a line that says so, with the reasons of the others."""
+    took_part, reasons = 0, Counter[str]()
+    for cell in cells:
+        reasons.update(reason for name, reason in cell.left_out if name == guest)
+        took_part += cell.skip is None and guest in cell.entry.split(",")
+    line = f"{guest}: in {took_part} cells"
+    if reasons:
+        whys = "; ".join(f"{reason} ({n})" for reason, n in reasons.most_common())
+        line += f", left out of {reasons.total()}: {whys}"
+    return took_part, line
+
+
+def _merged(blocks: list[BlockCells], where: str) -> Iterator[Cell]:
+    """Cells of all blocks, one that several list once; raises UsageError where these disagree about it."""
+    seen: dict[str, tuple[str, str | None]] = {}
+    for index, one in enumerate(blocks):
+        with _named_block(where, index, one.block):
+            for cell in one:
+                if cell.key not in seen:
+                    seen[cell.key] = cell.hash, cell.skip
+                    yield cell
+                elif seen[cell.key] != (cell.hash, cell.skip):
+                    earlier = seen[cell.key][1]
+                    state = f"left out ({earlier})" if earlier else "run"
+                    raise ValueError(f"{cell.name} is also in an earlier block, where it is {state}")
+
+
+@contextmanager
+def _named_block(where: str, index: int, block: Block) -> Iterator[None]:
+    """Errors within name the suite and the block."""
+    try:
+        yield
+    except ValidationError as error:
+        raise UsageError(f"{where}: block {index} ({block.task}): {explain(error)}") from None
+    except (UnknownName, ImportError, ValueError) as error:
+        raise UsageError(f"{where}: block {index} ({block.task}): {error}") from None
+
+
+def _seeds(suite: Suite, block: Block, first: int | None) -> list[int]:
+    """A block's seeds, shifted to start at ``first``; raises ValueError where that takes one beyond its range."""
+    seeds = block.seeds or suite.seeds
+    if first is None:
+        return seeds
+    shifted = [first + seed - seeds[0] for seed in seeds]
+    if not all(0 <= seed < SEEDS for seed in shifted):
+        raise ValueError(f"--seed {first}: seeds {min(shifted)} to {max(shifted)}, accepted are 0 to {SEEDS - 1}")
+    return shifted
+
+
+def _task(name: str) -> Task:
+    task = TASKS[name].resolve()
+    if not isinstance(task, Task):
+        raise ValueError(f"{TASKS[name].target} is {type(task).__name__}, not a task made with bench.task.task")
+    return task
+
+
+def _check_spec(spec: TableSpec | PlotSpec, tasks: set[str], where: str) -> None:
+    """Raise UsageError where a table or plot names what its task does not have."""
+    kind = "table" if isinstance(spec, TableSpec) else "plot"
+    here = f"{where}: {kind} {spec.name}"
+    if spec.task not in tasks:
+        raise UsageError(f"{here}: no block has the task {spec.task!r}; there are {', '.join(sorted(tasks))}")
+    task = _task(spec.task)
+    known = {*task.parameters.model_fields, *task.measures, "entry", "seed", "device", "status", "threads"}
+    if isinstance(spec, TableSpec):
+        names = [*spec.rows, *spec.values, spec.columns, spec.floor, *spec.where]
+    else:
+        names = [spec.x, spec.y, spec.z, spec.u, spec.v, spec.series, spec.facet, spec.floor, *spec.where]
+    for name in names:
+        if name and name not in known and not (kind == "plot" and (name == "index" or name.startswith("@"))):
+            raise UsageError(f"{here}: {spec.task} has no {name!r}; there are {', '.join(sorted(known))}")

@@ -1,0 +1,123 @@
+"""A suite: a TOML file read and validated.
+
+name = "quick"                            # letters, digits, - and _
+title = "..."
+seeds = [0]                               # every cell once a seed
+timeout_s = 120                           # of one cell
+memory_gib = 8.0                          # of one cell's worker
+
+[[block]]                                 # task x axes x seeds, expanded by bench.plan.cells
+task = "sampler_error"
+settings = { oracle = "gaussian" }        # the same in every cell
+axes.sampler = { family = "runge_kutta" } # or a list of names; name = "dpm*" is a glob
+axes.nfe = [5, 10]                        # axes are crossed
+zip = { a = [1, 2], b = [3, 4] }          # zipped axes vary together
+exclude = [{ match = { sampler = "ddpm" }, reason = "has no deterministic flow" }]
+seeds = [0, 1, 2]                         # of this block, in place of the suite's
+
+[[table]] and [[plot]]                    # what is shown: TableSpec and PlotSpec, below
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypeAlias
+
+from pydantic import Field, ValidationError
+
+from bench.catalogue import SUITES_FOLDER, kinds
+from bench.errors import UsageError
+from bench.plan.spec import PlotSpec, TableSpec
+from bench.toml import Strict, explain
+from implementations.catalogue.entry import UnknownName
+
+Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Exclusion(Strict):
+    """Cells that are not run, and why: they are recorded as skipped."""
+
+    match: dict[str, Any]
+    reason: Annotated[str, Field(min_length=1)]
+
+
+class Block(Strict):
+    """One task over its axes."""
+
+    task: str
+    settings: dict[str, Any] = {}
+    axes: dict[str, list[Any] | dict[str, Any]] = {}
+    zip: dict[str, list[Any]] = {}
+    exclude: list[Exclusion] = []
+    seeds: Annotated[list[Seed], Field(min_length=1)] | None = None
+    threads: Annotated[int, Field(ge=1)] = 1
+
+
+class Suite(Strict):
+    """What a suite file holds."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    title: str = ""
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
+    timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    memory_gib: Annotated[float, Field(gt=0)] = 8.0
+    block: Annotated[list[Block], Field(min_length=1)]
+    table: list[TableSpec] = []
+    plot: list[PlotSpec] = []
+
+
+class Plan(NamedTuple):
+    """A suite and the hashes of its cells, in order: what a store shows of it."""
+
+    suite: Suite
+    cells: list[str]
+
+
+def find(name: str) -> Path:
+    """The file of a suite: a path that ends in .toml, or the name of a suite that comes with fidmap."""
+    if name.endswith(".toml"):
+        return Path(name)
+    try:
+        kinds()["suites"][name]
+    except UnknownName as error:
+        raise UsageError(f"{error}; or give a path to a .toml file") from None
+    return SUITES_FOLDER / f"{name}.toml"
+
+
+def read(file: Path) -> Suite:
+    """Read and validate a suite file; raises UsageError naming file, line or key, and what is accepted."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        content = tomllib.loads(text)
+    except RecursionError:
+        raise UsageError(f"{file}: nested too deeply") from None
+    except tomllib.TOMLDecodeError as error:
+        reason = str(error).replace("end of document", f"end of document, line {len(text.splitlines())}")
+        raise UsageError(f"{file}: not TOML: {reason}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the suite {file}: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        suite = Suite.model_validate(content)
+        named = [_code_name([block.task, block.settings, block.axes, block.zip]) for block in suite.block]
+    except RecursionError:
+        raise UsageError(f"{file}: nested too deeply") from None
+    except ValidationError as error:
+        raise UsageError(f"{file}: {explain(error)}") from None
+    for index, name in enumerate(named):
+        if name:
+            raise UsageError(
+                f"{file}: block {index}: {name!r} names code, which a file may not; see --sampler, --loss and --nms"
+            )
+    if suite.name in kinds()["suites"] and file.resolve().parent != SUITES_FOLDER.resolve():
+        raise UsageError(f"{file}: name: {suite.name!r} is a suite that comes with fidmap; choose another name")
+    return suite
+
+
+def _code_name(value: Any) -> str | None:
+    """The first string that would name code (module:function), anywhere inside."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return next((found for item in value if (found := _code_name(item))), None)
+    return value if isinstance(value, str) and ":" in value else None

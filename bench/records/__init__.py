@@ -1,0 +1,1 @@
+"""What was measured: one record a cell, and the comparison of two stores."""

@@ -1,0 +1,259 @@
+"""Two stores, one verdict per measure: better, same, worse, ambiguous, new, missing, incomparable.
+
+Cells are matched by their key (task, parameters, seed, device, threads). A deterministic measure gates by its two-sided
+window. A timing, given with its interval, is advisory unless asked for. The gate passes where it could judge everything
+that the baseline has and nothing is worse.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from bench.errors import UsageError
+from bench.files import digest
+from bench.records.store import Contents, Measured, Record
+
+Verdict = Literal["better", "same", "worse", "ambiguous", "new", "missing", "incomparable"]
+FAILS: tuple[Verdict, ...] = ("worse", "missing", "incomparable")
+JUDGED: tuple[Verdict, ...] = ("better", "same", "worse", "ambiguous")
+FACTOR = 1.1  # a timing differs only beyond this ratio, its interval apart
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of a comparison; ``gates`` is True where it decides the exit code."""
+
+    verdict: Verdict
+    task: str
+    entry: str
+    cell: str
+    measure: str
+    baseline: float | str | None
+    candidate: float | str | None
+    why: str = ""
+    gates: bool = True
+    measured: bool = False  # it holds two values of a measure, and not two cells
+
+    def line(self) -> str:
+        """The finding as one line of text."""
+        values = f"{_show(self.baseline)} -> {_show(self.candidate)}"
+        note = f" ({self.why})" if self.why else ""
+        return f"{self.verdict:<12} {self.task}/{self.entry} [{self.cell}] {self.measure}: {values}{note}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All findings of two stores, and from what code and machine each side is."""
+
+    findings: list[Finding]
+    baseline: list[str]
+    candidate: list[str]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many findings of each verdict."""
+        return dict(Counter(finding.verdict for finding in self.findings))
+
+    @property
+    def judged(self) -> int:
+        """How many measures could decide the exit code and were held against each other."""
+        return sum(f.gates and f.measured and f.verdict in JUDGED for f in self.findings)
+
+    @property
+    def failures(self) -> list[str]:
+        """Why the gate fails; empty where it passes. What is ambiguous never fails."""
+        gating = Counter(f.verdict for f in self.findings if f.gates)
+        reasons = [f"{gating[verdict]} {verdict}" for verdict in FAILS if gating[verdict]]
+        if not self.judged:
+            timings = any(not f.gates for f in self.findings)
+            reasons.append("no measure was judged" + (": these are timings, see --timings" if timings else ""))
+        return reasons
+
+    @property
+    def exit_code(self) -> int:
+        """1 where the gate fails, else 0."""
+        return int(bool(self.failures))
+
+    def as_dict(self) -> dict[str, object]:
+        """For machines."""
+        return {
+            "exit_code": self.exit_code, "failures": self.failures, "judged": self.judged, "counts": self.counts,
+            "baseline": self.baseline, "candidate": self.candidate,
+            "findings": [{k: _strict(v) for k, v in asdict(finding).items()} for finding in self.findings],
+        }  # fmt: skip
+
+
+def compare(baseline: Contents, candidate: Contents, *, gate_timings: bool = False) -> Comparison:
+    """Hold a candidate's records against a baseline's; raises UsageError where a side has two of one key."""
+    before, after = _by_key(baseline, "baseline"), _by_key(candidate, "candidate")
+    elsewhere = {_cell_of(record): record for key, record in after.items() if key not in before}
+    findings = [*_damaged(baseline, candidate)]
+    for key, old in before.items():
+        if key in after:
+            findings += _cell(old, after[key], gate_timings)
+        elif moved := elsewhere.pop(_cell_of(old), None):
+            findings.append(_finding("incomparable", old, "cell", _place(old), _place(moved), "measured elsewhere"))
+        else:
+            findings.append(_finding("missing", old, "cell", old.status, None, "the candidate has no such cell"))
+    for new in elsewhere.values():
+        failed = new.status not in ("ok", "skipped")
+        findings.append(_finding("worse" if failed else "new", new, "status", None, new.status, new.error or ""))
+    return Comparison(findings, origin(baseline.records), origin(candidate.records))
+
+
+def origin(records: Iterable[Record]) -> list[str]:
+    """From what versions, commits and machines the records are, a line each, most of them first."""
+
+    def line(record: Record) -> str:
+        return f"{record.made_by}, {record.device} {record.hardware or 'of unknown model'}"
+
+    return [f"{count} cells of {one}" for one, count in Counter(map(line, records)).most_common()]
+
+
+def _by_key(side: Contents, name: str) -> dict[tuple[str, str, int], Record]:
+    """The records by key, device and threads: a key holds these two, but not one that other software wrote."""
+    found: dict[tuple[str, str, int], Record] = {}
+    for record in side.records:
+        if (twin := found.setdefault((record.key, record.device, record.threads), record)) is not record:
+            raise UsageError(
+                f"the {name} has two records of {record.task}/{record.entry} [{_parameters(record)}]: {twin.hash} of "
+                f"{twin.started_at} and {record.hash} of {record.started_at}; one of a cell is accepted"
+            )
+    return found
+
+
+def _cell_of(record: Record) -> str:
+    """What is measured, wherever it is measured."""
+    return digest([record.task, record.parameters, record.seed])
+
+
+def _place(record: Record) -> str:
+    return f"{record.device}, threads={record.threads}"
+
+
+def _damaged(baseline: Contents, candidate: Contents) -> list[Finding]:
+    """A finding for each record that cannot be read: nobody knows what it would have said."""
+    findings = []
+    known = {record.hash: record for side in (baseline, candidate) for record in side.records}
+    for name in dict.fromkeys([*baseline.damaged, *candidate.damaged]):
+        twin, old, new = known.get(name), baseline.damaged.get(name), candidate.damaged.get(name)
+        shown = ("damaged" if old else None, "damaged" if new else None)
+        why = old or new or ""
+        if twin:
+            findings.append(_finding("incomparable", twin, "record", *shown, why))
+        else:
+            findings.append(Finding("incomparable", "?", "?", name, "record", *shown, why))
+    return findings
+
+
+def _cell(old: Record, new: Record, gate_timings: bool) -> list[Finding]:
+    """Findings of a cell that both sides have: its status where either did not end well, and each of its measures."""
+    findings = []
+    if (old.status, new.status) != ("ok", "ok"):
+        verdict, why = _judge_status(old, new)
+        findings.append(_finding(verdict, new, "status", old.status, new.status, why))
+    if not new.measures and new.status != old.status:
+        return findings  # the status says it all
+    for measure in old.measures:
+        found = new.measure(measure.name)
+        gates = measure.deterministic or gate_timings or (found is not None and found.deterministic)
+        if found is None:
+            findings.append(_finding("missing", new, measure.name, measure.value, None, gates=gates))
+            continue
+        verdict, why = _judge(measure, found, old.hardware, new.hardware)
+        findings.append(_finding(verdict, new, measure.name, measure.value, found.value, why, gates, measured=True))
+    if old.measures:
+        known = {measure.name for measure in old.measures}
+        findings += [_finding("new", new, m.name, None, m.value) for m in new.measures if m.name not in known]
+    return findings
+
+
+def _judge_status(old: Record, new: Record) -> tuple[Verdict, str]:
+    """The verdict on how two cells ended; a cell that ended well or was left out must not fail now."""
+    why = new.error or ""
+    if new.status == old.status:
+        return "same", why
+    if new.status == "ok":
+        return ("new" if old.status == "skipped" else "better"), why
+    if new.status == "skipped":
+        return ("missing" if old.measures else "ambiguous"), why
+    if old.status in ("ok", "skipped"):
+        return "worse", why
+    if old.measures and not new.measures:
+        return "missing", f"its measures: {why}"
+    return "ambiguous", why  # it failed before, and fails otherwise now
+
+
+def _judge(old: Measured, new: Measured, hardware: str, now: str) -> tuple[Verdict, str]:
+    for field in ("extractor", "reference"):  # another network, other data, or another pair that was chosen by them
+        if getattr(old, field) != getattr(new, field):
+            return "incomparable", f"{field} differs: {getattr(old, field)} and {getattr(new, field)}"
+    for field in ("unit", "direction", "deterministic"):  # a gate must not open because its declaration changed
+        if getattr(old, field) != getattr(new, field):
+            return "worse", f"{field} differs: {getattr(old, field)} and {getattr(new, field)}; make a new baseline"
+    if not old.deterministic:
+        if old.unit and (hardware != now or not hardware):  # ratios remain
+            return "incomparable", f"hardware differs: {hardware or 'unknown'} and {now or 'unknown'}"
+        return _judge_timing(old, new)
+    if old.value == new.value or (math.isnan(old.value) and math.isnan(new.value)):
+        return "same", ""
+    if not math.isfinite(new.value):
+        return "worse", "not finite"
+    if not math.isfinite(old.value):
+        return "better", "finite now"
+    change = new.value - old.value
+    # The narrower of both declarations: a gate must not open because a window has been widened.
+    allowed = max(min(old.window, new.window) * abs(old.value), min(old.floor, new.floor))
+    if abs(change) <= allowed:
+        return "same", ""
+    why = f"outside its window of {allowed:.2g}"
+    if old.direction == "target":
+        return "worse", why
+    return ("better" if (change < 0) == (old.direction == "lower") else "worse"), why
+
+
+def _judge_timing(old: Measured, new: Measured) -> tuple[Verdict, str]:
+    if not (old.value > 0 and math.isfinite(old.value)):
+        return "incomparable", "the baseline's is no positive number"
+    if not (new.value >= 0 and math.isfinite(new.value)):
+        return "worse", "no positive number"
+    ratio = new.value / old.value
+    if 1 / FACTOR <= ratio <= FACTOR:
+        return "same", ""
+    if not (_has_interval(old) and _has_interval(new)):
+        return "incomparable", f"ratio {ratio:.3g}, and no interval to tell whether that is noise"
+    (low, high), (new_low, new_high) = old.interval or (0, 0), new.interval or (0, 0)
+    if new_low <= high and low <= new_high:
+        return "ambiguous", f"ratio {ratio:.3g}, the intervals overlap"
+    better = old.direction != "target" and (ratio < 1) == (old.direction == "lower")
+    return ("better" if better else "worse"), f"ratio {ratio:.3g}"
+
+
+def _has_interval(measure: Measured) -> bool:
+    return measure.interval is not None and all(map(math.isfinite, measure.interval))
+
+
+def _finding(
+    verdict: Verdict, record: Record, measure: str, old: float | str | None, new: float | str | None, why: str = "",
+    gates: bool = True, measured: bool = False,
+) -> Finding:  # fmt: skip
+    cell = _parameters(record)
+    return Finding(verdict, record.task, record.entry, cell, measure, old, new, why, gates, measured)
+
+
+def _parameters(record: Record) -> str:
+    shown = record.parameters | {"seed": record.seed}
+    return ", ".join(f"{k}={v}" for k, v in shown.items() if str(v) != record.entry)
+
+
+def _strict(value: object) -> object:
+    """NaN and infinities as strings: JSON has none."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _show(value: float | str | None) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value) if value is not None else "-"

@@ -1,0 +1,1 @@
+"""What is shown of records: tables, pictures, and the folder of both."""

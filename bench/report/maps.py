@@ -1,0 +1,155 @@
+"""Arrays kept beside records as maps: heat over two coordinates, or a field of arrows; a panel a record, in a grid."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.errors import UsageError
+from bench.plan.spec import PlotSpec
+from bench.records.store import Record, Store
+from bench.report.tables import lookup, show
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+ACROSS = 4  # panels in a row
+ARROWS = 14  # along an axis, at most
+CUT = 0.005  # share of values at either end that the colours do not tell apart: spikes would take them all
+
+
+def draw(spec: PlotSpec, store: Store, records: list[Record]) -> Figure:
+    """One panel a record; raises UsageError where two records but for their seeds claim one, or arrays do not fit.
+
+    With several seeds, the first is shown.
+    """
+    from matplotlib import pyplot
+    from matplotlib.colors import LogNorm, Normalize
+
+    panels = panels_of(spec, records)
+    maps = [_Map(spec, store.arrays(record), record) for record in panels.values()]
+    rows, columns = grid_of(len(maps))
+    size = (max(3.1 * columns + 0.9, 5.5), 2.9 * rows + 0.9)
+    figure, grid = pyplot.subplots(
+        rows, columns, figsize=size, squeeze=False, layout="constrained", sharex=True, sharey=True
+    )
+    log, label = "z" in spec.log, spec.zlabel or spec.z.lstrip("@")
+    limits = [_limits([each.heat for each in ([one] if spec.scale == "own" else maps)], log) for one in maps]
+    for axes, title, one, (low, high) in zip(grid.flat, panels, maps, limits, strict=False):
+        norm = (LogNorm if log else Normalize)(low, high)
+        image = one.show(axes, norm)
+        axes.set_title(title, fontsize=9)
+        axes.set_box_aspect(1)
+        if "x" in spec.log:
+            axes.set_xscale("log")
+            _plain_ticks(axes.xaxis)
+        if "y" in spec.log:
+            axes.set_yscale("log")
+            _plain_ticks(axes.yaxis)
+        if spec.mark:
+            axes.plot(*spec.mark, "+", color="white", markersize=9, markeredgewidth=3)
+            axes.plot(*spec.mark, "+", color="black", markersize=8, markeredgewidth=1)
+        if spec.scale == "own":
+            figure.colorbar(image, ax=axes, extend="both", shrink=0.85).set_label(label, fontsize=8)
+    if spec.scale == "shared":
+        figure.colorbar(image, ax=grid, extend="both", label=label, aspect=15 * rows, pad=0.02)
+    for axes in list(grid.flat)[len(maps) :]:
+        axes.set_visible(False)
+    for column in range(columns):
+        lowest = grid[(len(maps) - 1 - column) // columns][column]
+        lowest.set_xlabel(spec.xlabel or spec.x.lstrip("@"))
+        lowest.tick_params(labelbottom=True)
+    for row in grid:
+        row[0].set_ylabel(spec.ylabel or spec.y.lstrip("@"))
+    return figure
+
+
+class _Map:
+    """What one panel shows."""
+
+    def __init__(self, spec: PlotSpec, arrays: dict[str, Any], record: Record):
+        def array(name: str) -> np.ndarray:
+            if name[1:] not in arrays:
+                raise UsageError(f"{record.entry} keeps no array {name!r}; it has {', '.join(arrays) or 'none'}")
+            return arrays[name[1:]].double().numpy()
+
+        self.x, self.y = (_column(array(name), i, name) for i, name in enumerate((spec.x, spec.y)))
+        self.arrows = None
+        if spec.kind == "field":
+            self.arrows = u, v = array(spec.u), array(spec.v)
+        self.heat = array(spec.z) if spec.z else np.hypot(u, v)
+        shapes = {self.heat.shape, *(each.shape for each in self.arrows or ())}
+        if shapes not in ({(len(self.y), len(self.x))}, {(len(self.x),)}):
+            raise UsageError(
+                f"{record.entry}: arrays of {len(self.x)} x and {len(self.y)} y with values {sorted(shapes)}"
+            )
+
+    def show(self, axes: Axes, norm: Any) -> Any:
+        """Draw it, and return what a colour bar is made of."""
+        if self.heat.ndim == 1:
+            try:
+                return axes.tripcolor(self.x, self.y, self.heat, shading="gouraud", norm=norm, cmap="viridis")
+            except (RuntimeError, ValueError):  # matplotlib's triangulation
+                raise UsageError(f"{len(self.x)} points span no area; at least 3 that are on no line do") from None
+        image = axes.pcolormesh(
+            self.x, self.y, self.heat, shading="nearest", norm=norm, cmap="viridis", rasterized=True
+        )
+        if self.arrows:
+            every = math.ceil(max(self.heat.shape) / ARROWS)
+            thin = (slice(every // 2, None, every),) * 2
+            u, v = (each[thin] for each in self.arrows)
+            length = np.hypot(u, v)
+            length[length == 0] = np.nan  # no arrow
+            x, y = np.meshgrid(self.x[thin[1]], self.y[thin[0]])
+            look = {"width": 0.007, "color": "white", "edgecolor": "black", "linewidth": 0.4}
+            axes.quiver(x, y, -u / length, -v / length, angles="xy", scale=1.3 * len(x), pivot="mid", **look)
+        return image
+
+
+def grid_of(panels: int) -> tuple[int, int]:
+    """Rows and columns of a grid of panels, at most ``ACROSS`` in a row."""
+    rows = math.ceil(panels / ACROSS)
+    return rows, math.ceil(panels / rows)
+
+
+def panels_of(spec: PlotSpec, records: list[Record]) -> dict[str, Record]:
+    """The record of each panel, by its title; those of a series beside one another."""
+    panels: dict[str, Record] = {}
+    series = list(dict.fromkeys(show(lookup(record, spec.series)) if spec.series else "" for record in records))
+    for record in sorted(records, key=lambda r: series.index(show(lookup(r, spec.series)) if spec.series else "")):
+        parts = [show(lookup(record, name)) for name in (spec.series, spec.facet) if name]
+        title = " ".join(part for part in parts if part != "-")
+        if panels.setdefault(title, record).parameters != record.parameters:
+            raise UsageError(f"two records for the panel {title!r}: narrow `where`, or name what differs as the facet")
+    return panels
+
+
+def _plain_ticks(axis: Axis) -> None:
+    """Ticks of a logarithmic axis at 1, 2 and 5, written out."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: show(value)))
+    axis.set_minor_locator(NullLocator())
+
+
+def _column(array: np.ndarray, index: int, name: str) -> np.ndarray:
+    """Coordinates along an axis; of an array of points (n, 2), the column of that axis."""
+    if array.ndim == 1:
+        return array
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise UsageError(f"{name} has the shape {array.shape}; (n,) or (n, 2) is accepted")
+    return array[:, index]
+
+
+def _limits(arrays: list[np.ndarray], log: bool) -> tuple[float, float]:
+    values = np.concatenate([array.ravel() for array in arrays])
+    values = values[values > 0] if log else values
+    if not len(values):
+        return (0.1, 1.0) if log else (0.0, 1.0)
+    low, high = np.quantile(values, [CUT, 1 - CUT])
+    return (float(low), float(high)) if low < high else (float(low) * 0.9, float(low) * 1.1 + 1e-12)

@@ -1,0 +1,311 @@
+"""Records as tables: markdown and LaTeX as the suite lays them out, CSV one row a measure, JSON the whole store."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from bench.output import plain
+from bench.plan.spec import TableSpec
+from bench.plan.suite import Plan
+from bench.records.store import Contents, Measured, Record, Store, bundle, frame
+from bench.report.best import NAMED, Arrays, best
+from bench.report.best import NOTE as best_note
+
+FORMATS = ("md", "csv", "json", "latex")
+YES_NO = "yes/no"  # the unit of a measure that is 1 or 0
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, a header, rows of text, and notes."""
+
+    name: str
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    notes: list[str]
+
+    def render(self, style: str = "md") -> str:
+        """The table as text, ``md`` or ``latex``; what records say stays in its cell and on its line."""
+        from tabulate import tabulate
+
+        def line(text: str) -> str:
+            return plain(" ".join(text.splitlines()))
+
+        def cell(text: str) -> str:
+            return line(text).replace("|", "\\|") if style == "md" else line(text)
+
+        kind = {"md": "github", "latex": "latex_booktabs"}[style]
+        rows = [[cell(text) for text in row] for row in self.rows]
+        body = tabulate(rows, [cell(text) for text in self.header], tablefmt=kind, disable_numparse=True)
+        before, each = {"md": ("## ", "- "), "latex": ("% ", "% ")}[style]
+        notes = [each + line(note) for note in self.notes]
+        return "\n".join([before + line(self.title), "", body, *([""] if notes else []), *notes]) + "\n"
+
+
+def render(store: Store, plans: list[Plan], style: str = "md") -> str:
+    """All of a store as one text in one of ``FORMATS``."""
+    if style == "json":
+        return bundle(store)
+    contents = store.contents()
+    if style == "csv":
+        return frame(contents.records).to_csv(index=False, lineterminator="\n")
+    foot = [*provenance(contents.records, store.environments()), *omissions(contents)]
+    tables = [table.render(style) for table in build(contents.records, plans, store.arrays)]
+    before = {"md": "", "latex": "% "}[style]
+    return "\n".join([*tables, "\n\n".join(before + plain(" ".join(line.splitlines())) for line in foot), ""])
+
+
+def omissions(contents: Contents) -> list[str]:
+    """What a folder holds, or should hold, that no table shows, and why; a line each."""
+    shown = {record.key for record in contents.records}
+    lines = []
+    for suite in dict.fromkeys(record.suite for record in contents.left_out):
+        own = [record for record in contents.left_out if record.suite == suite]
+        older = [record for record in own if record.key in shown]
+        if older:
+            lines.append(
+                f"Not shown: {len(older)} records of {suite} that other source, versions or hardware made, "
+                "of cells that are shown."
+            )
+        if len(older) < len(own):
+            entries = Counter(record.entry for record in own if record.key not in shown)
+            names = ", ".join(f"{entry} ({n})" for entry, n in entries.most_common(NAMED))
+            more = f" and {len(entries) - NAMED} more entries" if len(entries) > NAMED else ""
+            lines.append(
+                f"Not shown: {len(own) - len(older)} records of {suite} whose cells its last run here did not have "
+                f"({names}{more}): it had another device, seed, source or list of cells, or was without their "
+                "`--sampler`, `--loss` or `--nms`; run it with these to see them."
+            )
+    for suite, (absent, of) in contents.absent.items():
+        if absent:
+            lines.append(f"{absent} of {of} cells of {suite} have no record here: they were not run to their end.")
+    if contents.damaged:
+        lines.append(f"Not shown: {len(contents.damaged)} damaged records.")
+    return lines
+
+
+def build(records: list[Record], plans: list[Plan], arrays: Arrays = lambda record: {}) -> list[Table]:
+    """The tables that the suites lay out, then one a task for records that none of them shows.
+
+    ``arrays`` gives what is kept beside a record, which a table of the best compares case by case.
+    """
+    tables, shown = [], set()
+    records = [part for record in records for part in split(record)]
+    for suite, cells in plans:
+        own = [record for record in records if record.hash in set(cells)]
+        for spec in suite.table:
+            chosen = matching(own, spec.task, spec.where)
+            shown |= {(record.hash, record.entry) for record in chosen}
+            if chosen:
+                tables.append(lay_out(spec, chosen, arrays))
+    rest = [record for record in records if (record.hash, record.entry) not in shown]
+    for task in dict.fromkeys(record.task for record in rest):
+        own = [record for record in rest if record.task == task]
+        tables.append(lay_out(default_spec(task, own), own))
+    return tables
+
+
+def lay_out(spec: TableSpec, records: list[Record], arrays: Arrays = lambda record: {}) -> Table:
+    """One table of its records: rows by parameters, columns by measures or by one parameter's values."""
+    columns = _columns(spec, records)
+    names = [*spec.rows, *([] if spec.best else _unnamed(spec, records))]
+    notes = [spec.note] if spec.note else []
+    if spec.best:
+        notes.append(best_note)
+    reasons: dict[str, int] = {}
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        groups.setdefault(tuple(label(lookup(record, name)) for name in names), []).append(record)
+    rows = []
+    for index, (key, own) in enumerate(groups.items()):
+        cells = [(name, [r for r in own if keep(r)]) for _, name, keep in columns]
+        rows.append(
+            [*key, *(_best(of, name, reasons, arrays) if spec.best else _cell(of, name, reasons) for name, of in cells)]
+        )
+        following = list(groups)[index + 1] if index + 1 < len(groups) else None
+        if spec.floor and (following is None or following[:-1] != key[:-1]):
+            same = [r for k, members in groups.items() if k[:-1] == key[:-1] for r in members]
+            floors = [
+                _cell([r for r in same if keep(r) and r.status == "ok"], spec.floor, {}) for _, _, keep in columns
+            ]
+            rows.append([*key[:-1], "floor (exact draws)", *floors])
+    if any("±" in cell for row in rows for cell in row):
+        notes.append("±: the standard deviation over seeds, of one seed's value and not of the mean.")
+    notes += [f"[{mark}] {reason}" for reason, mark in reasons.items()]
+    return Table(spec.name, spec.title, [*names, *(title for title, _, _ in columns)], rows, notes)
+
+
+def split(record: Record) -> list[Record]:
+    """A contest as one record an entry (its measures are named ``measure:entry``); any other record as it is."""
+    if record.kind != "contest" or not record.measures:
+        return [record]
+    entries = dict.fromkeys(m.name.partition(":")[2] for m in record.measures)
+    return [
+        record.model_copy(update={
+            "entry": entry,
+            "measures": [m.model_copy(update={"name": m.name.partition(":")[0]}) for m in record.measures
+                         if m.name.partition(":")[2] == entry],
+        })
+        for entry in entries
+    ]  # fmt: skip
+
+
+def default_spec(task: str, records: list[Record]) -> TableSpec:
+    """Rows by entry and the parameters that vary, every measure a column."""
+    names = list(dict.fromkeys(name for record in records for name in record.parameters))
+    varying = [n for n in names if len({label(record.parameters.get(n)) for record in records}) > 1]
+    measures = list(dict.fromkeys(m.name for record in records for m in record.measures))
+    rows = list(
+        dict.fromkeys(["entry", *(n for n in varying if label(records[0].parameters.get(n)) != records[0].entry)])
+    )
+    return TableSpec(name=task, title=task, task=task, rows=rows, values=measures or ["status"])
+
+
+def matching(records: Iterable[Record], task: str, where: dict[str, Any]) -> list[Record]:
+    """Records of a task whose parameters have the given values (a list: any of them)."""
+    return [
+        record
+        for record in records
+        if record.task == task
+        and all(lookup(record, k) in (v if isinstance(v, list) else [v]) for k, v in where.items())
+    ]
+
+
+def lookup(record: Record, name: str) -> Any:
+    """A parameter of a record, a measure's value, or its entry, seed, device or status."""
+    if name in record.parameters:
+        return record.parameters[name]
+    if name in ("entry", "seed", "device", "status", "threads", "hardware", "hash"):
+        return getattr(record, name)
+    return record.value(name)
+
+
+def show(value: Any) -> str:
+    """A value as a table prints it: four significant digits."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{k}={show(v)}" for k, v in value.items()) or "-"
+    return ", ".join(map(show, value)) if isinstance(value, list) else str(value)
+
+
+def label(value: Any) -> str:
+    """A value as a table names a row or a column by it: no two values have one label."""
+    if isinstance(value, float):
+        return short if float(short := show(value)) == value else repr(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{k}={label(v)}" for k, v in value.items()) or "-"
+    return ", ".join(map(label, value)) if isinstance(value, list) else show(value)
+
+
+def provenance(records: list[Record], environments: dict[str, Any]) -> list[str]:
+    """Where the numbers come from: code, machine, software, seeds, extractors, data."""
+    if not records:
+        return ["no records"]
+    lines = []
+    code = {record.made_by for record in records}
+    for name in dict.fromkeys(r.environment for r in records):
+        env = environments.get(name, {})
+        packages = ", ".join(f"{k} {v}" for k, v in env.get("packages", {}).items() if k in ("torch", "numpy", "scipy"))
+        gpus = "".join(f", {gpu['name']}" for gpu in env.get("gpus", []))
+        lines.append(
+            f"{env.get('cpu', '?')} x {env.get('cores', '?')}{gpus}, {env.get('python', '?')}"
+            + (f", {packages}" if packages else "")
+        )
+    measures = [m for r in records for m in r.measures]
+    found = {
+        "seed": {str(r.seed) for r in records},
+        "threads": {str(r.threads) for r in records},
+        "extractor": {m.extractor for m in measures if m.extractor},
+        "reference data": {m.reference for m in measures if m.reference},
+    }
+    facts = [f"{name} {', '.join(sorted(values))}" for name, values in found.items() if values]
+    dates = sorted(r.started_at[:10] for r in records)
+    parts = [*sorted(code), *dict.fromkeys(lines), *facts, f"measured {dates[0]}", f"{len(records)} cells"]
+    return ["; ".join(parts) + "."]
+
+
+def _columns(spec: TableSpec, records: list[Record]) -> list[tuple[str, str, Callable[[Record], bool]]]:
+    """Header, measure and choice of records of each column."""
+    titles = {}
+    for name in spec.values:
+        unit = next((m.unit for record in records if (m := record.measure(name))), "")
+        titles[name] = f"{name} ({unit})" if unit and unit != YES_NO else name
+    if spec.columns is None:
+        return [(titles[name], name, lambda record: True) for name in spec.values]
+    column = spec.columns
+    values = list(dict.fromkeys(label(lookup(record, column)) for record in records))
+
+    def of(value: str) -> Callable[[Record], bool]:
+        return lambda record: label(lookup(record, column)) == value
+
+    many = len(spec.values) > 1
+    return [
+        (f"{titles[name]}, {column} {value}" if many else f"{column} {value}", name, of(value))
+        for name in spec.values
+        for value in values
+    ]
+
+
+def _unnamed(spec: TableSpec, records: list[Record]) -> list[str]:
+    """Parameters that differ between records of one cell: only seeds are averaged over, so these become rows too."""
+    named = [*spec.rows, *([spec.columns] if spec.columns else [])]
+    cells: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        cells.setdefault(tuple(label(lookup(record, name)) for name in named), []).append(record)
+    places = ["device", "threads", "hardware"]
+    names = [
+        name
+        for name in dict.fromkeys(name for record in records for name in [*record.parameters, *places])
+        if name not in named and any(len({label(lookup(r, name)) for r in same}) > 1 for same in cells.values())
+    ]
+    for last in ("entry", "hash"):  # one seed twice: two entries of a contest, or one cell by two states of the source
+        found = Counter((*(label(lookup(r, name)) for name in [*named, *names]), r.seed) for r in records)
+        if max(found.values(), default=0) > 1 and len({lookup(r, last) for r in records}) > 1:
+            names.append(last)
+    return names
+
+
+def _cell(records: list[Record], name: str, reasons: dict[str, int]) -> str:
+    """A value with its interval, the mean and spread over seeds, or a status with its reason noted."""
+    if name == "status":
+        return ", ".join(dict.fromkeys(record.status for record in records)) or "-"
+    ended = [record for record in records if record.status != "ok"]
+    marks = [str(reasons.setdefault(r.error or r.status, len(reasons) + 1)) for r in ended]
+    mark = f" [{', '.join(dict.fromkeys(marks))}]" if marks else ""
+    measured: list[Measured] = [m for record in records if record.status == "ok" and (m := record.measure(name))]
+    if not measured:
+        return f"{ended[0].status}{mark}" if ended else "-"
+    if ended:
+        mark = f" of {len(measured)} of {len(records)} seeds{mark}"
+    values = [m.value for m in measured]
+    if measured[0].unit == YES_NO and set(values) <= {0.0, 1.0}:
+        found = [answer for answer, value in (("yes", 1.0), ("no", 0.0)) if value in values]
+        tried = measured[0].n  # of a "yes" that rests on cases, how many
+        yes = f"yes ({tried:,})" if tried else "yes"
+        answer = (
+            {"yes": yes, "no": "no"}[found[0]]
+            if len(found) == 1
+            else f"yes for {int(sum(values))} of {len(values)} seeds"
+        )
+        return answer + mark
+    if len(set(values)) == 1:
+        interval = measured[0].interval
+        return show(values[0]) + (f" [{show(interval[0])}, {show(interval[1])}]" if interval else "") + mark
+    return f"{show(statistics.fmean(values))} ± {show(statistics.stdev(values))}{mark}"
+
+
+def _best(records: list[Record], name: str, reasons: dict[str, int], arrays: Arrays) -> str:
+    """The best entry by the measure and those that the same cases do not tell from it; without cases, a plain cell."""
+    found = best(records, name, arrays, show)
+    if found is None:
+        return _cell(records, name, reasons)
+    ended = {str(reasons.setdefault(r.error or r.status, len(reasons) + 1)) for r in records if r.status != "ok"}
+    return found + (f" [without {', '.join(sorted(ended))}]" if ended else "")

@@ -1,0 +1,1 @@
+"""Cells are run: workers, what they may leave behind, and progress."""

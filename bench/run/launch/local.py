@@ -1,0 +1,48 @@
+"""Workers on this machine: spawned processes that can be killed with all that they started."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from datetime import UTC, datetime
+
+from bench.plan.cells import Cell
+from bench.run.processes import Tree
+from bench.run.worker import Outcome, work
+
+KILLED = -9  # the exit code that the kernel's memory killer leaves
+
+
+class Worker:
+    """A spawned process that runs one cell after another, of one thread count and one set of guests."""
+
+    def __init__(self, threads: int, outside: tuple[str, ...]):
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=work, args=(theirs, threads, outside), daemon=True)
+        self.serves = (threads, outside)
+        self.cell: Cell | None = None
+        self.process.start()
+        assert self.process.pid is not None
+        self.tree = Tree(self.process.pid)
+        theirs.close()
+
+    def send(self, cell: Cell, keep_samples: bool) -> None:
+        self.cell, self.imported = cell, False
+        self.begin()
+        self.connection.send((cell, keep_samples))
+
+    def begin(self) -> None:
+        self.started, self.began = datetime.now(UTC), time.monotonic()
+
+    def kill(self) -> None:
+        self.tree.kill()
+        self.process.join()
+        self.connection.close()
+
+
+def died(code: int | None) -> Outcome:
+    """Say how a worker ended that sent nothing."""
+    if code == KILLED:
+        return Outcome("out_of_memory", "the worker was killed by signal 9, as the kernel does when memory runs out")
+    return Outcome("failed", f"the worker died with exit code {code}")

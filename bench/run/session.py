@@ -1,0 +1,142 @@
+"""Executes cells: persistent spawned workers that can be killed, resume from the store, failures kept apart.
+
+The coordinator alone writes records, each as soon as its cell ends. Deterministic cells run
+``jobs`` at a time; cells with a timing run alone after them. What a guest leaves behind in its process, or starts from
+it, reaches no cell without that guest: it has workers of its own, and a worker ends with all of its processes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from multiprocessing.connection import wait
+
+from bench import environment
+from bench.plan.cells import Cell
+from bench.records.store import Record, Store
+from bench.run.launch.local import Worker, died
+from bench.run.worker import Outcome
+
+POLL = 0.1  # seconds between two looks at deadlines, memory and workers that have died
+START = 120.0  # seconds that a worker may take to import what a cell names, which no cell's time counts
+
+
+Progress = Callable[[Cell, Record | None], None]  # called with None when a cell begins
+
+
+def missing(cells: Iterable[Cell], store: Store, *, force: bool = False, keep_samples: bool = False) -> list[Cell]:
+    """Cells without a finished record in the store, or without the samples that are to be kept."""
+    return [
+        cell
+        for cell in cells
+        if force or not store.holds(cell.hash, arrays=["samples"] if keep_samples and cell.samples else [])
+    ]
+
+
+def run(
+    cells: list[Cell], store: Store, *, jobs: int = 1, keep_samples: bool = False, progress: Progress = lambda *_: None
+) -> dict[str, int]:
+    """Run the cells and store a record of each as it ends; returns how many ended in each status."""
+    session = _Session(store, keep_samples, progress)
+    try:
+        for cell in [cell for cell in cells if cell.skip]:
+            session.finish(cell, Outcome("skipped", cell.skip), datetime.now(UTC), 0.0)
+        rest = [cell for cell in cells if not cell.skip]
+        groups = dict.fromkeys((cell.timing, cell.threads, cell.outside) for cell in rest)
+        for timing, threads, outside in sorted(groups):
+            own = [c for c in rest if (c.timing, c.threads, c.outside) == (timing, threads, outside)]
+            session.phase(own, threads, outside, 1 if timing else jobs)
+    finally:
+        session.close()
+    return session.counts
+
+
+class _Session:
+    def __init__(self, store: Store, keep_samples: bool, progress: Progress):
+        self.store, self.keep_samples, self.progress = store, keep_samples, progress
+        self.workers: list[Worker] = []
+        self.counts: dict[str, int] = {}
+        self.machine = environment.machine()
+        self.code = environment.code()
+
+    def phase(self, cells: list[Cell], threads: int, outside: tuple[str, ...], jobs: int) -> None:
+        """Run cells of one thread count and one set of guests, ``jobs`` at a time."""
+        pending = list(reversed(cells))
+        for worker in [w for w in self.workers if w.serves != (threads, outside)]:
+            self.drop(worker)
+        while pending or any(worker.cell for worker in self.workers):
+            busy = [worker for worker in self.workers if worker.cell]
+            idle = [worker for worker in self.workers if not worker.cell]
+            while pending and len(busy) < jobs:
+                if not idle:
+                    idle.append(Worker(threads, outside))
+                    self.workers.append(idle[0])
+                worker = idle.pop()
+                cell = pending.pop()
+                self.progress(cell, None)
+                try:
+                    worker.send(cell, self.keep_samples)
+                except OSError:  # it died while idle: another one takes the cell
+                    self.drop(worker)
+                    pending.append(cell)
+                    continue
+                busy.append(worker)
+            wait([worker.connection for worker in busy], timeout=POLL)
+            for worker in busy:
+                self.look(worker)
+
+    def look(self, worker: Worker) -> None:
+        """Take a worker's outcome, or end it: too late, too large, or dead."""
+        cell = worker.cell
+        assert cell is not None
+        outcome = None
+        dead = not worker.process.is_alive()  # looked at first: what it sent before it died is still in the pipe
+        if worker.connection.poll():
+            try:
+                outcome = worker.connection.recv()
+                if outcome is None:  # all is imported: the cell begins
+                    worker.imported = True
+                    worker.begin()
+            except (EOFError, OSError):
+                worker.process.join()
+                outcome = died(worker.process.exitcode)
+        elif dead:  # a process of its own may hold its pipe open, whose end would never come
+            outcome = died(worker.process.exitcode)
+        elif time.monotonic() - worker.began > (cell.timeout_s if worker.imported else START):
+            limit = f"{cell.timeout_s:g} s (the suite's timeout_s)"
+            outcome = Outcome("timeout", f"stopped after {limit if worker.imported else f'{START:g} s of imports'}")
+        elif (used := worker.tree.memory_gib(cell.memory_gib)) > cell.memory_gib:
+            outcome = Outcome(
+                "out_of_memory", f"stopped at {used:.3g} GiB (the suite's memory_gib is {cell.memory_gib:g})"
+            )
+        if outcome is None:
+            return
+        worker.cell = None
+        duration = time.monotonic() - worker.began
+        if not outcome.state or worker.tree.descendants():  # it is gone, is to be, or left something running
+            self.drop(worker)
+        self.finish(cell, outcome, worker.started, duration)
+
+    def finish(self, cell: Cell, outcome: Outcome, started: datetime, duration: float) -> None:
+        """Write a cell's record."""
+        record = Record(
+            suite=cell.suite,
+            task=cell.task, kind=cell.kind, entry=cell.entry, parameters=cell.parameters,
+            seed=cell.seed, key=cell.key, hash=cell.hash, **self.code,
+            environment=self.store.write_environment(self.machine | {"torch": outcome.state}),
+            device=cell.device, hardware=cell.hardware, threads=cell.threads,
+            measures=outcome.measures, timing=outcome.timing, arrays=outcome.names,
+            status=outcome.status, error=outcome.error, started_at=started.isoformat(), duration=duration,
+        )  # fmt: skip
+        self.store.write(record, outcome.arrays)
+        self.counts[record.status] = self.counts.get(record.status, 0) + 1
+        self.progress(cell, record)
+
+    def drop(self, worker: Worker) -> None:
+        worker.kill()
+        self.workers.remove(worker)
+
+    def close(self) -> None:
+        for worker in list(self.workers):
+            self.drop(worker)

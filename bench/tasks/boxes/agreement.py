@@ -1,0 +1,87 @@
+"""Whether a box loss ranks boxes as IoU does, and whether it knows at the start how a regression will end.
+
+Rank correlations, Spearman's rho and Kendall's tau-b, of the loss with ``1 - IoU`` of the same pair, and of the loss at
+the start with ``1 - IoU`` after a regression by that loss (the DIoU paper's protocol): over the pairs that overlap at
+the start, and over all. Intervals are the percentiles of 95 % of bootstrap resamples of the pairs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+
+import numpy as np
+import scipy.stats
+import torch
+from jaxtyping import Float
+from pydantic import Field
+
+from bench.task import Context, Direction, Measure, Measurements, Value, task
+from bench.tasks.boxes.pairs import LossParameters, descend, iou, unit_pairs
+
+CORRELATIONS = {"spearman": scipy.stats.spearmanr, "kendall": scipy.stats.kendalltau}
+
+
+class Parameters(LossParameters):
+    """``pairs`` of random boxes, of which four in ten overlap."""
+
+    pairs: int = Field(800, ge=50)
+    iterations: int = Field(100, ge=10)
+    resamples: int = Field(200, ge=20)
+
+
+WHEN: dict[str, tuple[str, Direction]] = {
+    "": ("1 - IoU of the same pair", "higher"),
+    "final_": ("1 - IoU after its regression", "target"),
+}
+WHERE = {"overlapping": "pairs that overlap at the start", "all": "all pairs"}
+
+
+@task(
+    entry="loss",
+    catalogue="losses",
+    measures=[
+        Measure(f"{when}{name}_{where}", f"with {what}, {of}", unit="1", direction=direction, window=0.01, floor=1e-3)
+        for when, (what, direction) in WHEN.items()
+        for where, of in WHERE.items()
+        for name in CORRELATIONS
+    ],
+)
+def iou_agreement(parameters: Parameters, context: Context) -> Measurements:
+    """Rank correlation of a box loss with IoU, at the start and at the end of a regression by it."""
+    source = torch.Generator().manual_seed(context.seed)
+    boxes, target = (each.to(context.device) for each in unit_pairs(parameters.pairs, source, "random"))
+    loss = parameters.bound(rowwise=True)(boxes, target)
+    *_, moved = descend(parameters.bound(), boxes, itertools.repeat(target), parameters.iterations)
+    # Boxes that have arrived differ by rounding alone, which is no rank.
+    overlap, final = iou(boxes, target), iou(moved, target).mul(1e6).round().div(1e6)
+    if not bool(loss.isfinite().all() and moved.isfinite().all()):
+        raise FloatingPointError(f"{parameters.loss}: the loss or a box that followed it is not finite")
+    for name, values in {"loss": loss, "iou": overlap, "final_iou": final, "boxes": boxes, "targets": target}.items():
+        context.keep(name, values)
+    measured: dict[str, float | Value] = {}
+    for where, when in itertools.product(WHERE, WHEN):
+        chosen = overlap > (0 if where == "overlapping" else -1)
+        columns = [each[chosen].cpu().numpy() for each in (loss, 1 - (final if when else overlap))]
+        for name in CORRELATIONS:
+            value = correlation(name, *columns, resamples=parameters.resamples, seed=context.seed)
+            if value is not None:
+                measured[f"{when}{name}_{where}"] = value
+    return measured
+
+
+def correlation(
+    name: str, x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], *, resamples: int, seed: int
+) -> Value | None:
+    """One of ``CORRELATIONS`` with its bootstrap interval; None where all of x or all of y is equal, without a rank."""
+    if (x == x[0]).all() or (y == y[0]).all():
+        return None
+    rng = np.random.default_rng(seed)
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", scipy.stats.ConstantInputWarning)  # a resample may lack all but one value
+        for _ in range(resamples):
+            rows = rng.integers(len(x), size=len(x))
+            found.append(CORRELATIONS[name](x[rows], y[rows]).statistic)
+    low, high = np.nanquantile(found, [0.025, 0.975])
+    return Value(float(CORRELATIONS[name](x, y).statistic), (float(low), float(high)), n=len(x))

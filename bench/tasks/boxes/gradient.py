@@ -1,0 +1,124 @@
+"""Gradient fields of a box loss around a target of side 1: over the place of a box, and over its sides.
+
+In the field ``position`` a box of given sides stands all round the target, ``reach`` sides away at most; in the field
+``size`` boxes about the target's centre have sides from a fifth to five times the target's. No point of either grid is
+the target or lies where edges meet, but for grids of an odd number of points. ``pairs`` is no field but as many random
+pairs: overlapping, apart and nested.
+
+What following the gradient does is measured by one small step against it, of ``STEP`` in all.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from bench.task import Context, Measure, Measurements, Value, task
+from bench.tasks.boxes.pairs import Loss, LossParameters, gradient, iou, pairs
+
+STEP = 1e-5  # of the target's side
+# A step along the true gradient errs by its square; changes below ten of those are not counted.
+CURVATURE = 10 * STEP**2
+STILL = 1e-12  # a gradient up to here is 0: rounding
+
+
+class Parameters(LossParameters):
+    """``points`` along each side of a grid; ``width`` and ``height`` of the box whose place is varied."""
+
+    points: int = Field(40, ge=4)
+    reach: float = Field(3.0, gt=0)
+    width: float = Field(2.0, gt=0)
+    height: float = Field(1.5, gt=0)
+
+
+FIELDS = ("position", "size")
+SETS = (*FIELDS, "pairs")
+SHARES = {
+    "zero": "share of points without a gradient",
+    "uphill": "share of points from which a step along the negative gradient raises the loss",
+    "away": "share of points from which it raises |dx| + |dy| + |dw| + |dh|",
+    "worse": "share of points from which it lowers the IoU",
+}
+
+
+@task(
+    entry="loss",
+    catalogue="losses",
+    measures=[
+        measure
+        for field in SETS
+        for measure in (
+            *(
+                # One point of the grid may change sides between machines.
+                Measure(f"{field}_{name}", summary, unit="1", direction="target", window=0, floor=1e-3)
+                for name, summary in SHARES.items()
+            ),
+            Measure(f"{field}_spike", "greatest norm of the gradient over its median", direction="target", window=0.01),
+        )
+    ],
+)
+def iou_gradient(parameters: Parameters, context: Context) -> Measurements:
+    """Gradients of a box loss over grids of positions and of sizes, and what a small step against them does."""
+    loss = parameters.bound(rowwise=True)
+    n = parameters.points
+    measured: dict[str, float | Value] = {}
+    for name in SETS:
+        if name == "pairs":
+            boxes, target = _pairs(n * n, torch.Generator().manual_seed(context.seed))
+        else:
+            across, boxes = grid(name, parameters)
+            target = boxes.new_tensor([[0, 0, 1, 1]]).expand(len(boxes), 4)
+        boxes, target = boxes.to(context.device), target.to(context.device)
+        value, slopes = gradient(loss, boxes, target)
+        if not bool(value.isfinite().all() and slopes.isfinite().all()):
+            raise FloatingPointError(f"{parameters.loss}: the loss or its gradient is not finite in {name}")
+        measured |= {f"{name}_{what}": Value(figure, n=n * n) for what, figure in assess(loss, boxes, target).items()}
+        if name != "pairs":
+            context.keep(f"{name}_axis", across)
+            context.keep(f"{name}_loss", value.view(n, n))
+            for what, column in zip(("gx", "gy", "gw", "gh"), slopes.unbind(1), strict=True):
+                context.keep(f"{name}_{what}", column.reshape(n, n))
+    return measured
+
+
+def grid(field: str, parameters: Parameters) -> tuple[Float[Tensor, " points"], Float[Tensor, "n 4"]]:
+    """Coordinates along either side of a grid, and its boxes, row by row: x or w varies fastest."""
+    n = parameters.points
+    middle = (torch.arange(n, dtype=torch.float64) + 0.5) / n * 2 - 1  # of equal cells of (-1, 1)
+    across = parameters.reach * middle if field == "position" else 5**middle
+    down, right = torch.meshgrid(across, across, indexing="ij")
+    varied = torch.stack([right.flatten(), down.flatten()], 1)
+    if field == "position":
+        sides = varied.new_tensor([[parameters.width, parameters.height]])
+        return across, torch.cat([varied, sides.expand(n * n, 2)], 1)
+    return across, torch.cat([torch.zeros_like(varied), varied], 1)
+
+
+def assess(loss: Loss, boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"]) -> dict[str, float]:
+    """``SHARES`` of the boxes that are not at their target, and the highest spike, 0 without any gradient."""
+    away = (boxes != targets).any(1)
+    boxes, targets = boxes[away], targets[away]
+    value, slopes = gradient(loss, boxes, targets)
+    norm = slopes.norm(dim=1, keepdim=True)
+    moving = norm > STILL
+    stepped = boxes - torch.where(moving, STEP * slopes / norm.clamp(min=STILL), 0)
+    rises = loss(stepped, targets) - value
+    parts = (stepped - targets).abs().sum(1) - (boxes - targets).abs().sum(1)
+    falls = iou(boxes, targets) - iou(stepped, targets)
+    median = norm[moving].median() if moving.any() else norm.new_tensor(1.0)
+    return {
+        "zero": float((~moving).double().mean()),
+        "uphill": float((rises > CURVATURE).double().mean()),
+        "away": float((parts > 1e-3 * STEP).double().mean()),  # less is a step straight across, rounded
+        "worse": float((falls > CURVATURE).double().mean()),
+        "spike": float(norm.max() / median),
+    }
+
+
+def _pairs(n: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Random pairs, in units of the target's longer side, since a step has one length for all."""
+    boxes, target = pairs(n, source, "random", "apart", "nested")
+    unit = target[:, 2:].amax(1, keepdim=True)
+    return boxes / unit, target / unit

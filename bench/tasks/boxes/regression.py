@@ -1,0 +1,159 @@
+"""The published regression experiments: boxes descend a box loss from all round their targets.
+
+Anchors of 7 areas and 7 aspect ratios stand at every point of a disc and regress, one at a time, to 7 targets of one
+area in its middle: 343 cases a point, 1,715,000 over 5,000 points.
+
+- ``diou`` (1911.08287, sec. 3.1): disc of radius 3, targets of area 1, ``B += eta (2 - IoU) (-grad L)`` on (x, y, w, h)
+  for 200 iterations, eta .1 for the first 8/10 of them, .01 for the next 1/10 and .001 for the last.
+- ``wiou`` and ``wiou_near`` (2301.10051, sec. IV, and its script): discs of radius .5 and .1 whose points crowd towards
+  the rim, 2e4 radius^2 of them, targets of area 1/32, Adam at .01 on the corners of the mean loss, 120 iterations.
+- ``piou`` (10.1016/j.neunet.2023.11.041): 5,000 points about (1, 1), evenly, and WIoU's sides and rule, since the
+  paper's text leaves them open.
+
+The gradient is autograd's; the figure of the DIoU paper used hand-written ones that are not those of the losses, which
+the options ``gradient="authors"`` and ``"authors_clamped"`` bring back. What they show holds for this simulation, in
+which nothing is learnt; training a detector is another matter. A side that an update drives below 0 stays so:
+the loss sees a box without extent there, the error counts the way to the target's side.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from bench.task import Context, Measure, Measurements, Value, task
+from bench.tasks.boxes.descent import Adam, Descent, Engine, Rule, regress
+from bench.tasks.boxes.pairs import LossParameters
+from implementations.catalogue import LOSSES
+
+RATIOS = (1 / 4, 1 / 3, 1 / 2, 1.0, 2.0, 3.0, 4.0)  # width over height
+CASES = 7 * 7 * 7  # at a point
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Where anchors and targets are, and how they move."""
+
+    centre: tuple[float, float]
+    radius: float
+    points: int
+    target_area: float
+    areas: tuple[float, ...]  # of anchors
+    iterations: int
+    adam: bool = False  # on the corners, in place of the DIoU paper's descent
+    rim: bool = False  # points crowd towards the rim: r = R ln(1 + u (e^3 - 1)) / 3 in place of R sqrt(u)
+
+    def rule(self, iterations: int) -> Rule:
+        """The update, for this many iterations."""
+        return Adam(self.points * CASES) if self.adam else Descent(rates(iterations))
+
+
+_WIOU_AREAS = (1 / 32, 1 / 24, 3 / 64, 1 / 16, 1 / 12, 3 / 32, 1 / 8)
+PROTOCOLS = {
+    "diou": Protocol((10.0, 10.0), 3.0, 5000, 1.0, (0.5, 0.67, 0.75, 1.0, 1.33, 1.5, 2.0), 200),
+    "wiou": Protocol((0.5, 0.5), 0.5, 5000, 1 / 32, _WIOU_AREAS, 120, adam=True, rim=True),
+    "wiou_near": Protocol((0.5, 0.5), 0.1, 200, 1 / 32, _WIOU_AREAS, 120, adam=True, rim=True),
+    "piou": Protocol((1.0, 1.0), 0.5, 5000, 1 / 32, _WIOU_AREAS, 120, adam=True),
+}
+
+
+class Parameters(LossParameters):
+    """``points``: how many of the protocol's to place; totals are scaled up to all of its cases.
+
+    ``iterations`` are the protocol's unless given.
+    """
+
+    protocol: Literal["diou", "wiou", "wiou_near", "piou"] = "diou"
+    points: int = Field(200, ge=1)
+    iterations: int | None = Field(None, ge=10)
+    engine: Engine = "auto"
+
+
+@task(
+    entry="loss",
+    catalogue="losses",
+    packages=("torchvision",),
+    measures=[
+        Measure("error_decay", "total L1 error after 8/10 of the iterations (160 of 200)", unit="length", window=0.005),
+        Measure("error_final", "total L1 error after the last iteration", unit="length", window=0.005),
+        Measure("error_sum", "total L1 error summed over iterations", unit="length", window=0.005),
+        Measure("iou_final", "mean IoU after the last iteration", unit="1", direction="higher", window=0.005),
+        Measure("seconds", "time of all iterations, once compiled", unit="s", deterministic=False),
+    ],
+)
+def iou_regression(parameters: Parameters, context: Context) -> Measurements:
+    """Regress anchors to targets by one box loss and total the error, as the papers' simulations do."""
+    protocol = PROTOCOLS[parameters.protocol]
+    iterations = parameters.iterations or protocol.iterations
+    positions = disc(parameters.points, parameters.protocol, seed=context.seed).to(context.device)
+    found = regress(
+        LOSSES[parameters.loss],
+        *cases(positions, parameters.protocol),
+        protocol.rule(iterations),
+        iterations,
+        options=parameters.options,
+        engine=parameters.engine,
+    )
+    if lost := int((~found.error.isfinite()).sum()):
+        raise FloatingPointError(f"{parameters.loss}: the error of {lost} of {len(found.error)} cases is not finite")
+    curve = found.error_curve * (protocol.points / parameters.points)
+    error = found.error.view(-1, len(RATIOS), len(protocol.areas), len(RATIOS))  # point, target, area, ratio
+    context.keep("error_curve", curve)
+    context.keep("iou_curve", found.iou_curve)
+    context.keep("positions", positions)
+    context.keep("error_surface", error.sum((1, 2, 3)))
+    for name, axis in (("target_ratio", 1), ("area", 2), ("ratio", 3)):
+        context.keep(f"error_by_{name}", error.mean([k for k in range(4) if k != axis]))
+    context.keep("areas", torch.tensor(protocol.areas, dtype=torch.float64))
+    context.keep("ratios", torch.tensor(RATIOS, dtype=torch.float64))
+    n = len(found.error)
+    return {
+        "error_decay": Value(curve[8 * iterations // 10 - 1].item(), n=n),
+        "error_final": Value(curve[-1].item(), n=n),
+        "error_sum": Value(curve.sum().item(), n=n),
+        "iou_final": Value(found.iou_curve[-1].item(), n=n),
+        "seconds": Value(found.seconds, n=1),
+    }
+
+
+def rates(iterations: int) -> list[float]:
+    """Eta at each iteration: .1, .01 after 8/10 and .001 after 9/10 of them."""
+    return [(0.1, 0.01, 0.001)[(10 * i >= 8 * iterations) + (10 * i >= 9 * iterations)] for i in range(iterations)]
+
+
+def disc(n: int, protocol: str = "diou", *, seed: int = 0) -> Float[Tensor, "n 2"]:
+    """``n`` points of the protocol's density on its disc: a low-discrepancy set with a random shift.
+
+    The set is the additive recurrence of the plastic number, ``g^3 = g + 1``: a few hundred points stand for 5,000.
+    """
+    where = PROTOCOLS[protocol]
+    g = 1.324717957244746  # of 2D sequences, this root's spreads most evenly
+    shift = torch.rand(2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    u, turn = (shift + torch.arange(n)[:, None] * torch.tensor([1 / g, 1 / g**2], dtype=torch.float64)).frac().unbind(1)
+    radius = where.radius * ((u * math.expm1(3)).log1p() / 3 if where.rim else u.sqrt())
+    angle = 2 * math.pi * turn
+    return torch.stack([where.centre[0] + radius * angle.cos(), where.centre[1] + radius * angle.sin()], 1)
+
+
+def cases(points: Float[Tensor, "p 2"], protocol: str = "diou") -> tuple[Float[Tensor, "n 4"], Float[Tensor, "n 4"]]:
+    """Anchors and targets (x, y, w, h) of the 343 cases at each point, n = 343 p, a point's in a row.
+
+    Both lie in memory by the column.
+    """
+    where = PROTOCOLS[protocol]
+    anchors = points.new_tensor([_sides(area, ratio) for _ in RATIOS for area in where.areas for ratio in RATIOS])
+    sides = [_sides(where.target_area, ratio) for ratio in RATIOS for _ in where.areas for _ in RATIOS]
+    boxes, targets = points.new_empty(2, 4, len(points), CASES)
+    boxes[:2], boxes[2:] = points.T[:, :, None], anchors.T[:, None]
+    targets[:2], targets[2:] = points.new_tensor(where.centre)[:, None, None], points.new_tensor(sides).T[:, None]
+    return boxes.flatten(1).T, targets.flatten(1).T
+
+
+def _sides(area: float, ratio: float) -> tuple[float, float]:
+    return math.sqrt(area * ratio), math.sqrt(area / ratio)

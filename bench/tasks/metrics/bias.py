@@ -1,0 +1,80 @@
+"""How a figure of generated images depends on n alone: real images against real ones, or against noisy ones.
+
+Both sides have n features, drawn anew each time from the 10,000 test images; what changes over n is bias, what
+changes over the draws is chance. Draws share images, the more the larger n: their spread is that of cuts of these
+images, and smaller than that of other images.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from bench.data import fashion_mnist
+from bench.data.disturbances import disturb
+from bench.task import Context, Measure, Measurements, TaskParameters, Value, task
+from bench.tasks.metrics.sensitivity import EXTRACTOR, features_of, real_features
+from bench.tasks.samplers.problems import floor_of
+from metrics import frechet_distance_from_features
+from metrics.samples.balls import prdc
+from metrics.samples.energy import energy_distance
+from metrics.samples.extrapolation import fd_infinity
+from metrics.samples.kernel import cmmd, kid
+
+FIGURES = {
+    "fd_fmnist": frechet_distance_from_features,
+    "fd_infinity": lambda x, y: fd_infinity(x, y, vary="both", smallest=max(len(x) // 4, 65)).value,
+    "kid_fmnist": lambda x, y: kid(x, y).value,
+    "cmmd_fmnist": lambda x, y: cmmd(x, y).value,
+    "energy_fmnist": lambda x, y: energy_distance(x, y).value,
+    "precision": lambda x, y: prdc(x, y).precision,
+    "recall": lambda x, y: prdc(x, y).recall,
+    "density": lambda x, y: prdc(x, y).density,
+    "coverage": lambda x, y: prdc(x, y).coverage,
+}
+
+
+class Parameters(TaskParameters):
+    """``noise``: 0 for real images on both sides; ``draws`` of n features a side."""
+
+    figure: Literal[
+        "fd_fmnist", "fd_infinity", "kid_fmnist", "cmmd_fmnist", "energy_fmnist",
+        "precision", "recall", "density", "coverage",
+    ]  # fmt: skip
+    n: int = Field(1000, ge=100, le=5000)
+    noise: float = Field(0.0, ge=0, le=1)
+    draws: int = Field(20, ge=2)
+
+
+@task(
+    entry="figure",
+    measures=[
+        Measure(
+            "value",
+            "mean over draws, and a prediction interval of 95 % for a further one",
+            direction="target",
+        )
+    ],
+)
+def metric_bias(parameters: Parameters, context: Context) -> Measurements:
+    """A figure at n features a side, over several draws."""
+    images, labels = fashion_mnist.load("test")
+    generator = torch.Generator().manual_seed(context.seed)
+    real = real_features()
+    noisy = real
+    if parameters.noise:
+        noisy = features_of(disturb(images, labels, "noise", parameters.noise, reference=images, seed=context.seed))
+    figure, n = FIGURES[parameters.figure], parameters.n
+
+    def draw() -> Float[Tensor, "2 n d"]:
+        order = torch.randperm(len(real), generator=generator)
+        return torch.stack([real[order[:n]], noisy[order[n : 2 * n]]])
+
+    found = floor_of(lambda drawn: float(figure(*drawn)), draw, sets=parameters.draws)
+    return {
+        "value": Value(found.value, found.interval, n=n, extractor=EXTRACTOR, reference=fashion_mnist.data_hash("test"))
+    }

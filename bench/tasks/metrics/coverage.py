@@ -1,0 +1,296 @@
+"""How often an interval holds what it says it holds: seeded trials on laws whose figures are known.
+
+An interval of the laws' figure is held against that figure, which is exact, or for detections that of 60,000 images;
+one of the figure at this n against the mean over all trials. The laws (``bench.data.laws``) do not change to suit an
+interval.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache, partial
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import Field
+from scipy.stats import binomtest
+from torch import Tensor
+
+from bench.data.laws import Detections, Features
+from bench.task import Context, Measure, Measurements, TaskParameters, Value, task
+from bench.tasks.boxes.agreement import correlation
+from bench.tasks.samplers.problems import floor_of
+from bench.timing import median_interval, paired_ratio
+from metrics.detection.coco import evaluate_coco
+from metrics.samples.accuracy import share
+from metrics.samples.balls import prdc, precision_recall
+from metrics.samples.energy import energy_distance
+from metrics.samples.extrapolation import debiased_frechet_distance, fd_infinity
+from metrics.samples.frechet import frechet_distance_from_features
+from metrics.samples.inception import inception_score
+from metrics.samples.kernel import cmmd, kid
+from metrics.samples.likelihood import bits_per_dim
+from metrics.samples.memorisation import authenticity, nearest_neighbour_ratio
+from metrics.samples.sliced import sliced_wasserstein
+from metrics.samples.two_sample import classifier_two_sample_test
+from metrics.samples.vendi import vendi_score
+from metrics.uncertainty import Estimate, bootstrap, extrapolated_floor
+
+NORMAL = 1.959964  # standard errors of a normal at 95 %
+IMAGES = 20_000  # three times as many give the figures of a law of detections
+
+
+class Interval(NamedTuple):
+    """Of one trial."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Parameters(TaskParameters):
+    """``n`` samples a side, or images; ``d`` features. Laws of features and of detections have names of their own."""
+
+    interval: Literal[
+        "fd", "fd_debiased", "fd_infinity", "kid", "cmmd", "energy", "sliced_w2", "precision", "recall", "density",
+        "coverage", "precision_k3", "recall_k3", "authenticity", "neighbour_ratio", "vendi", "is", "c2st", "fd_floor",
+        "kid_floor", "precision_floor", "recall_floor", "share", "bits_per_dim", "median", "paired_ratio", "kendall",
+        "spearman", "prediction", "AP", "AP50", "AP75", "AR100",
+    ]  # fmt: skip
+    law: Literal["equal", "shifted", "skewed", "heavy", "sparse", "strong", "weak"] = "shifted"
+    n: int = Field(100, ge=20)
+    d: int = Field(8, ge=1)
+    trials: int = Field(2000, ge=20)
+    resamples: int = Field(50, ge=2)
+
+
+@task(
+    entry="interval",
+    measures=[
+        Measure("coverage", "share of trials whose interval holds what it is of", direction="target", window=0.02),
+        Measure("of_laws", "share that holds the figure of the laws", direction="target", window=0.02, floor=0.01),
+        Measure("target", "what the interval is of: the figure of the laws, or the mean at this n", direction="target"),
+        Measure("mean", "of the figure over the trials", direction="target"),
+        Measure("width", "mean width of the intervals", direction="target", window=0.02),
+    ],
+)
+def coverage(parameters: Parameters, context: Context) -> Measurements:
+    """How often a 95 % interval holds its target."""
+    group = next(group for group in GROUPS if parameters.interval in group.names)
+    settings = parameters.model_copy(update={"interval": group.names[0]})
+    found = trials(settings, context.seed)[parameters.interval]
+    context.keep("trials", torch.from_numpy(found))
+    value, low, high = found.T
+    laws = group.laws(parameters) if group.laws else None
+    target = laws if laws is not None and not group.at_n else float(value.mean())
+    measures: dict[str, float | Value] = {
+        "coverage": _share((low <= target) & (target <= high)),
+        "target": target,
+        "mean": float(value.mean()),
+        "width": float((high - low).mean()),
+    }
+    if group.further:  # a prediction: the value itself is to lie within
+        measures |= {"coverage": _share((low <= value) & (value <= high)), "target": float(((low + high) / 2).mean())}
+    elif laws is not None:
+        measures["of_laws"] = _share((low <= laws) & (laws <= high))
+    return measures
+
+
+@lru_cache(maxsize=2)
+def trials(parameters: Parameters, seed: int) -> dict[str, np.ndarray]:
+    """Value, low and high of each trial, by figure: those of one group come from the same draws."""
+    group = next(group for group in GROUPS if parameters.interval in group.names)
+    found: dict[str, list[Interval]] = {name: [] for name in group.names}
+    for trial in range(parameters.trials):
+        for name, interval in group.trial(parameters, int(np.random.SeedSequence([seed, trial]).generate_state(1)[0])):
+            found[name].append(interval)
+    return {name: np.array(intervals, dtype=float) for name, intervals in found.items()}
+
+
+def _share(held: np.ndarray) -> Value:
+    ends = binomtest(int(held.sum()), len(held)).proportion_ci(0.95, method="wilson")
+    return Value(float(held.mean()), (float(ends.low), float(ends.high)), n=len(held))
+
+
+class Group(NamedTuple):
+    """Figures that one trial gives together; what the laws' are; whether the interval is of the mean at this n."""
+
+    names: tuple[str, ...]
+    trial: Callable[[Parameters, int], Iterator[tuple[str, Interval]]]
+    laws: Callable[[Parameters], float | None] | None = None
+    at_n: bool = False
+    further: bool = False
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _sides(parameters: Parameters, seed: int) -> tuple[Tensor, Tensor]:
+    law: Any = parameters.law
+    return Features(law, parameters.d).draw(parameters.n, parameters.n, _generator(seed))
+
+
+def _one_at_a_time(
+    of: Callable[[Tensor, Tensor], Mapping[str, float]], names: tuple[str, ...]
+) -> Iterator[tuple[str, Callable[[Tensor, Tensor], float]]]:
+    """A function a figure, for callers that draw the same rows for each: what one call found serves all."""
+    measured: list[Mapping[str, float]] = []
+    for name in names:
+        calls = itertools.count()
+
+        def value(x: Tensor, y: Tensor, name: str = name, calls: Iterator[int] = calls) -> float:
+            if (call := next(calls)) == len(measured):
+                measured.append(of(x, y))
+            return measured[call][name]
+
+        yield name, value
+
+
+def _resampled(
+    of: Callable[[Tensor, Tensor], Mapping[str, float]], names: tuple[str, ...], parameters: Parameters, seed: int
+) -> Iterator[tuple[str, Interval]]:
+    """By halves, as ``fidmap evaluate`` does."""
+    sides = _sides(parameters, seed)
+    whole = of(*sides)
+    for name, value in _one_at_a_time(of, names):
+        yield name, Interval(whole[name], *bootstrap(value, *sides, resamples=parameters.resamples, seed=seed))
+
+
+def _halves(*names: str, of: Callable[..., Mapping[str, float]], laws: Any = None) -> Group:
+    return Group(names, lambda parameters, seed: _resampled(of, names, parameters, seed), laws, at_n=True)
+
+
+def _direct(name: str, of: Callable[[Tensor, Tensor], Any], **options: Any) -> Group:
+    """Of a function that returns its own interval, or a standard error."""
+
+    def trial(parameters: Parameters, seed: int) -> Iterator[tuple[str, Interval]]:
+        found = of(*_sides(parameters, seed))
+        if isinstance(found, Estimate):
+            reach = NORMAL * found.standard_error
+            found = Interval(found.value, found.value - reach, found.value + reach)
+        yield name, Interval(found[0], found.low, found.high)
+
+    return Group((name,), trial, **options)
+
+
+def _floored(*names: str, of: Callable[[Tensor, Tensor], Mapping[str, float]], power: float) -> Group:
+    """Figures of fresh rows of the reference's law, and their floors from the reference alone."""
+
+    def trial(parameters: Parameters, seed: int) -> Iterator[tuple[str, Interval]]:
+        law: Any = parameters.law
+        n = parameters.n
+        rows = Features(law, parameters.d).draw(2 * n, 1, _generator(seed)).real
+        fresh = of(rows[:n], rows[n:])
+        for name, value in _one_at_a_time(of, names):
+            found = extrapolated_floor(value, rows[:n], n, power=power, seed=seed)
+            yield f"{name}_floor", Interval(fresh[name], found.low, found.high)
+
+    return Group(tuple(f"{name}_floor" for name in names), trial, further=True)
+
+
+def _numbers(name: str, of: Callable[[np.ndarray, int], tuple[float, float, float]], laws: float) -> Group:
+    """Of n numbers from a generator."""
+
+    def trial(parameters: Parameters, seed: int) -> Iterator[tuple[str, Interval]]:
+        yield name, Interval(*of(np.random.default_rng(seed).standard_normal((2, parameters.n)), seed))
+
+    return Group((name,), trial, lambda parameters: laws)
+
+
+def _share_of(normals: np.ndarray, seed: int) -> tuple[float, float, float]:
+    found = share(int((normals[0] > -1.2815516).sum()), normals.shape[1])
+    return found.value, found.low, found.high
+
+
+def _bits(normals: np.ndarray, seed: int) -> tuple[float, float, float]:
+    found = bits_per_dim(torch.from_numpy(-np.exp(normals[0])), 1)
+    return found.value, found.low, found.high
+
+
+def _median(normals: np.ndarray, seed: int) -> tuple[float, float, float]:
+    samples = np.exp(normals[0])
+    return float(np.median(samples)), *median_interval(samples.tolist(), seed=seed, resamples=500)
+
+
+def _ratio(normals: np.ndarray, seed: int) -> tuple[float, float, float]:
+    value, ends = paired_ratio(np.exp(normals[0]).tolist(), np.exp(normals.sum(0)).tolist(), seed=seed, resamples=500)
+    return value, *ends
+
+
+def _rank(name: str, normals: np.ndarray, seed: int) -> tuple[float, float, float]:
+    """Of normals with a correlation of one half."""
+    x, y = normals
+    found = correlation(name, x, 0.5 * x + math.sqrt(0.75) * y, resamples=100, seed=seed)
+    assert found is not None
+    assert found.interval is not None
+    return found.value, *found.interval
+
+
+def _predicted(parameters: Parameters, seed: int) -> Iterator[tuple[str, Interval]]:
+    """A chi-squared variable of eight degrees after ``n`` of them, as a squared distance of draws is one."""
+    draws = np.random.default_rng(seed).chisquare(8, parameters.n + 1)
+    values = iter(draws[1:].tolist())
+    found = floor_of(lambda drawn: next(values), lambda: torch.empty(0), sets=parameters.n)
+    assert found.interval is not None
+    yield "prediction", Interval(float(draws[0]), *found.interval)
+
+
+AVERAGES = ("AP", "AP50", "AP75", "AR100")
+
+
+def _detected(parameters: Parameters, seed: int) -> Iterator[tuple[str, Interval]]:
+    law: Any = parameters.law
+    scenes = Detections(law).draw(parameters.n, np.random.default_rng(seed))
+    result = evaluate_coco(*scenes, area_ranges={})
+    intervals = result.intervals(parameters.resamples, seed=seed)
+    for name in AVERAGES:
+        yield name, Interval(result.figures[name], *intervals[name])
+
+
+@lru_cache(maxsize=2)
+def _averages(law: Any) -> dict[str, float]:
+    parts = [
+        evaluate_coco(*Detections(law).draw(IMAGES, np.random.default_rng([7, i])), area_ranges={}) for i in range(3)
+    ]
+    return {name: float(np.mean([part.figures[name] for part in parts])) for name in AVERAGES}
+
+
+def _exact(parameters: Parameters) -> float:
+    law: Any = parameters.law
+    return Features(law, parameters.d).distance()
+
+
+GROUPS = [
+    _halves("fd", of=lambda x, y: {"fd": frechet_distance_from_features(x, y)}, laws=_exact),
+    _halves("fd_infinity", of=lambda x, y: {"fd_infinity": fd_infinity(x, y).value}, laws=_exact),
+    _direct("fd_debiased", debiased_frechet_distance, laws=_exact),
+    _direct("kid", kid),
+    _direct("cmmd", partial(cmmd, sigma=4.0), at_n=True),
+    _direct("energy", energy_distance),
+    _halves("sliced_w2", of=lambda x, y: {"sliced_w2": sliced_wasserstein(x, y, projections=32)}),
+    _halves("precision", "recall", "density", "coverage", of=lambda x, y: prdc(x, y)._asdict()),
+    _halves(
+        "precision_k3", "recall_k3",
+        of=lambda x, y: {f"{name}_k3": value for name, value in precision_recall(x, y)._asdict().items()},
+    ),
+    _halves("authenticity", of=lambda x, y: {"authenticity": authenticity(x, y)}),
+    _halves("neighbour_ratio", of=lambda x, y: {"neighbour_ratio": nearest_neighbour_ratio(x, y).mean}),
+    _halves("vendi", of=lambda x, y: {"vendi": vendi_score(y)}),
+    _direct("is", lambda x, y: inception_score(2 * y), at_n=True),
+    _direct("c2st", partial(classifier_two_sample_test, classifier="logistic"), laws=lambda parameters: 0.5),
+    _floored("fd", of=lambda x, y: {"fd": frechet_distance_from_features(x, y)}, power=1.0),
+    _floored("kid", of=lambda x, y: {"kid": kid(x, y).value}, power=1.0),
+    _floored("precision", "recall", of=lambda x, y: prdc(x, y)._asdict(), power=0.5),
+    _numbers("share", _share_of, 0.9),
+    _numbers("bits_per_dim", _bits, math.exp(0.5) / math.log(2)),
+    _numbers("median", _median, 1.0),
+    _numbers("paired_ratio", _ratio, 1.0),
+    _numbers("kendall", partial(_rank, "kendall"), 1 / 3),
+    _numbers("spearman", partial(_rank, "spearman"), 6 / math.pi * math.asin(0.25)),
+    Group(("prediction",), _predicted, further=True),
+    Group(AVERAGES, _detected, lambda parameters: _averages(parameters.law)[parameters.interval]),
+]  # fmt: skip

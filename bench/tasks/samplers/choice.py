@@ -1,0 +1,162 @@
+"""The best pair of solver and schedule that each library offers at a budget, on the ten classes of Fashion-MNIST.
+
+Pairs are chosen on one set of seeds and held against each other on another: chosen and judged on the same seeds, the
+side with the more pairs would win by its luck. Peers take part as shipped, with each spacing that they know, and on
+schedules of ours, fed the levels that they then use.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.stats
+import torch
+from pydantic import Field
+
+from bench.task import Context, Measure, Measurements, SamplerName, ScheduleName, TaskParameters, Value, task
+from bench.tasks.samplers.images import EXTRACTOR, class_mixture, features, mixture_pixels
+from bench.tasks.samplers.problems import Budgeted, generator, make_path, solve
+from implementations.catalogue import SAMPLERS
+from implementations.diffusion.oracle import MixtureOracle
+from metrics import FeatureStatistics, frechet_distance
+from metrics.paired import differences_from
+
+OWN = "fidmap"
+SPACINGS: dict[str, list[dict[str, Any]]] = {  # what a peer as shipped can be told
+    "diffusers": [
+        {},
+        *({"timestep_spacing": spacing} for spacing in ("leading", "trailing")),
+        *({f"use_{name}": True} for name in ("karras_sigmas", "exponential_sigmas", "beta_sigmas", "lu_lambdas")),
+    ],
+    "k-diffusion": [{"spacing": name} for name in ("karras", "exponential", "polyexponential")],
+}
+
+
+class Parameters(TaskParameters):
+    """A budget, the sides, and what each may choose from."""
+
+    nfe: int = Field(ge=1)
+    sides: list[str] = [OWN, "diffusers", "k-diffusion"]
+    ours: list[SamplerName] = [
+        "ddim", "heun", "ipndm", "lms", "deis_tab", "dpm_solver_multistep", "dpmpp_2m", "dpmpp_3m", "unipc_bh1",
+        "unipc_bh2", "res_multistep", "er_sde",
+    ]  # fmt: skip
+    theirs: list[SamplerName] = [
+        "diffusers_ddim", "diffusers_heun", "diffusers_plms", "diffusers_lms", "diffusers_deis", "diffusers_dpmpp_2m",
+        "diffusers_dpmpp_3m", "diffusers_dpmpp_2s", "diffusers_unipc_bh2", "diffusers_dpm_solver_multistep_2",
+        "k_diffusion_euler", "k_diffusion_heun", "k_diffusion_dpm_2", "k_diffusion_lms", "k_diffusion_dpmpp_2m",
+        "k_diffusion_dpmpp_2m_sde", "k_diffusion_dpmpp_3m_sde",
+    ]  # fmt: skip
+    schedules: list[ScheduleName] = ["karras", "log_snr", "uniform", "quadratic", "trailing"]
+    samples: int = Field(default=300, ge=65)
+    choosing: int = Field(default=4, ge=1)  # seeds
+    judging: int = Field(default=10, ge=2)  # other seeds
+    finalists: int = Field(default=4, ge=1)  # pairs that go on from the first seed
+
+
+class Pair(NamedTuple):
+    """A solver on a schedule."""
+
+    sampler: str
+    schedule: str
+    options: dict[str, Any]
+
+    def __str__(self) -> str:
+        told = [f"{name}={value}" for name, value in self.options.items() if name != "mode"]
+        return " ".join([self.sampler, "as shipped" if "mode" in self.options else self.schedule, *told])
+
+
+@task(
+    kind="contest",
+    entry="sides",
+    measures=[
+        Measure("fd_fmnist", "of the best pair, mean over the judging seeds", window=0.02),
+        # About 0, so that no share of it can be allowed; the floor is 2 % of the distances of which it is one.
+        Measure("difference", "ours less theirs, seed by seed", window=0, floor=0.003),
+        Measure("tie", "1 where the difference is not told from 0", direction="target"),
+        Measure("detectable", "the difference that is told from 0 in four of five repetitions", direction="target"),
+    ],
+)
+def sampler_choice(parameters: Parameters, context: Context) -> Measurements:
+    """The best pair of each side, the paired differences, and which of them are ties.
+
+    Their intervals hold at once in 95 % of repetitions, and a tie is what a paired t test, by Holm at 5 % over all
+    sides, does not tell from 0.
+    """
+    chosen = {side: _best(parameters, side, context) for side in parameters.sides}
+    seeds = range(first := 1000 * (context.seed + 1) + 500, first + parameters.judging)
+    judged = {
+        side: [_distance(parameters, pair, seed, context.device) for seed in seeds] for side, pair in chosen.items()
+    }
+    first_side, *others = parameters.sides
+    compared = differences_from(np.array(judged[first_side]), {side: np.array(judged[side]) for side in others})
+    measures: dict[str, float | Value] = {}
+    for side, values in judged.items():
+        pair = str(chosen[side])
+        about: dict[str, Any] = {"n": parameters.judging, "extractor": EXTRACTOR, "reference": pair}
+        measures[f"fd_fmnist:{side}"] = Value(*_mean(values), **about)
+        if side in compared:
+            difference = compared[side]
+            measures[f"difference:{side}"] = Value(difference.mean, difference.interval, **about)
+            measures[f"tie:{side}"] = float(difference.p_value > 0.05)
+            measures[f"detectable:{side}"] = Value(difference.detectable, n=parameters.judging)
+    return measures
+
+
+def _best(parameters: Parameters, side: str, context: Context) -> Pair:
+    """The pair of least mean distance: all on the first of the choosing seeds, the finalists on all."""
+    first, *rest = (1000 * (context.seed + 1) + k for k in range(parameters.choosing))
+    found = [(_distance(parameters, pair, first, context.device), pair) for pair in _pairs(parameters, side)]
+    finalists = sorted(found, key=lambda each: each[0])[: parameters.finalists]
+    means = [
+        (distance + sum(_distance(parameters, pair, seed, context.device) for seed in rest), pair)
+        for distance, pair in finalists
+    ]
+    return min(means, key=lambda each: each[0])[1]
+
+
+def _pairs(parameters: Parameters, side: str) -> list[Pair]:
+    """What a side may choose from; raises ValueError where that is nothing."""
+    names = parameters.ours if side == OWN else [n for n in parameters.theirs if SAMPLERS[n].package == side]
+    if not names:
+        raise ValueError(f"sides: {side} has no sampler among {', '.join(parameters.theirs)}")
+    pairs = [Pair(name, schedule, {}) for name in names for schedule in parameters.schedules]
+    shipped = [{"mode": "shipped"} | told for told in SPACINGS.get(side, [])]
+    return pairs + [Pair(name, "uniform", options) for name in names for options in shipped]
+
+
+def _distance(parameters: Parameters, pair: Pair, seed: int, device: str) -> float:
+    """fd_fmnist of a pair's samples to the classes' law; infinite where it fails or has no such spacing."""
+    budgeted = Budgeted(
+        sampler=pair.sampler, schedule=pair.schedule, options=pair.options, path="discrete_vp", nfe=parameters.nfe
+    )
+    try:
+        found = solve(budgeted, _oracle(device), parameters.samples, seed).samples
+    except (ValueError, FloatingPointError):
+        return math.inf
+    drawn = features(mixture_pixels(found.cpu()))
+    return frechet_distance(FeatureStatistics.from_features(drawn, extractor=EXTRACTOR), _truth())
+
+
+def _mean(values: list[float]) -> tuple[float, tuple[float, float]]:
+    """Mean and its 95 % interval by Student's t."""
+    mean = statistics.fmean(values)
+    reach = scipy.stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    return mean, (float(mean - reach), float(mean + reach))
+
+
+@lru_cache(maxsize=1)
+def _oracle(device: str) -> MixtureOracle:
+    return class_mixture(make_path("discrete_vp"), device)
+
+
+@lru_cache(maxsize=1)
+def _truth() -> FeatureStatistics:
+    """Of 10,000 exact draws."""
+    draws = _oracle("cpu").sample(10_000, generator(0, "truth"))
+    parts = [features(mixture_pixels(part)) for part in draws.split(2000)]
+    return FeatureStatistics.from_features(torch.cat(parts), extractor=EXTRACTOR)

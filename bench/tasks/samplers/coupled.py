@@ -1,0 +1,156 @@
+"""Weak order on a mixture: expectations of a sampler's output on coarse and fine grids that see one Brownian path.
+
+No law is known in closed form there, and the difference of two expectations drowns in the noise of independent draws.
+On one path the states of n and 2n steps differ by O(h), and scrambled Sobol points (Owen, 10.1137/S0036142994277468),
+the lowest frequencies of the path first, leave little of that. ``E f(X_n) - E f(X_2n)`` falls as h to the weak order,
+with no reference and no bias: each draw handed to the sampler is exactly normal and independent of the others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.fft
+import scipy.stats
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from implementations.diffusion.oracle import MixtureOracle
+from implementations.diffusion.path import Path
+
+MEANS, VARIANCES, WEIGHTS = (-0.7, 0.5), (0.15, 0.4), (0.4, 0.6)
+REPLICATES = 8
+Sample = Callable[..., Tensor]  # (oracle, x, times, noise) -> x
+
+
+class WeakErrors(NamedTuple):
+    """Differences of expectations between the grids of n and 2n steps, of each scrambling of the points."""
+
+    steps: list[int]
+    differences: Float[Tensor, "replicates rungs functions"]
+    biases: Float[Tensor, "replicates functions"]  # of the finest grid, against the exact law
+
+    @property
+    def errors(self) -> list[float]:
+        """The norm of the mean difference, per rung."""
+        return self.differences.mean(0).norm(dim=1).tolist()
+
+    @property
+    def consistent(self) -> bool:
+        """Whether the finest grid is as near the exact law as the last difference says, within four standard errors.
+
+        Of order 1 what is left is the last difference, of higher orders less: without this, a sampler that converges
+        to another law would pass.
+        """
+        noise = (self.biases.var(0) / len(self.biases)).sum().sqrt()
+        return float(self.biases.mean(0).norm()) <= 2 * self.errors[-1] + 4 * float(noise)
+
+    def slope(self) -> tuple[float, float]:
+        """The least-squares slope over the rungs, and its standard error by the jackknife over replicates."""
+        total, n = self.differences.sum(0), len(self.differences)
+        left_out = [_slope(self.steps, (total - one).norm(dim=1)) for one in self.differences]
+        spread = math.sqrt((n - 1) / n * sum((slope - sum(left_out) / n) ** 2 for slope in left_out))
+        return _slope(self.steps, total.norm(dim=1)), spread
+
+
+def two_modes(path: Path) -> MixtureOracle:
+    """Two Gaussians in one dimension."""
+    means = torch.tensor(MEANS, dtype=torch.float64)[:, None]
+    return MixtureOracle(path, means, torch.tensor(VARIANCES, dtype=torch.float64), WEIGHTS)
+
+
+def weak_errors(
+    sample: Sample, path: Path, grid: Callable[[int], Tensor], steps: list[int], points: int, seed: int
+) -> WeakErrors:
+    """Run ``sample`` on the grids of ``steps`` and of twice the last; ``steps`` double, the grids are nested.
+
+    ``points`` is the binary logarithm of the paths of a replicate.
+    """
+    oracle = two_modes(path)
+    per_step = _draws_per_step(sample, oracle, grid(4))
+    found, biases, truth = [], [], _expectations(path, float(grid(2)[-1]))
+    for replicate in range(REPLICATES):
+        driven = _Brownian(path, grid, 2 * steps[-1] * per_step, points, seed * REPLICATES + replicate)
+        x = _start(path, float(grid(2)[0]), driven.uniform)
+        ends = [sample(oracle, x, grid(n), driven.noise(n * per_step)) for n in (*steps, 2 * steps[-1])]
+        means = torch.stack([_functions(end).mean(0) for end in ends])
+        found.append(means[:-1] - means[1:])
+        biases.append(means[-1] - truth)
+    return WeakErrors(steps, torch.stack(found), torch.stack(biases))
+
+
+def _functions(x: Float[Tensor, "n 1"]) -> Float[Tensor, "n functions"]:
+    """Two moments, two waves and a bump on each mode."""
+    bumps = [torch.exp(-4 * (x - mean) ** 2) for mean in MEANS]
+    return torch.cat([x, x * x, torch.cos(2 * x), torch.sin(2 * x), *bumps], 1)
+
+
+def _laws(path: Path, t: float) -> list[tuple[float, float, float]]:
+    """Weight, mean and deviation of each mode at t."""
+    alpha, sigma = float(path.alpha(t)), float(path.sigma(t))
+    return [
+        (weight, alpha * mean, math.hypot(alpha * variance**0.5, sigma))
+        for weight, mean, variance in zip(WEIGHTS, MEANS, VARIANCES, strict=True)
+    ]
+
+
+def _expectations(path: Path, t: float) -> Float[Tensor, " functions"]:
+    """Of the functions under the marginal at t, by Gauss and Hermite's rule."""
+    nodes, masses = (torch.from_numpy(values) for values in np.polynomial.hermite_e.hermegauss(80))
+    masses = masses / masses.sum()
+    return sum((w * (masses @ _functions((m + s * nodes)[:, None])) for w, m, s in _laws(path, t)), torch.zeros(()))
+
+
+class _Brownian:
+    """A Brownian motion in (sigma/alpha)^2 on ``count`` intervals of the grid, and the uniform number of each start."""
+
+    def __init__(self, path: Path, grid: Callable[[int], Tensor], count: int, points: int, seed: int):
+        self.levels = path.ratio(grid(count)) ** 2
+        unit = scipy.stats.qmc.Sobol(count + 1, seed=seed).random_base2(points).clip(1e-12, 1 - 1e-12)
+        self.uniform = torch.from_numpy(unit[:, 0])
+        # an orthogonal map of normals, whose first rows are the lowest frequencies
+        white = scipy.fft.idct(scipy.stats.norm.ppf(unit[:, 1:].T), axis=0, norm="ortho")
+        increments = torch.from_numpy(np.ascontiguousarray(white)).mul_((-self.levels.diff()).sqrt()[:, None])
+        self.motion = torch.cat([torch.zeros_like(increments[:1]), increments.cumsum_(0)])
+
+    def noise(self, count: int) -> Callable[[int, Tensor], Tensor]:
+        """Give draw k as the increment over part k of ``count``, in units of its deviation."""
+        stride = (len(self.levels) - 1) // count
+
+        def draw(k: int, like: Tensor) -> Tensor:
+            a, b = k * stride, (k + 1) * stride
+            return ((self.motion[b] - self.motion[a]) / (self.levels[a] - self.levels[b]).sqrt())[:, None]
+
+        return draw
+
+
+def _start(path: Path, t: float, uniform: Float[Tensor, " n"]) -> Float[Tensor, "n 1"]:
+    """The marginal's quantiles at t, by bisection."""
+    laws = _laws(path, t)
+    reach = 10 * max(deviation for *_, deviation in laws)
+    low, high = torch.full_like(uniform, -reach), torch.full_like(uniform, reach)
+    for _ in range(60):
+        middle = (low + high) / 2
+        below = sum((w * torch.special.ndtr((middle - m) / s) for w, m, s in laws), torch.zeros(())) < uniform
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return middle[:, None]
+
+
+def _draws_per_step(sample: Sample, oracle: MixtureOracle, times: Tensor) -> int:
+    asked = [0]
+
+    def zero(k: int, like: Tensor) -> Tensor:
+        asked.append(k + 1)
+        return torch.zeros_like(like)
+
+    sample(oracle, torch.zeros(1, 1, dtype=torch.float64), times, zero)
+    return max(1, math.ceil(max(asked) / (len(times) - 1)))
+
+
+def _slope(steps: list[int], errors: Any) -> float:
+    x, y = np.log(steps), np.log(np.asarray(errors))
+    return -float(np.polyfit(x, y, 1)[0])

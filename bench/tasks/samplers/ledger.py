@@ -1,0 +1,119 @@
+"""An error ledger: what of a figure is the prior's, what the early stop's, what the solver's, what that of finite n.
+
+A user starts from the path's prior and not from the marginal, stops before the clean end, takes steps, and judges by n
+samples. The figure is the squared W2 between data and output as Gaussians of independent modes (a Frechet distance,
+the modes as features), fitted to the samples. Each part is what the figure falls by once that part alone is exact: the
+marginal for the prior, the exact flow for the rest of the way or for the steps, the exact law for the samples, all
+from the same data and noise. Errors that cancel make a part negative, and the parts need not add up to the total:
+the remainder is theirs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+from torch import Tensor
+
+from bench.task import Context, Measure, Measurements, Value, task
+from bench.tasks.samplers.problems import (
+    COSTS,
+    Budgeted,
+    Plan,
+    costs,
+    generator,
+    make_path,
+    planned,
+    require_samples,
+    seed_of,
+    standard_normal,
+    within_budget,
+)
+from bench.tasks.samplers.spectrum import SPECTRA, Spectrum
+from implementations.diffusion.denoiser import CountingDenoiser
+from implementations.diffusion.law import Law, marginal_law, output_law, prior_law, squared_w2
+from implementations.diffusion.noise import PerSampleNoise
+from implementations.diffusion.oracle import GaussianOracle
+
+PARTS = ("prior", "stop", "solver", "finite_n")
+
+
+class Parameters(Budgeted):
+    """A sampler on a spectrum with a budget, from the prior to an early stop; ``samples`` judge it."""
+
+    spectrum: Spectrum = "fmnist"
+    schedule_options: dict[str, Any] = {"clean": False}
+    samples: int = Field(default=1000, ge=2)
+
+
+@task(
+    entry="sampler",
+    catalogue="samplers",
+    measures=[
+        Measure("total", "squared W2 of the samples' means and variances to the data's", window=0.02),
+        *(
+            Measure(name, summary, direction="target", window=0.02, floor=1e-3)
+            for name, summary in {
+                "prior": "what of it goes with the exact marginal at the start",
+                "stop": "with the exact flow from the last time to the clean end",
+                "solver": "with the exact flow for the steps",
+                "finite_n": "with the exact law for the samples",
+                "parts": "sum of the four",
+                "remainder": "total less the parts",
+            }.items()
+        ),
+        *COSTS,
+    ],
+)
+def sampler_ledger(parameters: Parameters, context: Context) -> Measurements:
+    """The squared W2 of a sampler as it is used, and what each of four errors has of it."""
+    oracle = SPECTRA[parameters.spectrum](make_path(parameters.path), context.device)
+    pipeline = _Pipeline(parameters, oracle, planned(parameters, oracle, context.seed), context.seed)
+    total = pipeline.figure()
+    parts = {part: total - pipeline.figure(part) for part in PARTS}
+    measures: dict[str, float | Value] = {"total": Value(total, n=parameters.samples), **parts}
+    together = sum(parts.values())
+    return measures | {
+        "parts": together,
+        "remainder": total - together,
+        **costs(pipeline.evaluations, pipeline.plan.artifacts),
+    }
+
+
+class _Pipeline:
+    """From prior to figure, with one part of it exact."""
+
+    def __init__(self, parameters: Parameters, oracle: GaussianOracle, plan: Plan, seed: int):
+        self.parameters, self.oracle, self.plan, n = parameters, oracle, plan, parameters.samples
+        self.clean, self.evaluations = oracle.path.t_min, 0
+        stream = generator(seed, "start")
+        self.data = oracle.sample(n, generator=stream)
+        self.noise = standard_normal(self.data, stream)
+        base = seed_of(seed, "noise") << 32
+        self.draws = PerSampleNoise(range(base, base + n))
+
+    def figure(self, exact: str = "") -> float:
+        """The squared W2 with that part exact."""
+        law = self._law() if exact == "finite_n" else _moments(self._samples(exact))
+        return float(squared_w2(law, marginal_law(self.oracle, self.clean)).sum())
+
+    def _samples(self, exact: str) -> Tensor:
+        path, start, end = self.oracle.path, self.plan.times[0], self.plan.times[-1]
+        x = path.prior(self.noise, float(start))
+        if exact == "prior":
+            x = path.alpha(start) * self.data + path.sigma(start) * self.noise
+        if exact == "solver":
+            y = self.oracle.flow(x, start, end)
+        else:
+            counted = CountingDenoiser(self.oracle)
+            found = self.parameters.entry(counted, x, self.plan.times, noise=self.draws, **self.plan.options)
+            y, self.evaluations = require_samples(found, x), within_budget(self.parameters, counted)
+        return self.oracle.flow(y, end, self.clean) if exact == "stop" else y
+
+    def _law(self) -> Law:
+        start = prior_law(self.oracle, self.plan.times[0])
+        return output_law(self.parameters.entry, self.oracle, self.plan.times, self.plan.options, start)
+
+
+def _moments(x: Tensor) -> Law:
+    return Law(x.mean(0), x.var(0))

@@ -1,0 +1,245 @@
+"""Order of accuracy, measured: a ladder of step counts on a Gaussian with its exact flow and law, or on a mixture.
+
+Grids lie strictly inside the path, and their first interval is graded, so that the low order at which a method of
+several steps starts leaves no trace. A method that chooses its steps climbs a ladder of tolerances instead.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import partial
+from typing import Any, Literal
+
+import scipy.stats
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from bench.task import Context, Measure, Measurements, PathName, SamplerName, TaskParameters, Value, task
+from bench.tasks.samplers.coupled import REPLICATES, WeakErrors, weak_errors
+from bench.tasks.samplers.problems import (
+    gaussian,
+    generator,
+    integrated_flow,
+    make_path,
+    marginal,
+    prepared,
+    require_samples,
+    two_gaussians,
+)
+from implementations.catalogue import SAMPLERS, SCHEDULES
+from implementations.catalogue.entry import SamplerEntry
+from implementations.diffusion.denoiser import CountingDenoiser
+from implementations.diffusion.law import marginal_law, output_law, squared_w2
+from implementations.diffusion.noise import Noise
+from implementations.diffusion.oracle import GaussianOracle, MixtureOracle
+from implementations.diffusion.path import Path
+from implementations.schedules.spacing import graded
+from metrics import fit_order
+
+ROUNDING = 1e-11  # errors below it are none of the method's
+SETTLED = 0.1  # by how much the slopes of two doublings may differ
+LONGEST, LONGEST_ON_PATHS = 1280, 640  # steps
+WIDEST = 0.2  # half of an interval of the slope, beyond which noise has the say
+PROBLEMS: dict[str, Any] = {"gaussian": gaussian, "mixture": two_gaussians}
+
+
+class Parameters(TaskParameters):
+    """A sampler on a grid whose ends lie strictly inside the path.
+
+    ``steps`` default to 80, 160 and 320, and to 160, 320 and 640 from order 4; they go on doubling, to 1,280, until
+    the slope has settled, and the last three count. ``uniform``: equal steps of the sampler's coordinate in place of
+    Karras's grid, and no graded start. The oracle is a Gaussian in 16 dimensions; or a mixture of two Gaussians, on
+    which nothing is linear: in the plane, against a reference of DOP853, without noise, and in one dimension with it,
+    where ``steps`` default to 20, 40 and 80, or up to eight times as many.
+    """
+
+    sampler: SamplerName
+    options: dict[str, Any] = {}
+    path: PathName = "vp"
+    oracle: Literal["gaussian", "mixture"] = "gaussian"
+    grid: Literal["karras", "uniform"] = "karras"
+    steps: list[int] | None = Field(default=None, min_length=2)
+    tolerances: list[float] = Field(default=[1e-3, 1e-4, 1e-5, 1e-6], min_length=2)  # their inverses whole numbers
+    rho: float = 7.0
+    sigma_min: float = 0.02  # of sigma/alpha; inside every path of the catalogue
+    sigma_max: float = 40.0
+    samples: int = Field(default=64, ge=1)
+    points: int = Field(default=13, ge=4, le=16)  # log2 of the Brownian paths of each of eight replicates
+
+
+@task(
+    kind="ladder",
+    entry="sampler",
+    catalogue="samplers",
+    measures=[
+        Measure(
+            "order", "least-squares slope of log error over log steps", direction="target", window=0.02, floor=0.02
+        ),
+        Measure("theory", "nominal order of the method, weak if it is stochastic", direction="target", window=0.0),
+        Measure("deviation", "order minus theory", direction="target", window=0.0, floor=0.02),
+        Measure("reached", "whether order falls short of theory by .1 at most, .2 from 3, .15 if weak", unit="yes/no",
+                direction="higher", window=0.0),
+        Measure("follows", "slope of log error over log tolerance", direction="target", window=0.02, floor=0.02),
+        Measure("residual", "RMS of the fit, in log error", direction="target", window=0.0, floor=0.02),
+        Measure("finest_error", "error at the most steps, or the least tolerance", window=0.02),
+    ],
+)  # fmt: skip
+def sampler_order(parameters: Parameters, context: Context) -> Measurements:
+    """Strong order against the exact flow; with noise, weak order against the exact law or along one Brownian path."""
+    entry, path = SAMPLERS[parameters.sampler].loaded(), make_path(parameters.path)
+    oracle: Any = PROBLEMS[parameters.oracle](path, context.device)
+    if entry.adaptive:
+        return _over_tolerances(entry, oracle, parameters, context)
+    theory, weak = entry.theory(parameters.options, parameters.grid == "uniform"), entry.draws_noise(parameters.options)
+    if weak and parameters.oracle == "mixture":
+        return _along_one_path(entry, path, parameters, theory, context)
+    known = None if weak else _start_and_end(entry, oracle, parameters, context)
+
+    def error(steps: int) -> float:
+        times = grid_of(entry, path, parameters, steps)
+        options = _options(entry, oracle, parameters, times, context)
+        if known is None:
+            return weak_error(entry, oracle, times, options)
+        x, exact = known
+        return float((require_samples(entry(oracle, x, times, **options), x) - exact).square().mean().sqrt())
+
+    steps = parameters.steps or ([160, 320, 640] if (theory or 0) >= 4 else [80, 160, 320])
+    errors = [error(n) for n in steps]
+    while parameters.steps is None and not settled(errors) and 2 * steps[-1] <= LONGEST:
+        steps = [*steps, 2 * steps[-1]]
+        errors = [*errors, error(steps[-1])]
+    context.keep("steps", torch.tensor(steps, dtype=torch.float64))
+    context.keep("errors", torch.tensor(errors, dtype=torch.float64))
+    if max(errors) <= ROUNDING:  # exact, as few-step methods are on a flow map: there is no slope
+        return {"finest_error": errors[-1]}
+    rungs = slice(0 if parameters.steps else -3, None)
+    fit = fit_order(steps[rungs], errors[rungs], floor=ROUNDING)
+    return {
+        "order": Value(fit.slope, n=len(steps[rungs]) - len(fit.below_floor)),
+        "residual": fit.residual,
+        "finest_error": errors[-1],
+        **_judged(fit.slope, theory, weak),
+    }
+
+
+def settled(errors: list[float]) -> bool:
+    """Whether the slopes of the last two doublings agree to ``SETTLED``, or rounding ends the ladder."""
+    if min(errors[-3:]) <= 10 * ROUNDING:
+        return True
+    first, last = (math.log2(a / b) for a, b in itertools.pairwise(errors[-3:]))
+    return abs(last - first) <= SETTLED
+
+
+def _judged(slope: float, theory: int | None, weak: bool, margin: float = 0.0) -> dict[str, float | Value]:
+    """What is said of a slope beside the theory, falling short only where ``margin`` does not explain it."""
+    if theory is None:
+        return {}
+    room = 0.15 if weak else 0.1 if theory < 3 else 0.2
+    return {"theory": theory, "deviation": slope - theory, "reached": slope + margin >= theory - room}
+
+
+def _start_and_end(
+    entry: SamplerEntry, oracle: MixtureOracle, parameters: Parameters, context: Context
+) -> tuple[Tensor, Tensor]:
+    """Exact draws at the first time of the ladder's grids, and where the flow carries them by the last."""
+    times = grid_of(entry, oracle.path, parameters, 1)
+    x = marginal(oracle, times[0], parameters.samples, generator(context.seed, "start"))
+    flow = oracle.flow if isinstance(oracle, GaussianOracle) else partial(integrated_flow, oracle)
+    return x, flow(x, times[0], times[-1])
+
+
+def weak_error(entry: SamplerEntry, oracle: GaussianOracle, times: Tensor, options: dict[str, Any]) -> float:
+    """Root mean square of the modes' W2 in deviations of the truth: exact and without Monte Carlo."""
+    law, truth = output_law(entry, oracle, times, options), marginal_law(oracle, times[-1])
+    return float((squared_w2(law, truth) / truth.variance).mean().sqrt())
+
+
+def _along_one_path(
+    entry: SamplerEntry, path: Path, parameters: Parameters, theory: int | None, context: Context
+) -> Measurements:
+    """Weak order on the mixture of ``coupled``, with the 95 % interval that its scrambled points leave."""
+    if parameters.grid == "uniform":
+        raise ValueError("grid must be karras for a sampler that adds noise on a mixture: its grids must be nested")
+
+    def grid(steps: int) -> Tensor:
+        levels = {"sigma_min": parameters.sigma_min, "sigma_max": parameters.sigma_max}
+        return SCHEDULES["karras"](path, steps, rho=parameters.rho, clean=False, **levels)  # type: ignore[no-any-return]
+
+    def sample(oracle: MixtureOracle, x: Tensor, times: Tensor, noise: Noise) -> Tensor:
+        return require_samples(entry(oracle, x, times, noise=noise, **parameters.options), x)
+
+    def measured(steps: list[int]) -> tuple[WeakErrors, float, float]:
+        found = weak_errors(sample, path, grid, steps, parameters.points, context.seed)
+        slope, spread = found.slope()
+        return found, slope, float(scipy.stats.t.ppf(0.975, REPLICATES - 1)) * spread
+
+    steps = parameters.steps or [20, 40, 80]
+    found, slope, margin = measured(steps)
+    # a longer ladder has lesser differences, of which the points may leave nothing
+    while not (parameters.steps or settled(found.errors) or margin > WIDEST or 2 * steps[-1] > LONGEST_ON_PATHS):
+        steps = [2 * n for n in steps]
+        found, slope, margin = measured(steps)
+    context.keep("steps", torch.tensor(steps, dtype=torch.float64))
+    context.keep("errors", torch.tensor(found.errors, dtype=torch.float64))
+    order = Value(slope, (slope - margin, slope + margin), n=REPLICATES)
+    judged = _judged(slope, theory, True, margin)
+    if judged and not found.consistent:
+        judged["reached"] = False  # it converges, but not to the law of the data
+    return {"order": order, "finest_error": found.errors[-1], **judged}
+
+
+def _over_tolerances(
+    entry: SamplerEntry, oracle: MixtureOracle, parameters: Parameters, context: Context
+) -> Measurements:
+    """Error over the tolerance, relative and absolute; the ladder's steps are evaluations."""
+    times = grid_of(entry, oracle.path, parameters, 1)
+    errors, evaluations = [], []
+    x, exact = _start_and_end(entry, oracle, parameters, context)
+    for tolerance in parameters.tolerances:
+        counted = CountingDenoiser(oracle)
+        options = parameters.options | {"rtol": tolerance, "atol": tolerance}
+        found = require_samples(entry(counted, x, times, **options), x)
+        errors.append(float((found - exact).square().mean().sqrt()))
+        evaluations.append(counted.calls)
+    context.keep("steps", torch.tensor(evaluations, dtype=torch.float64))
+    context.keep("errors", torch.tensor(errors, dtype=torch.float64))
+    context.keep("tolerances", torch.tensor(parameters.tolerances, dtype=torch.float64))
+    follows = fit_order([round(1 / tolerance) for tolerance in parameters.tolerances], errors, floor=ROUNDING)
+    return {"follows": follows.slope, "residual": follows.residual, "finest_error": errors[-1]}
+
+
+def _options(
+    entry: SamplerEntry, oracle: MixtureOracle, parameters: Parameters, times: Tensor, context: Context
+) -> dict[str, Any]:
+    if not entry.prepare or "artifact" in parameters.options:
+        return parameters.options
+    return parameters.options | {"artifact": prepared(entry, oracle, times, context.seed)}
+
+
+def grid_of(entry: SamplerEntry, path: Path, parameters: Parameters, steps: int) -> Tensor:
+    """The ladder's grid, in the direction that the sampler takes."""
+    low, high = parameters.sigma_min, parameters.sigma_max
+    if parameters.grid == "karras":
+        times = SCHEDULES["karras"](path, steps, rho=parameters.rho, sigma_min=low, sigma_max=high, clean=False)
+    else:
+        times = _uniform(
+            entry.options(parameters.options).get("coordinate") or entry.coordinate, path, steps, low, high
+        )
+    times = times.flip(0) if entry.ascending else times
+    return graded(times) if parameters.grid == "karras" and not entry.adaptive else times
+
+
+def _uniform(coordinate: str | None, path: Path, steps: int, low: float, high: float) -> Tensor:
+    """Equal steps of a coordinate between two levels sigma/alpha."""
+    ramp = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    if coordinate == "t":
+        start, end = (float(path.time(-math.log(level))) for level in (high, low))
+        return start + ramp * (end - start)
+    to, back = {
+        "sigma": (lambda level: level, torch.log),
+        "lambda": (math.log, lambda level: level),
+        "angle": (math.atan, lambda level: level.tan().log()),
+    }[coordinate or "sigma"]
+    return path.time(-back(to(high) + ramp * (to(low) - to(high))))

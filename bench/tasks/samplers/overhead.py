@@ -1,0 +1,143 @@
+"""What a sampler itself costs: a contest, interleaved in one process, on a denoiser that computes nothing.
+
+A run is a schedule and the steps on it, with noise drawn beforehand. A peer runs by its own API and in its own frame,
+without the adapter that lends it the contract; it takes what ``head`` says, and so do ours.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bench.task import Context, Measure, Measurements, PathName, SamplerName, ScheduleName, TaskParameters, Value, task
+from bench.tasks.samplers.problems import make_path
+from bench.timing import clock_for, measure, median_interval, paired_ratio
+from implementations.catalogue import SAMPLERS, SCHEDULES
+from implementations.diffusion.denoiser import Denoiser, Prediction
+from implementations.diffusion.path import Path
+
+Run = Callable[[], Tensor]
+
+
+class Parameters(TaskParameters):
+    """Samplers over as many steps; the first is what the others' ratios are to."""
+
+    samplers: list[SamplerName] = Field(min_length=1)
+    options: dict[str, dict[str, Any]] = {}  # by sampler
+    head: Literal["eps", "x0", "v", "velocity"] = "eps"
+    path: PathName = "vp"
+    schedule: ScheduleName = "karras"
+    steps: int = Field(default=10, ge=1)
+    shape: list[int] = [16, 4, 64, 64]
+    max_seconds: float = Field(default=10.0, gt=0)
+
+
+class Idle(Denoiser):
+    """A denoiser that returns the same tensor for its head at once."""
+
+    def __init__(self, path: Path, output: Tensor, head: str = "eps"):
+        self.path, self.output, self.head, self.calls = path, output, head, 0
+
+    def __call__(self, x: Tensor, t: Any, condition: Any = None) -> Prediction:
+        self.calls += 1
+        return Prediction(self.path, x, t, **{self.head: self.output})
+
+    def network(self, x: Tensor) -> Tensor:
+        """The same for a peer."""
+        self.calls += 1
+        return self.output
+
+
+class Memory(TorchDispatchMode):
+    """Counts the bytes of new tensors: all of them, and the most that live at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = self.live = self.peak = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = function(*args, **(kwargs or {}))
+        held = {a.untyped_storage().data_ptr() for a in torch.utils._pytree.tree_leaves(args) if isinstance(a, Tensor)}
+        for new in torch.utils._pytree.tree_leaves(found):
+            if isinstance(new, Tensor) and new.untyped_storage().data_ptr() not in held:
+                size = new.untyped_storage().nbytes()
+                self.total, self.live = self.total + size, self.live + size
+                self.peak = max(self.peak, self.live)
+                weakref.finalize(new, self._free, size)
+        return found
+
+    def _free(self, size: int) -> None:
+        self.live -= size
+
+
+@task(
+    kind="contest",
+    entry="samplers",
+    catalogue="samplers",
+    measures=[
+        Measure("overhead", "median time of the sampler a model call", unit="ms", deterministic=False),
+        Measure("ratio", "median of paired ratios to the first sampler, a model call", unit="", deterministic=False),
+        Measure("allocated", "memory taken a model call", unit="states"),
+        Measure("peak", "most memory in use, beside the start", unit="states"),
+        Measure("growth", "what four times the steps add to it", unit="states", floor=0.01),
+    ],
+)
+def sampler_overhead(parameters: Parameters, context: Context) -> Measurements:
+    """Milliseconds and memory a model call, and the ratio to the first sampler."""
+    generator = torch.Generator().manual_seed(context.seed)
+    x, output, noise = (torch.randn(parameters.shape, generator=generator).to(context.device) for _ in range(3))
+    denoiser = Idle(make_path(parameters.path), output, parameters.head)
+    functions, calls = {}, {}
+    measures: dict[str, float | Value] = {}
+    for name in parameters.samplers:
+        functions[name] = _run(name, parameters, denoiser, x, noise, parameters.steps)
+        short, calls[name] = _memory(functions[name], denoiser)
+        long, _ = _memory(_run(name, parameters, denoiser, x, noise, 4 * parameters.steps), denoiser)
+        state = x.untyped_storage().nbytes()
+        measures[f"allocated:{name}"] = short.total / calls[name] / state
+        measures[f"peak:{name}"] = short.peak / state
+        measures[f"growth:{name}"] = (long.peak - short.peak) / state
+    timings = measure(functions, clock=clock_for(context.device), seed=context.seed, max_seconds=parameters.max_seconds)
+    first = parameters.samplers[0]
+    for name, timing in timings.items():
+        context.keep(f"seconds.{name}", torch.tensor(timing.samples, dtype=torch.float64))
+        context.timing[name] = timing.summary() | {"nfe": calls[name]}
+        scale = 1e3 / calls[name]
+        low, high = median_interval(timing.samples, seed=context.seed)
+        measures[f"overhead:{name}"] = Value(timing.median * scale, (low * scale, high * scale), n=len(timing.samples))
+        ratio, (low, high) = paired_ratio(timing.samples, timings[first].samples, seed=context.seed)
+        per_call = calls[first] / calls[name]
+        measures[f"ratio:{name}"] = Value(ratio * per_call, (low * per_call, high * per_call), n=len(timing.samples))
+    return measures
+
+
+def _run(name: str, parameters: Parameters, denoiser: Idle, x: Tensor, noise: Tensor, steps: int) -> Run:
+    entry, options = SAMPLERS[name], parameters.options.get(name, {})
+    if entry.package:
+        peer = entry.resolve()
+        if peer.head != parameters.head:
+            raise ValueError(f"{name} takes {peer.head}: head must be that, got {parameters.head}")
+        return peer.bare(x, denoiser.network, steps, lambda: noise, **options)  # type: ignore[no-any-return]
+    schedule = SCHEDULES[parameters.schedule]
+
+    def run() -> Tensor:
+        times = schedule(denoiser.path, steps)
+        times = times.flip(0) if entry.ascending else times
+        return entry(denoiser, x, times, noise=lambda draw, like: noise, **options)  # type: ignore[no-any-return]
+
+    return run
+
+
+def _memory(run: Run, denoiser: Idle) -> tuple[Memory, int]:
+    """What a run takes, and its calls of the denoiser."""
+    run()  # what is made once is not counted
+    denoiser.calls = 0
+    with Memory() as memory:
+        run()
+    return memory, denoiser.calls

@@ -1,0 +1,181 @@
+"""Quality of images that a sampler draws from an exact denoiser, over its budget, and over its latency.
+
+Two denoisers: the optimal one of a finite set of images, and that of the ten classes as Gaussians. Both are exact, so
+that what parts the figures from the floor, which their own exact draws reach, is the solver's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from bench.data import fashion_mnist
+from bench.task import Context, Measure, Measurements, Value, task
+from bench.tasks.samplers.images import EXTRACTOR, class_mixture, empirical, features, mixture_pixels, pixels
+from bench.tasks.samplers.overhead import Idle
+from bench.tasks.samplers.problems import COSTS, SETS, Budgeted, Solution, floor_of, generator, make_path, solve
+from bench.timing import clock_for, measure, median_interval
+from implementations.diffusion.path import VP
+from metrics import FeatureStatistics, frechet_distance
+from metrics.samples.balls import precision_recall
+
+OracleName = Literal["empirical", "classes"]
+POOL = 10_000  # exact draws of the mixture, from which floors are drawn
+# Draws and seeds are fixed: another instruction set moves fd by 1e-7 of itself and the shares not at all, and a loss of
+# one sample in a hundred is outside these windows.
+FIGURES = [
+    Measure("fd_fmnist", "Frechet distance of Fashion-MNIST features to the data", window=0.02),
+    Measure("fd_fmnist_floor", "the same of the oracle's exact draws", direction="target", window=0.02),
+    Measure("precision", "share of samples in the balls of the data (k = 3)", direction="higher", window=0.01),
+    Measure("precision_floor", "the same of the oracle's exact draws", direction="target", window=0.01),
+    Measure("recall", "share of the data in the balls of the samples (k = 3)", direction="higher", window=0.01),
+    Measure("recall_floor", "the same of the oracle's exact draws", direction="target", window=0.01),
+]
+
+
+class Parameters(Budgeted):
+    """A sampler with a budget, on the denoiser of the first ``images`` test images, or of the classes.
+
+    The classes' data are ``images`` exact draws.
+    """
+
+    oracle: OracleName = "empirical"
+    images: int = Field(default=2000, ge=65, le=10000)
+    samples: int = Field(default=500, ge=65)  # more than the 64 features: covariances of full rank
+
+
+class Timed(Parameters):
+    """The same, where a model call on a batch of images takes ``model_ms``."""
+
+    batch: int = Field(default=64, ge=1)
+    model_ms: float = Field(default=64.0, ge=0)  # about a DiT of 1.8 million parameters on two cores
+    max_seconds: float = Field(default=2.0, gt=0)
+
+
+@task(entry="sampler", catalogue="samplers", samples=True, measures=[*FIGURES, *COSTS])
+def sampler_quality(parameters: Parameters, context: Context) -> Measurements:
+    """fd_fmnist, precision and recall of the samples, beside the floors that exact draws of the same number reach."""
+    solution, found = _solved(parameters, context)
+    drawn = features(found)
+    data = f"{fashion_mnist.data_hash('test')}[:{parameters.images}]"
+    if parameters.oracle == "classes":
+        data = f"{parameters.images} draws of the classes of {fashion_mnist.data_hash('test')}"
+    origin: dict[str, Any] = {"extractor": EXTRACTOR, "reference": data}
+    reference = _reference(parameters.oracle, parameters.images)
+    measures: dict[str, float | Value] = {}
+    for name, value in figures(drawn, reference).items():
+        floor = _floors(parameters.oracle, parameters.images, parameters.samples, context.seed)[name]
+        measures[name] = Value(value, n=parameters.samples, **origin)
+        measures[f"{name}_floor"] = replace(floor, **origin)
+    context.keep("features", drawn.float())
+    if context.keep_samples:
+        context.keep("samples", fashion_mnist.from_unit(found.float()))
+    return measures | solution.costs
+
+
+@task(
+    entry="sampler",
+    catalogue="samplers",
+    measures=[
+        *FIGURES[:2],
+        Measure("latency", "the stated cost of the model calls and the sampler's own", unit="ms", deterministic=False),
+        Measure("overhead", "of it the sampler's own, measured", unit="ms", deterministic=False),
+        *COSTS,
+    ],
+)
+def sampler_latency(parameters: Timed, context: Context) -> Measurements:
+    """fd_fmnist and the time of a batch: model calls at a stated cost, the sampler's own work measured."""
+    solution, found = _solved(parameters, context)
+    distance = figures(features(found), _reference(parameters.oracle, parameters.images), only="fd_fmnist")["fd_fmnist"]
+    path = make_path(parameters.path)
+    shape = (parameters.batch, 1, 28, 28)
+    x, eps, noise = (
+        torch.randn(shape, generator=generator(context.seed, role)) for role in ("start", "truth", "noise")
+    )
+    idle, entry = Idle(path, eps.to(context.device)), parameters.entry
+
+    def call() -> None:
+        entry(idle, x, solution.times, noise=lambda draw, like: noise, **solution.plan.options)
+
+    timing = measure(
+        {"sampler": call}, clock=clock_for(context.device), seed=context.seed, max_seconds=parameters.max_seconds
+    )["sampler"]
+    context.keep("seconds", torch.tensor(timing.samples, dtype=torch.float64))
+    own, ends = 1e3 * timing.median, [1e3 * end for end in median_interval(timing.samples, seed=context.seed)]
+    model = solution.evaluations * parameters.model_ms
+    n = len(timing.samples)
+    return {
+        "fd_fmnist": Value(distance, n=parameters.samples, extractor=EXTRACTOR),
+        "fd_fmnist_floor": _floors(parameters.oracle, parameters.images, parameters.samples, context.seed)["fd_fmnist"],
+        "latency": Value(model + own, (model + ends[0], model + ends[1]), n=n),
+        "overhead": Value(own, (ends[0], ends[1]), n=n),
+        **solution.costs,
+    }
+
+
+class Reference(NamedTuple):
+    """Features of the data, and their statistics."""
+
+    features: Float[Tensor, "n 64"]
+    statistics: FeatureStatistics
+
+
+def figures(drawn: Float[Tensor, "n 64"], reference: Reference, only: str = "") -> dict[str, float]:
+    """The three figures of features against the data's, or one of them."""
+    found = {}
+    if only in ("", "fd_fmnist"):
+        found["fd_fmnist"] = frechet_distance(
+            FeatureStatistics.from_features(drawn, extractor=EXTRACTOR), reference.statistics
+        )
+    if only != "fd_fmnist":
+        found |= precision_recall(reference.features, drawn)._asdict()
+    return found
+
+
+def _oracle(parameters: Parameters, device: str) -> Any:
+    path = make_path(parameters.path)
+    if parameters.oracle == "classes":
+        return class_mixture(path, device)
+    return empirical(path, parameters.images, device)
+
+
+def _solved(parameters: Parameters, context: Context) -> tuple[Solution, Float[Tensor, "n 1 28 28"]]:
+    solution = solve(parameters, _oracle(parameters, context.device), parameters.samples, context.seed)
+    samples = solution.samples.cpu()
+    return solution, mixture_pixels(samples) if parameters.oracle == "classes" else samples
+
+
+@lru_cache(maxsize=2)
+def _pool(oracle: OracleName, images: int) -> Float[Tensor, "n 64"]:
+    """Features of the data and, of the mixture, of ``POOL`` more exact draws."""
+    if oracle == "empirical":
+        return features(pixels(images))
+    draws = class_mixture(VP()).sample(images + POOL, generator(0, "data"))
+    return torch.cat([features(mixture_pixels(part)) for part in draws.split(2000)])
+
+
+@lru_cache(maxsize=2)
+def _reference(oracle: OracleName, images: int) -> Reference:
+    own = _pool(oracle, images)[:images]
+    return Reference(own, FeatureStatistics.from_features(own, extractor=EXTRACTOR))
+
+
+@lru_cache(maxsize=8)
+def _floors(oracle: OracleName, images: int, samples: int, seed: int) -> dict[str, Value]:
+    """Of exact draws: of a finite data set its members, with replacement."""
+    pool, reference, stream = _pool(oracle, images), _reference(oracle, images), generator(seed, "truth")
+    pool = pool if oracle == "empirical" else pool[images:]
+
+    def draw() -> Tensor:
+        return pool[torch.randint(len(pool), (samples,), generator=stream)]
+
+    def floor(name: str, sets: int = SETS) -> Value:
+        return floor_of(lambda drawn: figures(drawn, reference, only=name)[name], draw, sets)
+
+    return {"fd_fmnist": floor("fd_fmnist", 40), "precision": floor("precision"), "recall": floor("recall")}

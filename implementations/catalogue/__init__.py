@@ -1,0 +1,19 @@
+"""Every entry by name: literal tables that import no torch; an entry is resolved when it is used.
+
+Adding a method is one function and one line in its family's table.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from implementations.catalogue.boxes import CLASSIFICATION_LOSSES, LOSSES, NMS
+from implementations.catalogue.diffusion import PATHS, SCHEDULES
+from implementations.catalogue.entry import Catalogue
+from implementations.catalogue.samplers import SAMPLERS
+
+__all__ = ["CATALOGUES", "CLASSIFICATION_LOSSES", "LOSSES", "NMS", "PATHS", "SAMPLERS", "SCHEDULES"]
+
+CATALOGUES: dict[str, Catalogue[Any]] = {
+    c.kind: c for c in (PATHS, SCHEDULES, SAMPLERS, LOSSES, CLASSIFICATION_LOSSES, NMS)
+}

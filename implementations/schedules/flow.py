@@ -1,0 +1,126 @@
+"""Schedules of rectified flows, laid out in the flow's time ``tau = r / (1 + r)``, which is t on the straight path.
+
+On it ``r = tau / (1 - tau)``, the noise level sigma/alpha, by which the grids are carried to every other path; a
+shift of tau by s multiplies r by s. ``diffusion/schedule.py`` tells of their options.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+
+from implementations.diffusion.path import Path
+from implementations.schedules.spacing import WHOLE, Levels, Times, laid, level_bounds, positive
+
+
+def sd3_shift(
+    path: Path,
+    steps: int,
+    *,
+    shift: float = 3.0,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+    clean: bool = True,
+) -> Times:
+    """Equal steps of u, ``tau = s u / (1 + (s - 1) u)`` (2403.03206, eq. 23): of ``r / (s + r)``.
+
+    Stable Diffusion 3.5's own code shifts the end of training, u = .001, twice before it goes to 0: its last tau is
+    .00893, where one shift gives .00299. Ask for that grid with ``sigma_min=.00893/(1 - .00893)``.
+    Raises ValueError on levels outside the path.
+    """
+    positive("shift", shift)
+    bounds = level_bounds(path, steps, sigma_min, sigma_max, WHOLE)
+    return laid(path, steps, lambda r: 1 / (1 + shift / r), lambda c: shift * c / (1 - c), bounds, clean)
+
+
+def dynamic_shift(
+    path: Path,
+    steps: int,
+    *,
+    tokens: int = 4096,
+    base_tokens: int = 256,
+    max_tokens: int = 4096,
+    base_shift: float = 0.5,
+    max_shift: float = 1.15,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+    clean: bool = True,
+) -> Times:
+    """``sd3_shift`` by ``s = e^mu``, mu linear in the tokens of an image from base to max (Flux).
+
+    ``tokens``: patches of the latent, 4096 for 1024 pixels squared. Shifting by the root of the ratio of two
+    resolutions (2403.03206, eq. 23) is ``sd3_shift`` with that root. Raises ValueError on levels outside the path.
+    """
+    if not (tokens > 0 and 0 < base_tokens < max_tokens):
+        raise ValueError(
+            "tokens > 0 and 0 < base_tokens < max_tokens are needed, "
+            f"got tokens {tokens}, base_tokens {base_tokens} and max_tokens {max_tokens}"
+        )
+    mu = base_shift + (max_shift - base_shift) * (tokens - base_tokens) / (max_tokens - base_tokens)
+    return sd3_shift(path, steps, shift=math.exp(mu), sigma_min=sigma_min, sigma_max=sigma_max, clean=clean)
+
+
+def logit_normal(
+    path: Path,
+    steps: int,
+    *,
+    mean: float = 0.0,
+    std: float = 1.0,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+    clean: bool = True,
+) -> Times:
+    """Quantiles of the training density ``logit tau ~ N(mean, std^2)`` (2403.03206, eq. 19): logit tau is log r.
+
+    Raises ValueError on levels outside the path.
+    """
+    positive("std", std)
+    bounds = level_bounds(path, steps, sigma_min, sigma_max, WHOLE)
+    return laid(
+        path,
+        steps,
+        lambda r: torch.special.ndtr((r.log() - mean) / std),
+        lambda c: (mean + std * torch.special.ndtri(c)).exp(),
+        bounds,
+        clean,
+    )
+
+
+def linear_quadratic(
+    path: Path,
+    steps: int,
+    *,
+    threshold: float = 0.025,
+    linear_steps: int | None = None,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+    clean: bool = True,
+) -> Times:
+    """Equal steps over the noisiest ``threshold`` of tau, then a parabola that goes on smoothly (2410.13720).
+
+    ``linear_steps`` (default: half) lie within the threshold. Raises ValueError on levels outside the
+    path, and where the parabola would turn back: linear_steps too few for the threshold.
+    """
+    bounds = level_bounds(path, steps, sigma_min, sigma_max, WHOLE)
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold must lie in (0, 1), got {threshold}")
+    positions = partial(_linear_quadratic, threshold=threshold, linear_steps=linear_steps)
+    return laid(path, steps, lambda r: 1 / (1 + 1 / r), lambda c: c / (1 - c), bounds, clean, positions)
+
+
+def _linear_quadratic(intervals: int, threshold: float, linear_steps: int | None) -> Levels:
+    """Positions from 0 to 1: slope ``threshold/n`` for n steps, then a parabola of the same slope that ends at 1."""
+    n = intervals // 2 if linear_steps is None else linear_steps
+    i = torch.arange(intervals + 1, dtype=torch.float64)
+    if intervals == 1 and linear_steps is None:
+        return i
+    if not 0 < n < intervals:
+        raise ValueError(f"linear_steps must lie in 1 to {intervals - 1} of {intervals} intervals, got {linear_steps}")
+    slope, rest = threshold / n, intervals - n
+    bend = (1 - threshold - slope * rest) / rest**2
+    positions = slope * i + bend * (i - n).clamp(min=0) ** 2
+    if not bool((positions.diff() > 0).all()):
+        raise ValueError(f"linear_steps {n} of {intervals} are too few for a threshold of {threshold}")
+    return positions

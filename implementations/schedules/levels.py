@@ -1,0 +1,81 @@
+"""Schedules laid out in the noise level ``r = sigma/alpha``; ``diffusion/schedule.py`` tells of their options."""
+
+from __future__ import annotations
+
+import math
+
+from implementations.diffusion.path import Cosine, Path
+from implementations.schedules.spacing import EDM_RANGE, WHOLE, Times, laid, level_bounds, positive
+
+
+def karras(
+    path: Path,
+    steps: int,
+    *,
+    rho: float = 7.0,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+    clean: bool = True,
+) -> Times:
+    """Equal steps of ``r^(1/rho)`` (2206.00364, eq. 5); raises ValueError on levels outside the path."""
+    positive("rho", rho)
+    bounds = level_bounds(path, steps, sigma_min, sigma_max, EDM_RANGE)
+    return laid(path, steps, lambda r: r ** (1 / rho), lambda c: c**rho, bounds, clean)
+
+
+def log_snr(
+    path: Path,
+    steps: int,
+    *,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+    clean: bool = True,
+) -> Times:
+    """Equal steps of ``log(alpha/sigma)`` (2206.00927); raises ValueError on levels outside the path."""
+    bounds = level_bounds(path, steps, sigma_min, sigma_max, EDM_RANGE)
+    return laid(path, steps, lambda r: r.log(), lambda c: c.exp(), bounds, clean)
+
+
+def polyexponential(
+    path: Path,
+    steps: int,
+    *,
+    rho: float = 1.0,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+    clean: bool = True,
+) -> Times:
+    """``log r`` by a power: ``r = sigma_min (sigma_max/sigma_min)^(u^rho)`` at equal steps of u from 1 to 0.
+
+    rho = 1 is ``log_snr``; a greater one puts more steps at low noise (k-diffusion). Raises ValueError on levels
+    outside the path.
+    """
+    positive("rho", rho)
+    low, high = level_bounds(path, steps, sigma_min, sigma_max, EDM_RANGE)
+    span = math.log(high / low)
+    return laid(
+        path,
+        steps,
+        lambda r: ((r / low).log() / span).clamp(min=0) ** (1 / rho),
+        lambda c: low * (c**rho * span).exp(),
+        (low, high),
+        clean,
+    )
+
+
+def cosine(
+    path: Path,
+    steps: int,
+    *,
+    s: float = 0.008,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+    clean: bool = True,
+) -> Times:
+    """Equal steps of the cosine path's own time u, ``alpha ~ cos((u + s)/(1 + s) pi/2)`` (2102.09672, eq. 17).
+
+    As s goes to 0 these are equal steps of the angle ``atan(r)``. Raises ValueError on levels outside the path.
+    """
+    other = Cosine(s)
+    bounds = level_bounds(path, steps, sigma_min, sigma_max, WHOLE)
+    return laid(path, steps, lambda r: other.time(-r.log()), other.ratio, bounds, clean)

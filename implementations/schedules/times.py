@@ -1,0 +1,46 @@
+"""Schedules laid out in ``t`` between ``start`` (default ``t_max``) and ``end`` (default ``t_min``)."""
+
+from __future__ import annotations
+
+import scipy.stats
+import torch
+
+from implementations.diffusion.path import Path
+from implementations.schedules.spacing import Times, between, check_steps, positive
+
+
+def uniform(path: Path, steps: int, *, start: float | None = None, end: float | None = None) -> Times:
+    """Equal steps of t; raises ValueError on times outside the path."""
+    return between(path, steps, _shares(steps), start, end)
+
+
+def quadratic(
+    path: Path, steps: int, *, power: float = 2.0, start: float | None = None, end: float | None = None
+) -> Times:
+    """Equal steps of ``(t - end)^(1/power)`` (2010.02502, app. D.2); raises ValueError on times outside the path."""
+    positive("power", power)
+    return between(path, steps, _shares(steps) ** power, start, end)
+
+
+def beta(
+    path: Path,
+    steps: int,
+    *,
+    a: float = 0.6,
+    b: float = 0.6,
+    start: float | None = None,
+    end: float | None = None,
+) -> Times:
+    """Quantiles of Beta(a, b) in t, dense at both ends where a and b are below 1 (2407.12173).
+
+    diffusers' ``use_beta_sigmas`` takes the quantiles in sigma. Raises ValueError on times outside the path.
+    """
+    positive("a", a)
+    positive("b", b)
+    quantiles = torch.from_numpy(scipy.stats.beta.ppf(_shares(steps).numpy(), a, b))
+    return between(path, steps, quantiles, start, end)
+
+
+def _shares(steps: int) -> Times:
+    check_steps(steps)
+    return torch.linspace(1, 0, steps + 1, dtype=torch.float64)

@@ -1,0 +1,66 @@
+"""Schedules on the N timesteps that a network was trained on, k = 0 to N - 1 (2305.08891, table 2).
+
+Timestep k is the time ``t_min + (k + 1)/N (t_max - t_min)``: on ``DiscreteVP`` the integer k itself, and there N is
+the length of its table. With ``clean``, the last step goes from the last of ``steps`` timesteps to ``t_min``;
+without it, there are ``steps + 1`` timesteps.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from implementations.diffusion.discrete import DiscreteVP
+from implementations.diffusion.path import Path
+from implementations.schedules.spacing import Times, check_steps, descending
+
+
+def linspace(path: Path, steps: int, *, train_steps: int | None = None, clean: bool = True) -> Times:
+    """``round(linspace(N - 1, 0))``: from the last timestep to the first."""
+    n, points = _table(path, steps, train_steps, clean)
+    return _times(path, np.linspace(0, n - 1, points).round()[::-1], n, clean)
+
+
+def leading(path: Path, steps: int, *, train_steps: int | None = None, offset: int = 0, clean: bool = True) -> Times:
+    """Multiples of ``floor(N/points)``, plus ``offset`` (1 in Stable Diffusion): it starts below the last timestep."""
+    n, points = _table(path, steps, train_steps, clean)
+    timesteps = np.arange(points)[::-1] * (n // points) + offset
+    if offset < 0 or timesteps[0] > n - 1:
+        raise ValueError(f"offset must lie in 0 to {n - 1 - int(timesteps[0]) + offset} for these steps, got {offset}")
+    return _times(path, timesteps, n, clean)
+
+
+def trailing(path: Path, steps: int, *, train_steps: int | None = None, clean: bool = True) -> Times:
+    """``round(N - i N/points) - 1``: it starts at the last timestep (2305.08891, table 2)."""
+    n, points = _table(path, steps, train_steps, clean)
+    # diffusers counts down by arange, whose rounding gives one timestep more, -1, at 61 steps, 103, 121, ...
+    return _times(path, np.round(n - np.arange(points) * (n / points)) - 1, n, clean)
+
+
+def simple(path: Path, steps: int, *, train_steps: int | None = None, clean: bool = True) -> Times:
+    """``N - 1 - floor(i N/points)`` (ComfyUI): as ``trailing``, rounded the other way."""
+    n, points = _table(path, steps, train_steps, clean)
+    return _times(path, n - 1 - np.floor(np.arange(points) * (n / points)), n, clean)
+
+
+def sgm_uniform(path: Path, steps: int, *, train_steps: int | None = None, clean: bool = True) -> Times:
+    """``linspace(N - 1, 0)`` without its last point and without rounding (ComfyUI, generative-models)."""
+    n, points = _table(path, steps, train_steps, clean)
+    return _times(path, np.linspace(n - 1, 0, points + 1)[:-1], n, clean)
+
+
+def _table(path: Path, steps: int, train_steps: int | None, clean: bool) -> tuple[int, int]:
+    """N, and how many timesteps there are."""
+    check_steps(steps)
+    n = train_steps or (len(path.betas) if isinstance(path, DiscreteVP) else 1000)
+    points = steps if clean else steps + 1
+    if not points <= n:
+        raise ValueError(f"{steps} steps need {points} timesteps, and train_steps is {n}")
+    return n, points
+
+
+def _times(path: Path, timesteps: np.ndarray, n: int, clean: bool) -> Times:
+    passed = torch.from_numpy(np.asarray(timesteps, dtype=np.float64) + 1)
+    times = path.t_min + passed * (path.t_max - path.t_min) / n
+    times = torch.where(passed == n, path.t_max, times)
+    return descending(torch.cat([times, torch.tensor([path.t_min], dtype=torch.float64)]) if clean else times)

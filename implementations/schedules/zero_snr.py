@@ -1,0 +1,73 @@
+"""Zero terminal SNR: a table of betas rescaled so that its last timestep holds no signal (2305.08891)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from implementations.diffusion.checks import as_tensor
+from implementations.diffusion.discrete import DiscreteVP
+from implementations.diffusion.path import Path
+from implementations.schedules.spacing import WHOLE, Levels, Times, laid, level_bounds
+
+Betas: TypeAlias = Float[Tensor, " steps"]
+
+
+def zero_snr(
+    path: Path,
+    steps: int,
+    *,
+    betas: Betas | Sequence[float] | None = None,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+    clean: bool = True,
+) -> Times:
+    """Equal steps of the timestep of a rescaled table, from alpha = 0 where the path has it.
+
+    Where ``steps`` divides the table's length these are the noise levels of its ``trailing`` timesteps; between
+    timesteps alpha is linear. ``betas`` default to the path's own on ``DiscreteVP``, elsewhere to Stable Diffusion's.
+    A path that stops short of alpha = 0 starts from its own end. Raises ValueError on levels outside the path.
+    """
+    if betas is None:
+        betas = path.betas if isinstance(path, DiscreteVP) else _stable_diffusion()
+    bounds = level_bounds(path, steps, sigma_min, sigma_max, WHOLE)
+    alphas = np.append(1.0, _zero_terminal(betas).numpy())  # of k = -1, the clean end, to N - 1
+    shares = np.linspace(0, 1, len(alphas))
+
+    def forward(r: Levels) -> Levels:
+        return torch.from_numpy(np.asarray(np.interp(1 / np.hypot(1, r.numpy()), alphas[::-1], shares[::-1])))
+
+    def inverse(share: Levels) -> Levels:
+        alpha = torch.from_numpy(np.asarray(np.interp(share.numpy(), shares, alphas)))
+        return ((1 - alpha) * (1 + alpha)).sqrt() / alpha
+
+    return laid(path, steps, forward, inverse, bounds, clean)
+
+
+def rescale_betas(betas: Betas | Sequence[float]) -> Betas:
+    """Betas whose last alpha is 0 and whose first is unchanged (2305.08891, alg. 1): the last beta is 1.
+
+    ``sqrt(alpha_bar)`` is shifted by its last value, then scaled; ``DiscreteVP`` takes them. Raises ValueError on betas
+    outside (0, 1), but for a last one of 1.
+    """
+    bars = _zero_terminal(betas).square()
+    return 1 - bars / torch.cat([torch.ones(1, dtype=torch.float64), bars[:-1]])
+
+
+def _zero_terminal(betas: Betas | Sequence[float]) -> Betas:
+    """``sqrt(alpha_bar)`` of the rescaled table."""
+    betas = as_tensor(betas, torch.float64)
+    if betas.ndim != 1 or len(betas) < 2 or not bool(((betas > 0) & (betas <= 1)).all() and (betas[:-1] < 1).all()):
+        raise ValueError(f"betas must be at least 2 values in (0, 1), the last perhaps 1, got {betas.tolist()[:5]} ...")
+    alphas = torch.log1p(-betas).cumsum(0).div(2).exp()
+    return (alphas - alphas[-1]) * (alphas[0] / (alphas[0] - alphas[-1]))
+
+
+def _stable_diffusion() -> Betas:
+    """The 1,000 betas of Stable Diffusion: equal steps of their root."""
+    return torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64).square()

@@ -1,0 +1,1 @@
+"""What detections and ground truths are read from."""

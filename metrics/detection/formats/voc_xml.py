@@ -1,0 +1,184 @@
+"""PASCAL VOC's files as COCO's objects: a folder of XML annotations, and detections as result files or as XML.
+
+    dataset = read_voc_truth("VOC2007/Annotations")
+    entries = read_voc_detections("results")       # comp4_det_test_dog.txt, ... : image score xmin ymin xmax ymax
+    entries = read_voc_detections("predicted")     # XML whose objects have a <score> or <confidence>
+
+An image's id is its file's name without the suffix, a category's id is its name. Boxes are VOC's, whole pixels counted
+from 1 with both ends inside, so that ``xywh`` is ``xmin - 1, ymin - 1, xmax - xmin + 1, ymax - ymin + 1`` and the
+overlaps are the development kit's. Difficult objects carry ``difficult``: 1.
+
+XML goes through ``xml.parsers.expat`` with document types refused, hence without entities to expand or fetch.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
+
+from metrics.detection.formats.text_rows import files_with_suffix, number, rows
+
+_ENDS = ("xmin", "ymin", "xmax", "ymax")
+_SCORES = ("score", "confidence")
+_FLAGS = {"": 0, "0": 0, "false": 0, "1": 1, "true": 1}
+# What an annotation of an image without objects is known by.
+_HEADER = {"folder", "filename", "path", "source", "owner", "size", "segmented"}
+
+Tell = Callable[[str], object]
+
+
+def read_voc_truth(folder: str | os.PathLike[str], *, tell: Tell = warnings.warn) -> dict[str, Any]:
+    """The XML files of a folder, in the order of their names, as a COCO data set; nested ``part`` objects are left.
+
+    ``tell`` hears of boxes that begin at pixel 0, which is outside the image in VOC. Raises ValueError that names the
+    file and the field: broken XML, a document type, another tool's elements, an object without a name or a box, a side
+    that is not a number, a negative one, shares of the image where pixels are meant, no file.
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for path, root in _documents(Path(folder)):
+        size = root.find("size")
+        shape = {key: int(_side(path, size, key)) for key in ("width", "height") if size is not None}
+        images.append({"id": path.stem, **shape})
+        for where, entry in _objects(path, root):
+            flag = (entry.findtext("difficult") or "").strip().lower()
+            if flag not in _FLAGS:
+                raise ValueError(f"{where} has difficult {flag[:40]!r}; 0 or 1 is accepted")
+            fields = {"id": len(annotations) + 1, "image_id": path.stem, **_object(where, entry)}
+            fields["area"] = fields["bbox"][2] * fields["bbox"][3]
+            annotations.append({**fields, "iscrowd": 0, "difficult": _FLAGS[flag]})
+    if zeros := sum(min(annotation["bbox"][:2]) < 0 for annotation in annotations):
+        tell(f"{folder}: boxes that begin at pixel 0: {zeros}; VOC counts pixels from 1 with both ends inside the box")
+    names = sorted({annotation["category_id"] for annotation in annotations})
+    return {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": name, "name": name} for name in names],
+    }
+
+
+def read_voc_detections(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The result files ``*_det_SET_CLASS.txt`` of a folder, or else its XML files, as COCO's result list.
+
+    Raises ValueError that names the file and line of what is not ``image score xmin ymin xmax ymax``, the file and
+    object in XML that has no score, and on no file.
+    """
+    entries = []
+    if files := result_files(Path(folder)):
+        for path in files:
+            category = path.stem.split("_det_", 1)[1].split("_", 1)[1]
+            for image, score, box in _results(path):
+                entries.append({"image_id": image, "category_id": category, "bbox": box, "score": score})
+    else:
+        for path, root in _documents(Path(folder), ", and no file <competition>_det_<set>_<class>.txt"):
+            for where, entry in _objects(path, root):
+                key = next((key for key in _SCORES if entry.find(key) is not None), None)
+                if key is None:
+                    raise ValueError(f"{where} has no score; <score> or <confidence> in each object is accepted")
+                score = number(where, key, entry.findtext(key) or "")
+                entries.append({"image_id": path.stem, **_object(where, entry), "score": score})
+    return entries
+
+
+def result_files(folder: Path) -> list[Path]:
+    """Files named as those of VOC's results, ``<competition>_det_<set>_<class>.txt``."""
+    return [p for p in files_with_suffix(folder, ".txt") if "_" in p.stem.partition("_det_")[2].strip("_")]
+
+
+def _results(path: Path) -> Iterator[tuple[str, float, list[float]]]:
+    for where, words in rows(path):
+        if len(words) != 6:
+            raise ValueError(f"{where} has {len(words)} words; image score xmin ymin xmax ymax is accepted")
+        score = number(where, "score", words[1])
+        corners = [number(where, key, word) for key, word in zip(_ENDS, words[2:], strict=True)]
+        yield words[0], score, _box(where, corners)
+
+
+def _documents(folder: Path, nor: str = "") -> Iterator[tuple[Path, Element]]:
+    files = files_with_suffix(folder, ".xml")
+    if not files:
+        raise ValueError(f"{folder} holds no XML file{nor}")
+    for path in files:
+        yield path, _parse(path)
+
+
+def _objects(path: Path, root: Element) -> list[tuple[str, Element]]:
+    """Where each object stands, and the object; raises ValueError if the file has objects or is one of another tool."""
+    if root.tag != "annotation":
+        raise ValueError(f"{path} has the root <{_short(root.tag)}>; VOC's is <annotation>")
+    objects = root.findall("object")
+    # Objects and boxes elsewhere, or under a namespace's prefix, would be an image without objects.
+    within = {id(element) for entry in objects for element in entry.iter() if element.tag != "object"}
+    within |= {id(entry) for entry in objects}
+    for element in root.iter():
+        if _plain(element.tag) in ("object", "bndbox", "bbox", "box", "polygon") and id(element) not in within:
+            raise ValueError(f"{path} has <{_short(element.tag)}> outside VOC's annotation/object/bndbox")
+    if not objects and len(root) and not _HEADER & {child.tag for child in root}:
+        children = ", ".join(f"<{_short(child.tag)}>" for child in root[:3])
+        raise ValueError(f"{path} is no annotation of VOC: <annotation> holds {children}; <object> is accepted")
+    return [(f"{path}: object[{index}]", entry) for index, entry in enumerate(objects)]
+
+
+def _plain(tag: str) -> str:
+    return tag.rpartition(":")[2].lower()
+
+
+def _short(tag: str) -> str:
+    return tag if len(tag) <= 40 else tag[:40] + "..."
+
+
+def _object(where: str, entry: Element) -> dict[str, Any]:
+    name = (entry.findtext("name") or "").strip()
+    if not name:
+        raise ValueError(f"{where} has no name")
+    box = entry.find("bndbox")
+    if box is None:
+        raise ValueError(f"{where} ({_short(name)}) has no bndbox")
+    return {"category_id": name, "bbox": _box(where, [_side(where, box, key) for key in _ENDS])}
+
+
+def _box(where: str, corners: list[float]) -> list[float]:
+    x1, y1, x2, y2 = corners
+    if x2 < x1 or y2 < y1:
+        raise ValueError(f"{where} has the box {corners}; xmin <= xmax, ymin <= ymax are accepted")
+    if min(corners) >= 0 and max(corners) <= 1 and not all(corner.is_integer() for corner in corners):
+        raise ValueError(f"{where} has the box {corners}; pixels counted from 1 are accepted, not shares of the image")
+    return [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1]
+
+
+def _side(where: Any, parent: Element, key: str) -> float:
+    text = parent.findtext(key)
+    if text is None:
+        raise ValueError(f"{where} has no {parent.tag}/{key}")
+    return number(where, key, text)
+
+
+def _parse(path: Path) -> Element:
+    builder = TreeBuilder()
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+    parser.StartDoctypeDeclHandler = _refuse
+    try:
+        parser.Parse(path.read_bytes(), True)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except (expat.ExpatError, _Doctype) as error:
+        raise ValueError(f"{path} is not XML of VOC: {error}") from None
+    except (ValueError, LookupError) as error:  # of the encoding that the file declares
+        raise ValueError(f"{path} is not XML of VOC: {error}; UTF-8 is accepted") from None
+    return builder.close()
+
+
+class _Doctype(Exception):
+    pass
+
+
+def _refuse(*declared: Any) -> None:
+    raise _Doctype("it declares a document type, which is refused")

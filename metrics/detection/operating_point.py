@@ -1,0 +1,75 @@
+"""The score threshold of the best F1, over all classes and for each.
+
+At a threshold the detections that score at least as much are kept. With TP of them right at ``iou_threshold``, FP wrong
+and P truths, precision = TP / (TP + FP), recall = TP / P, F1 = 2 TP / (TP + FP + P). Keeping none has an F1 of 0. Over
+all classes the counts are summed (micro-averaged), so that one threshold serves all; a detection of a class without
+truths is wrong. Ignored truths and detections (``metrics.detection.assignment``) are not counted, as for AP. At its
+threshold a point is what ``CocoResult.at_score`` says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from metrics.detection.assignment import Assignment, assign_detections
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A score threshold and what it gives; NaN where there is no truth or nothing right."""
+
+    threshold: float
+    f1: float
+    precision: float
+    recall: float
+
+
+@dataclass(frozen=True)
+class BestF1:
+    """The best threshold for all classes together, and category id -> the best for it alone."""
+
+    overall: OperatingPoint
+    per_class: dict[Any, OperatingPoint]
+
+
+def find_best_f1(
+    ground_truth: Any,
+    detections: Any,
+    *,
+    iou_threshold: float = 0.5,
+    max_detections: int = 100,
+) -> BestF1:
+    """The score thresholds of the best F1, the highest on a tie; input and errors as ``evaluate_coco``."""
+    return best_f1(
+        assign_detections(ground_truth, detections, iou_threshold=iou_threshold, max_detections=max_detections)
+    )
+
+
+def best_f1(assignment: Assignment) -> BestF1:
+    """``find_best_f1`` of detections that have been assigned already."""
+    positives = assignment.positives
+    category = assignment.found.category
+    counted = ~assignment.ignored
+    per_class = {
+        name: _best(assignment, counted & (category == k), int(positives[k]))
+        for k, name in enumerate(assignment.categories)
+    }
+    return BestF1(_best(assignment, counted, int(positives.sum())), per_class)
+
+
+def _best(assignment: Assignment, among: np.ndarray, positives: int) -> OperatingPoint:
+    score, hit = assignment.found.score[among], assignment.hit[among]
+    if not positives:
+        return OperatingPoint(float("nan"), float("nan"), float("nan"), float("nan"))
+    if not hit.any():
+        return OperatingPoint(float("nan"), 0.0, float("nan"), 0.0)
+    last = np.flatnonzero(np.r_[score[1:] != score[:-1], True])  # equal scores are kept or dropped together
+    right, kept = np.cumsum(hit)[last], last + 1
+    f1 = 2 * right / (kept + positives)
+    at = int(np.argmax(f1))
+    return OperatingPoint(
+        float(score[last[at]]), float(f1[at]), float(right[at] / kept[at]), float(right[at] / positives)
+    )

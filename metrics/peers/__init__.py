@@ -1,1 +1,0 @@
-"""Other libraries' metrics under this project's contracts, for parity and timing."""

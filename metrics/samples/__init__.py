@@ -1,0 +1,1 @@
+"""Distances and qualities of two sets of samples."""

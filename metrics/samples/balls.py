@@ -1,0 +1,129 @@
+"""Precision, recall, density and coverage: which samples lie in the balls to the k-th neighbours of the other set.
+
+Two schools give other figures from the same features; say which. ``kynkaanniemi`` (1904.06991 and its authors' code,
+StyleGAN, ADM's evaluator, torch-fidelity): k = 3, closed balls. ``prdc`` (the package of 2002.09797, dgm-eval): k = 5,
+open balls, most often of 10,000 samples a side.
+
+All four depend on n: compare at equal n, beside ``metrics.uncertainty.floor``. Rows drawn twice have a neighbour at
+distance 0 and shrink the radii, so that intervals come from halves (``metrics.uncertainty.bootstrap``'s default), never
+from draws with replacement.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metrics.checks import takes_arrays
+from metrics.samples.neighbours import Inside, alike, inside, nearest
+
+_SCHOOLS = {"kynkaanniemi": (3, True), "prdc": (5, False)}  # neighbours, closed balls
+
+
+class PrecisionRecall(NamedTuple):
+    """Shares of generated samples within the real balls, and of real samples within the generated ones."""
+
+    precision: float
+    recall: float
+
+
+class DensityCoverage(NamedTuple):
+    """Real balls round a generated sample, over k; and the share of real balls that hold a generated sample."""
+
+    density: float
+    coverage: float
+
+
+class Prdc(NamedTuple):
+    """The four of them."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+@takes_arrays("real", "fake")
+def precision_recall(
+    real: Float[Tensor, "n d"],
+    fake: Float[Tensor, "m d"],
+    *,
+    school: Literal["kynkaanniemi", "prdc"] = "kynkaanniemi",
+    neighbours: int | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+) -> PrecisionRecall:
+    """Improved precision and recall (1904.06991, eqs. 1 and 2), by one school or the other.
+
+    ``precision = mean over j of [some i: |x_i - y_j| <= r_i]`` with r_i the distance of real x_i to its k-th neighbour
+    among the real, itself not counted; recall likewise with the sides exchanged. ``neighbours`` replaces the school's
+    k; ``samples`` draws as many rows of either side, where it has more. Raises ValueError on unknown schools, on
+    features that are not (n, d) and finite, and where a side has no more rows than neighbours.
+    """
+    if school not in _SCHOOLS:
+        raise ValueError(f"school is {school!r}; {sorted(_SCHOOLS)} are accepted")
+    k, closed = _SCHOOLS[school]
+    of_real, of_fake, _ = _balls(real, fake, k if neighbours is None else neighbours, closed, samples, seed)
+    return PrecisionRecall(_share(of_real.points), _share(of_fake.points))
+
+
+@takes_arrays("real", "fake")
+def density_coverage(
+    real: Float[Tensor, "n d"],
+    fake: Float[Tensor, "m d"],
+    *,
+    neighbours: int = 5,
+    samples: int | None = None,
+    seed: int = 0,
+) -> DensityCoverage:
+    """Density and coverage (2002.09797, sec. 3), with open balls.
+
+        density = 1 / (k m) sum over i, j of [|x_i - y_j| < r_i]
+        coverage = mean over i of [some j: |x_i - y_j| < r_i]
+
+    Raises ValueError as ``precision_recall`` does.
+    """
+    found = prdc(real, fake, neighbours=neighbours, samples=samples, seed=seed)
+    return DensityCoverage(found.density, found.coverage)
+
+
+@takes_arrays("real", "fake")
+def prdc(
+    real: Float[Tensor, "n d"],
+    fake: Float[Tensor, "m d"],
+    *,
+    neighbours: int = 5,
+    samples: int | None = None,
+    seed: int = 0,
+) -> Prdc:
+    """All four with open balls, from one set of distances: the counts are those of the package ``prdc``.
+
+    Raises ValueError as ``precision_recall`` does.
+    """
+    of_real, of_fake, k = _balls(real, fake, neighbours, False, samples, seed)
+    density = int(of_real.points.sum()) / (k * len(of_real.points))
+    return Prdc(_share(of_real.points), _share(of_fake.points), density, _share(of_real.balls))
+
+
+def _balls(
+    real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], k: int, closed: bool, samples: int | None, seed: int
+) -> tuple[Inside, Inside, int]:
+    """Counts within the real balls and within the generated ones."""
+    if samples is not None:
+        if samples < 1:
+            raise ValueError(f"samples is {samples}; a number from 1 is accepted")
+        generator = torch.Generator().manual_seed(seed)
+        real, fake = (x[torch.randperm(len(x), generator=generator)[:samples].to(x.device)] for x in (real, fake))
+    real, fake = alike(real, fake)
+    if not 1 <= k < min(len(real), len(fake)):
+        given = f"{len(real)} real and {len(fake)} generated samples"
+        raise ValueError(f"neighbours is {k} and there are {given}; from 1 and below both numbers is accepted")
+    x_radii, y_radii = (nearest(x, x, k, exclude_self=True).distances[:, -1] for x in (real, fake))
+    return *inside(real, fake, x_radii=x_radii, y_radii=y_radii, closed=closed), k
+
+
+def _share(counts: Tensor) -> float:
+    return int((counts > 0).sum()) / len(counts)

@@ -1,0 +1,37 @@
+"""The spatial form of a Fréchet distance: of feature maps before they are pooled (2103.03841, sec. 5; "sFID")."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from metrics.checks import takes_arrays
+from metrics.samples.frechet import FeatureStatistics
+
+
+@takes_arrays("maps")
+def spatial_features(maps: Float[Tensor, "n c h w"], *, channels: int = 7) -> Float[Tensor, "n k"]:
+    """The first channels of feature maps, flattened: what is where counts, which a mean over the map forgets.
+
+    The paper takes 7 channels of Inception's 17 x 17 ``mixed_6/conv``: 2,023 features, about as many as the 2,048
+    pooled ones. For ``FrechetDistance`` and every other function of features. Raises ValueError on another shape and on
+    more channels than there are.
+    """
+    if maps.ndim != 4:
+        raise ValueError(f"maps have the shape {tuple(maps.shape)}; (n, c, h, w) is accepted")
+    if not 1 <= channels <= maps.shape[1]:
+        raise ValueError(f"channels is {channels}; 1 to the maps' {maps.shape[1]} are accepted")
+    return maps[:, :channels].flatten(1)
+
+
+@takes_arrays("maps")
+def spatial_statistics(
+    maps: Float[Tensor, "n c h w"], *, channels: int = 7, extractor: str = "", resize: str = "", data: str = ""
+) -> FeatureStatistics:
+    """Statistics of ``spatial_features``, for ``frechet_distance``; they merge, as pooled ones do.
+
+    The extractor's name gets ``+spatialN`` of the channels, so that spatial and pooled statistics never meet.
+    """
+    name = f"{extractor}+spatial{channels}"
+    features = spatial_features(maps, channels=channels)
+    return FeatureStatistics.from_features(features, extractor=name, resize=resize, data=data)

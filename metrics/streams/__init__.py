@@ -1,0 +1,1 @@
+"""The metrics as torchmetrics.Metric, whose states are sums."""

@@ -1,0 +1,107 @@
+"""Inception score, conditional accuracy and bits a dimension as ``torchmetrics.Metric`` with states that are sums."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+from torchmetrics import Metric
+
+from metrics.checks import takes_arrays
+from metrics.samples.accuracy import accuracy_of_counts, count_hits
+from metrics.samples.inception import outer_sum, samples, score_of_sums
+from metrics.samples.likelihood import bits_of_sums, check_model, sum_bits
+
+
+class _Sums(Metric):
+    is_differentiable = False
+    full_state_update = False
+
+
+class InceptionScore(_Sums):
+    """The Inception score of a classifier's scores seen in batches, with the fields of ``InceptionResult``.
+
+    Memory is ``splits (classes + 2)^2``. One split merges exactly, whatever the shards. With more, every shard deals
+    its samples into the splits in turn, and the splits are merged one by one: each is a part of the samples seen, but
+    which samples are in it depends on the shards (where all shards but the last see a multiple of ``splits``, it does
+    not).
+    """
+
+    higher_is_better = True
+
+    def __init__(self, classes: int, *, splits: int = 1, probabilities: bool = False, **options: object) -> None:
+        super().__init__(**options)
+        if classes < 1 or splits < 1:
+            raise ValueError(f"classes is {classes} and splits is {splits}; at least 1 is accepted")
+        self.classes, self.probabilities = classes, probabilities
+        self.dealt = 0  # no state: ``forward`` sets states back for every batch, and the deal goes on
+        empty = torch.zeros(splits, classes + 2, classes + 2, dtype=torch.float64)
+        self.add_state("sums", empty, dist_reduce_fx="sum")
+
+    @takes_arrays("scores")
+    def update(self, scores: Float[Tensor, "n k"]) -> None:
+        """Add a batch; raises ValueError as ``inception_score`` does, and on another number of classes."""
+        if scores.shape[1:] != (self.classes,):
+            raise ValueError(f"scores have the shape {tuple(scores.shape)}; (n, {self.classes}) is accepted")
+        z, splits = samples(scores, self.probabilities), len(self.sums)
+        for i in range(min(splits, len(z))):
+            self.sums[(self.dealt + i) % splits] += outer_sum(z[i::splits])
+        self.dealt += len(z)
+
+    def compute(self) -> dict[str, Tensor]:
+        """The score of what was seen; raises ValueError on fewer than 2 samples or fewer than 1 a split."""
+        return _tensors(score_of_sums(self.sums)._asdict())
+
+
+class ConditionalAccuracy(_Sums):
+    """The share of samples whose label is their condition: overall, of each class, and the mean of classes.
+
+    ``compute`` gives ``value, low, high`` (Wilson's interval) and ``balanced``, and ``per_class`` of shape (classes, 3)
+    with the value and interval of each.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, classes: int, **options: object) -> None:
+        super().__init__(**options)
+        if classes < 1:
+            raise ValueError(f"classes is {classes}; at least 1 is accepted")
+        self.classes = classes
+        self.add_state("counts", torch.zeros(2, classes, dtype=torch.int64), dist_reduce_fx="sum")
+
+    @takes_arrays("predicted", "condition")
+    def update(self, predicted: Float[Tensor, "n k"] | Integer[Tensor, " n"], condition: Integer[Tensor, " n"]) -> None:
+        """Add a batch of scores or labels; raises ValueError as ``conditional_accuracy`` does."""
+        self.counts += count_hits(predicted, condition, self.classes)
+
+    def compute(self) -> dict[str, Tensor]:
+        """The accuracy of what was seen; raises ValueError where nothing was."""
+        found = accuracy_of_counts(self.counts)
+        value, low, high, *_ = found.overall
+        per_class = [part[:3] for part in found.per_class]
+        return _tensors({"value": value, "low": low, "high": high, "balanced": found.balanced, "per_class": per_class})
+
+
+class BitsPerDim(_Sums):
+    """Bits a dimension of log-likelihoods in nats seen in batches, with the fields of ``BitsResult``."""
+
+    higher_is_better = False
+
+    def __init__(self, dimensions: int, *, scale: float = 1.0, **options: object) -> None:
+        super().__init__(**options)
+        check_model(dimensions, scale)
+        self.dimensions, self.scale = dimensions, scale
+        self.add_state("sums", torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
+
+    @takes_arrays("log_likelihood", "dequantisation")
+    def update(self, log_likelihood: Float[Tensor, " n"], dequantisation: Float[Tensor, " n"] | None = None) -> None:
+        """Add a batch; raises ValueError as ``bits_per_dim`` does."""
+        self.sums += sum_bits(log_likelihood, self.dimensions, self.scale, dequantisation)
+
+    def compute(self) -> dict[str, Tensor]:
+        """The mean of what was seen; raises ValueError below two samples."""
+        return _tensors(bits_of_sums(self.sums)._asdict())
+
+
+def _tensors(fields: dict[str, object]) -> dict[str, Tensor]:
+    return {name: torch.tensor(value, dtype=torch.float64) for name, value in fields.items()}
