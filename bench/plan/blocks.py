@@ -19,14 +19,14 @@ from bench.catalogue import kinds
 from bench.errors import printable
 from bench.files import digest
 from bench.plan import source
+from bench.plan.reach import reach
 from bench.plan.suite import Block, Suite
 from bench.task import Task
 from bench.toml import explain
 from implementations.catalogue import CATALOGUES
 from implementations.catalogue.entry import Entry
 
-# Whatever runs inside a worker: a change in any of it makes a record untrue.
-MODULES = ("implementations", "metrics", "bench.data", "bench.tasks", "bench.task", "bench.timing", "bench.run.worker")
+RUNS = ("bench.run.pristine", "bench.run.worker")  # what runs every task
 # Variables that choose other arithmetic on the same machine.
 VARIABLES = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "NVIDIA_TF32_OVERRIDE")
 
@@ -99,16 +99,18 @@ class BlockCells:
         entry = ",".join(entries) if isinstance(entries, list) else str(entries)
         excluded = (e.reason for e in block.exclude if all(_matches(given[k], v) for k, v in e.match.items()))
         reason = next(excluded, dict(left_out).get(entry))
+        reached = reach((task.run.__module__,), tuple(one for one in named(parameters) if one.source == "fidmap"))
         peers = sorted({one.package for one in named(parameters) if one.package})
-        found = environment.versions(tuple(dict.fromkeys((*environment.BASE, *task.packages, *peers))))
+        called = sorted({one.package for one in reached.entries if one.package} | {*peers})
+        found = environment.versions(tuple(dict.fromkeys((*environment.BASE, *task.packages, *called))))
         if absent := [name for name in peers if name not in found]:
             reason = reason or f"not installed: {', '.join(absent)}"
         targets = sorted({one.target for one in named(parameters) if one.source != "fidmap"})
         outside = tuple(sorted({*self.home, *_own_modules(tuple(targets))}))
-        modules = (*MODULES, *outside)
+        modules = (*RUNS, *reached.modules, *outside)
         hashed = self.common | {
             "task": task.name, "parameters": parameters, "seed": seed, "source": source.source_hash(modules),
-            "packages": found, "outside": targets, "skip": reason,
+            "entries": reached.stated(), "packages": found, "outside": targets, "skip": reason,
         }  # fmt: skip
         shown = {k: v for k, v in given.items() if k != task.entry} | ({"seed": seed} if len(self.seeds) > 1 else {})
         name = "/".join([task.name, entry, ",".join(f"{k}={_plain(v)}" for k, v in sorted(shown.items()))]).rstrip("/")
@@ -231,10 +233,18 @@ def _selected(kind: str, name: str, fields: dict[str, Any]) -> list[str]:
 
 def named(parameters: dict[str, Any]) -> Iterator[Entry]:
     """Every entry that a parameter names."""
-    for name in (n for value in parameters.values() for n in (value if isinstance(value, list) else [value])):
+    for name in dict.fromkeys(_texts(parameters)):
         for catalogue in CATALOGUES.values():
-            if isinstance(name, str) and (name in catalogue or ":" in name):
+            if name in catalogue or ":" in name:
                 yield catalogue[name]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _texts(one)
 
 
 def _product(axes: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,9 @@
-"""The source on which a number depends: which modules, the hash of their files, and what a worker really loaded.
+"""The source on which a number depends: the hash of its modules' files, and what a worker really loaded.
 
-A module is named by its top-level name and counts with every file of its package (source, weights and data), or with
-its one file. What the user brings counts with all of the user's modules that it imports, however deep.
+A module of fidmap's counts with its own file and those that it declares to open (``bench.plan.reach``). One of the
+user's is named by its top-level name and counts with every file of its package (source, weights and data); it counts
+with all of the user's modules that it imports, however deep. Source counts as a syntax tree without docstrings, so that
+a comment moves nothing; other files count byte by byte.
 """
 
 from __future__ import annotations
@@ -13,26 +15,26 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType
 from typing import NamedTuple
 
 from bench.files import digest
+from bench.plan.reach import OURS, read, tree_digest
 
-OURS = ("bench", "implementations", "metrics")
 _LIBRARY = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 
 
 @cache
 def source_hash(modules: tuple[str, ...]) -> str:
-    """Hash over packages and modules, as they were when this process first asked."""
-    return fingerprint(modules)
+    """Hash over modules, each as it was when this process first asked for it."""
+    return _combine({module: _known(module) for module in modules})
 
 
 def fingerprint(modules: Iterable[str]) -> str:
-    """Hash over packages and modules as they are on disk; nothing is imported but the parents of a dotted name."""
+    """Hash over modules as they are on disk; nothing is imported but the parents of a dotted name."""
     return _combine({module: _files(module) for module in modules})
 
 
@@ -74,7 +76,7 @@ class Loaded:
             if name.partition(".")[0] not in self.modules and _is_library(path):
                 return plain(loader, name)
             content = loader.get_data(path)
-            self.digests.setdefault(os.path.realpath(path), set()).add(hashlib.sha256(content).digest())
+            self.digests.setdefault(os.path.realpath(path), set()).add(_digest(path, content))
             return loader.source_to_code(content, path)  # type: ignore[no-any-return]
 
         SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
@@ -110,8 +112,16 @@ def _combine(files: dict[str, dict[str, File]]) -> str:
     return digest({module: {name: file.digest.hex() for name, file in own.items()} for module, own in files.items()})
 
 
+@cache
+def _known(module: str) -> dict[str, File]:
+    return _files(module)
+
+
 def _files(module: str) -> dict[str, File]:
-    """Every file of a package by its path in it, or a module's one file; none of a module that has no file."""
+    """Every file that a module counts with, by its path in it; none of a module that has no file."""
+    if module.partition(".")[0] in OURS:
+        source = read(module)
+        return {path.name: _file(path) for path in (source.path, *source.opens)}
     root = _root(module)
     if not root.is_dir():
         return {root.name: _file(root)} if root.is_file() else {}
@@ -119,7 +129,17 @@ def _files(module: str) -> dict[str, File]:
 
 
 def _file(path: Path) -> File:
-    return File(os.path.realpath(path), hashlib.sha256(path.read_bytes()).digest())
+    return File(os.path.realpath(path), _digest(str(path), path.read_bytes()))
+
+
+@lru_cache(maxsize=4096)
+def _digest(path: str, content: bytes) -> bytes:
+    if path.endswith(".py"):
+        try:
+            return tree_digest(content)
+        except (SyntaxError, ValueError, RecursionError):  # whoever imports it will say so
+            pass
+    return hashlib.sha256(content).digest()
 
 
 def _counts(path: Path) -> bool:
