@@ -1,8 +1,9 @@
 """Which source a number depends on: the modules that a function reaches by imports, the entries that these name.
 
 A package whose ``__init__`` only hands names on is passed through: who takes a name from it reaches the module that the
-name comes from. A catalogue's table is not followed, so that one more line of it moves nothing: a module that takes a
-catalogue reaches those of its entries whose names stand in the module as text (``SAMPLERS["rk4"]``, a default).
+name comes from. A catalogue's table is not followed, so that one more line of it moves nothing: where a module takes a
+catalogue, those of its entries are reached whose names stand as text in any module reached (``SAMPLERS["rk4"]``, or a
+default that another module looks up).
 Imports inside functions count, those under ``TYPE_CHECKING`` do not. A file that a module opens is declared beside it:
 ``OPENS = ("weights.safetensors",)``.
 """
@@ -55,32 +56,35 @@ class Reached(NamedTuple):
 def reach(targets: tuple[str, ...], entries: tuple[Entry, ...] = ()) -> Reached:
     """Follow imports from modules (``module`` or ``module:function``) and entries; only fidmap's own are followed."""
     waiting = [target.partition(":")[0] for target in targets]
-    found: dict[str, Entry] = {}
+    found: set[Entry] = set()
     modules: set[str] = set()
 
     def take(entry: Entry) -> None:
-        if entry.name not in found:
-            found[entry.name] = entry
+        if entry not in found:
+            found.add(entry)
             waiting.extend(_modules_of(entry))
 
     for entry in entries:
         take(entry)
+    kinds: set[str] = set()
+    words: set[str] = set()
     while waiting:
-        module = waiting.pop()
-        if module in modules or module.partition(".")[0] not in OURS:
-            continue
-        source = read(module)
-        if source.hands_on is None:
+        while waiting:
+            module = waiting.pop()
+            if module in modules or module.partition(".")[0] not in OURS:
+                continue
+            source = read(module)
+            if source.hands_on is not None:
+                continue
             modules.add(module)
-        kinds: set[str] = set()
-        for place, name in source.imports:
-            if source.hands_on is None:
+            words |= source.words
+            for place, name in source.imports:
                 waiting += [one for one in _resolve(place, name) if not _is_table(one)]
                 kinds |= _kinds(place, name)
         for kind in kinds:
-            for name in source.words & CATALOGUES[kind].keys():
+            for name in words & CATALOGUES[kind].keys():
                 take(CATALOGUES[kind][name])
-    return Reached(tuple(sorted(modules)), tuple(found[name] for name in sorted(found)))
+    return Reached(tuple(sorted(modules)), tuple(sorted(found, key=lambda entry: (entry.name, entry.target))))
 
 
 @cache
