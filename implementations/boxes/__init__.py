@@ -1,4 +1,4 @@
-"""Box losses over one geometry core, losses of class scores, and NMS, all named without importing torch."""
+"""Box losses over one geometry core, losses of class scores, and NMS; importing the names imports no torch."""
 
 from implementations.catalogue import CLASSIFICATION_LOSSES, LOSSES, NMS
 

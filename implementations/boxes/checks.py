@@ -1,4 +1,4 @@
-"""What box losses, class losses and suppressions check of what they are given, and how losses are reduced."""
+"""Checks of arguments that box losses, class losses and NMS share, and the reduction of losses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def check_tensor(name: str, value: Any) -> None:
-    """Raise ValueError unless the value is a tensor, saying how to make one of it."""
+    """Raise ValueError unless the value is a tensor; the message says how to make one of it."""
     if not isinstance(value, Tensor):
         kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
         how = "from_numpy" if kind == "numpy.ndarray" else "as_tensor"
@@ -20,7 +20,7 @@ def check_tensor(name: str, value: Any) -> None:
 
 
 def number(name: str, value: Any) -> float:
-    """The value as a float; raises ValueError unless it is a real number: of Python, of NumPy, or a 0-d tensor."""
+    """Return the value as a float; raise ValueError unless it is a real number (Python's, NumPy's or a 0-d tensor)."""
     if isinstance(value, Tensor) and value.ndim == 0 and not value.is_complex():
         return float(value)
     if isinstance(value, bool) or not isinstance(value, Real):
@@ -29,7 +29,7 @@ def number(name: str, value: Any) -> float:
 
 
 def check_boxes(name: str, boxes: Tensor) -> None:
-    """Raise ValueError unless ``boxes`` is a tensor of real floating-point numbers, (n, 4)."""
+    """Raise ValueError unless ``boxes`` is a floating-point tensor of shape (n, 4)."""
     check_tensor(name, boxes)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(
@@ -40,7 +40,7 @@ def check_boxes(name: str, boxes: Tensor) -> None:
 
 
 def check_values(name: str, boxes: Float[Tensor, "n 4"]) -> None:
-    """Raise ValueError on the first row that is not finite or has a negative side; waits for the device."""
+    """Raise ValueError naming the first row that is not finite or has a negative side; synchronises with the device."""
     bad: Bool[Tensor, " n"] = ~boxes.isfinite().all(-1) | (boxes[:, 2:] < boxes[:, :2]).any(-1)
     if bad.any():
         row = int(bad.nonzero()[0])
@@ -68,16 +68,17 @@ def at_least_zero(**numbers: float) -> None:
 
 
 def check_options(name: str, options: Iterable[str], accepted: list[str]) -> None:
-    """Raise TypeError naming the options that ``name`` does not have, and those that it has."""
+    """Raise TypeError if ``name`` does not have one of the options; the message lists those that it has."""
     if unknown := [option for option in options if option not in accepted]:
         known = f"its options are {', '.join(accepted)}" if accepted else "it has none of its own"
         raise TypeError(f"{name} has no option {', '.join(map(repr, unknown))}; {known}")
 
 
 def reduce(loss: Float[Tensor, "*n"], reduction: str, positives: Bool[Tensor, "*n"] | None = None) -> Tensor:
-    """The loss as it is (``none``), its ``sum``, its ``mean`` (0 of nothing), or its sum a positive (at least 1).
+    """Reduce the loss of n elements: ``none``, ``sum``, ``mean`` (over n), or ``positives`` (over the positives).
 
-    ``positives`` is offered where they are given. Raises ValueError on another reduction.
+    The mean of no elements is 0. ``positives`` divides the sum by the number of positives, at least 1, and is accepted
+    only where the caller passes that mask. Raises ValueError on another reduction.
     """
     if reduction == "none":
         return loss
@@ -86,6 +87,6 @@ def reduce(loss: Float[Tensor, "*n"], reduction: str, positives: Bool[Tensor, "*
     if reduction == "mean":
         return loss.sum() / max(1, loss.numel())
     if reduction == "positives" and positives is not None:
-        return loss.sum() / positives.sum().clamp(min=1)  # on the device: it does not wait
+        return loss.sum() / positives.sum().clamp(min=1)  # the count stays on the device, so that nothing synchronises
     also = "" if positives is None else ", 'positives'"
     raise ValueError(f"reduction is {reduction!r}; accepted are 'none', 'mean', 'sum'{also}")

@@ -1,11 +1,11 @@
-"""Losses of class scores that go with boxes: focal loss and its descendants, on logits, element by element.
+"""Losses of class scores that go with boxes: focal loss and its descendants, on logits, one value per element.
 
 All share one contract. ``reduction`` is ``none``, ``mean`` (0 for no elements), ``sum``, or ``positives``, the papers'
-normalisation: the sum over the number of targets above 0, at least 1. Everything is computed from log-sigmoids, so
-small losses keep their digits and value and gradient are finite for logits of up to 1e30 either way; NaN gives NaN in
-its own element. Half precision computes in and returns float32, else the result has the dtype of the logits. Wrong
-shapes, dtypes and options raise ValueError; ``validate=True`` also raises it on logits that are not finite and on
-targets out of range, naming the element, and has to wait for the device to do so.
+normalisation: the sum over the number of targets above 0, at least 1. Everything is computed from log-sigmoids, so that
+small losses keep their digits, and value and gradient are finite for logits up to 1e30 in magnitude. NaN gives NaN in
+its own element only. Half precision is computed in float32 and returned as float32; otherwise the result has the dtype
+of the logits. Wrong shapes, dtypes and options raise ValueError. ``validate=True`` also raises it on logits that are
+not finite and on targets out of range, naming the element; it synchronises with the device.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ def focal(
     *,
     validate: bool = False,
 ) -> Float[Tensor, "*m"]:
-    """Cross-entropy that fades on easy elements, ``-alpha_t (1 - p_t)^gamma log p_t`` (1708.02002, eq. 5).
+    """Cross-entropy with less weight on easy elements, ``-alpha_t (1 - p_t)^gamma log p_t`` (1708.02002, eq. 5).
 
-    ``p_t`` is the probability of the label, ``alpha_t`` alpha at a positive and 1 - alpha at a negative; None leaves it
-    out. Labels are 0 or 1, of any real dtype; one in between is the probability of 1 and weighs the two losses.
+    ``p_t`` is the predicted probability of the label, ``alpha_t`` is alpha for a positive and 1 - alpha for a negative;
+    ``alpha=None`` leaves it out. Labels are 0 or 1 in any real dtype. A label y in between is the probability of class
+    1: the losses of the two labels are averaged with weights y and 1 - y.
     """
     logits, targets = _prepare(logits, targets, "real", validate)
     _check_option("gamma", gamma)
@@ -58,7 +59,7 @@ def quality_focal(
 ) -> Float[Tensor, "*m"]:
     """Focal loss on a quality y in [0, 1], ``-|y - p|^beta ((1 - y) log(1 - p) + y log p)`` (2006.04388, eq. 2).
 
-    The target is the IoU of the box at the class of a positive, and 0 elsewhere: ``iacs_targets``.
+    The target y is the IoU of the box at the class of a positive, and 0 elsewhere: see ``iacs_targets``.
     """
     return generalised_focal(logits, targets, beta=beta, reduction=reduction, validate=validate)
 
@@ -74,8 +75,9 @@ def generalised_focal(
 ) -> Float[Tensor, "*m"]:
     """Loss of a target y between two labels, ``-|y - (l p_l + r p_r)|^beta ((r - y) log p_l + (y - l) log p_r)``.
 
-    The logit is that of the right label: ``p_r = sigmoid(logit) = 1 - p_l``. Least where the expected label is y, at
-    ``p_l = (r - y) / (r - l)`` (2006.04388, eq. 7). Positives are the targets above the left label.
+    l and r are the left and right label, and the logit is that of the right one: ``p_r = sigmoid(logit) = 1 - p_l``.
+    The loss is least where the expected label is y, at ``p_l = (r - y) / (r - l)`` (2006.04388, eq. 7). Positives are
+    the targets above the left label.
     """
     left, right = labels
     if not (math.isfinite(left) and math.isfinite(right) and left < right):
@@ -84,7 +86,7 @@ def generalised_focal(
     if beta != 0:
         _check_option("beta", beta, 1.0, "0, or at least 1: in between, the gradient has a pole where y is met")
     to_left, to_right = targets - left, right - targets
-    # y minus the expected label; of two terms, so that no digit is lost where the target is a label.
+    # y minus the expected label, as two terms, so that no digits cancel where the target is a label.
     miss = to_left * torch.sigmoid(-logits) - to_right * torch.sigmoid(logits)
     entropy = -(to_right * logsigmoid(-logits) + to_left * logsigmoid(logits))
     return reduce(miss.abs() ** beta * entropy, reduction, to_left > 0)
@@ -97,10 +99,10 @@ def distribution_focal(
     reduction: Literal["none", "mean", "sum"] = "none",
     validate: bool = False,
 ) -> Float[Tensor, "*m"]:
-    """Loss of a distribution over the bins 0, 1, ... on a distance y, ``-((r - y) log p_l + (y - l) log p_r)``.
+    """Cross-entropy of a softmax over the bins 0, 1, ... with a distance y, ``-((r - y) log p_l + (y - l) log p_r)``.
 
-    l and r are the bins on either side of y, p the softmax. Least where p is y's linear interpolation between them
-    (2006.04388, eq. 6). Distances are in bins; one beyond the last counts as the last, one below 0 as 0. A row of
+    l and r are the bins on either side of y. The loss is least where p interpolates y linearly between them
+    (2006.04388, eq. 6). Distances are in bins; one beyond the last bin counts as the last, one below 0 as 0. A row of
     bins is one element.
     """
     _check_tensors(logits, targets)
@@ -112,13 +114,13 @@ def distribution_focal(
             f"targets have shape {tuple(targets.shape)}; accepted is {tuple(logits.shape[:-1])}, "
             f"that of logits {tuple(logits.shape)} without the bins"
         )
-    logits, targets = _as_computed(logits, targets, "floating")
+    logits, targets = _cast(logits, targets, "floating")
     if validate:
         _check_values("logits", logits, -math.inf, math.inf)
         _check_values("targets", targets, 0.0, float(bins - 1))
     bin_at = torch.arange(bins, dtype=logits.dtype, device=logits.device)
     distance = (targets.clamp(0, bins - 1)[..., None] - bin_at).abs()
-    share = (1 - distance).clamp(min=0)  # r - y at l, y - l at r, 0 elsewhere
+    share = (1 - distance).clamp(min=0)  # r - y at bin l, y - l at bin r, 0 elsewhere
     return reduce(-(share * log_softmax(logits, -1)).sum(-1), reduction)
 
 
@@ -132,10 +134,11 @@ def varifocal(
     reduction: Reduction = "none",
     validate: bool = False,
 ) -> Float[Tensor, "*m"]:
-    """Cross-entropy on a quality q: ``q BCE(p, q)`` where q > 0, ``alpha p^gamma BCE(p, 0)`` elsewhere.
+    """Cross-entropy on a quality q: ``q BCE(p, q)`` where q > 0, and ``alpha p^gamma BCE(p, 0)`` elsewhere.
 
-    Only negatives fade (2008.13367, eq. 2). Their weight ``p^gamma`` has a gradient in the authors' code;
-    ``detach_weight`` makes it a constant, as RT-DETR does. Targets are those of ``iacs_targets``.
+    Unlike focal loss, it reduces the weight of easy negatives only (2008.13367, eq. 2). Their weight ``p^gamma`` has a
+    gradient in the authors' code; ``detach_weight`` makes it a constant, as RT-DETR does. The targets are those of
+    ``iacs_targets``.
     """
     logits, targets = _prepare(logits, targets, "floating", validate)
     _check_option("alpha", alpha)
@@ -143,7 +146,7 @@ def varifocal(
     log_p, log_not_p = logsigmoid(logits), logsigmoid(-logits)
     weight = alpha * (gamma * (log_p.detach() if detach_weight else log_p)).exp()
     positive = -targets * (targets * log_p + (1 - targets) * log_not_p)
-    # Asked this way round, a NaN among the targets is no negative.
+    # "<= 0" and not "not > 0": a NaN among the targets must not become a negative.
     return reduce(torch.where(targets <= 0, -weight * log_not_p, positive), reduction, targets > 0)
 
 
@@ -152,8 +155,9 @@ def iacs_targets(
 ) -> Float[Tensor, "n {classes}"]:
     """IoU-aware classification scores: the IoU at the class of each positive, 0 elsewhere (2008.13367, sec. 3.1).
 
-    Label -1 is the background. The IoU is a constant to autograd. Raises ValueError on wrong shapes and dtypes;
-    ``validate=True`` also on labels outside -1 to classes - 1, which else count as background, and IoUs outside [0, 1].
+    Label -1 is the background. The IoU is a constant to autograd. Raises ValueError on wrong shapes and dtypes, and
+    with ``validate=True`` also on IoUs outside [0, 1] and on labels outside -1 to classes - 1, which otherwise count as
+    background.
     """
     if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise ValueError(f"labels are {labels.dtype} {tuple(labels.shape)}; accepted are integers, (n,)")
@@ -173,13 +177,13 @@ def iacs_targets(
 def _prepare(
     logits: Tensor, targets: Tensor, accepted: str, validate: bool, low: float = 0.0, high: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Both in the dtype of the computation; ValueError unless they have one shape, and values with ``validate``."""
+    """Check logits and targets of one shape, and cast both to the dtype of the computation."""
     _check_tensors(logits, targets)
     if logits.shape != targets.shape:
         raise ValueError(
             f"targets have shape {tuple(targets.shape)}; accepted is that of logits, {tuple(logits.shape)}"
         )
-    logits, targets = _as_computed(logits, targets, accepted)
+    logits, targets = _cast(logits, targets, accepted)
     if validate:
         _check_values("logits", logits, -math.inf, math.inf)
         _check_values("targets", targets, low, high)
@@ -191,7 +195,7 @@ def _check_tensors(logits: Tensor, targets: Tensor) -> None:
         check_tensor(name, values)
 
 
-def _as_computed(logits: Tensor, targets: Tensor, accepted: str) -> tuple[Tensor, Tensor]:
+def _cast(logits: Tensor, targets: Tensor, accepted: str) -> tuple[Tensor, Tensor]:
     if not logits.is_floating_point():
         raise ValueError(f"logits are {logits.dtype}; accepted is a floating-point dtype: call logits.float()")
     if targets.is_complex() or (accepted == "floating" and not targets.is_floating_point()):
@@ -201,7 +205,7 @@ def _as_computed(logits: Tensor, targets: Tensor, accepted: str) -> tuple[Tensor
 
 
 def _check_values(name: str, values: Tensor, low: float, high: float) -> None:
-    """Raise ValueError on the first value that is not finite or not between; waits for the device."""
+    """Raise ValueError naming the first value that is not finite or outside [low, high]; synchronises the device."""
     good = (values >= low) & (values <= high)
     if values.is_floating_point():
         good &= values.isfinite()

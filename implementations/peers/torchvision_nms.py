@@ -1,8 +1,8 @@
-"""torchvision's NMS under the contract's call, one image and label at a time or by ``batched_nms``.
+"""torchvision's NMS under the contract's call: ``nms`` on one image and label at a time, or ``batched_nms`` over all.
 
-On at most 1,000 boxes (4,000 coordinates on a CPU) ``batched_nms`` shifts every class by the largest coordinate + 1 and
-suppresses once. That rounds the coordinates; and classes run into one another where coordinates are negative, which is
-outside of the domain that torchvision documents, ``0 <= x1 < x2`` and ``0 <= y1 < y2``.
+For at most 1,000 boxes (4,000 coordinates on a CPU) ``batched_nms`` shifts every class by the largest coordinate + 1
+and suppresses once. This rounds the coordinates; and where coordinates are negative, which is outside of the domain
+that torchvision documents (``0 <= x1 < x2`` and ``0 <= y1 < y2``), boxes of different classes come to overlap.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def nms(candidates: Candidates, iou_threshold: float) -> Kept:
 
 @under_contract()
 def batched_nms(candidates: Candidates, iou_threshold: float) -> Kept:
-    """torchvision's ``batched_nms`` over all groups."""
+    """torchvision's ``batched_nms`` over all groups at once."""
     kept = ops.batched_nms(candidates.boxes, candidates.scores, candidates.group, iou_threshold)
     return _best_first(candidates, kept)
 

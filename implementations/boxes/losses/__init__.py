@@ -1,4 +1,4 @@
-"""Box losses, one file a family: a few lines each over the geometry of a pair."""
+"""Box losses, one file per family: each loss is a few lines over the geometry of a pair of boxes."""
 
 import lazy_loader
 

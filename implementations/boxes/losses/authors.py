@@ -1,13 +1,14 @@
-"""The gradients that the DIoU authors' regression script has by hand (published beside 1911.08287), as an exhibit.
+"""The hand-written gradients of the DIoU authors' regression script (published beside 1911.08287), kept as an exhibit.
 
-They are not the gradients of the losses, and the paper's figure is theirs:
+They are not the gradients of the losses, and the figure of the paper was made with them:
 
-- Sides move twice as fast: the script has ``dw = dr - dl`` where half of it is the gradient.
-- Each side of the enclosing box answers to moves along *both* axes; along the centres its part has the wrong sign; and
-  where the prediction reaches beyond the target on both sides, its growth with the prediction is -1 in place of 1.
+- Sides change twice as fast: the script has ``dw = dr - dl`` where the gradient is half of it.
+- Each side of the enclosing box responds to moves along *both* axes. For the centres, this part has the wrong sign; and
+  where the prediction extends beyond the target on both sides, the derivative of the enclosing side with respect to the
+  prediction's is -1 instead of 1.
 - CIoU's aspect term lacks the factor ``1 / (w^2 + h^2)``, which the paper sets to 1 after its eq. 12.
-- ``authors``: the intersection of boxes that are apart is not empty. Its negative sides multiply to an area, of either
-  sign, and GIoU keeps that and its derivatives. ``authors_clamped``: it is empty.
+- ``authors``: boxes that do not overlap have an intersection. Its two sides, negative by the gaps, are multiplied to an
+  area of either sign, which enters GIoU and its derivatives. ``authors_clamped`` sets that intersection to 0.
 """
 
 from __future__ import annotations
@@ -19,12 +20,20 @@ import torch
 from torch import Tensor
 
 from implementations.boxes.checks import choose
-from implementations.boxes.geometry import Axis, Pair, aspect_angle, aspect_gap, overlap_ratio, smallest, squared_unit
+from implementations.boxes.geometry import (
+    Axis,
+    BoxPair,
+    aspect_angle,
+    aspect_gap,
+    overlap_ratio,
+    smallest,
+    squared_unit,
+)
 
 GRADIENTS = ("true", "authors", "authors_clamped")
 
 
-def with_gradient(value: Tensor, pair: Pair, eps: float, loss: str, gradient: str) -> Tensor:
+def with_gradient(value: Tensor, pair: BoxPair, eps: float, loss: str, gradient: str) -> Tensor:
     """The value of ``iou``, ``giou``, ``diou`` or ``ciou`` with one of ``GRADIENTS``; ValueError on another."""
     choose("gradient", gradient, GRADIENTS)
     if gradient == "true":
@@ -45,8 +54,8 @@ class _Edges(NamedTuple):
     high: Tensor
 
 
-def _descent(pair: Pair, eps: float, loss: str, *, clamped: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The script's descent direction along x, y, w, h, times the unit."""
+def _descent(pair: BoxPair, eps: float, loss: str, *, clamped: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The script's descent direction along x, y, w, h, times the pair's unit."""
     x, y = pair[:2]
     inner = [_reach(axis) for axis in (x, y)]
     apart = (inner[0] <= 0) | (inner[1] <= 0)
@@ -70,7 +79,7 @@ def _descent(pair: Pair, eps: float, loss: str, *, clamped: bool) -> tuple[Tenso
                 each = each + _quotient(union, whole, enclosing, around, eps)
             ascent.append(each)
         moves.append(ascent[0] + ascent[1])
-        grows.append(ascent[1] - ascent[0])  # the gradient is half of it
+        grows.append(ascent[1] - ascent[0])  # the true gradient is half of it
     if loss in ("diou", "ciou"):
         for i, (move, grow) in enumerate(_distance(pair, eps)):
             moves[i], grows[i] = moves[i] + move, grows[i] + grow
@@ -83,8 +92,8 @@ def _descent(pair: Pair, eps: float, loss: str, *, clamped: bool) -> tuple[Tenso
     return (*moves, *grows)
 
 
-def _distance(pair: Pair, eps: float) -> list[tuple[Tensor, Tensor]]:
-    """Along each axis, the script's answer to ``rho^2 / c^2`` by centre and by side."""
+def _distance(pair: BoxPair, eps: float) -> list[tuple[Tensor, Tensor]]:
+    """The script's derivative of ``rho^2 / c^2`` along each axis, with respect to the centre and to the side."""
     axes = pair[:2]
     diagonal = sum(axis.enclosing**2 for axis in axes).clamp(min=eps**2)
     pull = sum(axis.offset**2 for axis in axes) / diagonal**2
@@ -101,7 +110,7 @@ def _distance(pair: Pair, eps: float) -> list[tuple[Tensor, Tensor]]:
 
 
 def _reach(axis: Axis) -> Tensor:
-    """Side of the intersection, negative by the gap where the boxes are apart."""
+    """Side of the intersection; where the boxes do not overlap, minus the gap."""
     return axis.target + axis.high.clamp(max=0) - axis.low.clamp(min=0)
 
 

@@ -1,58 +1,53 @@
-"""The contract of every box loss, ``loss(pred, target, **options) -> (n,)`` on ``xyxy`` boxes, row by row.
+"""The contract of every box loss: ``loss(pred, target, **options) -> (n,)`` on ``xyxy`` boxes, one value per row.
 
-``reduction`` is ``none``, ``mean`` (0 for no boxes) or ``sum``; it and ``eps`` may also be given by position, as
-torchvision's losses take them. A negative side counts as 0. Value and gradient are
-finite for every finite input; NaN gives NaN in its own row and changes no other. ``eps`` is relative: a denominator
-is held at ``eps`` (squared, where it is an area) in units of the enclosing box's longer side, so it moves no value
-unless the boxes are ``1/eps`` times longer than wide.
+``reduction`` is ``none``, ``mean`` (0 for no boxes) or ``sum``. It and ``eps`` may also be passed by position, as in
+torchvision's losses. A negative side counts as 0. Value and gradient are finite for every finite input; NaN gives NaN
+in its own row and changes no other. ``eps`` is relative: a denominator is at least ``eps`` (squared, where it is an
+area) in units of the enclosing box's longer side, so it changes no value unless the boxes are ``1/eps`` times longer
+than wide.
 
-The gradient with respect to any coordinate is at most ``8 / eps`` over the enclosing box's longer side wherever one of
-the two boxes has sides of at least ``eps`` in units of it; the other may be a line or a point. ``-ln IoU`` and powers
-under 1 divide by an IoU that is held at ``eps`` as well: theirs is at most ``8 / eps^2``. The losses that know scale
-(L1, smooth L1, NWD, MPDIoU of an image) have no such denominator. Half precision computes in and returns float32; a
-gradient beyond the range of float16 stops at 65504, its largest number.
+The gradient with respect to any coordinate is at most ``8 / eps`` over the enclosing box's longer side wherever at
+least one of the two boxes has sides of ``eps`` or more in units of it; the other may be a line or a point. ``-ln IoU``
+and powers under 1 also divide by an IoU that is kept at ``eps`` or above, and are bounded by ``8 / eps^2``. The losses
+that depend on scale (L1, smooth L1, NWD, MPDIoU with an image size) have no such denominator. Half precision is
+computed in float32 and returned as float32; a gradient beyond the range of float16 is clamped to 65504, its largest
+number.
 
-What is not a tensor, wrong shapes and dtypes and unknown values of options raise ValueError, unknown options TypeError;
-``validate=True`` also raises ValueError on boxes that are inverted or not finite, naming the row, and has to wait for
-the device to do so.
+Values that are not tensors, wrong shapes or dtypes and unknown values of options raise ValueError; unknown options
+raise TypeError. ``validate=True`` also raises ValueError on boxes that are inverted or not finite, naming the row; it
+synchronises with the device.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
 from implementations.boxes.checks import check_boxes, check_options, check_values, positive, reduce
-from implementations.boxes.geometry import measure
+from implementations.boxes.geometry import measure_pairs
+from implementations.boxes.named import Named
+from implementations.catalogue.entry import Entry
 
-Formula = Callable[..., Tensor]  # (pair, eps, **options) -> a loss a pair
+Formula = Callable[..., Tensor]  # (pair, eps, **options) -> one loss per pair
 Reduction = Literal["none", "mean", "sum"]
 
 
-@runtime_checkable
-class BoxLoss(Protocol):
-    """A loss under the module's contract, and the formula that it is made of."""
+class BoxLoss(Named):
+    """A box loss under the module's contract, made of a formula by decorating it; its keywords are the loss's options.
 
-    __name__: str
-    formula: Formula
-
-    def __call__(self, pred: Tensor, target: Tensor, **options: Any) -> Tensor:
-        """The loss of each pair, reduced as asked."""
-
-
-def box_loss(formula: Formula) -> BoxLoss:
-    """Make a loss under the module's contract of a formula over the lengths of a pair; its keywords are the options.
-
-    The formula stays at hand as ``loss.formula``, for pairs measured elsewhere: of boxes by the column, or of every box
-    with every other (``pairwise``).
+    ``loss.formula(pair, eps, **options)`` is the loss of pairs that are measured already: of boxes whose coordinates
+    lie in columns, or of every box with every other (``pairwise``).
     """
 
-    def loss(
+    def __init__(self, formula: Formula):
+        super().__init__(formula)
+        self.formula = formula
+
+    def __call__(
+        self,
         pred: Float[Tensor, "n 4"],
         target: Float[Tensor, "n 4"],
         reduction: Reduction = "none",
@@ -61,19 +56,20 @@ def box_loss(formula: Formula) -> BoxLoss:
         validate: bool = False,
         **options: Any,
     ) -> Float[Tensor, "*n"]:
-        _check(formula, pred, target, eps, validate, options)
+        """The loss of each pair of boxes, reduced as asked."""
+        self.check(pred, target, eps, validate, options)
         if len(pred) != len(target):
             raise ValueError(f"{len(pred)} pred boxes and {len(target)} target boxes; accepted is one target a pred")
-        return reduce(formula(measure(pred, target), eps, **options), reduction)
+        return reduce(self.formula(measure_pairs(pred, target), eps, **options), reduction)
 
-    signature = inspect.signature(loss)
-    fixed = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    functools.update_wrapper(loss, formula)
-    made: Any = loss
-    del made.__wrapped__  # the signature is the contract's, not the formula's
-    made.__signature__ = signature.replace(parameters=[*fixed, *_keywords(formula)])
-    made.formula = formula
-    return made
+    def check(self, pred: Tensor, target: Tensor, eps: float, validate: bool, options: dict[str, Any]) -> None:
+        """Raise ValueError on wrong boxes or eps, and TypeError on an option that the formula does not have."""
+        for which, boxes in (("pred", pred), ("target", target)):
+            check_boxes(which, boxes)
+            if validate:
+                check_values(which, boxes)
+        positive(eps=eps)
+        check_options(self.__name__, options, [option.name for option in self.options])
 
 
 def pairwise(
@@ -85,34 +81,19 @@ def pairwise(
     validate: bool = False,
     **options: Any,
 ) -> Float[Tensor, "n m"]:
-    """A loss of every ``pred`` with every ``target``, as matching and assignment need it: entry or function of LOSSES.
+    """A loss of every ``pred`` with every ``target``, as matching and assignment need it.
 
-    Raises ValueError as the loss does, and TypeError for a loss that is not made of a formula over pairs.
+    ``loss`` is an entry of LOSSES or its function. Raises ValueError as the loss does, and TypeError for a loss that is
+    not made of a formula over pairs, such as another library's.
     """
-    formula = formula_of(loss)
-    if formula is None:
+    own = loss.resolve() if isinstance(loss, Entry) else loss
+    if not isinstance(own, BoxLoss):
         raise TypeError(f"{getattr(loss, 'name', loss)!r} takes boxes row by row; accepted are fidmap's own losses")
-    _check(formula, pred, target, eps, validate, options)
-    return formula(measure(pred[:, None], target[None]), eps, **options)
+    own.check(pred, target, eps, validate, options)
+    return own.formula(measure_pairs(pred[:, None], target[None]), eps, **options)
 
 
 def formula_of(loss: Callable[..., Tensor]) -> Formula | None:
-    """The formula behind a loss, given as a function or an entry of LOSSES; None where there is none (a peer's)."""
-    function = loss.resolve() if hasattr(loss, "resolve") else loss
-    return getattr(function, "formula", None)
-
-
-@functools.cache
-def _keywords(formula: Formula) -> list[inspect.Parameter]:
-    """The formula's options."""
-    return [p for p in inspect.signature(formula).parameters.values() if p.kind is p.KEYWORD_ONLY]
-
-
-def _check(formula: Formula, pred: Tensor, target: Tensor, eps: float, validate: bool, options: dict[str, Any]) -> None:
-    """Raise ValueError on wrong boxes or eps, and TypeError on an option that the formula does not have."""
-    for which, boxes in (("pred", pred), ("target", target)):
-        check_boxes(which, boxes)
-        if validate:
-            check_values(which, boxes)
-    positive(eps=eps)
-    check_options(formula.__name__, options, [keyword.name for keyword in _keywords(formula)])
+    """The formula behind a loss, which is a function or an entry of LOSSES; None where there is none (a peer's)."""
+    loss = loss.resolve() if isinstance(loss, Entry) else loss
+    return loss.formula if isinstance(loss, BoxLoss) else None

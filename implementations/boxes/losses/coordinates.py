@@ -1,4 +1,4 @@
-"""Losses of coordinates one by one: L1, smooth L1, and Bounded IoU."""
+"""Losses that compare coordinates one by one: L1, smooth L1, and Bounded IoU."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.boxes.checks import choose, positive
-from implementations.boxes.geometry import Pair, held
-from implementations.boxes.losses.contract import box_loss
+from implementations.boxes.geometry import BoxPair, clamp_straight_through
+from implementations.boxes.losses.contract import BoxLoss
 
 
-@box_loss
-def l1(pair: Pair, eps: float, *, form: str = "xyxy") -> Float[Tensor, "*n"]:
-    """Sum of the absolute differences of a box's four coordinates, as corners or (``form="cxcywh"``) centre and sides.
+@BoxLoss
+def l1(pair: BoxPair, eps: float, *, form: str = "xyxy") -> Float[Tensor, "*n"]:
+    """Sum of the absolute differences of four coordinates: corners, or centre and sides (``form="cxcywh"``).
 
-    A loss of coordinates and not of boxes: an inverted box is as far as its coordinates are, and is pulled open. The
-    value stops at the dtype's largest number.
+    This loss compares coordinates and not areas: an inverted box is as far off as its coordinates are, and is pulled
+    open. The value is clamped to the dtype's largest number.
     """
     distances = _distances(pair, form)
     return _whole(distances[0] + distances[1] + (distances[2] + distances[3]))
 
 
-@box_loss
-def smooth_l1(pair: Pair, eps: float, *, beta: float = 1.0, form: str = "xyxy") -> Float[Tensor, "*n"]:
-    """L1 with a parabola of ``d^2 / (2 beta)`` where a difference d is under ``beta``, less ``beta / 2`` elsewhere.
+@BoxLoss
+def smooth_l1(pair: BoxPair, eps: float, *, beta: float = 1.0, form: str = "xyxy") -> Float[Tensor, "*n"]:
+    """L1 with a parabola near 0: ``d^2 / (2 beta)`` for a difference d under ``beta``, ``d - beta / 2`` elsewhere.
 
-    Summed over the four coordinates (1504.08083, eq. 3, with beta = 1); ``beta`` in units of the coordinates.
+    Summed over the four coordinates (1504.08083, eq. 3, where beta is 1); ``beta`` is in units of the coordinates.
     """
     positive(beta=beta)
     return _whole(sum(huber(distance, beta / 4) for distance in _distances(pair, form)))
 
 
-@box_loss
-def bounded_iou(pair: Pair, eps: float, *, beta: float = 1.0) -> Float[Tensor, "*n"]:
-    """Each coordinate by the IoU that the others would leave it, ``2 sum_i H(1 - IoU_i)`` (1711.00164).
+@BoxLoss
+def bounded_iou(pair: BoxPair, eps: float, *, beta: float = 1.0) -> Float[Tensor, "*n"]:
+    """``2 sum_i H(1 - IoU_i)`` over x, y, w, h, IoU_i the best IoU that coordinate i still allows (1711.00164).
 
-    ``IoU_x = max(0, (wg - 2 |dx|) / (wg + 2 |dx|))`` of centres, ``IoU_w = min(w / wg, wg / w)``, likewise y and h; H
-    is smooth L1 at ``beta``, by default a parabola all along. The value is in [0, 4] at beta = 1.
+    ``IoU_x = max(0, (wg - 2 |dx|) / (wg + 2 |dx|))`` of the centres and ``IoU_w = min(w / wg, wg / w)``, likewise for y
+    and h. H is smooth L1 with ``beta``; at the default of 1 it is the parabola throughout, and the loss is in [0, 4].
     """
     positive(beta=beta)
     total = torch.zeros_like(pair.unit)
     for axis in pair[:2]:
-        pred, target = held(axis.pred, eps), held(axis.target, eps)
+        pred, target = clamp_straight_through(axis.pred, eps), clamp_straight_through(axis.target, eps)
         away = 2 * axis.offset.abs()
         place = ((target - away) / (target + away)).clamp(min=0)
         size = torch.minimum(pred / target, target / pred)
@@ -51,12 +51,12 @@ def bounded_iou(pair: Pair, eps: float, *, beta: float = 1.0) -> Float[Tensor, "
 
 
 def huber(distance: Float[Tensor, "*n"], beta: float) -> Float[Tensor, "*n"]:
-    """``d^2 / (2 beta)`` of a distance under ``beta``, ``d - beta / 2`` from there on; no square overflows."""
+    """``d^2 / (2 beta)`` of a distance d under ``beta``, ``d - beta / 2`` from there on; no square overflows."""
     bent = distance.clamp(max=beta)
     return bent * (bent / (2 * beta)) + (distance - bent)
 
 
-def _distances(pair: Pair, form: str) -> list[Tensor]:
+def _distances(pair: BoxPair, form: str) -> list[Tensor]:
     """A quarter of the absolute difference of each coordinate."""
     choose("form", form, ("xyxy", "cxcywh"))
     x1, y1, x2, y2 = pair.edges

@@ -1,7 +1,7 @@
-"""Losses of overlap and of the way to it: IoU, its logarithm, GIoU, DIoU, CIoU.
+"""IoU as a loss, and with terms that pull boxes together that do not overlap: IoU, its logarithm, GIoU, DIoU, CIoU.
 
-The last four take ``gradient``: ``true`` (autograd's) or that of the DIoU authors' regression script, ``authors`` and
-``authors_clamped`` (see ``authors.py``). The value is the same.
+All but the logarithm take ``gradient``: ``true`` is autograd's, ``authors`` and ``authors_clamped`` are those of the
+DIoU authors' regression script (see ``authors.py``). The value is the same in all three cases.
 """
 
 from __future__ import annotations
@@ -11,64 +11,65 @@ from torch import Tensor
 
 from implementations.boxes.checks import choose
 from implementations.boxes.geometry import (
-    Pair,
+    BoxPair,
     aspect_gap,
+    clamp_straight_through,
     distance_ratio,
     empty_ratio,
-    held,
     overlap_ratio,
     smallest,
     squared_unit,
 )
 from implementations.boxes.losses.authors import with_gradient
-from implementations.boxes.losses.contract import box_loss
+from implementations.boxes.losses.contract import BoxLoss
 
 ALPHAS = ("detached", "attached", "thresholded", "thresholded_attached")
 
 
-@box_loss
-def iou(pair: Pair, eps: float, *, gradient: str = "true") -> Float[Tensor, "*n"]:
-    """Overlap alone, ``1 - IoU``, in [0, 1]; no gradient where the boxes are apart.
+@BoxLoss
+def iou(pair: BoxPair, eps: float, *, gradient: str = "true") -> Float[Tensor, "*n"]:
+    """``1 - IoU``, in [0, 1]; it has no gradient where the boxes do not overlap.
 
-    The linear form: UnitBox (1608.01471) has ``-ln IoU``.
+    This is the linear form; UnitBox (1608.01471) has ``-ln IoU``, which is ``iou_log``.
     """
     return with_gradient(1 - overlap_ratio(pair, eps), pair, eps, "iou", gradient)
 
 
-@box_loss
-def iou_log(pair: Pair, eps: float) -> Float[Tensor, "*n"]:
-    """Cross entropy of overlap, ``-ln IoU``, at most ``-ln eps``; no gradient where boxes are apart (1608.01471)."""
-    return -held(overlap_ratio(pair, eps), eps).log()
+@BoxLoss
+def iou_log(pair: BoxPair, eps: float) -> Float[Tensor, "*n"]:
+    """``-ln IoU``, at most ``-ln eps``; it has no gradient where the boxes do not overlap (UnitBox, 1608.01471)."""
+    return -clamp_straight_through(overlap_ratio(pair, eps), eps).log()
 
 
-@box_loss
-def giou(pair: Pair, eps: float, *, gradient: str = "true") -> Float[Tensor, "*n"]:
-    """Overlap and empty space, ``1 - IoU + (C - U) / C``, in [0, 2): C the enclosing area, U the union (1902.09630)."""
+@BoxLoss
+def giou(pair: BoxPair, eps: float, *, gradient: str = "true") -> Float[Tensor, "*n"]:
+    """``1 - IoU + (C - U) / C``, in [0, 2): C is the area of the enclosing box, U that of the union (1902.09630)."""
     return with_gradient(1 - overlap_ratio(pair, eps) + empty_ratio(pair, eps), pair, eps, "giou", gradient)
 
 
-@box_loss
-def diou(pair: Pair, eps: float, *, gradient: str = "true") -> Float[Tensor, "*n"]:
-    """Overlap and distance, ``1 - IoU + rho^2 / c^2``, in [0, 2): centres over diagonal (1911.08287, eq. 7)."""
+@BoxLoss
+def diou(pair: BoxPair, eps: float, *, gradient: str = "true") -> Float[Tensor, "*n"]:
+    """``1 - IoU + rho^2 / c^2``, in [0, 2): distance of the centres over the enclosing diagonal (1911.08287, eq. 7)."""
     return with_gradient(1 - overlap_ratio(pair, eps) + distance_ratio(pair, eps), pair, eps, "diou", gradient)
 
 
-@box_loss
+@BoxLoss
 def ciou(
-    pair: Pair, eps: float, *, alpha: str = "detached", aspect: str = "true", gradient: str = "true"
+    pair: BoxPair, eps: float, *, alpha: str = "detached", aspect: str = "true", gradient: str = "true"
 ) -> Float[Tensor, "*n"]:
-    """DIoU and aspect, ``1 - IoU + rho^2 / c^2 + alpha v`` (1911.08287, eq. 8 to 11).
+    """DIoU and a term of the aspect ratio, ``1 - IoU + rho^2 / c^2 + alpha v`` (1911.08287, eq. 8 to 11).
 
-    ``v = 4 / pi^2 (atan(wg / hg) - atan(w / h))^2`` and ``alpha = v / (1 - IoU + v)``. Its versions: ``detached`` (a
-    constant to autograd), ``attached``, and either with ``alpha = 0`` where IoU is at most .5, as the journal has it
-    (2005.03572): ``thresholded``, ``thresholded_attached``. ``aspect="unscaled"`` sets the factor
-    ``1 / (w^2 + h^2)`` in the gradient of v to 1, as the paper does after eq. 12; autograd keeps it.
+    ``v = 4 / pi^2 (atan(wg / hg) - atan(w / h))^2`` and ``alpha = v / (1 - IoU + v)``. Public code has four versions of
+    the weight: ``alpha="detached"`` takes it for a constant to autograd, ``"attached"`` differentiates it, and
+    ``"thresholded"`` and ``"thresholded_attached"`` are the same with ``alpha = 0`` where IoU is at most .5, as in the
+    journal's version (2005.03572). ``aspect="unscaled"`` replaces the factor ``1 / (w^2 + h^2)`` in the gradient of v
+    by 1, as the paper does after eq. 12; autograd keeps it.
     """
     choose("aspect", aspect, ("true", "unscaled"))
     overlap, v = overlap_ratio(pair, eps), aspect_gap(pair, eps)
     weight = aspect_weight(v, overlap, alpha)
     if aspect == "unscaled":
-        # Sides are in units: with them as they are given, the factor would change with the scale of the image.
+        # The sides are in units of the pair, but this factor is meant in the coordinates' own scale.
         factor = (pair.x.pred**2 + pair.y.pred**2) * squared_unit(pair)
         v = v.detach() + factor.detach() * (v - v.detach())
     return with_gradient(1 - overlap + distance_ratio(pair, eps) + weight * v, pair, eps, "ciou", gradient)

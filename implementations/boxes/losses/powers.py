@@ -1,4 +1,7 @@
-"""The alpha-IoU family: every term of a loss to one power, which weighs well placed boxes up (2110.13675)."""
+"""The alpha-IoU family: every term of a loss is raised to one power, which gives well placed boxes more weight.
+
+The paper is 2110.13675; ``power`` is its alpha, written a below.
+"""
 
 from __future__ import annotations
 
@@ -6,39 +9,39 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.boxes.checks import positive
-from implementations.boxes.geometry import Pair, aspect_gap, distance_ratio, empty_ratio, overlap_ratio
+from implementations.boxes.geometry import BoxPair, aspect_gap, distance_ratio, empty_ratio, overlap_ratio
 from implementations.boxes.geometry import power as raise_to
-from implementations.boxes.losses.contract import box_loss
+from implementations.boxes.losses.contract import BoxLoss
 from implementations.boxes.losses.overlap import aspect_weight
 
 
-@box_loss
-def alpha_iou(pair: Pair, eps: float, *, power: float = 3.0) -> Float[Tensor, "*n"]:
-    """``1 - IoU^a``."""
-    return _missing(pair, eps, power)
+@BoxLoss
+def alpha_iou(pair: BoxPair, eps: float, *, power: float = 3.0) -> Float[Tensor, "*n"]:
+    """``1 - IoU^a`` (2110.13675)."""
+    return _lost_overlap(pair, eps, power)
 
 
-@box_loss
-def alpha_giou(pair: Pair, eps: float, *, power: float = 3.0) -> Float[Tensor, "*n"]:
-    """``1 - IoU^a + ((C - U) / C)^a``."""
-    return _missing(pair, eps, power) + raise_to(empty_ratio(pair, eps), power, eps)
+@BoxLoss
+def alpha_giou(pair: BoxPair, eps: float, *, power: float = 3.0) -> Float[Tensor, "*n"]:
+    """``1 - IoU^a + ((C - U) / C)^a``, with C the area of the enclosing box and U that of the union (2110.13675)."""
+    return _lost_overlap(pair, eps, power) + raise_to(empty_ratio(pair, eps), power, eps)
 
 
-@box_loss
-def alpha_diou(pair: Pair, eps: float, *, power: float = 3.0) -> Float[Tensor, "*n"]:
-    """``1 - IoU^a + (rho^2 / c^2)^a``."""
-    return _missing(pair, eps, power) + raise_to(distance_ratio(pair, eps), power, eps)
+@BoxLoss
+def alpha_diou(pair: BoxPair, eps: float, *, power: float = 3.0) -> Float[Tensor, "*n"]:
+    """``1 - IoU^a + (rho^2 / c^2)^a``, the distance of the centres over the enclosing diagonal (2110.13675)."""
+    return _lost_overlap(pair, eps, power) + raise_to(distance_ratio(pair, eps), power, eps)
 
 
-@box_loss
-def alpha_ciou(pair: Pair, eps: float, *, power: float = 3.0, alpha: str = "detached") -> Float[Tensor, "*n"]:
-    """``1 - IoU^a + (rho^2 / c^2)^a + (alpha v)^a``, with CIoU's weight alpha in one of its versions (see ``ciou``)."""
+@BoxLoss
+def alpha_ciou(pair: BoxPair, eps: float, *, power: float = 3.0, alpha: str = "detached") -> Float[Tensor, "*n"]:
+    """``1 - IoU^a + (rho^2 / c^2)^a + (alpha v)^a`` with CIoU's v and its weight alpha, explained in ``ciou``."""
     v = aspect_gap(pair, eps)
     weighted = aspect_weight(v, overlap_ratio(pair, eps), alpha) * v
     distance = raise_to(distance_ratio(pair, eps), power, eps)
-    return _missing(pair, eps, power) + distance + raise_to(weighted, power, eps)
+    return _lost_overlap(pair, eps, power) + distance + raise_to(weighted, power, eps)
 
 
-def _missing(pair: Pair, eps: float, exponent: float) -> Tensor:
+def _lost_overlap(pair: BoxPair, eps: float, exponent: float) -> Tensor:
     positive(power=exponent)
     return 1 - raise_to(overlap_ratio(pair, eps), exponent, eps)

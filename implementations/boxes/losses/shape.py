@@ -9,16 +9,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.boxes.checks import choose, positive
-from implementations.boxes.geometry import Pair, distance_ratio, overlap_ratio, smallest
-from implementations.boxes.losses.contract import box_loss
+from implementations.boxes.geometry import BoxPair, distance_ratio, overlap_ratio, smallest
+from implementations.boxes.losses.contract import BoxLoss
 
 
-@box_loss
-def eiou(pair: Pair, eps: float, *, sides: str = "difference") -> Float[Tensor, "*n"]:
-    """DIoU and both sides, ``1 - IoU + rho^2 / c^2 + (w - wg)^2 / cw^2 + (h - hg)^2 / ch^2`` (2101.08158).
+@BoxLoss
+def eiou(pair: BoxPair, eps: float, *, sides: str = "difference") -> Float[Tensor, "*n"]:
+    """DIoU and a term per side, ``1 - IoU + rho^2 / c^2 + (w - wg)^2 / cw^2 + (h - hg)^2 / ch^2`` (2101.08158).
 
-    ``sides="offset"`` is a version of public code that squares the centres' distance along each axis where the sides'
-    difference belongs: a box of any size at the target's centre has then no penalty.
+    ``sides="offset"`` is a version found in public code that squares the distance of the centres along each axis in
+    place of the difference of the sides: a box of any size at the target's centre then has no penalty.
     """
     choose("sides", sides, ("difference", "offset"))
     loss = 1 - overlap_ratio(pair, eps) + distance_ratio(pair, eps)
@@ -28,14 +28,15 @@ def eiou(pair: Pair, eps: float, *, sides: str = "difference") -> Float[Tensor, 
     return loss
 
 
-@box_loss
-def siou(pair: Pair, eps: float, *, theta: float = 4.0, distance: str = "squared") -> Float[Tensor, "*n"]:
-    """Overlap, distance with its angle, and shape, ``1 - IoU + (D + O) / 2`` (2205.12740).
+@BoxLoss
+def siou(pair: BoxPair, eps: float, *, theta: float = 4.0, distance: str = "squared") -> Float[Tensor, "*n"]:
+    """Overlap, distance weighed by its angle, and shape, ``1 - IoU + (D + O) / 2`` (2205.12740).
 
-    ``D = sum_t (1 - exp(-g r_t))`` with ``r_x = (dx / cw)^2`` and ``g = 2 - sin(2 asin s)``, s the smaller of |dx| and
-    |dy| over the centres' distance; ``O = sum_t (1 - exp(-|dt| / max t))^theta`` of the sides. ``distance`` names two
-    versions of public texts: ``unsquared`` has ``r_x = |dx| / cw``; ``rewarded`` has ``1 - exp(+g r_t)``, which falls
-    as the boxes part, below 0.
+    ``D = sum_t (1 - exp(-g r_t))`` over t = x, y with ``r_x = (dx / cw)^2`` and ``g = 2 - sin(2 asin s)``, where s is
+    the smaller of |dx| and |dy| over the distance of the centres. ``O = sum_t (1 - exp(-|dt| / max t))^theta`` over t =
+    w, h, dt their difference and max t the larger of the two. ``distance`` selects versions of public texts:
+    ``unsquared`` has ``r_x = |dx| / cw``; ``rewarded`` has ``1 - exp(+g r_t)``, which decreases, below 0, as the boxes
+    move apart.
     """
     positive(theta=theta)
     choose("distance", distance, ("squared", "unsquared", "rewarded"))
@@ -52,12 +53,13 @@ def siou(pair: Pair, eps: float, *, theta: float = 4.0, distance: str = "squared
     return 1 - overlap_ratio(pair, eps) + (cost + _shape_cost(changes, theta)) / 2
 
 
-@box_loss
-def shape_iou(pair: Pair, eps: float, *, scale: float = 0.0, theta: float = 4.0) -> Float[Tensor, "*n"]:
-    """Distance and shape weighed by the target's own, ``1 - IoU + (hh dx^2 + ww dy^2) / c^2 + O / 2`` (2312.17663).
+@BoxLoss
+def shape_iou(pair: BoxPair, eps: float, *, scale: float = 0.0, theta: float = 4.0) -> Float[Tensor, "*n"]:
+    """Distance and shape weighed by the target's shape, ``1 - IoU + (hh dx^2 + ww dy^2) / c^2 + O / 2`` (2312.17663).
 
-    ``ww = 2 wg^s / (wg^s + hg^s)``, ``hh = 2 hg^s / (wg^s + hg^s)``, s = ``scale``, which belongs to the data set (0:
-    both are 1); ``O = sum_t (1 - exp(-o_t))^theta`` with ``o_w = hh |dw| / max w`` and ``o_h = ww |dh| / max h``.
+    ``ww = 2 wg^s / (wg^s + hg^s)`` and ``hh = 2 hg^s / (wg^s + hg^s)``, where s is ``scale``, a constant of the data
+    set (at 0 both weights are 1). ``O = sum_t (1 - exp(-o_t))^theta`` with ``o_w = hh |dw| / max w`` and ``o_h = ww
+    |dh| / max h``.
     """
     positive(theta=theta)
     x, y = pair[:2]
@@ -69,12 +71,12 @@ def shape_iou(pair: Pair, eps: float, *, scale: float = 0.0, theta: float = 4.0)
     return 1 - overlap_ratio(pair, eps) + distance + _shape_cost(changes, theta) / 2
 
 
-@box_loss
-def mpdiou(pair: Pair, eps: float, *, image_size: Sequence[float] | None = None) -> Float[Tensor, "*n"]:
+@BoxLoss
+def mpdiou(pair: BoxPair, eps: float, *, image_size: Sequence[float] | None = None) -> Float[Tensor, "*n"]:
     """Distances of two corners, ``1 - IoU + (d_tl^2 + d_br^2) / (W^2 + H^2)``, top left and bottom right (2307.07662).
 
-    ``image_size`` is the image's (height, width), the paper's denominator; without it, the enclosing box's sides are
-    taken, which makes the loss independent of scale.
+    ``image_size`` is the (height, width) of the image, the paper's H and W. Without it the sides of the enclosing box
+    are taken, which makes the loss independent of scale.
     """
     x, y = pair[:2]
     if image_size is None:
@@ -87,8 +89,8 @@ def mpdiou(pair: Pair, eps: float, *, image_size: Sequence[float] | None = None)
     return 1 - overlap_ratio(pair, eps) + corners * per_unit
 
 
-@box_loss
-def piou(pair: Pair, eps: float) -> Float[Tensor, "*n"]:
+@BoxLoss
+def piou(pair: BoxPair, eps: float) -> Float[Tensor, "*n"]:
     """Distances of the four edges in sides of the target, ``1 - IoU + 1 - exp(-P^2)`` (Powerful-IoU).
 
     ``P = (|x1 - x1g| + |x2 - x2g|) / 4 wg + (|y1 - y1g| + |y2 - y2g|) / 4 hg`` (10.1016/j.neunet.2023.11.041).
@@ -96,13 +98,13 @@ def piou(pair: Pair, eps: float) -> Float[Tensor, "*n"]:
     return 2 - overlap_ratio(pair, eps) - torch.exp(-(edge_distance(pair, eps) ** 2))
 
 
-def edge_distance(pair: Pair, eps: float) -> Float[Tensor, "*n"]:
-    """PIoU's P, the mean distance of the edges in sides of the target; it does not fall when the box is enlarged."""
+def edge_distance(pair: BoxPair, eps: float) -> Float[Tensor, "*n"]:
+    """PIoU's P, the mean distance of the edges in sides of the target; enlarging the box does not reduce it."""
     return sum((axis.low.abs() + axis.high.abs()) / (4 * axis.target.clamp(min=eps)) for axis in pair[:2])
 
 
-def squared_over(pair: Pair, area: float) -> Float[Tensor, "*n"]:
-    """The unit's square over an area in units of the coordinates, at most the root of the dtype's largest number."""
+def squared_over(pair: BoxPair, area: float) -> Float[Tensor, "*n"]:
+    """The squared unit of the pair over an area in coordinates; at most the root of the dtype's largest number."""
     largest = torch.finfo(pair.unit.dtype).max ** 0.25
     return (4 * (pair.unit / area**0.5).clamp(max=largest / 4)) ** 2
 

@@ -1,4 +1,4 @@
-"""Non-maximum suppression, one file a family: each method a few lines over batches of groups of boxes."""
+"""Non-maximum suppression, one file per family: each method is a few lines over batches of groups of boxes."""
 
 from implementations.boxes.nms.contract import Kept
 

@@ -1,7 +1,8 @@
-"""Cluster-NMS and its kin: NMS as an iteration on the matrix of overlaps of ranked boxes, row i before column j.
+"""Cluster-NMS and its relatives: NMS as an iteration on the matrix of overlaps of ranked boxes, row i before column j.
 
-A box goes if a row that stands overlaps it too much; at first every row stands. One step is Fast NMS; at the fixpoint
-the rows that stand are those that greedy NMS keeps (2005.03572, proposition 1).
+In each step, a box is removed if a box of a row that is kept overlaps it by more than the threshold; all are kept at
+first. One step is Fast NMS. At the fixpoint, the rows that are kept are those of greedy NMS (2005.03572, proposition
+1).
 """
 
 from __future__ import annotations
@@ -14,26 +15,27 @@ from torch import Tensor
 
 from implementations.boxes.checks import at_least_zero, positive
 from implementations.boxes.nms.contract import nms
-from implementations.boxes.nms.greedy import reached, sweep
-from implementations.boxes.nms.groups import Batch, Candidates, Kept, Outcome
+from implementations.boxes.nms.greedy import hit_columns, sweep
+from implementations.boxes.nms.groups import Batch, BatchResult, Candidates, Kept
 from implementations.boxes.nms.overlap import distance, limit, overlap
 
 
 @nms()
 def fast(candidates: Candidates, iou_threshold: float) -> Kept:
-    """One step: a box goes if any better one overlaps it, be that itself suppressed (YOLACT, 1904.02689)."""
-    return candidates.solve(lambda batch: Outcome(_iterate(batch, iou_threshold, 1)))
+    """One step: a box is removed if any better one overlaps it, itself suppressed or not (YOLACT, 1904.02689)."""
+    return candidates.solve(lambda batch: BatchResult(_iterate(batch, iou_threshold, 1)))
 
 
 @nms()
 def cluster(candidates: Candidates, iou_threshold: float, *, iterations: int | None = None) -> Kept:
-    """``kept' = max_i (kept_i x_ij) <= threshold`` from all boxes to its fixpoint (2005.03572, alg. 1).
+    """``kept' = max_i (kept_i x_ij) <= threshold``, iterated from all boxes to its fixpoint (2005.03572, alg. 1).
 
-    ``iterations`` stops it after that many. A group of n boxes takes n^2 / 2 bytes.
+    x_ij is the IoU of box j with the better box i. ``iterations`` stops after that many steps. A group of n boxes takes
+    n^2 / 2 bytes.
     """
     if iterations is not None and iterations < 1:
         raise ValueError(f"iterations is {iterations}; accepted is a positive number, or None for the fixpoint")
-    return candidates.solve(lambda batch: Outcome(_iterate(batch, iou_threshold, iterations)))
+    return candidates.solve(lambda batch: BatchResult(_iterate(batch, iou_threshold, iterations)))
 
 
 @nms(weighs=True)
@@ -45,15 +47,16 @@ def spm_cluster(
     beta: float | None = None,
     score_threshold: float = 1e-3,
 ) -> Kept:
-    """Score penalty: ``s_j prod_i exp(-x_ij^2 / sigma)`` over the rows i that stand in the end (2005.03572).
+    """Score penalty by every kept box i that is better: ``s_j prod_i exp(-x_ij^2 / sigma)`` (2005.03572).
 
-    No box goes by its overlap; those whose score falls under ``score_threshold`` do. With ``beta`` a factor is
-    ``min(exp(-x_ij^2 / sigma) + (rho^2 / c^2)^beta, 1)``, milder the farther apart the centres are.
+    x_ij is the IoU, and the boxes i are those that greedy NMS keeps. No box is removed for its overlap, only those
+    whose score falls under ``score_threshold``. With ``beta`` a factor is ``min(exp(-x_ij^2 / sigma) + (rho^2 /
+    c^2)^beta, 1)``, milder the farther apart the centres are.
     """
     positive(sigma=sigma, **({} if beta is None else {"beta": beta}))
     at_least_zero(score_threshold=score_threshold)
 
-    def rescore(batch: Batch) -> Outcome:
+    def rescore(batch: Batch) -> BatchResult:
         exponent = torch.zeros_like(batch.scores)
         for start, stop, kept, overlaps, _ in sweep(batch, iou_threshold):
             terms = overlaps.square_().div_(-sigma)
@@ -62,7 +65,7 @@ def spm_cluster(
                 terms = torch.where(terms < 0, (terms.exp() + apart).clamp(max=1).log(), 0)
             exponent[:, start:] += torch.where(kept[..., None], terms, 0).sum(1)
         scores = batch.scores * exponent.exp()
-        return Outcome(scores >= score_threshold, scores)
+        return BatchResult(scores >= score_threshold, scores)
 
     return candidates.solve(rescore)
 
@@ -71,14 +74,15 @@ def spm_cluster(
 def weighted_cluster(candidates: Candidates, iou_threshold: float, *, member_threshold: float | None = None) -> Kept:
     """The boxes of greedy NMS, each averaged with those that it overlaps (2005.03572).
 
-    ``b_i = sum_j w_ij b_j / sum_j w_ij`` with ``w_ij = x_ij s_j`` over the boxes j ranked after i that overlap it by
-    more than ``member_threshold`` (None: ``iou_threshold``), and ``w_ii = s_i``. Scores stay.
+    ``b_i = sum_j w_ij b_j / sum_j w_ij`` with ``w_ij = x_ij s_j`` (IoU times score) over the boxes j ranked after i
+    that overlap it by more than ``member_threshold`` (None: ``iou_threshold``), and ``w_ii = s_i``. Scores do not
+    change.
     """
     if member_threshold is not None and not 0 <= member_threshold <= 1:
         raise ValueError(f"member_threshold is {member_threshold}; accepted is a number from 0 to 1, or None")
     chosen = iou_threshold if member_threshold is None else member_threshold
 
-    def fuse(batch: Batch) -> Outcome:
+    def fuse(batch: Batch) -> BatchResult:
         stays, boxes, bound = torch.zeros_like(batch.valid), batch.boxes.clone(), limit(chosen, batch.boxes.dtype)
         for start, stop, kept, overlaps, _ in sweep(batch, iou_threshold):
             weights = torch.where(overlaps > bound, overlaps, 0).mul_(batch.scores[:, None, start:])
@@ -88,13 +92,13 @@ def weighted_cluster(candidates: Candidates, iou_threshold: float, *, member_thr
             mean = (moments + own * batch.boxes[:, :, start:stop]) / total
             boxes[:, :, start:stop] = torch.where(total > own, mean, batch.boxes[:, :, start:stop])
             stays[:, start:stop] = kept
-        return Outcome(stays, boxes=boxes)
+        return BatchResult(stays, boxes=boxes)
 
     return candidates.solve(fuse)
 
 
 def _iterate(batch: Batch, threshold: float, iterations: int | None) -> Bool[Tensor, "g n"]:
-    """Rows that stand after so many steps, or at the fixpoint."""
+    """The rows that are kept after so many steps, or at the fixpoint."""
     bound = limit(threshold, batch.boxes.dtype)
     hits = [
         (start, stop, (overlap(batch.rows(start, stop), batch.columns(start)) > bound).triu_(1))
@@ -104,7 +108,7 @@ def _iterate(batch: Batch, threshold: float, iterations: int | None) -> Bool[Ten
     for _ in itertools.count() if iterations is None else range(iterations):
         dead = torch.zeros_like(kept)
         for start, stop, block in hits:
-            dead[:, start:] |= reached(kept[:, start:stop], block.float())
+            dead[:, start:] |= hit_columns(kept[:, start:stop], block.float())
         before, kept = kept, batch.valid & ~dead
         if torch.equal(before, kept):
             break

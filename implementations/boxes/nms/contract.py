@@ -1,20 +1,21 @@
 """The contract of every NMS: ``nms(boxes, scores, labels=None, iou_threshold=0.5, *, image=None, **options) -> Kept``.
 
 ``boxes`` (n, 4) ``xyxy`` and ``scores`` (n,) are floating point; ``labels`` and ``image`` (n,) are integers, or None
-for one class and one image. The arguments come in the order of torchvision's ``batched_nms``; a threshold in third
-place, as its ``nms`` has it, is refused. Boxes suppress one another within an image and a label. ``Kept`` is best
-first, and among equal scores by index. What is suppressed exceeds the threshold, a number in [0, 1]: an overlap equal
-to it does not.
+for one class and one image. The arguments are in the order of torchvision's ``batched_nms``; a threshold in third
+place, where its ``nms`` has it, is refused. Boxes suppress one another only within an image and a label. ``Kept`` lists
+the best box first, and equal scores by index. A box is suppressed where the overlap exceeds the threshold, a number in
+[0, 1]; an overlap equal to it does not suppress.
 
-A side that is negative counts as 0, and a box without area overlaps nothing. So does a box that is not finite, or whose
-area is not: it stays and disturbs no other. Scores must be finite: a NaN has no rank. Half precision is computed in and
-returned as float32; of two dtypes the wider is taken. No gradient is kept; ``boxes[kept.indices]`` has one. What is
-not a tensor and wrong shapes, dtypes and values raise ValueError, unknown options TypeError.
+A negative side counts as 0, and a box without area overlaps nothing. The same holds for a box that is not finite or
+whose area is not: it is kept and suppresses no other. Scores must be finite, since a NaN has no rank. Half precision is
+computed in float32 and returned as float32; of two dtypes the wider is taken. No gradient is kept; use
+``boxes[kept.indices]`` for one. Values that are not tensors, wrong shapes, dtypes and values raise ValueError, unknown
+options TypeError.
 """
 
 from __future__ import annotations
 
-import inspect
+import functools
 from collections.abc import Callable
 from numbers import Real
 from typing import Any
@@ -24,54 +25,51 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from implementations.boxes.checks import check_boxes, check_options, check_tensor, number
+from implementations.boxes.named import Named
 from implementations.boxes.nms.groups import Candidates, Kept
 
 Method = Callable[..., Kept]  # (candidates, iou_threshold, **options)
-Suppression = Callable[..., Kept]  # under the contract
-_LARGEST = 2**62  # beyond this a pair of an image and a label is no longer one int64
+_LARGEST = 2**62  # beyond this, an image and a label no longer fit together into one int64
+
+
+class Suppression(Named):
+    """An NMS under the module's contract, made of a method on candidates; the method's keywords are its options.
+
+    ``across_labels``: boxes suppress one another whatever their labels. ``weighs``: the method multiplies or averages
+    by scores, which must then not be negative.
+    """
+
+    def __init__(self, method: Method, *, across_labels: bool = False, weighs: bool = False):
+        super().__init__(method)
+        self.method, self.across_labels, self.weighs = method, across_labels, weighs
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        boxes: Float[Tensor, "n 4"],
+        scores: Float[Tensor, " n"],
+        labels: Integer[Tensor, " n"] | None = None,
+        iou_threshold: float = 0.5,
+        *,
+        image: Integer[Tensor, " n"] | None = None,
+        **options: Any,
+    ) -> Kept:
+        """The boxes that are kept, best first."""
+        check_options(self.__name__, options, [option.name for option in self.options])
+        iou_threshold = number("iou_threshold", iou_threshold)
+        candidates = rank_candidates(boxes, scores, labels, image, iou_threshold, across_labels=self.across_labels)
+        if self.weighs and bool((scores < 0).any()):
+            row = int((scores < 0).nonzero()[0])
+            raise ValueError(f"scores[{row}] is {scores[row].item()}; accepted by {self.__name__} is at least 0")
+        return self.method(candidates, iou_threshold, **options)
 
 
 def nms(*, across_labels: bool = False, weighs: bool = False) -> Callable[[Method], Suppression]:
-    """Make an NMS under the module's contract of a method on candidates; the method's keywords are its options.
-
-    ``across_labels``: boxes suppress whatever their labels. ``weighs``: it multiplies or averages by scores, which
-    must then not be negative.
-    """
-
-    def wrap(method: Method) -> Suppression:
-        keywords = [p for p in inspect.signature(method).parameters.values() if p.kind is p.KEYWORD_ONLY]
-        name = method.__name__
-
-        @torch.no_grad()
-        def suppress(
-            boxes: Float[Tensor, "n 4"],
-            scores: Float[Tensor, " n"],
-            labels: Integer[Tensor, " n"] | None = None,
-            iou_threshold: float = 0.5,
-            *,
-            image: Integer[Tensor, " n"] | None = None,
-            **options: Any,
-        ) -> Kept:
-            check_options(name, options, [keyword.name for keyword in keywords])
-            iou_threshold = number("iou_threshold", iou_threshold)
-            candidates = prepare(boxes, scores, labels, image, iou_threshold, across_labels=across_labels)
-            if weighs and bool((scores < 0).any()):
-                row = int((scores < 0).nonzero()[0])
-                raise ValueError(f"scores[{row}] is {scores[row].item()}; accepted by {name} is at least 0")
-            return method(candidates, iou_threshold, **options)
-
-        signature = inspect.signature(suppress)
-        fixed = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        made: Any = suppress
-        made.__signature__ = signature.replace(parameters=[*fixed, *keywords])
-        made.__name__, made.__qualname__, made.__doc__ = name, name, method.__doc__
-        made.__module__ = method.__module__
-        return made
-
-    return wrap
+    """Make a ``Suppression`` of the decorated method on candidates."""
+    return functools.partial(Suppression, across_labels=across_labels, weighs=weighs)
 
 
-def prepare(
+def rank_candidates(
     boxes: Tensor,
     scores: Tensor,
     labels: Tensor | None,
@@ -80,7 +78,7 @@ def prepare(
     *,
     across_labels: bool = False,
 ) -> Candidates:
-    """Check what every NMS takes and rank it; raises ValueError that names the argument and says what is accepted."""
+    """Check the arguments that every NMS takes, and rank the boxes; raises ValueError that names the argument."""
     check_boxes("boxes", boxes)
     check_column("scores", scores, boxes, whole=False)
     if isinstance(labels, Real):
@@ -98,7 +96,7 @@ def prepare(
 
 
 def check_column(name: str, column: Tensor, boxes: Tensor, *, whole: bool) -> None:
-    """Raise ValueError unless it holds one whole number, or one finite floating-point number, a box."""
+    """Raise ValueError unless ``column`` has one integer (``whole``) or one finite floating-point number per box."""
     check_tensor(name, column)
     if column.shape != boxes.shape[:1]:
         raise ValueError(f"{name} has shape {tuple(column.shape)}; accepted is ({len(boxes)},), one per box")
@@ -114,14 +112,14 @@ def check_column(name: str, column: Tensor, boxes: Tensor, *, whole: bool) -> No
 
 
 def _groups(boxes: Tensor, labels: Tensor | None, image: Tensor | None) -> Tensor:
-    """One number a box, equal where image and label are."""
+    """One number per box, equal for boxes of the same image and label."""
     group = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
     span = 1
     for column in (labels, image):
         if column is None or not len(column):
             continue
         low, high = int(column.min()), int(column.max())
-        if (high - low + 1) * span > _LARGEST:  # far apart: number them by their order
+        if (high - low + 1) * span > _LARGEST:  # the values lie far apart: replace them by their ranks
             column = torch.unique(column, return_inverse=True)[1]
             low, high = 0, int(column.max())
         group += (column.to(torch.int64) - low) * span

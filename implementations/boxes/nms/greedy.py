@@ -1,7 +1,7 @@
-"""Greedy suppression: the best box stays, what overlaps it goes, and so on with the best of the rest.
+"""Greedy suppression: keep the best box, remove what overlaps it, and go on with the best of the rest.
 
-Boxes are taken by blocks of ranks, so that memory is bounded whatever the size of a group. Within a block the greedy
-rule is applied to all boxes at once that have no undecided box before them: the same set in a few rounds.
+Boxes are taken in blocks of ranks, so that memory is bounded whatever the size of a group. Within a block, each round
+decides at once all boxes that no undecided box before them overlaps: a few rounds give the same set as the loop.
 """
 
 from __future__ import annotations
@@ -15,65 +15,66 @@ from torch import Tensor
 
 from implementations.boxes.checks import positive
 from implementations.boxes.nms.contract import check_column, nms
-from implementations.boxes.nms.groups import Batch, Candidates, Kept, Outcome, rows_at_once
+from implementations.boxes.nms.groups import Batch, BatchResult, Candidates, Kept, rows_at_once
 from implementations.boxes.nms.overlap import distance, limit, overlap
 
-Measure = Callable[[Tensor, Tensor], Tensor]
+Overlap = Callable[[Tensor, Tensor], Tensor]
 
 
 @nms()
 def hard(candidates: Candidates, iou_threshold: float) -> Kept:
-    """Class by class, exactly the set of torchvision's ``nms`` on each class alone (R-CNN, 1311.2524, sec. 2.2)."""
-    return candidates.solve(lambda batch: Outcome(survivors(batch, iou_threshold)))
+    """Greedy NMS per class: the same set as torchvision's ``nms`` on each class alone (R-CNN, 1311.2524, sec. 2.2)."""
+    return candidates.solve(lambda batch: BatchResult(survivors(batch, iou_threshold)))
 
 
 @nms(across_labels=True)
 def class_agnostic(candidates: Candidates, iou_threshold: float) -> Kept:
-    """Greedy NMS over all classes of an image: ``labels`` play no part."""
-    return candidates.solve(lambda batch: Outcome(survivors(batch, iou_threshold)))
+    """Greedy NMS over all classes of an image: ``labels`` are ignored."""
+    return candidates.solve(lambda batch: BatchResult(survivors(batch, iou_threshold)))
 
 
 @nms()
 def diou(candidates: Candidates, iou_threshold: float, *, beta: float = 1.0) -> Kept:
-    """Greedy NMS on ``IoU - (rho^2 / c^2)^beta``: boxes whose centres are apart both stay (1911.08287, eq. 13).
+    """Greedy NMS on ``IoU - (rho^2 / c^2)^beta``: boxes with distant centres are both kept (1911.08287, eq. 13).
 
-    ``beta`` is the exponent that 2005.03572 adds: a greater one spares fewer, and without bound it is ``hard``.
+    rho is the distance of the centres and c the diagonal of the enclosing box. ``beta`` is the exponent that 2005.03572
+    adds: the greater it is, the fewer boxes are spared, and the method tends to ``hard``.
     """
     positive(beta=beta)
 
     def measure(a: Tensor, b: Tensor) -> Tensor:
         return overlap(a, b) - distance(a, b) ** beta
 
-    return candidates.solve(lambda batch: Outcome(survivors(batch, iou_threshold, measure)))
+    return candidates.solve(lambda batch: BatchResult(survivors(batch, iou_threshold, measure)))
 
 
 @nms()
 def iou_guided(candidates: Candidates, iou_threshold: float, *, ious: Float[Tensor, " n"]) -> Kept:
-    """Greedy NMS in the order of the predicted IoUs ``ious`` (n,) (1807.11590, alg. 1).
+    """Greedy NMS in the order of predicted IoUs, ``ious`` (n,), instead of scores (1807.11590, alg. 1).
 
-    A box that stays takes the best class score among itself and those that it removes.
+    A box that is kept takes the best score among its own and those of the boxes that it removes.
     """
     check_column("ious", ious, candidates.boxes, whole=False)
 
-    def rescore(batch: Batch) -> Outcome:
+    def rescore(batch: Batch) -> BatchResult:
         kept, owner, _ = clusters(batch, iou_threshold)
-        return Outcome(kept, batch.scores.scatter_reduce(1, owner, batch.scores, "amax"))
+        return BatchResult(kept, batch.scores.scatter_reduce(1, owner, batch.scores, "amax"))
 
-    return candidates.ranked(candidates.scores, ious).solve(rescore)
+    return candidates.rank_by(candidates.scores, ious).solve(rescore)
 
 
-class Block(NamedTuple):
-    """Ranks [start, stop) of a batch: which of them stay, and what they are to each box from ``start`` on."""
+class RowBlock(NamedTuple):
+    """Ranks [start, stop) of a batch: which boxes are kept, and their overlap with the boxes from ``start`` on."""
 
     start: int
     stop: int
     kept: Bool[Tensor, "g r"]
-    overlap: Float[Tensor, "g r c"]  # 0 but for boxes ranked after
+    overlap: Float[Tensor, "g r c"]  # with boxes ranked after; 0 elsewhere
     hits: Float[Tensor, "g r c"]  # 1 where the overlap exceeds the threshold
 
 
-def survivors(batch: Batch, threshold: float, measure: Measure = overlap) -> Bool[Tensor, "g n"]:
-    """Which boxes stay; columns that are suppressed in every group are measured no more."""
+def survivors(batch: Batch, threshold: float, measure: Overlap = overlap) -> Bool[Tensor, "g n"]:
+    """Which boxes are kept; a column that is suppressed in every group is dropped from later comparisons."""
     bound = limit(threshold, batch.boxes.dtype)
     kept = torch.zeros_like(batch.valid)
     boxes, alive = batch.boxes, batch.valid
@@ -85,14 +86,14 @@ def survivors(batch: Batch, threshold: float, measure: Measure = overlap) -> Boo
         kept[:, left[:rows]] = first
         if rows == len(left):
             break
-        alive = alive[:, rows:] & ~reached(first, hits[..., rows:])
+        alive = alive[:, rows:] & ~hit_columns(first, hits[..., rows:])
         stay = alive.any(0)
         left, boxes, alive = left[rows:][stay], boxes[:, :, rows:][:, :, stay], alive[:, stay]
     return kept
 
 
-def sweep(batch: Batch, threshold: float) -> Iterator[Block]:
-    """The greedy rule block by block, for methods that also ask what became of the boxes that go."""
+def sweep(batch: Batch, threshold: float) -> Iterator[RowBlock]:
+    """Apply the greedy rule block by block, for methods that also use the boxes that are removed."""
     bound = limit(threshold, batch.boxes.dtype)
     alive = batch.valid.clone()
     for start, stop in batch.blocks():
@@ -100,16 +101,16 @@ def sweep(batch: Batch, threshold: float) -> Iterator[Block]:
         hits = (overlaps > bound).float()
         rows = stop - start
         kept = decide(hits[..., :rows], alive[:, start:stop])
-        alive[:, stop:] &= ~reached(kept, hits[..., rows:])
-        yield Block(start, stop, kept, overlaps, hits)
+        alive[:, stop:] &= ~hit_columns(kept, hits[..., rows:])
+        yield RowBlock(start, stop, kept, overlaps, hits)
 
 
 def clusters(
     batch: Batch, threshold: float, *, nearest: bool = False
 ) -> tuple[Bool[Tensor, "g n"], Int[Tensor, "g n"], Float[Tensor, "g n"]]:
-    """Who stays, whose each box is, and how much the two overlap (0 for those that stay).
+    """Which boxes are kept, the index of the box that each belongs to, and their overlap (0 for those that are kept).
 
-    A box that goes belongs to the first that removes it, or (``nearest``) to the one that it overlaps most, the first
+    A removed box belongs to the first box that removes it, or (``nearest``) to the one that it overlaps most, the first
     of equals.
     """
     kept = torch.zeros_like(batch.valid)
@@ -126,15 +127,15 @@ def clusters(
 
 
 def decide(hits: Float[Tensor, "g r r"], alive: Bool[Tensor, "g r"]) -> Bool[Tensor, "g r"]:
-    """The greedy rule among a block's boxes; ``hits`` is strictly upper triangular."""
+    """Apply the greedy rule among the boxes of a block; ``hits`` is strictly upper triangular."""
     kept, undecided = torch.zeros_like(alive), alive
     while bool(undecided.any()):
-        first = undecided & ~reached(undecided, hits)  # the best one of a group always is
+        first = undecided & ~hit_columns(undecided, hits)  # the best box of a group always qualifies
         kept = kept | first
-        undecided = undecided & ~first & ~reached(first, hits)
+        undecided = undecided & ~first & ~hit_columns(first, hits)
     return kept
 
 
-def reached(rows: Bool[Tensor, "g r"], hits: Float[Tensor, "g r c"]) -> Bool[Tensor, "g c"]:
-    """Which columns one of the rows hits."""
+def hit_columns(rows: Bool[Tensor, "g r"], hits: Float[Tensor, "g r c"]) -> Bool[Tensor, "g c"]:
+    """Which columns at least one of the rows hits."""
     return torch.bmm(rows[:, None].float(), hits).squeeze(1) > 0

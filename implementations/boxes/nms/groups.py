@@ -1,7 +1,7 @@
-"""Candidates in the order of their scores, and the groups that suppress one another, as padded batches.
+"""Candidates sorted by score, and the groups within which boxes suppress one another, as padded batches.
 
-A group is what shares an image and a label. Groups of about one size make a batch (g, n): 400,000 groups of one box
-cost no loop over groups, and one group of 10,000 boxes no matrix of all its pairs.
+A group is the boxes of one image and one label. Groups of similar size form a batch (g, n), so that 400,000 groups of
+one box need no loop over groups, and one group of 10,000 boxes needs no matrix of all its pairs.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from torch import Tensor
 
 from implementations.boxes.nms.overlap import area
 
-# Pairs at once: a dozen arrays of them in turn stay within a core's cache, twice as fast as from memory.
+# Pairs per batch: a dozen arrays of this size stay within a core's cache, which is twice as fast as memory.
 PAIRS = 2**18
-BOXES = 2**20  # at once, where the work on a batch grows with its boxes and not with their pairs
+BOXES = 2**20  # boxes per batch, for methods whose work grows with the boxes and not with their pairs
 
 
 class Batch(NamedTuple):
-    """Groups side by side, best box first; the padding is an empty box of score 0, which overlaps nothing."""
+    """Groups side by side, best box first, padded with empty boxes of score 0, which overlap nothing."""
 
-    position: Int[Tensor, "g n"]  # among the candidates in their order; of the padding, one past the last
+    position: Int[Tensor, "g n"]  # place in the sorted candidates; padding has one past the last
     valid: Bool[Tensor, "g n"]
     boxes: Float[Tensor, "4 g n"]
     scores: Float[Tensor, "g n"]
 
     def blocks(self) -> Iterator[tuple[int, int]]:
-        """Ranges of rows [start, stop) such that their pairs with what is ranked from ``start`` on are ``PAIRS``."""
+        """Ranges of rows [start, stop) such that each has about ``PAIRS`` pairs with the columns from ``start`` on."""
         groups, width = self.valid.shape
         start = 0
         while start < width:
@@ -39,21 +39,21 @@ class Batch(NamedTuple):
             start = stop
 
     def rows(self, start: int, stop: int) -> Float[Tensor, "4 g r 1"]:
-        """Boxes [start, stop), to be measured against columns."""
+        """Boxes [start, stop), shaped to be compared with columns."""
         return self.boxes[:, :, start:stop, None]
 
     def columns(self, start: int = 0) -> Float[Tensor, "4 g 1 c"]:
-        """Boxes from ``start`` on, to be measured against rows."""
+        """Boxes from ``start`` on, shaped to be compared with rows."""
         return self.boxes[:, :, None, start:]
 
 
 def rows_at_once(groups: int, columns: int) -> int:
-    """How many of the columns to take as rows against all of them."""
+    """How many rows can be compared with all columns at once."""
     return max(1, min(columns, PAIRS // (groups * columns)))
 
 
-class Outcome(NamedTuple):
-    """What a method makes of a batch; None: as it was."""
+class BatchResult(NamedTuple):
+    """What a method makes of a batch: which boxes it keeps, and new scores and boxes; None where they stay the same."""
 
     kept: Bool[Tensor, "g n"]
     scores: Float[Tensor, "g n"] | None = None
@@ -61,18 +61,18 @@ class Outcome(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What an NMS gives out, best first: which boxes, with the scores and coordinates that it gives them."""
+    """Result of an NMS, best box first: the indices that are kept, with their scores and boxes after the method."""
 
-    indices: Int[Tensor, " k"]  # into the input; of a fused box, the one that leads its cluster
+    indices: Int[Tensor, " k"]  # into the input; a fused box has the index of the first box of its cluster
     scores: Float[Tensor, " k"]
     boxes: Float[Tensor, "k 4"]
 
 
 class Candidates:
-    """Boxes (n, 4), scores (n,) and groups (n,) of one device; ``rank`` (default: the scores) orders a group's boxes.
+    """Boxes (n, 4), scores (n,) and group numbers (n,) on one device; ``rank`` (default: the scores) orders the boxes.
 
-    Order is by rank, descending, then by index. A box that is not finite, or so large that its area is not, is an empty
-    box to every method and comes out as it went in.
+    The order is by rank, descending, then by index. A box that is not finite, or so large that its area is not, is an
+    empty box to every method, and is returned unchanged.
     """
 
     def __init__(
@@ -87,21 +87,21 @@ class Candidates:
         group, by_group = group[best_first].sort(stable=True)
         self.order = best_first[by_group]
         self._measurable = boxes.isfinite().all(1) & area(boxes.T).isfinite()
-        self._boxes = self._ordered(torch.where(self._measurable, boxes.T, 0))
-        self._scores = self._ordered(scores)
+        self._boxes = self._in_order(torch.where(self._measurable, boxes.T, 0))
+        self._scores = self._in_order(scores)
         _, self._sizes = torch.unique_consecutive(group, return_counts=True)
 
-    def ranked(self, scores: Float[Tensor, " n"], rank: Float[Tensor, " n"] | None = None) -> Candidates:
+    def rank_by(self, scores: Float[Tensor, " n"], rank: Float[Tensor, " n"] | None = None) -> Candidates:
         """The same boxes with other scores, in another order."""
         return Candidates(self.boxes, scores, self.group, rank)
 
     def gather(self, batch: Batch, values: Tensor) -> Tensor:
-        """Values of the candidates (n,) where the batch has its boxes, (g, n); 0 in the padding."""
-        return self._ordered(values)[batch.position]
+        """Values of the candidates (n,) at the places of the batch's boxes, (g, n); 0 in the padding."""
+        return self._in_order(values)[batch.position]
 
-    def solve(self, method: Callable[[Batch], Outcome], *, pairwise: bool = True) -> Kept:
+    def solve(self, method: Callable[[Batch], BatchResult], *, pairwise: bool = True) -> Kept:
         """Run the method on every batch and collect what it keeps; ``pairwise``: its work grows with the pairs."""
-        size = len(self.order) + 1  # the last place is the padding's
+        size = len(self.order) + 1  # the last place is for the padding
         kept = torch.zeros(size, dtype=torch.bool, device=self.boxes.device)
         scores, boxes = self._scores.clone(), None
         for batch in self._batches(*((PAIRS, 2, 2) if pairwise else (BOXES, 1, 4))):
@@ -115,19 +115,19 @@ class Candidates:
         return self._collect(kept[:-1], scores[:-1], None if boxes is None else boxes[:, :-1])
 
     def _collect(self, kept: Tensor, scores: Tensor, boxes: Tensor | None) -> Kept:
-        """Best first, and by index among equals."""
+        """The boxes that are kept, best first, and by index among equal scores."""
         position = torch.empty_like(self.order)
         position[self.order] = torch.arange(len(self.order), device=self.order.device)
         indices = kept[position].nonzero().squeeze(1)
         scores, order = scores[position[indices]].sort(descending=True, stable=True)
         indices = indices[order]
-        given = self.boxes[indices]
+        kept_boxes = self.boxes[indices]
         if boxes is not None:
-            given = torch.where(self._measurable[indices, None], boxes[:, position[indices]].T, given)
-        return Kept(indices, scores, given)
+            kept_boxes = torch.where(self._measurable[indices, None], boxes[:, position[indices]].T, kept_boxes)
+        return Kept(indices, scores, kept_boxes)
 
     def _batches(self, budget: int, power: int, alike: int) -> Iterator[Batch]:
-        """Batches of groups whose sizes are within a factor ``alike``, largest first, up to ``budget`` of n^power."""
+        """Batches of groups with sizes within a factor of ``alike``, largest first, of at most ``budget`` n^power."""
         sizes, by_size = self._sizes.cpu().sort(descending=True)
         starts = (self._sizes.cumsum(0) - self._sizes)[by_size.to(self._sizes.device)]
         descending = sizes.numpy()
@@ -143,6 +143,6 @@ class Candidates:
             yield Batch(position, valid, self._boxes[:, position], self._scores[position])
             low = high
 
-    def _ordered(self, values: Tensor) -> Tensor:
-        """Values along the last axis in the candidates' order, then a 0."""
+    def _in_order(self, values: Tensor) -> Tensor:
+        """Values along the last axis in the order of the candidates, followed by a 0 for the padding."""
         return torch.nn.functional.pad(values[..., self.order], (0, 1))

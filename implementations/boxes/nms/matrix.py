@@ -1,4 +1,4 @@
-"""Matrix NMS: Soft-NMS in one step, each box decayed by the better one that matters most (2003.10152)."""
+"""Matrix NMS: Soft-NMS in one step, where the better box with the strongest effect decays each box (2003.10152)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from implementations.boxes.checks import at_least_zero, choose, positive
 from implementations.boxes.nms.contract import nms
-from implementations.boxes.nms.groups import Batch, Candidates, Kept, Outcome
+from implementations.boxes.nms.groups import Batch, BatchResult, Candidates, Kept
 from implementations.boxes.nms.overlap import overlap
 
 
@@ -21,19 +21,19 @@ def matrix(
     sigma: float = 0.5,
     score_threshold: float = 1e-3,
 ) -> Kept:
-    """``s_j min_i f(x_ij) / f(max_k x_ki)`` over better boxes i, and better ones k than i.
+    """Decay of score j: ``s_j min_i f(x_ij) / f(max_k x_ki)`` over better boxes i, and boxes k better than i.
 
-    ``f`` is ``exp(-x^2 / sigma)`` (public code has ``exp(-sigma x^2)`` with sigma = 2, the same) or, ``linear``,
-    ``1 - x``, which has no sigma. Boxes whose score falls under ``score_threshold`` go; there is no use for
-    ``iou_threshold``.
+    x_ij is the IoU. ``f`` is ``exp(-x^2 / sigma)`` (public code has the equivalent ``exp(-sigma x^2)`` with sigma = 2),
+    or ``1 - x`` with ``kernel="linear"``, which has no sigma. Boxes whose score falls under ``score_threshold`` are
+    removed; ``iou_threshold`` is ignored.
     """
     choose("kernel", kernel, ("gaussian", "linear"))
     positive(sigma=sigma)
     at_least_zero(score_threshold=score_threshold)
 
-    def rescore(batch: Batch) -> Outcome:
-        # Boxes overlapped by nothing better are neutral below: the first of a group is such a one to all others.
-        covered = torch.zeros_like(batch.scores)  # a box's largest overlap with a better one, final as its block comes
+    def rescore(batch: Batch) -> BatchResult:
+        # Factors start at 1: a box that no better one overlaps keeps its score.
+        covered = torch.zeros_like(batch.scores)  # largest overlap with a better box; final once the block is reached
         exponent, factor = torch.zeros_like(batch.scores), torch.ones_like(batch.scores)
         for start, stop in batch.blocks():
             overlaps = overlap(batch.rows(start, stop), batch.columns(start)).triu_(1)
@@ -42,11 +42,11 @@ def matrix(
             if kernel == "gaussian":
                 exponent[:, start:] = torch.maximum(exponent[:, start:], overlaps.square_().sub_(own**2).amax(1))
             else:
-                # A box with a better twin has f = 0 below the line: what it would decay to 0, the twin does.
+                # A box with a better twin has a denominator of 0; what it would decay to 0, the twin does.
                 floor = torch.finfo(overlaps.dtype).tiny
                 ratio = (1 - overlaps).div_((1 - own).clamp_(min=floor)).amin(1)
                 factor[:, start:] = torch.minimum(factor[:, start:], ratio)
         scores = batch.scores * (torch.exp(-exponent / sigma) if kernel == "gaussian" else factor)
-        return Outcome(scores >= score_threshold, scores)
+        return BatchResult(scores >= score_threshold, scores)
 
     return candidates.solve(rescore)

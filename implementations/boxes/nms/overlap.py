@@ -1,9 +1,9 @@
-"""The overlap that NMS compares with its threshold: torchvision's arithmetic, bit for bit.
+"""The overlap that NMS compares with its threshold: the arithmetic of torchvision's kernel, bit for bit.
 
-The losses' IoU (``boxes.geometry``) measures a pair in units of its enclosing box, which rounds differently; a box on a
-grid whose IoU is exactly the threshold would be kept by the one and not by the other. So here an overlap is
-``inter / (area + area - inter)`` in the boxes' own dtype, as torchvision's kernel has it, and is compared with the
-threshold as in float64. Boxes are columns ``(4, ...)``, which lie contiguous in memory and broadcast.
+The IoU of the losses (``boxes.geometry``) measures a pair in units of its enclosing box, which rounds differently: a
+box on a grid whose IoU is exactly the threshold would be kept by the one and not by the other. So here an overlap is
+``inter / (area + area - inter)`` in the dtype of the boxes, as in torchvision's kernel, and it is compared with the
+threshold as if in float64. Boxes are columns ``(4, ...)``, which are contiguous in memory and broadcast.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ def overlap(a: Float[Tensor, "4 *#m"], b: Float[Tensor, "4 *#m"]) -> Float[Tenso
 
 
 def distance(a: Float[Tensor, "4 *#m"], b: Float[Tensor, "4 *#m"]) -> Float[Tensor, " *m"]:
-    """Squared distance of the centres over the enclosing box's squared diagonal (1911.08287, eq. 6)."""
+    """Squared distance of the centres over the squared diagonal of the enclosing box (1911.08287, eq. 6)."""
     return distance_ratio(measure_columns(a.unbind(0), b.unbind(0)), _EPS)
 
 
 def limit(threshold: float, dtype: torch.dtype) -> float:
-    """The largest number of ``dtype`` up to the threshold: ``x > limit`` says what ``float64(x) > threshold`` says.
+    """The largest number of ``dtype`` up to the threshold: ``x > limit`` is equivalent to ``float64(x) > threshold``.
 
-    Rounded to nearest it may come to exceed the threshold: float32(.6) is greater than .6, and an IoU of float32(.6) is
-    then not.
+    The nearest number may exceed the threshold: float32(.6) is greater than .6, so that an IoU of float32(.6) exceeds
+    the threshold .6 in float64 but not in float32.
     """
     nearest = torch.tensor(threshold, dtype=dtype)
     below = torch.nextafter(nearest, torch.tensor(-torch.inf, dtype=dtype))
@@ -54,5 +54,5 @@ def area(boxes: Float[Tensor, " 4 *m"]) -> Float[Tensor, " *m"]:
 
 @functools.cache
 def _least(dtype: torch.dtype) -> float:
-    """The smallest positive number, so that no quotient of others changes."""
+    """The smallest positive number of the dtype: as a lower bound of a denominator it changes no quotient but 0 / 0."""
     return torch.finfo(dtype).tiny * torch.finfo(dtype).eps

@@ -1,7 +1,7 @@
-"""Soft-NMS: what overlaps the best box loses score instead of going (1704.04503, fig. 2).
+"""Soft-NMS: a box that overlaps a better one loses score instead of being removed (1704.04503, fig. 2).
 
-Each step takes the best remaining box of every group at once and rescores the rest of its group, so the next best is
-known only then; memory grows with the boxes, not with their pairs.
+Each step takes the best remaining box of every group at once and rescores the rest of its group, after which the next
+best is known. Memory grows with the boxes and not with their pairs.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from torch import Tensor
 
 from implementations.boxes.checks import at_least_zero, positive
 from implementations.boxes.nms.contract import nms
-from implementations.boxes.nms.groups import Batch, Candidates, Kept, Outcome
+from implementations.boxes.nms.groups import Batch, BatchResult, Candidates, Kept
 from implementations.boxes.nms.overlap import limit, overlap
 
 
 @nms(weighs=True)
 def soft_linear(candidates: Candidates, iou_threshold: float, *, score_threshold: float = 1e-3) -> Kept:
-    """``s (1 - IoU)`` for each better box overlapped by more than the threshold (eq. 2).
+    """Multiply a score by ``1 - IoU`` for each better box that overlaps it beyond the threshold (1704.04503, eq. 2).
 
-    Boxes whose score ends under ``score_threshold`` go, as in the authors' code.
+    Boxes whose score ends under ``score_threshold`` are removed, as in the authors' code.
     """
     at_least_zero(score_threshold=score_threshold)
     bound = limit(iou_threshold, candidates.boxes.dtype)
@@ -37,9 +37,9 @@ def soft_linear(candidates: Candidates, iou_threshold: float, *, score_threshold
 def soft_gaussian(
     candidates: Candidates, iou_threshold: float, *, sigma: float = 0.5, score_threshold: float = 1e-3
 ) -> Kept:
-    """``s exp(-IoU^2 / sigma)`` for each better box (eq. 3); it has no use for ``iou_threshold``.
+    """Multiply a score by ``exp(-IoU^2 / sigma)`` for each better box (1704.04503, eq. 3).
 
-    Boxes whose score ends under ``score_threshold`` go, as in the authors' code.
+    ``iou_threshold`` is ignored. Boxes whose score ends under ``score_threshold`` are removed, as in the authors' code.
     """
     positive(sigma=sigma)
     at_least_zero(score_threshold=score_threshold)
@@ -50,27 +50,27 @@ def soft_gaussian(
     return candidates.solve(lambda batch: rescore(batch, decay, score_threshold), pairwise=False)
 
 
-def rescore(batch: Batch, decay: Callable[[Tensor], Tensor], score_threshold: float) -> Outcome:
+def rescore(batch: Batch, decay: Callable[[Tensor], Tensor], score_threshold: float) -> BatchResult:
     """Take the best box of each group in turn and decay the rest, until the best is under the threshold."""
-    final = torch.full_like(batch.scores, -torch.inf).flatten()  # scores of what has been taken
+    final = torch.full_like(batch.scores, -torch.inf).flatten()  # scores of the boxes that have been taken
     place = torch.arange(final.numel(), device=final.device).view_as(batch.scores)
     boxes, scores = batch.boxes, batch.scores.masked_fill(~batch.valid, -torch.inf)
     while scores.numel():
         taken = scores == -torch.inf
         for _ in range(min(scores.shape[1], max(8, scores.shape[1] // 4))):
             best, pick = scores.max(1, keepdim=True)  # the first of equals
-            # Of a group that is through, that is a box taken before, at -inf now.
+            # In a group that is finished, the best is a box taken before, now at -inf.
             final.scatter_reduce_(0, place.gather(1, pick).flatten(), best.flatten(), "amax")
             taken.scatter_(1, pick, True)
             box: Float[Tensor, "4 g 1"] = boxes.gather(2, pick.expand(4, -1, -1))
             scores = scores.mul_(decay(overlap(box, boxes))).masked_fill_(taken, -torch.inf)  # -inf * 0 is NaN
         place, boxes, scores = _remaining(place, boxes, scores, score_threshold)
     final = final.view_as(batch.scores)
-    return Outcome(final >= score_threshold, final)
+    return BatchResult(final >= score_threshold, final)
 
 
 def _remaining(place: Tensor, boxes: Tensor, scores: Tensor, least: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Without the boxes that are taken or under the threshold for good: half of all steps' work is on such."""
+    """Drop the boxes that are taken or under the threshold for good: half of the work of all steps would be on them."""
     alive = scores >= least
     left = alive.any(1)
     alive, place, boxes, scores = alive[left], place[left], boxes[:, left], scores[left]
