@@ -134,7 +134,7 @@ def audit(
     try:
         for name in names or ():
             SAMPLERS[name].resolve()
-        subjects = report.chosen([*(names or ()), *guests], peer or ())
+        subjects = report.choose_subjects([*(names or ()), *guests], peer or ())
     except (LookupError, ImportError) as error:
         raise UsageError(str(error)) from None
     if not subjects:

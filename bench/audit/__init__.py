@@ -1,8 +1,8 @@
-"""The certificate: what is right and what is wrong with a sampler, each by a measurement, a limit and a verdict.
+"""The audit of samplers: thirteen checks, each with a measured figure, a limit and a verdict.
 
-``audit(subject)`` yields a Finding a check; a failure comes with a script that shows it. Nothing is believed that can
-be measured: levels are read off the states, evaluations are counted, noise is what is drawn, and the precision that a
-sampler keeps is measured before its errors are judged.
+``audit(subject)`` yields a Finding per check, and a failure comes with a script that reproduces it. What can be
+measured is never taken from what the sampler states: noise levels are read off its states, evaluations are counted,
+noise is what changes the output, and the precision that the state keeps is measured before errors are judged.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from bench.audit.conduct import batch, cost, few_steps, precision
 from bench.audit.defect import defect
 from bench.audit.determinism import determinism
 from bench.audit.equivariance import equivariance
-from bench.audit.finding import BAD, VERDICTS, Finding, Measured, NotApplicable, Undecided, Verdict
+from bench.audit.finding import BAD, VERDICTS, CheckVerdict, Finding, Measurement, NotApplicable, Undecided
 from bench.audit.levels import conditioning, end, first_level, idle
 from bench.audit.noise import noise
 from bench.audit.order import order
 from bench.audit.script import oracle, script, times
 from bench.audit.subject import Subject, of_function, subjects
 
-__all__ = ["BAD", "CHECKS", "VERDICTS", "Finding", "Subject", "Verdict", "audit", "of_function", "subjects"]
+__all__ = ["BAD", "CHECKS", "VERDICTS", "CheckVerdict", "Finding", "Subject", "audit", "of_function", "subjects"]
 
-CHECKS: dict[str, Callable[[Subject], Measured]] = {
+CHECKS: dict[str, Callable[[Subject], Measurement]] = {
     "determinism": determinism,
     "noise": noise,
     "few_steps": few_steps,
@@ -40,18 +40,18 @@ CHECKS: dict[str, Callable[[Subject], Measured]] = {
     "batch": batch,
     "precision": precision,
 }
-REPEATED = ("order", "defect", "equivariance", "batch", "precision", "idle")  # they compare several calls of it
+REPEATED = ("order", "defect", "equivariance", "batch", "precision", "idle")  # checks that compare several calls
 
 
 def audit(subject: Subject, checks: Iterable[str] = tuple(CHECKS)) -> Iterator[Finding]:
-    """Run the checks, each apart from the others.
+    """Run the checks one after another; what one of them raises does not stop the others.
 
-    A sampler whose state ceases to be finite (it raises FloatingPointError) fails the check; whatever else it raises,
-    and a check that could not measure, is an error.
+    A sampler whose state becomes non-finite (it raises FloatingPointError) fails the check. If it raises anything else,
+    or if the check could not measure what it set out to measure, the verdict is ``error``. ImportError is raised on.
     """
     checks = tuple(checks)
     repeats = not set(checks) & set(REPEATED) or _repeats(subject)
-    verdict: Verdict
+    verdict: CheckVerdict
     for name in checks:
         if name in REPEATED and not repeats:
             says = "two calls of it differ, so that none can be compared: see determinism"
@@ -78,7 +78,7 @@ def audit(subject: Subject, checks: Iterable[str] = tuple(CHECKS)) -> Iterator[F
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """For states of a few numbers, whose threads would take eight times as long, waiting for each other."""
+    """Run on one thread: the states have a few numbers, for which several threads take eight times as long."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -88,7 +88,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _repeats(subject: Subject) -> bool:
-    """Whether two calls agree; where a call raises it is for each check to say so."""
+    """Whether two calls give the same bits; if a call raises, each check reports that itself."""
     try:
         with _one_thread():
             return determinism(subject).figure == 0
@@ -97,12 +97,12 @@ def _repeats(subject: Subject) -> bool:
 
 
 def _raises(subject: Subject) -> str:
-    """A script of plain calls, where a sampler breaks before anything of it is measured."""
+    """A script of plain calls, for a sampler that raises before anything could be measured."""
     try:
         body = f"""\
 {oracle(4)}for steps in (1, 2, 10):
     for times in ({times(subject, "steps")}, {times(subject, "steps", clean=True)}):
         print(steps, sampler(oracle, z, times)[0])"""
         return script(subject, body, names="GaussianOracle SCHEDULES")
-    except Exception:  # it runs on no path: its own message says so
+    except Exception:  # it runs on no path, which its own message says
         return ""

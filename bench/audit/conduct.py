@@ -1,4 +1,4 @@
-"""Does the sampler behave: its cost, neighbours in a batch, precision, and few steps to the ends."""
+"""Four checks of how a sampler behaves: its cost, its batch, its precision, and one to three steps from end to end."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from bench.audit.finding import Measured, NotApplicable
-from bench.audit.script import RADIUS, begins, oracle, script, times
-from bench.audit.subject import CONTINUOUS, LEVELS, TABLE, Subject, gaussian, normal, start
+from bench.audit.finding import Measurement, NotApplicable
+from bench.audit.script import RADIUS, first_state, oracle, script, times
+from bench.audit.subject import CONTINUOUS, LEVELS, STABLE_DIFFUSION, Subject, normal, six_modes, state_at
 from implementations.catalogue import SCHEDULES
 from implementations.diffusion.denoiser import CountingDenoiser, Network
 from implementations.diffusion.noise import PerSampleNoise
@@ -18,8 +18,8 @@ from implementations.diffusion.path import Path
 FEW = (1, 2, 3)
 
 
-def cost(subject: Subject) -> Measured:
-    """Evaluations counted at the model are those that it states: the largest difference."""
+def cost(subject: Subject) -> Measurement:
+    """The number of evaluations is the number that the sampler states; the figure is the largest difference."""
     entry = subject.entry
     if entry.adaptive:
         raise NotApplicable("it chooses its steps")
@@ -30,11 +30,11 @@ def cost(subject: Subject) -> Measured:
     for steps in (*FEW, 10):
         for clean in (True, False) if subject.ends_clean else (False,):
             grid = subject.times(path, steps, clean=clean)
-            counting = CountingDenoiser(gaussian(path))
+            counting = CountingDenoiser(six_modes(path))
             try:
-                subject(counting, start(path, grid[0], normal(2)), grid)
+                subject(counting, state_at(path, grid[0], normal(2)), grid)
             except Exception:
-                if steps in FEW:  # a step or two that it cannot take are the affair of ``few_steps``
+                if steps in FEW:  # that it cannot take so few steps is for the check ``few_steps`` to report
                     continue
                 raise
             stated = entry.evaluations(grid, path=path, **subject.options)
@@ -50,15 +50,18 @@ def cost(subject: Subject) -> Measured:
         times, counting = {times(subject, "steps", True).replace("clean=True", "clean=clean")}, CountingDenoiser(oracle)
         sampler(counting, z, times)
         print(steps, counting.calls, SAMPLERS[{entry.name!r}].loaded().evaluations(times, path=path{options}))"""
-    return Measured(figure, "0", figure == 0, says,
+    return Measurement(figure, "0", figure == 0, says,
                     script(subject, body, names="GaussianOracle SCHEDULES CountingDenoiser"))  # fmt: skip
 
 
-def batch(subject: Subject) -> Measured:
-    """A sample does not depend on its neighbours: largest relative difference from the same sample alone."""
-    path, limit = subject.path(), 1e-9  # sums over batches of other sizes differ in their last bits
+def batch(subject: Subject) -> Measurement:
+    """A sample does not depend on its neighbours.
+
+    The figure is the largest relative difference from the sample alone.
+    """
+    path, limit = subject.path(), 1e-9  # not 0: sums over batches of different size differ in their last bits
     grid = subject.times(path, 10)
-    x, truth = start(path, grid[0], normal(8)), gaussian(path)
+    x, truth = state_at(path, grid[0], normal(8)), six_modes(path)
     together = subject(truth, x, grid, PerSampleNoise(range(8)))
     alone = torch.cat([subject(truth, x[i : i + 1], grid, PerSampleNoise([i])) for i in range(8)])
     figure = float((alone - together).abs().max() / together.abs().max())
@@ -72,53 +75,57 @@ alone = torch.cat([sampler(oracle, x[i : i + 1], times{noise[1]}) for i in range
 print(float((alone - together).abs().max() / together.abs().max()))"""
     says = "" if figure <= limit else "neighbours enter a sample"
     text = script(subject, body, "", "GaussianOracle SCHEDULES", extra)
-    return Measured(figure, f"at most {limit:g}", figure <= limit, says, text)
+    return Measurement(figure, f"at most {limit:g}", figure <= limit, says, text)
 
 
-def precision(subject: Subject) -> Measured:
-    """The state keeps the precision of its start, float32 at least, whatever the network's: rounding, relative.
+def precision(subject: Subject) -> Measurement:
+    """The state keeps the precision of its start, and float32 at least, whatever the precision of the network.
 
-    Of every state on the way, from samples that lie close together: see ``bench.audit.rounding``.
+    The figure is the rounding of the states on the way, relative to their size, measured on samples that lie close
+    together (``bench.audit.rounding``).
     """
     path, limit = subject.path(), 1e-6 if subject.peer else 1e-11
     grid = subject.times(path, 8)
     imports = "from bench.audit.rounding import roughness, staircase"
-    text = script(subject, _precision_script(subject), "", "SCHEDULES Told Witness", imports)
+    text = script(subject, _precision_script(subject), "", "SCHEDULES ConstantDenoiser RecordingDenoiser", imports)
     for dtype in (torch.bfloat16, torch.float32, torch.float64):
         network = Network(path, _Silent(dtype), head="v", dtype=dtype)  # a view that exists at both ends
-        x = start(path, grid[0], normal(2)).to(dtype)
+        x = state_at(path, grid[0], normal(2)).to(dtype)
         found, wanted = subject(network, x, grid), torch.promote_types(dtype, torch.float32)
         if torch.promote_types(found.dtype, wanted) != found.dtype:
             says = f"{found.dtype} from {dtype}, not {wanted} at least"
-            return Measured(math.inf, f"at most {limit:g}", False, says, text)
+            return Measurement(math.inf, f"at most {limit:g}", False, says, text)
     figure = subject.rounding
     says = "" if figure <= limit else "the state is rounded"
-    return Measured(figure, f"at most {limit:g}", figure <= limit, says, text)
+    return Measurement(figure, f"at most {limit:g}", figure <= limit, says, text)
 
 
-def few_steps(subject: Subject) -> Measured:
-    """One, two and three steps from end to end of every path are finite and keep the shape: how many are not."""
+def few_steps(subject: Subject) -> Measurement:
+    """One, two and three steps from end to end of every path give finite samples.
+
+    The figure is how many runs do not.
+    """
     failed, script_of = [], ""
-    for name in subject.paths if subject.own_grid else [*CONTINUOUS, TABLE]:
+    for name in subject.paths if subject.as_shipped else [*CONTINUOUS, STABLE_DIFFUSION]:
         path = subject.path(name)
         if subject.entry.to_data == "must" and float(path.sigma(path.t_min)) > 0:
-            continue  # a path without the end that it needs
+            continue  # the path does not reach sigma = 0, where this sampler must end
         for steps in FEW:
-            for schedule in ("uniform",) if subject.own_grid else ("uniform", "karras"):
+            for schedule in ("uniform",) if subject.as_shipped else ("uniform", "karras"):
                 grid = _whole(subject, path, steps, schedule)
                 if says := _failure(subject, path, grid):
                     failed.append(f"{name.partition('(')[0]}, {steps} {schedule}: {says}")
                     script_of = script_of or _few_script(subject, name, grid)
-    return Measured(len(failed), "0", not failed, failed[0] if failed else "", script_of)
+    return Measurement(len(failed), "0", not failed, failed[0] if failed else "", script_of)
 
 
 def _whole(subject: Subject, path: Path, steps: int, schedule: str) -> Tensor:
-    """A grid over all of a path that the sampler takes: alpha = 0 and sigma = 0 where both have them."""
+    """A grid over as much of the path as the sampler takes, with alpha = 0 and sigma = 0 where the path has them."""
     clean = {"clean": subject.entry.to_data == "must"} if schedule == "karras" else {}
     grid = SCHEDULES[schedule](path, steps, **clean)
-    if not subject.own_grid and not subject.entry.from_noise and float(path.alpha(grid[0])) == 0:
+    if not subject.as_shipped and not subject.entry.from_noise and float(path.alpha(grid[0])) == 0:
         grid[0] = path.time(-math.log(LEVELS["sigma_max"]))
-    if not subject.own_grid and subject.entry.to_data == "never" and float(path.sigma(grid[-1])) == 0:
+    if not subject.as_shipped and subject.entry.to_data == "never" and float(path.sigma(grid[-1])) == 0:
         grid[-1] = path.time(-math.log(LEVELS["sigma_min"]))
     return grid.flip(0) if subject.entry.ascending else grid  # type: ignore[no-any-return]
 
@@ -126,8 +133,8 @@ def _whole(subject: Subject, path: Path, steps: int, schedule: str) -> Tensor:
 def _failure(subject: Subject, path: Path, grid: Tensor) -> str:
     x = path.prior(normal(3), float(grid[0]))
     try:
-        found = subject(gaussian(path), x, grid)
-    except Exception as error:  # whatever a sampler raises is what is reported
+        found = subject(six_modes(path), x, grid)
+    except Exception as error:  # whatever the sampler raises is reported
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
     if found.shape != x.shape:
         return f"shape {tuple(found.shape)} of {tuple(x.shape)}"
@@ -135,7 +142,7 @@ def _failure(subject: Subject, path: Path, grid: Tensor) -> str:
 
 
 class _Silent(torch.nn.Module):
-    """A network of one precision whose answer is a tenth of its input."""
+    """A network with weights of one dtype; its answer is a tenth of its input."""
 
     def __init__(self, dtype: torch.dtype):
         super().__init__()
@@ -148,14 +155,14 @@ class _Silent(torch.nn.Module):
 def _precision_script(subject: Subject) -> str:
     noise = ", noise={}.noise" if subject.takes("noise") else ""
     return f"""\
-told = Told(path, torch.tensor([0.5, 1.0]), torch.tensor([1.0, -0.5]))  # data and noise
-times, first, witness = {times(subject, 8)}, Witness(told), Witness(told)
+constant = ConstantDenoiser(path, torch.tensor([0.5, 1.0]), torch.tensor([1.0, -0.5]))  # data and noise
+times, first, recorder = {times(subject, 8)}, RecordingDenoiser(constant), RecordingDenoiser(constant)
 y = sampler(first, torch.ones(1, 2).bfloat16(), times{noise.format("first")})
 print(y.dtype, "from bfloat16")
-t, gain = {begins(subject, "first")}
+t, gain = {first_state(subject, "first")}
 x = torch.tensor([[0.7, -0.9]]).double() * {RADIUS.format(t="t")} / gain
-last = sampler(witness, x * staircase(), times{noise.format("witness")})
-print(max(roughness(y) for y in (*(one.x for one in witness.evaluations), last)))  # of every state"""
+last = sampler(recorder, x * staircase(), times{noise.format("recorder")})
+print(max(roughness(y) for y in (*(one.x for one in recorder.calls), last)))  # of every state"""
 
 
 def _few_script(subject: Subject, name: str, grid: Tensor) -> str:

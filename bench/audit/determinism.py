@@ -1,4 +1,4 @@
-"""Does the same call give the same bits, whatever was called before it."""
+"""The determinism check: does the same call give the same bits, whatever was called before?"""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ import warnings
 import numpy as np
 import torch
 
-from bench.audit.finding import Measured
+from bench.audit.finding import Measurement
 from bench.audit.script import RADIUS, oracle, script, times
-from bench.audit.subject import Subject, gaussian, normal, start
+from bench.audit.subject import Subject, normal, six_modes, state_at
 from implementations.diffusion.noise import PerSampleNoise
 
 
-def determinism(subject: Subject) -> Measured:
-    """The same call gives the same bits, leaves its arguments and the global generators alone: largest difference.
+def determinism(subject: Subject) -> Measurement:
+    """A repeated call gives the same bits and leaves its arguments and the global generators alone.
 
-    One call follows the same one, and one follows another start on another grid, so that what a sampler keeps from call
-    to call shows. A sampler that its caller gives no noise may draw from torch's global generator, and
-    ``torch.manual_seed`` repeats it; with noise given, no seed changes anything.
+    The figure is the largest difference. One call follows an identical one, and one follows a call with another start
+    and grid, so that any state that a sampler keeps between calls shows. A sampler that is called without noise may
+    draw from torch's global generator, so that ``torch.manual_seed`` repeats it; with noise, no seed may change
+    anything.
     """
     path = subject.path()
     grid, other = subject.times(path, 8), subject.times(path, 5)
-    x, touched, figure = start(path, grid[0], normal(4)), "", 0.0
-    before, truth = (x.clone(), grid.clone()), gaussian(path)
+    x, touched, figure = state_at(path, grid[0], normal(4)), "", 0.0
+    before, truth = (x.clone(), grid.clone()), six_modes(path)
     given = {"noise": PerSampleNoise(range(4))} if subject.takes("noise") else {}
     with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -63,5 +64,5 @@ for given, seeds in (({{}}, (1, 1, 1)), ({noise_given}, (1, 2, 3))):
 print(figure)"""
     extra = "from implementations.diffusion.noise import PerSampleNoise" if given else ""
     says = touched or ("" if figure == 0 else "two calls of it differ")
-    return Measured(figure, "0", figure == 0 and not touched, says,
+    return Measurement(figure, "0", figure == 0 and not touched, says,
                     script(subject, body, "", "GaussianOracle SCHEDULES", extra))  # fmt: skip

@@ -1,16 +1,19 @@
-"""Does one log-SNR grid give the same samples on every path, rescaled."""
+"""The equivariance check: does one log-SNR grid give the same samples on every path, up to scale?"""
 
 from __future__ import annotations
 
-from bench.audit.finding import Measured, NotApplicable, Undecided
+from bench.audit.finding import Measurement, NotApplicable, Undecided
 from bench.audit.script import RADIUS, oracle, script, times
-from bench.audit.subject import CONTINUOUS, Subject, gaussian, normal, start
+from bench.audit.subject import CONTINUOUS, Subject, normal, six_modes, state_at
 
 
-def equivariance(subject: Subject) -> Measured:
-    """One log-SNR grid gives the same samples on every path, rescaled: the largest relative difference."""
+def equivariance(subject: Subject) -> Measurement:
+    """One log-SNR grid gives the same samples on every path, rescaled.
+
+    The figure is the largest relative difference.
+    """
     coordinate = subject.options.get("coordinate", subject.entry.coordinate)
-    if subject.own_grid:
+    if subject.as_shipped:
         raise NotApplicable("its grid is its own")
     if subject.entry.adaptive:
         raise NotApplicable("it chooses its steps")
@@ -19,8 +22,8 @@ def equivariance(subject: Subject) -> Measured:
     if coordinate is None and not subject.peer:
         raise NotApplicable("it states no coordinate to integrate in, so that paths may differ")
     limit = 1e-5 if subject.peer else 1e-12  # peers keep their levels in float32
-    if subject.refused:
-        raise Undecided("on {}: {}".format(*next(iter(subject.refused.items()))))
+    if subject.refusals:
+        raise Undecided("on {}: {}".format(*next(iter(subject.refusals.items()))))
     if len(subject.paths) < 2:
         raise NotApplicable("there are fewer than two of the paths that it takes")
     figure = 0.0
@@ -31,10 +34,10 @@ def equivariance(subject: Subject) -> Measured:
             if clean and float(path.sigma(path.t_min)) > 0:
                 continue
             grid = subject.times(path, 12, clean=clean)
-            x = start(path, grid[0], normal(4))
-            found.append(subject(gaussian(path), x, grid) / float(path.alpha(grid[-1])))
+            x = state_at(path, grid[0], normal(4))
+            found.append(subject(six_modes(path), x, grid) / float(path.alpha(grid[-1])))
         figure = max([figure, *(float((y - found[0]).abs().max() / found[0].abs().max()) for y in found[1:])])
-    return Measured(figure, f"at most {limit:g}", figure <= limit, "", _equivariance_script(subject))
+    return Measurement(figure, f"at most {limit:g}", figure <= limit, "", _equivariance_script(subject))
 
 
 def _equivariance_script(subject: Subject) -> str:

@@ -1,26 +1,26 @@
-"""What a check says of a sampler: a measured figure, its limit, a verdict, and how to see it again."""
+"""The result of a check: a measured figure, its limit, a verdict, and a script that measures it again."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-Verdict = Literal["pass", "fail", "error", "not applicable"]
-VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
-BAD: tuple[Verdict, ...] = ("fail", "error")  # what ends a certificate
+CheckVerdict = Literal["pass", "fail", "error", "not applicable"]
+VERDICTS: tuple[CheckVerdict, ...] = get_args(CheckVerdict)
+BAD: tuple[CheckVerdict, ...] = ("fail", "error")  # verdicts with which a sampler does not pass the audit
 
 
 class NotApplicable(Exception):
-    """A check has nothing to say of this sampler; the message names the property of the method that is the reason."""
+    """Raised by a check that has no meaning for this sampler; the message names the property that is the reason."""
 
 
 class Undecided(Exception):
-    """A check could not measure what it set out to measure; the message says why. It is an error, never a pass."""
+    """Raised by a check that could not measure what it set out to; the verdict is ``error``, and never ``pass``."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a check measured: ``script`` prints ``figure`` as its last line, or what there is where it is None."""
+class Measurement:
+    """What a check measured; the last line that ``script`` prints is ``figure``, if there is one."""
 
     figure: float | None
     limit: str
@@ -31,15 +31,15 @@ class Measured:
 
 @dataclass(frozen=True)
 class Finding:
-    """One check of one sampler; ``reproducer`` is a script that shows a failure.
+    """The result of one check of one sampler; ``reproducer`` is a script that shows a failure.
 
-    ``fail``: the figure is beyond its limit. ``error``: the sampler raised, or nothing could be measured.
-    ``not applicable``: a property of the method, which ``says`` names, leaves the check without a meaning.
+    ``fail``: the figure is beyond its limit. ``error``: the sampler raised, or nothing could be measured. ``not
+    applicable``: the check has no meaning because of a property of the method, which ``says`` names.
     """
 
     sampler: str
     check: str
-    verdict: Verdict
+    verdict: CheckVerdict
     figure: float | None = None
     limit: str = ""
     says: str = ""
@@ -47,7 +47,7 @@ class Finding:
 
     @property
     def bad(self) -> bool:
-        """Whether it fails or is in error."""
+        """Whether the verdict is ``fail`` or ``error``."""
         return self.verdict in BAD
 
     def line(self) -> str:
@@ -58,7 +58,7 @@ class Finding:
         return f"  {verdict:<5} {self.check:<13} {figure:<10} {self.limit:<18}{remark}".rstrip()
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: a figure that is not finite as a string, as records have it."""
+        """The fields for JSON; a figure that is not finite is a string, as in records."""
         fields = asdict(self)
         if self.figure is not None and not abs(self.figure) < float("inf"):
             fields["figure"] = str(self.figure)

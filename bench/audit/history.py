@@ -1,57 +1,53 @@
-"""Exact starting values for any solver: the first steps are given, and what follows is the solver's own work.
+"""Exact starting values for any solver, so that what is measured is the solver and not how it starts.
 
-A method of several steps begins with fewer. To see the method itself, the state and all that it remembers must lie on
-the exact flow when the measurement begins, whatever the solver keeps inside. The first calls of the network are
-therefore answered with what the exact flow would have given, whatever state is handed over; what a solver remembers of
-them is exact. Its state is not yet: the first, low-order steps have moved it off. But with the answers fixed a solver
-is affine in its start, so three starts that get the same answers run side by side, and the mixture of the first two
-that stands exactly on the flow at the last given time is what an exact start would have been. From there on the network
-is asked at the mixture. The third start checks that the solver is affine.
+A multistep method begins with steps of lower order. To measure the method itself, its state and all that it remembers
+must lie on the exact flow at the time from which it is measured, whatever it keeps internally. This is done from
+outside: the first calls of the network are answered with what the network would say on the exact flow, whatever state
+is passed in, so that everything that the solver remembers is exact. Its state is not exact yet, since the first,
+low-order steps have moved it off the flow. But with these answers fixed, the state is an affine function of the start.
+So three starts, which get the same answers, run side by side; the affine combination of the first two that lies on the
+flow at the end of the history is the state that an exact start would have had. From there on, the network is evaluated
+at that combination. The third start checks that the solver is affine.
 
-A solver may remember what it works out of an answer and its own state, eps = (x - alpha x0) / sigma for one. Of the
-three starts' states no answer has both x0 and eps exact in this way, so the answer can be made ``exact_in`` either: a
-right solver is right from an exact history of what it remembers.
+A solver may remember what it computes from an answer and its own state, such as eps = (x - alpha x0) / sigma. As the
+three states differ, no answer makes both x0 and eps exact for all of them. The answer can therefore be made
+``exact_in`` either: a correct solver is correct from an exact history of whatever it remembers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from bench.audit.finding import NotApplicable
-from bench.audit.subject import BEND
+from bench.audit.probe import NetworkCall
+from bench.audit.subject import AFFINE_TOLERANCE
 from implementations.diffusion.denoiser import Denoiser, Prediction
 from implementations.diffusion.oracle import GaussianOracle
 from implementations.diffusion.path import Images, Time
 
-Exact = Literal["both", "eps", "x0"]  # what of a given answer is exact: x0 and eps as they are told, or as derived
+# Which view of an answer is exact: both as they are handed over, or one, with the other derived from it and the state.
+Exact = Literal["both", "eps", "x0"]
 EXACT: tuple[Exact, ...] = get_args(Exact)
-GIVEN = 6  # steps: no method here remembers more
-THIRD = 2.5  # the third start lies this far from the first, in units of the second's distance
+HISTORY_STEPS = 6  # more than any method here remembers
+THIRD = 2.5  # distance of the third start from the first, in units of that of the second
 
 
-class Call(NamedTuple):
-    """One call of the network: the time asked for and the mixture's state there."""
-
-    t: float
-    x: Images
-
-
-class GivenHistory(Denoiser):
-    """Answers the first ``given`` calls by the exact flow from (``t``, ``x``), and later ones at the mixture's state.
+class ExactHistory(Denoiser):
+    """Answers ``exact_calls`` calls as on the exact flow through (``t``, ``x``), and later ones at ``mixture``.
 
     The batch is three starts, one after another: ``x``, ``x + 1`` and ``x + 2.5`` (``starts``).
     """
 
-    def __init__(self, oracle: GaussianOracle, t: Tensor, x: Images, given: int, exact_in: Exact = "both"):
-        self.oracle, self.path, self.given, self.exact_in = oracle, oracle.path, given, exact_in
+    def __init__(self, oracle: GaussianOracle, t: Tensor, x: Images, exact_calls: int, exact_in: Exact = "both"):
+        self.oracle, self.path, self.exact_calls, self.exact_in = oracle, oracle.path, exact_calls, exact_in
         self.t, self.x = t, x
         self.share = torch.zeros_like(x)
-        self.calls: list[Call] = []
-        self.bend = 0.0  # the largest relative distance of the third start from where an affine solver has it
+        self.calls: list[NetworkCall] = []
+        self.nonlinearity = 0.0  # largest relative distance of the third state from where an affine solver has it
 
     def starts(self) -> Images:
         """The three starts as one batch."""
@@ -61,32 +57,33 @@ class GivenHistory(Denoiser):
         times = torch.as_tensor(t, dtype=torch.float64).flatten()
         if len(times.unique()) > 1:
             raise NotApplicable("it asks for several times at once")
-        given = len(self.calls) < self.given
-        if given:
+        in_history = len(self.calls) < self.exact_calls
+        if in_history:
             here = self.oracle.flow(self.x, self.t, times[0])
-            if len(self.calls) == self.given - 1:
+            if len(self.calls) == self.exact_calls - 1:
                 first, second, _ = x.double().chunk(3)
                 apart = second - first
-                # a state that does not depend on the start follows from the answers alone, which are exact
+                # A state that does not depend on the start follows from the answers alone, which are exact.
                 self.share = torch.where(apart.abs() > 1e-9, (here - first) / apart, 0.0)
         else:
             here = self.mixture(x)
-        self.calls.append(Call(float(times[0]), here))
-        told = self.oracle(here, times[0])
-        x0, eps = (view.repeat(3, *[1] * (view.ndim - 1)).to(x) for view in (told.x0, told.eps))
+        self.calls.append(NetworkCall(float(times[0]), here))
+        answer = self.oracle(here, times[0])
+        x0, eps = (view.repeat(3, *[1] * (view.ndim - 1)).to(x) for view in (answer.x0, answer.eps))
         alpha, sigma = float(self.path.alpha(times[0])), float(self.path.sigma(times[0]))
-        if given and self.exact_in == "eps":
+        if in_history and self.exact_in == "eps":
             x0 = (x - sigma * eps) / alpha
-        if given and self.exact_in == "x0":
+        if in_history and self.exact_in == "x0":
             eps = (x - alpha * x0) / sigma
         return Prediction(self.path, x, t, x0=x0, eps=eps)
 
     def mixture(self, x: Images) -> Images:
-        """The state of the exact start, from those of the three."""
+        """The state that an exact start would have had: an affine combination of the first two states."""
         first, second, third = x.double().chunk(3)
         apart = second - first
         straight = first + THIRD * apart
-        self.bend = max(self.bend, float((third - straight).abs().max() / (1 + straight.abs().max())))
+        off = float((third - straight).abs().max() / (1 + straight.abs().max()))
+        self.nonlinearity = max(self.nonlinearity, off)
         return first + self.share * apart
 
 
@@ -95,28 +92,28 @@ def states_from_exact_history(
     oracle: GaussianOracle,
     x: Images,
     times: Tensor,
-    given: int = GIVEN,
-    bend: float = BEND,
+    steps: int = HISTORY_STEPS,
+    tolerance: float = AFFINE_TOLERANCE,
     exact_in: Exact = "both",
 ) -> list[tuple[Tensor, Images]]:
-    """Run from ``x`` at ``times[0]`` with ``given`` steps given: (time, state) at each time after, the output last.
+    """Run from ``x`` at ``times[0]`` with ``steps`` exact steps; return (time, state) for each later time.
 
-    Raises NotApplicable where the solver is not affine in its start and in what the network answers, or asks for
-    several times at once.
+    Raises NotApplicable where the solver is not affine in its start and in the answers of the network, or evaluates it
+    at several times in one call.
     """
-    near = float(times.diff().abs().min()) / 100  # far more than a peer's rounding of a time
-    told = GivenHistory(oracle, times[0], x, 2**30, exact_in)
-    sampler(told, told.starts(), times[: given + 2])
-    at = [i for i, call in enumerate(told.calls) if abs(call.t - float(times[given])) <= near]
-    begun = at[-1] + 1 if at else 0  # the last, since a stage of the step before may ask here too
-    history = GivenHistory(oracle, times[0], x, begun, exact_in)
+    near = float(times.diff().abs().min()) / 100  # far more than the rounding of a time in another library
+    probe = ExactHistory(oracle, times[0], x, 2**30, exact_in)
+    sampler(probe, probe.starts(), times[: steps + 2])
+    at = [i for i, call in enumerate(probe.calls) if abs(call.t - float(times[steps])) <= near]
+    first_own = at[-1] + 1 if at else 0  # after the last call there, as a stage of the step before may be there too
+    history = ExactHistory(oracle, times[0], x, first_own, exact_in)
     output = history.mixture(sampler(history, history.starts(), times))
-    if history.bend > bend:
+    if history.nonlinearity > tolerance:
         raise NotApplicable("it is not affine in its start and in what the network answers")
-    after, states = times[given + 1 : -1], {}
-    for call in history.calls[begun:]:
+    after, states = times[steps + 1 : -1], {}
+    for call in history.calls[first_own:]:
         if len(after) and float((after - call.t).abs().min()) <= near:
-            states[int((after - call.t).abs().argmin())] = call.x  # the last call at a time begins a step there
+            states[int((after - call.t).abs().argmin())] = call.x  # overwritten until the call that begins the step
     return [*((after[i], state) for i, state in states.items()), (times[-1], output)]
 
 
@@ -125,9 +122,12 @@ def largest_error(
     oracle: GaussianOracle,
     x: Images,
     times: Tensor,
-    bend: float = BEND,
+    tolerance: float = AFFINE_TOLERANCE,
     exact_in: Exact = "both",
 ) -> float:
-    """RMS distance from the exact flow where it is largest: at its end alone errors of early and late steps cancel."""
-    states = states_from_exact_history(sampler, oracle, x, times, bend=bend, exact_in=exact_in)
+    """The largest RMS distance from the exact flow over all states.
+
+    At the end alone, early and late errors may cancel.
+    """
+    states = states_from_exact_history(sampler, oracle, x, times, tolerance=tolerance, exact_in=exact_in)
     return max(float((y - oracle.flow(x, times[0], t)).square().mean().sqrt()) for t, y in states)

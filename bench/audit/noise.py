@@ -1,7 +1,7 @@
-"""Is the noise new: independent over samples, over calls, over steps, and of the start.
+"""The noise check: is the noise independent over samples, calls and steps, and of the start?
 
-Data are standard normal and the start is 0, so that a sampler gives its noise and nothing else, a weighted sum of its
-draws. Over thousands of modes the correlation of independent draws is a few hundredths.
+The data are standard normal and the start is 0, so that the output is nothing but the sampler's noise, a weighted sum
+of its draws. Over thousands of modes, the correlation of independent draws is a few hundredths.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.audit.finding import Measured, NotApplicable
+from bench.audit.finding import Measurement, NotApplicable
 from bench.audit.script import script, times
 from bench.audit.subject import Subject
 from implementations.diffusion.law import Law, output_law
@@ -17,14 +17,14 @@ from implementations.diffusion.noise import PerSampleNoise
 from implementations.diffusion.oracle import GaussianOracle
 
 SAMPLES, MODES = 4, 4096
-LIMIT = 0.1  # six deviations of a correlation over that many modes
-EXCESS = 0.15  # of the variance over its law's: four deviations
+LIMIT = 0.1  # six standard deviations of a correlation over that many modes
+EXCESS = 0.15  # relative excess of the variance over that of independent draws: four standard deviations
 
 
-def noise(subject: Subject) -> Measured:
-    """Samples, calls, steps and starts share no noise: the largest correlation.
+def noise(subject: Subject) -> Measurement:
+    """Samples, calls, steps and starts share no noise; the figure is the largest correlation.
 
-    The first draw is looked at by itself too, in a run so short that later ones do not cover it.
+    A run of so few steps that noise is drawn once is included, since later draws could cover a fault of the first.
     """
     if not subject.draws_noise:
         raise NotApplicable("it draws no noise")
@@ -38,7 +38,7 @@ def noise(subject: Subject) -> Measured:
         grid = subject.times(path, 4)
         nothing = torch.zeros(1, dtype=torch.float64)
         one_mode = GaussianOracle(path, nothing, 1.0)
-        law = output_law(subject, one_mode, grid, start=Law(nothing, nothing), tolerance=subject.bend)
+        law = output_law(subject, one_mode, grid, start=Law(nothing, nothing), tolerance=subject.affine_tolerance)
         off = abs(float(outputs(subject, truth, grid)[0].square().mean() / law.variance) - 1)
         if off > EXCESS:
             worst = (min(off, 1.0), "one step and another: the variance of their sum is not that of independent draws")
@@ -50,18 +50,18 @@ for steps in {ladder}:
     print(steps, found)
 print(max(found.values()))"""
     text = script(subject, body, "", "GaussianOracle SCHEDULES", "from bench.audit.noise import correlations, outputs")
-    return Measured(figure, f"at most {LIMIT:g}", figure <= LIMIT, says if figure > LIMIT else "", text)
+    return Measurement(figure, f"at most {LIMIT:g}", figure <= LIMIT, says if figure > LIMIT else "", text)
 
 
 def _steps(subject: Subject) -> tuple[int, int]:
-    """The least steps that draw once, and a few: to sigma = 0 the last one draws nothing."""
-    return (2, 4) if subject.own_grid or subject.entry.to_data == "must" else (1, 4)
+    """The fewest steps that draw noise once, and a few more; a last step to sigma = 0 draws none."""
+    return (2, 4) if subject.as_shipped or subject.entry.to_data == "must" else (1, 4)
 
 
 def outputs(sampler: Subject, oracle: GaussianOracle, grid: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Noise of two calls in a row, and two starts: of torch's seed before them, and of the noise's class and seeds.
+    """The outputs of two calls in a row, a start drawn from torch's seed before them, and one drawn by PerSampleNoise.
 
-    The third call is given ``PerSampleNoise(range(n))``, and the start is drawn by it.
+    The seeds of the latter are 0 to n - 1, as a user would choose them.
     """
     zero = torch.zeros(SAMPLES, MODES, dtype=torch.float64)
     entry, options = (sampler.entry, sampler.options) if isinstance(sampler, Subject) else (sampler, {})
@@ -73,7 +73,7 @@ def outputs(sampler: Subject, oracle: GaussianOracle, grid: Tensor) -> tuple[Ten
 
 
 def correlations(first: Tensor, second: Tensor, begun: Tensor, drawn: Tensor) -> dict[str, float]:
-    """The largest correlation of any two samples that should share nothing, by what they are."""
+    """The largest correlation between samples that should share nothing, by what they are."""
     samples = [_correlation(one)[~torch.eye(len(one), dtype=torch.bool)] for one in (first, second)]
     return {
         "samples of one call": float(torch.cat(samples).abs().max()),

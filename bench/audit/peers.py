@@ -1,4 +1,4 @@
-"""What of another library is audited: every entry as a solver, and as shipped with each setting that it takes."""
+"""What is audited of another library: every entry as a solver, and as shipped with each setting that it has."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHIPPED: dict[str, list[dict[str, Any]]] = {
 
 
 def of_library(library: str) -> Iterator[Subject]:
-    """The entries whose names begin with the library's, in both modes; settings that an entry refuses are left out."""
+    """The entries of a library in both modes, without the settings that an entry does not have."""
     for name, found in SAMPLERS.items():
         if found.family == "peer" and name.startswith(f"{library}_"):
             entry = found.loaded()
@@ -38,5 +38,5 @@ def of_library(library: str) -> Iterator[Subject]:
                 yield Subject(entry, options)
             for options in SHIPPED[library]:
                 subject = Subject(entry, {"mode": "shipped", **options})
-                if subject.taken:
+                if subject.accepts_options:
                     yield subject

@@ -1,4 +1,4 @@
-"""Denoisers that see what a sampler does: what level each state is at, and what level the network is asked for it."""
+"""Denoisers that observe a sampler: the level of each state, and the level at which the network is evaluated."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from implementations.diffusion.denoiser import Denoiser, Prediction
 from implementations.diffusion.path import Images, Path, Time
 
 
-class Told(Denoiser):
-    """Answers ``x0 = data`` and ``eps = noise`` whatever it is asked, each a sample or a batch.
+class ConstantDenoiser(Denoiser):
+    """Answers ``x0 = data`` and ``eps = noise`` for every state and time; each is one sample or a batch.
 
-    A sampler that begins at ``alpha data + sigma noise`` then stays at it, whatever level it asks for: where data are
-    (1, 0) and noise is (0, 1), the state reads (alpha, sigma). Exact in every coordinate but ``t``, and in ``t`` too on
-    ``RectifiedFlow``, whose velocity is then constant.
+    A sampler that begins at ``alpha data + sigma noise`` then stays at it for whatever level it steps to: with data (1,
+    0) and noise (0, 1), every state reads (alpha, sigma). This is exact for solvers in every coordinate but ``t``, and
+    for those in ``t`` on ``RectifiedFlow``, where the velocity is constant.
     """
 
     def __init__(self, path: Path, data: Tensor, noise: Tensor):
         self.path, self.data, self.noise = path, data, noise
 
     def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
-        x0, eps = (told.to(x).expand_as(x).clone() for told in (self.data, self.noise))
+        x0, eps = (answer.to(x).expand_as(x).clone() for answer in (self.data, self.noise))
         return Prediction(self.path, x, t, x0=x0, eps=eps)
 
 
-class Evaluation(NamedTuple):
-    """One call of the network: the time asked for, the state, and the draws of noise that came before."""
+class NetworkCall(NamedTuple):
+    """One call of the network: the time asked for, the state, and how many draws of noise came before."""
 
     t: float
     x: Images
-    draws: int
+    draws: int = 0
 
 
-class Witness(Denoiser):
-    """A denoiser that keeps its evaluations; one with times of its own for its samples counts as one for each time."""
+class RecordingDenoiser(Denoiser):
+    """Wraps a denoiser and records its calls; a call with several times counts as one per time."""
 
     def __init__(self, denoiser: Denoiser):
         self.denoiser, self.path = denoiser, denoiser.path
-        self.evaluations: list[Evaluation] = []
+        self.calls: list[NetworkCall] = []
         self.batched, self.draws = False, 0
 
     def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
@@ -49,17 +49,17 @@ class Witness(Denoiser):
         self.batched |= apart
         for value in times.unique() if times.ndim else times[None]:
             rows = x[times == value] if apart else x
-            self.evaluations.append(Evaluation(float(value), rows.detach().clone(), self.draws))
+            self.calls.append(NetworkCall(float(value), rows.detach().clone(), self.draws))
         return self.denoiser(x, t, condition)
 
     def noise(self, draw: int, like: Images) -> Images:
-        """No noise, counted."""
+        """Noise that is 0; counts the draws."""
         self.draws = max(self.draws, draw + 1)
         return torch.zeros_like(like)
 
 
 class Reading(NamedTuple):
-    """A state's alpha and sigma as they were read off it, and the time that the network was asked for."""
+    """The alpha and sigma read off a state, and the time at which the network was evaluated there."""
 
     t: float
     alpha: float
@@ -67,7 +67,7 @@ class Reading(NamedTuple):
 
 
 class Dirac(Denoiser):
-    """Data that are all 0: ``x0 = 0``, ``eps = x / sigma``, linear in the state."""
+    """The denoiser of data that are all 0: ``x0 = 0``, ``eps = x / sigma``, linear in the state."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -78,19 +78,19 @@ class Dirac(Denoiser):
         return Prediction(self.path, x, t, x0=torch.zeros_like(x), eps=eps)
 
 
-class Asked(Exception):
-    """The network was asked at ``x`` for ``t``."""
+class FirstCall(Exception):
+    """Raised at the first call of the network, with its state ``x`` and time ``t``."""
 
     def __init__(self, x: Images, t: float):
         super().__init__(f"asked at t = {t}")
         self.x, self.t = x, t
 
 
-class Asks(Denoiser):
-    """Ends a run at its first evaluation: raises Asked."""
+class Interrupter(Denoiser):
+    """A denoiser that ends a run at its first call, by raising FirstCall."""
 
     def __init__(self, path: Path):
         self.path = path
 
     def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
-        raise Asked(x, float(torch.as_tensor(t).flatten()[0]))
+        raise FirstCall(x, float(torch.as_tensor(t).flatten()[0]))

@@ -1,4 +1,4 @@
-"""The certificate as text: a line per check, a script for every failure and error, and at the end who is right."""
+"""The audit as text: a line per check, a script per failure and error, and at the end which samplers are right."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from bench.audit.subject import Subject, subjects
 from implementations.catalogue import SAMPLERS
 
 
-def chosen(names: Iterable[str], peers: Iterable[str]) -> list[Subject]:
-    """The samplers named and those of the libraries; all of fidmap's own where neither is given."""
+def choose_subjects(names: Iterable[str], peers: Iterable[str]) -> list[Subject]:
+    """The samplers that are named and those of the libraries; all of fidmap's own where neither is given."""
     names, peers = list(names), list(peers)
     if not names and not peers:
         names = [n for n, entry in SAMPLERS.items() if entry.source == "fidmap" and entry.family != "peer"]
@@ -21,20 +21,20 @@ def chosen(names: Iterable[str], peers: Iterable[str]) -> list[Subject]:
 
 
 def findings(found: Iterable[Subject], checks: Iterable[str]) -> Iterator[list[Finding]]:
-    """The findings of one sampler after another."""
+    """The findings of each sampler, one sampler after another."""
     for subject in found:
         yield list(audit(subject, checks))
 
 
 def text(of_one: list[Finding], failures_only: bool = False) -> str:
-    """One sampler: its name, a line per check, the scripts of what fails or is in error."""
+    """The findings of one sampler: its name, a line per check, and the scripts of failures and errors."""
     shown = [one for one in of_one if one.bad or not failures_only]
     scripts = [f"# {one.sampler}: {one.check}\n{one.reproducer}" for one in shown if one.reproducer]
     return "\n".join([of_one[0].sampler, *(one.line() for one in shown), *(["", *scripts] if scripts else [])])
 
 
 def summary(found: list[list[Finding]], name_right: bool = False) -> list[str]:
-    """Who is wrong and in what, who is right, and how many verdicts there are of each kind."""
+    """Which samplers fail which checks, which pass (``name_right``), and how many verdicts there are of each kind."""
     lines = []
     for of_one in found:
         wrong = [one.check for one in of_one if one.bad]

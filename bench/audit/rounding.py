@@ -1,6 +1,6 @@
-"""How coarsely a sampler rounds its state, read off samples that lie close together.
+"""How coarsely a sampler rounds its state, measured on samples that lie close together.
 
-Samples that differ by 1/256 % each should come out on a smooth curve; what a cubic through them leaves is rounding.
+Starts that differ by 1/25,600 each should give outputs on a smooth curve; the residual of a cubic fit is rounding.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 def staircase(dtype: torch.dtype = torch.float64, n: int = 64) -> Tensor:
-    """Factors of a start (n, 1), each 1/25,600 above the one before."""
+    """Factors for a start, (n, 1): each is 1/25,600 larger than the one before."""
     return 1 + torch.arange(n, dtype=dtype)[:, None] / 25600
 
 
 def roughness(y: Tensor) -> float:
-    """Root mean square of what a cubic through the samples (n, d) leaves, relative to their largest."""
+    """RMS residual of a cubic fit through the samples (n, d), relative to their largest value."""
     n = len(y)
     basis = torch.linalg.qr(torch.linspace(-1, 1, n, dtype=torch.float64)[:, None] ** torch.arange(4)).Q
     rest = y.double() - basis @ (basis.T @ y.double())

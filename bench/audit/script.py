@@ -1,10 +1,10 @@
-"""Reproducers: a script of a few lines that shows what a check found, and prints its figure last."""
+"""Reproducers: scripts of a few lines that show what a check found; the figure is the last line that they print."""
 
 from __future__ import annotations
 
 from bench.audit.subject import LEVELS, Subject
 
-PROBES = ("Dirac", "Told", "Witness")
+PROBES = ("Dirac", "ConstantDenoiser", "RecordingDenoiser")
 RADIUS = "float(torch.hypot(path.alpha({t}), path.sigma({t})))"
 _ORACLE = """\
 oracle = GaussianOracle(path, torch.linspace(-1, 1, 6).double(), torch.linspace(0.05, 2, 6).double())
@@ -13,7 +13,7 @@ z = torch.randn({n}, 6, generator=torch.Generator().manual_seed(0), dtype=torch.
 
 
 def script(subject: Subject, body: str, path: str = "", names: str = "", imports: str = "") -> str:
-    """The imports, the sampler as ``sampler``, the path as ``path``, then the body, which uses ``names``."""
+    """Imports, the sampler as ``sampler``, the path as ``path``, then the body; ``names`` are what the body uses."""
     path = path or subject.path_name
     wanted = sorted({path.partition("(")[0], *names.split()})
     probes, diffusion = ([n for n in wanted if (n in PROBES) == ours] for ours in (True, False))
@@ -36,13 +36,13 @@ def script(subject: Subject, body: str, path: str = "", names: str = "", imports
 
 
 def oracle(n: int) -> str:
-    """The six modes and the draws z of n samples."""
+    """The text that defines the Gaussian oracle of six modes, and z, the draws of n samples."""
     return _ORACLE.format(n=n)
 
 
 def times(subject: Subject, steps: int | str, clean: bool = False) -> str:
-    """The expression of ``Subject.times``."""
-    if subject.own_grid:
+    """The expression for ``Subject.times``."""
+    if subject.as_shipped:
         return f'SCHEDULES["uniform"](path, {steps})'
     levels = ", ".join(f"{name}={value}" for name, value in LEVELS.items())
     clean = clean or subject.entry.to_data == "must"
@@ -50,8 +50,11 @@ def times(subject: Subject, steps: int | str, clean: bool = False) -> str:
     return f'SCHEDULES["karras"](path, {steps}, clean={clean}, {levels}){turned}'
 
 
-def begins(subject: Subject, witness: str) -> str:
-    """The expression of ``Subject.begins``: of a scheduler as shipped, where the witness of a first run was asked."""
-    if not subject.own_grid:
+def first_state(subject: Subject, recorder: str) -> str:
+    """The expression for ``Subject.first_state``.
+
+    For a scheduler as shipped, read off the first call that ``recorder`` saw.
+    """
+    if not subject.as_shipped:
         return "times[0], 1.0"
-    return f"{witness}.evaluations[0].t, float({witness}.evaluations[0].x[0, 0])"
+    return f"{recorder}.calls[0].t, float({recorder}.calls[0].x[0, 0])"

@@ -1,4 +1,4 @@
-"""When a ladder of errors has a slope, and when it has none."""
+"""The slope of a ladder of errors, and when a ladder has none."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from collections.abc import Sequence
 from bench.audit.finding import Undecided
 from metrics import fit_order
 
-ROUNDING = 1e-11  # an error below it says nothing of an order in float64
-MARGIN = 10  # an error within this factor of the sampler's own rounding says nothing either
-FLAT = 0.5  # a slope below it is no order: the errors do not fall
+ROUNDING = 1e-11  # errors below this are rounding in float64 and say nothing about the order
+MARGIN = 10  # nor do errors within this factor of the sampler's own rounding
+FLAT = 0.5  # with a slope below this, the errors are taken not to converge
 
 
-def floor(rounding: float, least: float = ROUNDING) -> float:
-    """The error from which on a ladder counts, for a sampler that rounds its state as coarsely as ``rounding``."""
+def least_error(rounding: float, least: float = ROUNDING) -> float:
+    """The least error that counts in a ladder, for a sampler whose state has the relative rounding ``rounding``."""
     return max(least, MARGIN * rounding)
 
 
 def slope(steps: Sequence[int], errors: Sequence[float], rounding: float, *, last: bool = False,
           least: float = ROUNDING) -> float:  # fmt: skip
-    """Slope of log error over log steps, by least squares or (``last``) of the last doubling; 0 where it is flat.
+    """Minus the slope of log error over log steps, by least squares or (``last``) of the last doubling.
 
-    Errors at the level of rounding are left out; infinite where all are there at any number of steps, so that there is
-    no error to fall. 0 says that the errors do not converge: the last one rises, or their slope is below 0.5.
-    Raises Undecided where rounding leaves fewer than two errors.
+    Errors at the level of rounding are left out. The slope is infinite where all errors are at most ``least``, whatever
+    the number of steps. It is 0 where the errors do not converge: one is not finite, the last one rises, or the slope
+    is below 0.5. Raises Undecided where rounding leaves fewer than two errors.
     """
     if not all(math.isfinite(error) for error in errors):
         return 0.0
     if max(errors) <= least:
         return math.inf
-    above = [(n, error) for n, error in zip(steps, errors, strict=True) if error > floor(rounding, least)]
+    above = [(n, error) for n, error in zip(steps, errors, strict=True) if error > least_error(rounding, least)]
     if len(above) < 2:
         raise Undecided(
-            f"no slope: of the errors {said(errors)} fewer than two lie above {MARGIN} times its own rounding, "
-            f"{rounding:.2g} of its state"
+            f"no slope: of the errors {format_errors(errors)} fewer than two lie above {MARGIN} times its own "
+            f"rounding, {rounding:.2g} of its state"
         )
     (n, before), (m, after) = above[-2:]
     found = math.log(before / after) / math.log(m / n)
@@ -43,6 +43,6 @@ def slope(steps: Sequence[int], errors: Sequence[float], rounding: float, *, las
     return found if found >= FLAT else 0.0
 
 
-def said(errors: Sequence[float]) -> str:
-    """Errors in a few digits."""
+def format_errors(errors: Sequence[float]) -> str:
+    """The errors, in three digits."""
     return ", ".join(f"{error:.3g}" for error in errors)

@@ -425,12 +425,12 @@ def test_measures_are_verdicts_and_the_figure_of_what_fails():
 
 def test_what_is_told_is_carried_exactly():
     """x' = alpha' 1 + sigma' 0 and alpha' 0 + sigma' 1: the state reads the level that it is at."""
-    from bench.audit.probe import Told, Witness
+    from bench.audit.probe import ConstantDenoiser, RecordingDenoiser
 
     path = RectifiedFlow()
-    told = Witness(Told(path, torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])))
+    recorder = RecordingDenoiser(ConstantDenoiser(path, torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])))
     times = torch.tensor([0.9, 0.5, 0.2, 0.0], dtype=torch.float64)
-    last = SAMPLERS["heun"](told, torch.tensor([[0.1, 0.9]], dtype=torch.float64), times)
-    for one in told.evaluations:
+    last = SAMPLERS["heun"](recorder, torch.tensor([[0.1, 0.9]], dtype=torch.float64), times)
+    for one in recorder.calls:
         assert one.x[0].tolist() == pytest.approx([1 - one.t, one.t], abs=1e-15)
     assert last[0].tolist() == [1.0, 0.0]

@@ -1,17 +1,17 @@
-"""The certificate as measures: whether each check holds, its figure, and how many verdicts there are of each kind.
+"""The audit as measures: whether each check holds, its figure, and how many verdicts there are of each kind.
 
-A check that is not applicable has no measure of its own; one in error does not hold.
+A check that is not applicable has no measure; one in error does not hold.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from bench.audit import CHECKS, Finding, Subject, Verdict, audit, subjects
+from bench.audit import CHECKS, CheckVerdict, Finding, Subject, audit, subjects
 from bench.task import Context, Measure, Measurements, SamplerName, TaskParameters, Value, task
 from implementations.catalogue import SAMPLERS
 
-COUNTED: dict[str, Verdict] = {
+COUNTED: dict[str, CheckVerdict] = {
     "passes": "pass",
     "failures": "fail",
     "errors": "error",
@@ -20,7 +20,7 @@ COUNTED: dict[str, Verdict] = {
 
 
 class Parameters(TaskParameters):
-    """A sampler with its options, or in all its ``variants``: each coordinate and order, and with noise."""
+    """A sampler with its options, or all its ``variants``: each coordinate and order, with noise and without."""
 
     sampler: SamplerName
     options: dict[str, Any] = {}
@@ -36,19 +36,19 @@ class Parameters(TaskParameters):
             for name, check in CHECKS.items()
             for measure in (
                 Measure(name, (check.__doc__ or "").partition("\n")[0], "yes/no", "target", window=0, floor=0),
-                # a figure that holds is often the rounding of a machine
-                Measure(f"{name}_figure", "what was measured, of variants the worst", "", "target", True, 0.1, 1e-4),
+                # The figure of a check that holds is often rounding, which differs between machines.
+                Measure(f"{name}_figure", "its figure, the worst of all variants", "", "target", True, 0.1, 1e-4),
             )
         ),
         Measure("passes", "checks that hold", direction="target", window=0, floor=0),
         Measure("failures", "checks that fail", window=0, floor=0),
-        Measure("errors", "checks in which it raised, or that could not measure", window=0, floor=0),
-        Measure("not_applicable", "checks that a property of the method leaves without a meaning", direction="target",
+        Measure("errors", "checks in which the sampler raised, or that could not be measured", window=0, floor=0),
+        Measure("not_applicable", "checks without a meaning for this method", direction="target",
                 window=0, floor=0),
     ],
 )  # fmt: skip
 def sampler_audit(parameters: Parameters, context: Context) -> Measurements:
-    """Every check of a sampler; of several variants a check holds where it holds for each."""
+    """Run every check of a sampler; over several variants, a check holds where it holds for each."""
     own = Subject(SAMPLERS[parameters.sampler].loaded(), parameters.options)
     audited = list(subjects(parameters.sampler)) if parameters.variants else [own]
     found = [finding for subject in audited for finding in audit(subject)]
@@ -64,7 +64,7 @@ def sampler_audit(parameters: Parameters, context: Context) -> Measurements:
 
 
 def _worst(found: list[Finding]) -> float:
-    """The figure of what fails, else the least slope or the largest of any other."""
+    """The worst figure: of the variants that fail, if any; the least for a slope, the largest otherwise."""
     shown = [one for one in found if one.bad] or found
     pick = min if shown[0].check in ("order", "defect") else max
     return pick(one.figure for one in shown if one.figure is not None)
