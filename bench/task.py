@@ -1,4 +1,4 @@
-"""A task: typed parameters in, measurements out; it declares each measure's unit, direction and determinism.
+"""A task: typed parameters in, measurements out; it declares the unit, direction and determinism of each measure.
 
 class Parameters(TaskParameters):
     sampler: str
@@ -22,19 +22,21 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from implementations.catalogue import CATALOGUES
 
 Kind = Literal["plain", "ladder", "contest"]
-Direction = Literal["lower", "higher", "target"]  # target: any change outside the window is worse
+Direction = Literal["lower", "higher", "target"]  # which values are better; target: a change either way is worse
 
 
 class TaskParameters(BaseModel):
-    """Base of every task's parameters: unknown keys are errors, values are checked and frozen."""
+    """Base of the parameters of every task: unknown keys are errors, values are checked and cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _named(kind: str) -> AfterValidator:
+def named(catalogue: Mapping[str, Any]) -> AfterValidator:
+    """A check that a value is a name of the catalogue, or module:function; the error says which names there are."""
+
     def check(name: str) -> str:
         try:
-            CATALOGUES[kind][name]
+            catalogue[name]
         except LookupError as error:
             raise ValueError(str(error)) from None
         return name
@@ -42,19 +44,19 @@ def _named(kind: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-SamplerName = Annotated[str, _named("samplers")]
-PathName = Annotated[str, _named("paths")]
-ScheduleName = Annotated[str, _named("schedules")]
-LossName = Annotated[str, _named("losses")]
-NmsName = Annotated[str, _named("nms")]
+SamplerName = Annotated[str, named(CATALOGUES["samplers"])]
+PathName = Annotated[str, named(CATALOGUES["paths"])]
+ScheduleName = Annotated[str, named(CATALOGUES["schedules"])]
+LossName = Annotated[str, named(CATALOGUES["losses"])]
+NmsName = Annotated[str, named(CATALOGUES["nms"])]
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What a task declares of a measure it returns.
+    """The declaration of a measure that a task returns.
 
-    ``window``: the relative change within which two values count as the same (deterministic measures gate by it).
-    ``floor``: beside ``window``, the absolute change that never counts, for values that may be zero.
+    ``window`` is the relative change within which two values count as the same; the gate of deterministic measures uses
+    it. ``floor`` is an absolute change that is allowed on top of it, for measures that may be 0.
     """
 
     name: str
@@ -68,13 +70,13 @@ class Measure:
 
 @dataclass(frozen=True)
 class Value:
-    """A measured value with what is known of its uncertainty and origin; a bare float is a Value without them."""
+    """A measured value with its uncertainty and origin; a bare float is a Value without them."""
 
     value: float
     interval: tuple[float, float] | None = None
     n: int | None = None
     extractor: str | None = None  # name@hash of the feature extractor
-    reference: str | None = None  # hash of the data it is measured against
+    reference: str | None = None  # hash of the data that it is measured against
 
 
 Measurements = Mapping[str, float | Value]
@@ -82,37 +84,37 @@ Measurements = Mapping[str, float | Value]
 
 @dataclass
 class Context:
-    """What the harness lends a task: the seed, the device, and a place for arrays worth keeping."""
+    """What a task gets from the harness: a seed, a device, and a place for arrays to store with the record."""
 
     seed: int = 0
     device: str = "cpu"
     keep_samples: bool = False
     arrays: dict[str, Any] = field(default_factory=dict)  # name -> tensor, stored beside the record
-    timing: dict[str, Any] = field(default_factory=dict)  # what bench.timing returned, by entry
+    timing: dict[str, Any] = field(default_factory=dict)  # entry -> the summary of its Timing
 
     def keep(self, name: str, tensor: Any) -> None:
-        """Store a tensor beside the record (features, detections, raw timings: always)."""
+        """Store a tensor beside the record; features, detections and raw timings are always stored."""
         self.arrays[name] = tensor.detach().cpu().contiguous().clone()  # safetensors refuses shared memory
 
 
 @dataclass(frozen=True)
 class Task:
-    """A function with its declared parameters and measures."""
+    """A function with the declaration of its parameters and measures."""
 
     name: str
     kind: Kind
     entry: str  # the parameter that names what is measured
-    catalogue: str  # the catalogue that this parameter's values come from
+    catalogue: str  # the catalogue from which the values of that parameter come
     parameters: type[TaskParameters]
     measures: dict[str, Measure]
     run: Callable[[Any, Context], Measurements]
     summary: str
-    packages: tuple[str, ...] = ()  # peers that it calls: their versions belong to the hash
-    samples: bool = False  # it keeps what is generated under the name "samples" where asked to
+    packages: tuple[str, ...] = ()  # other libraries that it calls, whose versions belong to the hash
+    samples: bool = False  # with `--keep samples` it stores what it generates as the array "samples"
 
     @property
     def timing(self) -> bool:
-        """Whether any measure is a timing, so that its cells run alone."""
+        """Whether a measure is a timing, so that its cells must run alone."""
         return any(not measure.deterministic for measure in self.measures.values())
 
 
@@ -125,9 +127,9 @@ def task(
     packages: tuple[str, ...] = (),
     samples: bool = False,
 ) -> Callable[[Callable[..., Measurements]], Task]:
-    """Make a Task of a function ``(parameters, context) -> measurements``; its name is the task's.
+    """Make a Task of a function ``(parameters, context) -> measurements``, under the function's name.
 
-    ``entry`` is the parameter that names what is measured (a list of names in a contest), ``catalogue`` where those
+    ``entry`` is the parameter that names what is measured (in a contest, a list of names), ``catalogue`` is where those
     names come from.
     """
 

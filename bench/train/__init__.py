@@ -1,4 +1,4 @@
-"""Training: recipes (TOML) in, checkpoints with their measured figures out; a budget is a number of steps."""
+"""Training: a recipe (TOML) in, a checkpoint with its measured figures out; a budget is a number of steps."""
 
 from bench.train.loop import train
 

@@ -1,7 +1,7 @@
-"""The training loop: seeded, a fixed number of steps, checkpointed atomically, resumed to the same bits.
+"""The training loop: seeded, with a fixed number of steps, checkpointed atomically, and resumed bit for bit.
 
-Everything random in a step depends on the seed and the step's index alone, so a run that was killed and resumed equals
-one that was not, on one machine with one number of threads.
+All randomness of a step depends on the seed and the index of the step alone. A run that was killed and resumed
+therefore equals one that was not, on one machine with one number of threads.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import copy
 import io
 import json
 import math
-import pkgutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,15 +28,16 @@ from torch import Tensor, nn
 
 from bench.errors import UsageError
 from bench.files import write_atomic
+from bench.train.jobs import JOBS
 from bench.train.recipe import Optimiser, Recipe, change, load_recipe
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a task of a recipe gives the loop.
+    """What is trained: the model, the loss of a step, and the figures of its card.
 
-    ``loss(model, step)`` draws from torch's global generator, which the loop seeds for each step; ``evaluate(model)``
-    returns the figures of the card, JSON values by name.
+    ``loss(model, step)`` draws from torch's global generator, which the loop seeds for each step. ``evaluate(model)``
+    returns the figures of the card as JSON values by name.
     """
 
     model: nn.Module
@@ -53,21 +53,21 @@ def train(
     seed: int | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Train by a shipped recipe's name or a ``.toml`` file; returns the figures of its card, and where the weights are.
+    """Train a recipe, shipped or a ``.toml`` file; return the figures of its card and the path of the weights.
 
-    Writes ``<name>.safetensors``, the figures beside it as ``<name>.json``, and ``<name>.checkpoint``, from which the
-    same call resumes. ``steps`` and ``seed`` replace the recipe's. Raises UsageError on an unknown or wrong recipe, on
-    a checkpoint of another one, where the data are missing and where ``out`` cannot be written.
+    Writes ``<name>.safetensors``, the figures as ``<name>.json``, and ``<name>.checkpoint``, from which the same call
+    resumes. ``steps`` and ``seed`` replace those of the recipe. Raises UsageError on an unknown or wrong recipe, on a
+    checkpoint of another recipe, where the data are missing, and where ``out`` cannot be written.
     """
     plan = change(load_recipe(recipe), steps=steps, seed=seed)
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; a folder is needed")
     with _reproducible(plan):
-        task = pkgutil.resolve_name(f"bench.train.jobs.{plan.task}")  # one of a literal list
+        make_job = JOBS[plan.task].resolve()
         try:
-            job = task.job(plan)
-        except FileNotFoundError as error:  # the data
+            job = make_job(plan)
+        except FileNotFoundError as error:  # the data are not on this machine
             raise UsageError(str(error)) from error
         model = fit(job, plan, folder / f"{plan.name}.checkpoint", progress=progress).eval()
         card = {
@@ -84,9 +84,10 @@ def train(
 
 
 def fit(job: Job, recipe: Recipe, checkpoint: Path, *, progress: bool = False) -> nn.Module:
-    """Take the recipe's steps, from the checkpoint if there is one; returns the model, or its average where ema > 0.
+    """Take the steps of the recipe, from the checkpoint if there is one.
 
-    Raises UsageError where the checkpoint belongs to another recipe, and ArithmeticError on a loss that is not finite.
+    Return the model, or its average where ema > 0. Raises UsageError where the checkpoint is of another recipe, and
+    ArithmeticError on a loss that is not finite.
     """
     model = job.model
     average = copy.deepcopy(model) if recipe.ema else None
@@ -95,7 +96,7 @@ def fit(job: Job, recipe: Recipe, checkpoint: Path, *, progress: bool = False) -
     with _bar(recipe, start, progress) as advance:
         for step in range(start, recipe.steps):
             model.train()
-            torch.manual_seed(seed_of(recipe.seed, step))
+            torch.manual_seed(combine_seeds(recipe.seed, step))
             for group in optimiser.param_groups:
                 group["lr"] = recipe.optimiser.rate * _ramp(step, recipe)
             loss = job.loss(model, step)
@@ -114,13 +115,13 @@ def fit(job: Job, recipe: Recipe, checkpoint: Path, *, progress: bool = False) -
     return model if average is None else average
 
 
-def seed_of(*parts: int) -> int:
-    """A seed of 32 bits from several numbers; torch's CPU generator ignores the higher bits of a larger one."""
+def combine_seeds(*parts: int) -> int:
+    """One seed of 32 bits from several numbers; torch's CPU generator ignores higher bits."""
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
-def shuffled(n: int, batch: int, seed: int, step: int) -> Int64[Tensor, " batch"]:
-    """The step's batch of indices below n: each pass is a new permutation, its remainder below ``batch`` left out."""
+def shuffle(n: int, batch: int, seed: int, step: int) -> Int64[Tensor, " batch"]:
+    """The batch of a step, as indices below n: each epoch is a new permutation without its incomplete last batch."""
     if batch > n:
         raise ValueError(f"batch is {batch}; at most the {n} samples there are is accepted")
     epoch, place = divmod(step, n // batch)
@@ -129,7 +130,8 @@ def shuffled(n: int, batch: int, seed: int, step: int) -> Int64[Tensor, " batch"
 
 @lru_cache(maxsize=1)
 def _permutation(n: int, seed: int, epoch: int) -> Int64[Tensor, " n"]:
-    generator = torch.Generator().manual_seed(seed_of(seed, epoch, 1))  # three parts: apart from the steps' seeds
+    # Three parts, so that this seed differs from that of every step.
+    generator = torch.Generator().manual_seed(combine_seeds(seed, epoch, 1))
     return torch.randperm(n, generator=generator)
 
 
@@ -184,7 +186,7 @@ def _resume(
 
 @contextlib.contextmanager
 def _reproducible(recipe: Recipe) -> Iterator[None]:
-    """The recipe's seed and threads inside; torch's own state untouched outside."""
+    """Set the seed and threads of the recipe; torch's own state is the same afterwards."""
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)

@@ -1,4 +1,4 @@
-"""A recipe: what is trained, on which seed, for how many steps; a TOML file, checked before anything runs."""
+"""A recipe: what is trained, with which seed, for how many steps; a TOML file that is checked before anything runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pydantic import Field, ValidationError
 
 from bench.errors import UsageError
 from bench.files import digest
+from bench.task import named
 from bench.toml import Strict, explain
+from bench.train.jobs import JOBS
 
 FOLDER = Path(__file__).parent / "recipes"
 
@@ -19,31 +21,34 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Optimiser(Strict):
-    """The optimiser and its schedule: a linear rise over ``warmup`` of the steps, then a linear fall to 0."""
+    """The optimiser; its rate rises linearly over the first ``warmup`` of the steps, then falls linearly to 0."""
 
     name: Literal["sgd", "adamw"]
     rate: float = Field(gt=0)
-    momentum: Share = 0.9  # Nesterov's for sgd, beta_1 for adamw
-    weight_decay: float = Field(default=0.0, ge=0)  # of weights with two dimensions or more
+    momentum: Share = 0.9  # Nesterov momentum for sgd, beta_1 for adamw
+    weight_decay: float = Field(default=0.0, ge=0)  # for tensors with two or more dimensions
     warmup: Share = 0.0
 
 
 class Recipe(Strict):
-    """A training run; ``name`` names the output's files, so it is held to letters, digits and underscores."""
+    """A training run.
+
+    ``name`` also names the output files and is restricted to lower-case letters, digits and underscores.
+    """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")
-    task: Literal["fmnist_classifier"]
+    task: Annotated[str, named(JOBS)]  # or module:function of your own
     seed: int = Field(default=0, ge=0, lt=2**32)
     steps: int = Field(ge=1)
     batch: int = Field(ge=2)
-    ema: Share = 0.0  # decay of the averaged weights, which are then the ones shipped; 0: none
-    threads: int = Field(default=1, ge=1)  # of the CPU: the bits of a run depend on them
+    ema: Share = 0.0  # decay of an average of the weights, which is then what is saved; 0: no average
+    threads: int = Field(default=1, ge=1)  # of the CPU; the bits of a run depend on their number
     checkpoint_every: int = Field(default=500, ge=1)  # steps
     optimiser: Optimiser
 
     @property
     def hash(self) -> str:
-        """A hash of every value: a checkpoint resumes only under its own."""
+        """A hash of all values; a checkpoint resumes only under the same one."""
         return digest(self.model_dump())
 
 
@@ -53,12 +58,12 @@ def recipes() -> list[str]:
 
 
 def load_recipe(recipe: str | Path) -> Recipe:
-    """Read a shipped recipe by its name, or any by the path of a ``.toml`` file.
+    """Read a shipped recipe by its name, or any recipe by the path of its ``.toml`` file.
 
-    Raises UsageError (one line: file, line or key, what is accepted) on an unknown name or file, broken syntax, an
+    Raises UsageError (one line: file, line or key, what is accepted) on an unknown name or file, a syntax error, an
     unknown key or a wrong value.
     """
-    file = Path(recipe) if str(recipe).endswith(".toml") else _shipped(str(recipe))
+    file = Path(recipe) if str(recipe).endswith(".toml") else _find_shipped(str(recipe))
     try:
         return Recipe.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
     except tomllib.TOMLDecodeError as error:
@@ -70,16 +75,16 @@ def load_recipe(recipe: str | Path) -> Recipe:
 
 
 def change(recipe: Recipe, **values: Any) -> Recipe:
-    """The recipe with other values, checked as a file's are; None leaves one as it is."""
-    given = {key: value for key, value in values.items() if value is not None}
+    """The recipe with other values, checked like those of a file; None leaves a value as it is."""
+    new = {key: value for key, value in values.items() if value is not None}
     try:
-        return Recipe.model_validate(recipe.model_dump() | given)  # model_copy would not check them
+        return Recipe.model_validate(recipe.model_dump() | new)  # model_copy would not check them
     except ValidationError as error:
         raise UsageError(f"recipe {recipe.name}: {explain(error)}") from None
 
 
-def _shipped(name: str) -> Path:
-    if name not in recipes():  # a name of the list, so never a path
+def _find_shipped(name: str) -> Path:
+    if name not in recipes():  # only listed names, so that a name is never a path
         near = difflib.get_close_matches(name, recipes(), n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(recipes())}"
         raise UsageError(f"no recipe named {name!r}; {hint} (a file of your own ends in .toml)")

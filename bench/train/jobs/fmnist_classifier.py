@@ -1,4 +1,4 @@
-"""The task ``fmnist_classifier``: the network whose features give ``fd_fmnist``, trained on the 60,000 images."""
+"""The job ``fmnist_classifier``: the network whose features give ``fd_fmnist``, on the 60,000 training images."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from bench.data import fashion_mnist
-from bench.train.loop import Job, shuffled
+from bench.train.loop import Job, shuffle
 from bench.train.recipe import Recipe
 from metrics.extractors.fmnist import FmnistClassifier, weights_hash
 from metrics.samples.frechet import frechet_distance_from_features
 
-SMOOTHING = 0.05  # of the labels
+SMOOTHING = 0.05  # label smoothing
 
 
 def job(recipe: Recipe) -> Job:
@@ -22,19 +22,19 @@ def job(recipe: Recipe) -> Job:
     images, labels = fashion_mnist.load("train")
 
     def loss(model: nn.Module, step: int) -> Float[Tensor, ""]:
-        index = shuffled(len(images), recipe.batch, recipe.seed, step)
+        index = shuffle(len(images), recipe.batch, recipe.seed, step)
         batch = _pixels(images[index])
         mirrored = torch.rand(len(batch), 1, 1, 1) < 0.5
         logits = model(torch.where(mirrored, batch.flip(3), batch))
         return nn.functional.cross_entropy(logits, labels[index], label_smoothing=SMOOTHING)
 
-    # Channels last is about a third faster on a CPU; the stored weights are those of either layout.
+    # Channels last is about a third faster on a CPU; the stored weights do not depend on the layout.
     return Job(FmnistClassifier().to(memory_format=torch.channels_last), loss, lambda model: _card(model, images))
 
 
 @torch.inference_mode()
 def _card(model: nn.Module, train_images: UInt8[Tensor, "n 28 28"]) -> dict[str, Any]:
-    """Test accuracy, and the floors: the distance of n real test images to n, and to 10,000, real training images."""
+    """Test accuracy and floors: the distance from n test images to n, and to 10,000, training images."""
     assert isinstance(model, FmnistClassifier)
     images, labels = fashion_mnist.load("test")
     features = _features(model, images)
