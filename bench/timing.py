@@ -1,6 +1,7 @@
-"""Latency on CPU and CUDA behind one function: warm-up, interleaved rounds, raw samples.
+"""Latency on CPU and CUDA with one function: warm-up, interleaved rounds, raw samples.
 
-A and B are measured in turn, in an order drawn anew each round, so that drift of the machine cancels in their ratio.
+Functions are measured in turn, in an order that is shuffled in each round, so that drift of the machine cancels in the
+ratio of their times.
 """
 
 from __future__ import annotations
@@ -18,20 +19,23 @@ Function = Callable[[], Any]
 
 
 class Clock(Protocol):
-    """Times one call after another; the durations are read together, at the end of a round of rounds."""
+    """Times calls.
+
+    Samples are read together at the end of several rounds, so that a GPU need not synchronise in between.
+    """
 
     def start(self, function: Function, number: int) -> Any:
-        """Run ``function`` ``number`` times and return a handle of the sample."""
+        """Call ``function`` ``number`` times, and return a handle of this sample."""
 
     def read(self, handles: Sequence[Any]) -> list[float]:
-        """Seconds of each sample; waits for the device."""
+        """Seconds of each sample; synchronises with the device."""
 
     def peak_memory(self, function: Function) -> int | None:
-        """Bytes at the peak of one call above those before it; None where it is not measured."""
+        """Peak bytes allocated during one call, above those before it; None where this is not measured."""
 
 
 class CpuClock:
-    """``time.perf_counter_ns`` around the call."""
+    """``time.perf_counter_ns`` before and after the calls."""
 
     def start(self, function: Function, number: int) -> int:
         begin = time.perf_counter_ns()
@@ -47,9 +51,10 @@ class CpuClock:
 
 
 class CudaClock:
-    """CUDA events around a sample's calls, read once the device has caught up; L2 is flushed before each sample.
+    """CUDA events around the calls of a sample, read after the device has synchronised.
 
-    ``cuda`` is ``torch.cuda``, or a stand-in with Event, synchronize, the two memory statistics and ``flush``.
+    L2 is flushed before each sample. ``cuda`` is ``torch.cuda``, or for tests a stand-in with Event, synchronize,
+    memory statistics and ``flush``.
     """
 
     def __init__(self, device: str = "cuda", cuda: Any = None):
@@ -89,29 +94,31 @@ class CudaClock:
 
 @dataclass(frozen=True)
 class Timing:
-    """Raw samples of one function in seconds a call, and what is read off them."""
+    """Raw samples of one function, in seconds per call, and statistics of them."""
 
     samples: tuple[float, ...]
     warmups: int
-    number: int  # calls a sample
+    number: int  # calls per sample
     peak_memory: int | None = None
 
     def quantile(self, q: float) -> float:
-        """Seconds a call at quantile ``q``."""
+        """Seconds per call at the quantile ``q``."""
         return float(np.quantile(self.samples, q))
 
     @property
     def median(self) -> float:
-        """Median seconds a call."""
+        """Median seconds per call."""
         return self.quantile(0.5)
 
     @property
     def spread(self) -> float:
-        """Interquartile range relative to the median."""
-        return (self.quantile(0.75) - self.quantile(0.25)) / max(self.median, 1e-12)  # a coarse clock may say 0
+        """Interquartile range over the median."""
+        return (self.quantile(0.75) - self.quantile(0.25)) / max(
+            self.median, 1e-12
+        )  # the median of a coarse clock may be 0
 
     def summary(self) -> dict[str, Any]:
-        """What a record keeps."""
+        """The statistics that a record stores."""
         names = {"median": 0.5, "q1": 0.25, "q3": 0.75, "p90": 0.9, "p99": 0.99}
         return {name: self.quantile(q) for name, q in names.items()} | {
             "warmups": self.warmups, "number": self.number, "n": len(self.samples), "peak_memory": self.peak_memory,
@@ -119,7 +126,7 @@ class Timing:
 
 
 def clock_for(device: str) -> Clock:
-    """The clock of a torch device name."""
+    """The clock for a torch device."""
     return CudaClock(device) if device.startswith("cuda") else CpuClock()
 
 
@@ -135,9 +142,9 @@ def measure(
 ) -> dict[str, Timing]:
     """Time the functions in interleaved rounds until every relative interquartile range is at most ``spread``.
 
-    At least ``rounds`` rounds are run (20 make a paired test possible), then more until the bound or ``max_seconds``
-    is reached. A sample repeats its function until it lasts ``min_sample`` seconds. Warm-up ends when a call is no
-    more than 10 % faster than the one before it.
+    At least ``rounds`` rounds are run (a paired test needs 20), then more until the bound or ``max_seconds`` is
+    reached. A sample repeats its function until it takes ``min_sample`` seconds. The warm-up of a function ends when a
+    call is no more than 10 % faster than the one before it.
     """
     warmups = {name: _warm_up(function, clock) for name, function in functions.items()}
     number = {name: max(1, math.ceil(min_sample / last)) for name, (_, last) in warmups.items()}
@@ -166,7 +173,8 @@ def paired_ratio(
 ) -> tuple[float, tuple[float, float]]:
     """Median of the ratios a/b of interleaved samples, with a 95 % bootstrap interval.
 
-    Samples of one round are a pair; the bootstrap resamples pairs, on log ratios. Raises ValueError under 20 pairs.
+    The samples of one round form a pair. The bootstrap resamples pairs, on log ratios. Raises ValueError for fewer than
+    20 pairs.
     """
     if len(a) != len(b) or len(a) < 20:
         raise ValueError(f"paired ratios take two lists of one length, at least 20; given {len(a)} and {len(b)}")
@@ -184,7 +192,7 @@ def median_interval(samples: Sequence[float], *, seed: int = 0, resamples: int =
 
 
 def _warm_up(function: Function, clock: Clock, limit: int = 20) -> tuple[int, float]:
-    """Calls until two in a row agree, and the last one's seconds."""
+    """Call until two calls in a row take the same time; return the number of calls, and the seconds of the last."""
     last = math.inf
     for count in range(1, limit + 1):
         (seconds,) = clock.read([clock.start(function, 1)])

@@ -1,16 +1,16 @@
-"""Crowded scenes and a detector's candidates for them, before NMS: what a suppression has to sort out.
+"""Crowded scenes and the candidates of a simulated detector for them, as the input of an NMS.
 
-The objects of one image are those of as many detection scenes, laid over one another, as it takes: a tenth as many as
-there are candidates, so that crowding rises with their number. Classes are drawn anew. Of an image's candidates:
+The objects of one image are those of several detection scenes laid over one another: a tenth as many objects as there
+are candidates, so that crowding grows with their number. Classes are drawn anew. Of the candidates of an image:
 
-- four in five belong to an object each, any equally likely. The centre moves by ``level`` standard normals of the
-  sides, which grow by ``exp(level z)``; ``level`` is ``.4 u^2``, mostly small. The score is
-  ``sigmoid(6 (IoU - .6) + z)`` of the IoU with the object. One in ten has a class drawn anew, and a score as if its IoU
-  were .25 less.
-- one in five is background: an object's sides anywhere, any class, scored ``sigmoid(z - 2.5)``.
+- Four in five belong to an object, each object with equal probability. The centre is moved by ``level`` times standard
+  normals times the sides, and the sides are multiplied by ``exp(level z)``; ``level`` is ``.4 r^2``, mostly small. The
+  score is ``sigmoid(6 (IoU - .6) + z)``, with the IoU to the object. One in ten gets a class drawn anew, and a score as
+  if its IoU were .25 less.
+- One in five is background: the sides of an object at a random place, of any class, with score ``sigmoid(z - 2.5)``.
 
-``ious`` is what a branch for localisation would predict: the IoU with the object and a tenth of a normal, in [0, 1],
-and up to .3 on the background. (``u`` is uniform in [0, 1], ``z`` standard normal, drawn anew each time.)
+``ious`` is what a localisation branch would predict: the IoU with the object plus a tenth of a normal, clipped to [0,
+1], and uniform up to .3 on the background. Here r is uniform in [0, 1] and z standard normal, drawn anew each time.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from torch import Tensor
 from bench.data.scenes import scenes
 
 SIZE = (480, 640)  # height, width
-_OBJECT = 10  # candidates an object
+_OBJECT = 10  # candidates per object
 _BACKGROUND, _CONFUSED = 0.2, 0.1
 
 
 class Crowd(NamedTuple):
-    """Candidates, image by image, and the truth as COCO JSON; a label is COCO's category id - 1."""
+    """Candidates, sorted by image, and the truth as COCO JSON; a label is the COCO category id - 1."""
 
     boxes: Float[Tensor, "n 4"]  # xyxy in pixels
     scores: Float[Tensor, " n"]
@@ -84,7 +84,7 @@ def crowds(boxes: int, images: int, classes: int = 10, seed: int = 0) -> Crowd:
 
 
 def _objects(n: int, seed: int) -> Float[np.ndarray, "n 4"]:
-    """The first ``n`` boxes of as many scenes as have them, crowds left out."""
+    """The first ``n`` boxes of as many scenes as needed, without crowds."""
     number = math.ceil(n / 5)
     while True:
         found = [truth["bbox"] for truth in scenes(number, seed, SIZE).coco["annotations"] if not truth["iscrowd"]]
@@ -100,7 +100,7 @@ def _jitter(box: Float[np.ndarray, "n 4"], level: Float[np.ndarray, " n"], rng: 
 
 
 def _iou(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, " n"]:
-    """Row by row, of ``xywh`` boxes with sides."""
+    """IoU row by row, of ``xywh`` boxes with positive sides."""
     low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
     inner = np.maximum(high - low, 0).prod(1)
     return inner / (a[:, 2:].prod(1) + b[:, 2:].prod(1) - inner)

@@ -1,7 +1,7 @@
-"""Ground truth and detections of the size of COCO's validation set, for timing evaluations; no pictures.
+"""Random ground truth and detections of the size of COCO's validation set, to time evaluations; no pictures.
 
-Every truth has two detections beside it; the others are boxes anywhere, of any class. Coordinates are whole sixteenths
-of a pixel and scores float32, so that tensors and COCO's objects hold the same numbers.
+Every truth has two detections near it; the others are random boxes of any class. Coordinates are multiples of 1/16
+pixel and scores are float32, so that tensors and COCO's objects hold the same numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WIDTH, HEIGHT = 640, 480
 class DetectionsAtScale:
     """One case: ``targets`` and ``outputs`` as tensors, ``coco`` and ``entries`` as COCO's objects.
 
-    Image ids count from 0, category ids are ``labels``, from 0; boxes are sorted by image.
+    Image ids count from 0, category ids are the ``labels`` and count from 0; boxes are sorted by image.
     """
 
     n_images: int
@@ -34,12 +34,12 @@ class DetectionsAtScale:
 
     @cached_property
     def targets(self) -> list[dict[str, Tensor]]:
-        """One mapping an image: ``boxes`` (``xyxy``), ``labels``."""
+        """One mapping per image: ``boxes`` (``xyxy``), ``labels``."""
         return self._per_image(0)
 
     @cached_property
     def outputs(self) -> list[dict[str, Tensor]]:
-        """One mapping an image: ``boxes`` (``xyxy``), ``labels``, ``scores``."""
+        """One mapping per image: ``boxes`` (``xyxy``), ``labels``, ``scores``."""
         return self._per_image(1, scores=torch.from_numpy(self.score.astype(np.float32)))
 
     @cached_property
@@ -75,14 +75,14 @@ class DetectionsAtScale:
 def detections_at_scale(
     images: int = 5000, truths: int = 36_781, detections: int = 500_000, classes: int = 80, seed: int = 0
 ) -> DetectionsAtScale:
-    """A random case of exactly that many; about as many detections in every image.
+    """A random case of exactly these sizes, with about equally many detections in every image.
 
-    Raises ValueError on fewer detections than two a truth, and on no image or class.
+    Raises ValueError for fewer than two detections per truth, and without an image or class.
     """
     if images < 1 or classes < 1 or detections < 2 * truths:
         raise ValueError(
             f"{images} images, {classes} classes, {detections} detections of {truths} truths: one image and class at"
-            " least, and two detections a truth, are accepted"
+            " least, and two detections per truth, are accepted"
         )
     rng = np.random.default_rng(seed)
     image, box, label = rng.integers(0, images, truths), _boxes(rng, truths), rng.integers(0, classes, truths)
@@ -94,7 +94,7 @@ def detections_at_scale(
     found_box = np.concatenate([near, _boxes(rng, others)])
     found_label = np.concatenate([label, label, rng.integers(0, classes, others)])
     score = rng.random(detections, dtype=np.float32)
-    score[: 2 * truths] = np.sqrt(score[: 2 * truths])  # those beside truths score higher as a rule
+    score[: 2 * truths] = np.sqrt(score[: 2 * truths])  # detections near truths tend to score higher
     order, found_order = np.argsort(image, kind="stable"), np.argsort(found_image, kind="stable")
     box, found_box = (np.maximum(np.round(16 * b), 1) / 16 for b in (box, found_box))
     return DetectionsAtScale(
@@ -108,6 +108,6 @@ def detections_at_scale(
 
 
 def _boxes(rng: np.random.Generator, n: int) -> Float[np.ndarray, "n 4"]:
-    """Sides log-uniform in 8 to 300 pixels, anywhere in the image."""
+    """Boxes with sides log-uniform in 8 to 300 pixels, anywhere in the image."""
     sides = np.exp(rng.uniform(np.log(8), np.log(300), (n, 2)))
     return np.concatenate([rng.random((n, 2)) * ([WIDTH, HEIGHT] - sides), sides], axis=1)

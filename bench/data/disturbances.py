@@ -1,12 +1,12 @@
-"""What may be wrong with a set of generated images, one kind at a time, dosed from 0 (nothing) to 1.
+"""Faults that a set of generated images may have, one kind at a time, at a level from 0 (no fault) to 1.
 
-- ``blur``: a Gaussian of deviation up to 2 pixels.
-- ``noise``: normals of deviation up to a quarter of the range are added and the result is cut to it.
-- ``class_drop``: up to nine of the ten classes are gone, the last ones first.
-- ``mode_drop``: of each class, only the part nearest to its mean image is left, at level 1 a tenth.
-- ``memorised``: a share of the images are the reference's own.
+- ``blur``: Gaussian blur with a standard deviation of up to 2 pixels.
+- ``noise``: normal noise with a standard deviation of up to a quarter of the range, clipped to the range.
+- ``class_drop``: up to nine of the ten classes are missing, the last ones first.
+- ``mode_drop``: of each class only the images nearest to its mean image remain, at level 1 a tenth.
+- ``memorised``: a share of the images are copies of reference images.
 
-The dropped make room for repeats of what is left, so that every set has as many images as it was given.
+Missing images are replaced by repeats of those that remain, so that the number of images does not change.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ def disturb(
     reference: UInt8[Tensor, "m 28 28"],
     seed: int = 0,
 ) -> UInt8[Tensor, "n 28 28"]:
-    """The images with one kind of fault; one draw of random numbers serves every level. ValueError on another kind."""
+    """The images with one kind of fault.
+
+    The same random numbers are used at every level. ValueError on another kind.
+    """
     if disturbance not in DISTURBANCES:
         raise ValueError(f"disturbance {disturbance!r} is not one of {', '.join(DISTURBANCES)}")
     if not 0 <= level <= 1:
@@ -65,7 +68,7 @@ def _mode_drop(images: Tensor, labels: Tensor, level: float, reference: Tensor, 
     return _refill(images, kept, generator)
 
 
-def _memorised(images: Tensor, labels: Tensor, level: float, reference: Tensor, generator: torch.Generator) -> Tensor:
+def _memorise(images: Tensor, labels: Tensor, level: float, reference: Tensor, generator: torch.Generator) -> Tensor:
     which = torch.randperm(len(images), generator=generator)[: round(level * len(images))]
     copies = images.clone()
     copies[which] = reference[torch.randint(len(reference), (len(which),), generator=generator)]
@@ -73,7 +76,7 @@ def _memorised(images: Tensor, labels: Tensor, level: float, reference: Tensor, 
 
 
 def _refill(images: Tensor, kept: Tensor, generator: torch.Generator) -> Tensor:
-    """What is kept, and repeats of it in the place of the rest."""
+    """The images that are kept, with the others replaced by repeats of them."""
     left = kept.nonzero().squeeze(1)
     place = torch.arange(len(images))
     place[~kept] = left[torch.randint(len(left), (len(images) - len(left),), generator=generator)]
@@ -85,5 +88,5 @@ DISTURBANCES: dict[str, Fault] = {
     "noise": _noise,
     "class_drop": _class_drop,
     "mode_drop": _mode_drop,
-    "memorised": _memorised,
+    "memorised": _memorise,
 }

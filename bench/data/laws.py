@@ -1,10 +1,10 @@
-"""Laws whose figures are known, from which the coverage of intervals is measured.
+"""Distributions whose Fréchet distance or AP is known, on which the coverage of confidence intervals is measured.
 
-They were written down before the methods that they judge: a law is not changed to suit an interval.
+They were fixed before the methods that they judge, and are not changed to suit an interval.
 
-Features: two sides, real and generated, each of independent coordinates, so that means and variances are known and the
-Fréchet distance of the laws is ``sum (m_i - m'_i)² + (s_i - s'_i)²``. Detections: images with truths and detections of
-three classes, whose figures are those of very many images.
+Features: a real and a generated distribution, each with independent coordinates, so that means m and standard
+deviations s are known and the Fréchet distance of the two is ``sum (m_i - m'_i)² + (s_i - s'_i)²``. Detections: images
+with truths and detections of three classes, whose figures are approximated on very many images.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-FeatureLaw = Literal["equal", "shifted", "skewed", "heavy", "sparse"]
-DetectionLaw = Literal["strong", "weak"]
+FeatureLawName = Literal["equal", "shifted", "skewed", "heavy", "sparse"]
+DetectionLawName = Literal["strong", "weak"]
 
 
-class Sides(NamedTuple):
+class FeatureSample(NamedTuple):
     """Real and generated features."""
 
     real: Float64[Tensor, "n d"]
@@ -30,25 +30,25 @@ class Sides(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Features:
-    """Pairs of feature sets of ``d`` coordinates.
+class FeatureLaw:
+    """A pair of distributions of features with ``d`` independent coordinates.
 
-    - ``equal``: one Gaussian on both sides, of variances ``1 / i`` at coordinate i.
-    - ``shifted``: that Gaussian; the generated one has a mean of .2 and standard deviations 1.2 times as large.
+    - ``equal``: one Gaussian on both sides, with variance ``1 / i`` at coordinate i.
+    - ``shifted``: that Gaussian; the generated one has mean .2 and standard deviations 1.2 times as large.
     - ``skewed``: gamma variables of shape 2; the generated ones are 1.3 times as large.
-    - ``heavy``: Student's t with 7 degrees of freedom; the generated ones have a mean of .3.
-    - ``sparse``: normals cut off below 0, as features behind a ReLU are; the generated normals have a mean of .25.
+    - ``heavy``: Student's t with 7 degrees of freedom; the generated ones have mean .3.
+    - ``sparse``: normals clipped at 0, as features behind a ReLU are; the generated normals have mean .25.
     """
 
-    law: FeatureLaw
+    law: FeatureLawName
     d: int
 
-    def draw(self, n: int, m: int, generator: torch.Generator) -> Sides:
-        """``n`` real and ``m`` generated rows."""
-        return Sides(self._rows(n, False, generator), self._rows(m, True, generator))
+    def draw(self, n: int, m: int, generator: torch.Generator) -> FeatureSample:
+        """Draw ``n`` real and ``m`` generated rows."""
+        return FeatureSample(self._rows(n, False, generator), self._rows(m, True, generator))
 
     def distance(self) -> float:
-        """The Fréchet distance of the two laws."""
+        """The Fréchet distance of the two distributions."""
         (mean, deviation), (other, spread) = (self._moments(side) for side in (False, True))
         return float((mean - other).square().sum() + (deviation - spread).square().sum())
 
@@ -88,27 +88,28 @@ class Features:
         return mean * one, math.sqrt((shift**2 + 1) * above + shift * density - mean**2) * one
 
 
-class Scenes(NamedTuple):
-    """Truths and detections as flat arrays (``evaluate_coco`` takes them as they are); image ids count from 0."""
+class DetectionSample(NamedTuple):
+    """Truths and detections as flat arrays, in the form that ``evaluate_coco`` takes; image ids count from 0."""
 
     truths: tuple[np.ndarray, ...]  # images, boxes xyxy, labels
     detections: tuple[np.ndarray, ...]  # images, boxes xyxy, labels, scores
 
 
 @dataclass(frozen=True)
-class Detections:
-    """Images with one truth and, besides, a Poisson number of mean 3, of three classes with shares .6, .3 and .1.
+class DetectionLaw:
+    """Random images with 1 + Poisson(3) truths of three classes (shares .6, .3, .1), and a simulated detector.
 
-    Each image has a difficulty, a standard normal z. A truth is found with the probability of the logistic function at
-    ``q - z``; the centre of its detection is off by ``.06 exp(.4 z)`` sides (normal, each axis), its sides by
-    factors of that log deviation, and its score is the logistic of a normal about 1.5 - z. The number of false
-    detections is Poisson of mean f, their scores are about -1. ``strong``: q = 2.5, f = 1; ``weak``: q = .5, f = 4.
+    Each image has a difficulty z, a standard normal. A truth is found with probability ``logistic(q - z)``. The centre
+    of its detection is off by a normal with standard deviation ``.06 exp(.4 z)`` in units of the sides, per axis; the
+    log of its sides is off by the same. Its score is the logistic of a normal with mean 1.5 - z. The number of false
+    detections is Poisson with mean f, and their scores are logistic of normals with mean -1. ``strong``: q = 2.5, f =
+    1; ``weak``: q = .5, f = 4.
     """
 
-    law: DetectionLaw
+    law: DetectionLawName
 
-    def draw(self, images: int, rng: np.random.Generator) -> Scenes:
-        """``images`` images."""
+    def draw(self, images: int, rng: np.random.Generator) -> DetectionSample:
+        """Draw ``images`` images."""
         found_at, false = (2.5, 1.0) if self.law == "strong" else (0.5, 4.0)
         difficulty = rng.standard_normal(images)
         image = np.repeat(np.arange(images), 1 + rng.poisson(3, images))
@@ -129,7 +130,7 @@ class Detections:
             np.concatenate([label[kept], _label(rng, len(other))]),
             np.concatenate([score, wrong]),
         )
-        return Scenes((image, box, label), found)
+        return DetectionSample((image, box, label), found)
 
 
 def _label(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -137,7 +138,7 @@ def _label(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def _boxes(rng: np.random.Generator, n: int) -> Float[np.ndarray, "n 4"]:
-    """Sides log-uniform in 16 to 200 pixels, anywhere in 640 x 480."""
+    """Boxes with sides log-uniform in 16 to 200 pixels, anywhere in 640 x 480."""
     sides = np.exp(rng.uniform(np.log(16), np.log(200), (n, 2)))
     corner = rng.random((n, 2)) * (np.array([640, 480]) - sides)
     return np.concatenate([corner, corner + sides], axis=1)

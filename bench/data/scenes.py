@@ -1,20 +1,20 @@
 """Detection scenes composed of Fashion-MNIST test images, as COCO JSON with exact boxes.
 
-A scene is a grey image with 1 to 12 objects of 10 classes, and in about one of ten a crowd besides.
+A scene is a grey image with 1 to 12 objects of 10 classes, and in about one scene of ten there is also a crowd.
 
-- *Size*: small, medium and large are equally likely, by area relative to the image: COCO's 32^2 and 96^2 pixels taken
-  of 640 x 480 (at the default size they are COCO's own); log-uniform within each. Width over height is log-uniform in
-  [1/4, 4].
-- *Box*: the silhouette of the source image (pixels above 16) is cropped to its extents and stretched to the box; every
-  output pixel averages the source pixels that it touches and belongs to the object if one of them does. So the object
-  reaches all four sides of its box, which is whole numbers of pixels, inside the image, and says nothing of occlusion.
-- *Occlusion*: larger objects are pasted first, smaller ones over them. Positions are drawn again until every object
-  shows 30 % of its pixels; should that fail the bound is lowered by a tenth a try, and never to no pixel.
+- *Size*: small, medium and large are equally likely, by area relative to the image. The bounds are COCO's 32^2 and 96^2
+  pixels relative to 640 x 480 (so that at the default size they are COCO's own). Sizes are log-uniform within each
+  range. Width over height is log-uniform in [1/4, 4].
+- *Box*: the silhouette of the source image (pixels above 16) is cropped to its extents and stretched to the box. Every
+  output pixel averages the source pixels that it touches, and belongs to the object if one of them does. So the object
+  reaches all four sides of its box, which has integer coordinates, lies inside the image, and ignores occlusion.
+- *Occlusion*: larger objects are pasted first, and smaller ones over them. Positions are drawn again until every object
+  shows 30 % of its pixels. Each time that this fails, the bound is lowered by a tenth, but never to no pixel.
 - *Contrast*: objects are brighter or darker than every background pixel, by 12 grey levels at the faintest.
-- *Crowd* (``iscrowd`` = 1): one box around 8 to 24 objects of one class on a jittered lattice of cells of 1/30 of the
-  image's shorter side; its members have no boxes of their own.
-- *COCO*: ``area`` is the box's width x height; image ids are 0, 1, ... (the index of ``Scenes.image``), category ids
-  the Fashion-MNIST label + 1, annotation ids count from 1. Scene i depends on (seed, i, size) alone, not on n.
+- *Crowd* (``iscrowd`` = 1): one box around 8 to 24 objects of one class, on a jittered lattice with cells of 1/30 of
+  the image's shorter side; its members have no boxes of their own.
+- *COCO*: ``area`` is the box's width x height. Image ids are 0, 1, ... (the index of ``Scenes.image``), category ids
+  are the Fashion-MNIST label + 1, annotation ids count from 1. Scene i depends on (seed, i, size) alone, not on n.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from torch import Tensor
 from bench.data.fashion_mnist import CLASSES, LICENCE, load
 from bench.files import write_atomic
 
-SMALL, LARGE = 32**2 / (640 * 480), 96**2 / (640 * 480)  # bounds of medium, as shares of the image
+SMALL, LARGE = 32**2 / (640 * 480), 96**2 / (640 * 480)  # bounds of medium areas, as shares of the image
 _SMALLEST = 8**2 / (640 * 480)
 _MAX_OBJECTS = 12
 _CROWD_SHARE = 0.1
@@ -46,7 +46,7 @@ _VISIBLE = 0.3
 
 @dataclass(frozen=True)
 class Patch:
-    """Something pasted: its class, its place and pixels, and how it differs from the background."""
+    """An object or crowd as it is pasted: its class, place and pixels, and its contrast to the background."""
 
     label: int
     x: int
@@ -65,7 +65,7 @@ class Patch:
 
 @dataclass(frozen=True)
 class Scenes:
-    """``n`` scenes: ``coco`` (a JSON-able data set), ``image(i)``, ``save(folder)``."""
+    """``n`` scenes: ``coco`` (the data set, ready for JSON), ``image(i)``, ``save(folder)``."""
 
     n: int
     seed: int
@@ -73,7 +73,7 @@ class Scenes:
 
     @cached_property
     def coco(self) -> dict[str, Any]:
-        """The data set as COCO has it: info, licenses, images, annotations (boxes ``xywh``), categories."""
+        """The data set in COCO's form: info, licenses, images, annotations (boxes ``xywh``), categories."""
         height, width = self.size
         info = {"description": "scenes of Fashion-MNIST test images", "version": "1", "seed": self.seed}
         images = [
@@ -90,13 +90,13 @@ class Scenes:
         }
 
     def patches(self, i: int) -> list[Patch]:
-        """What is pasted in scene ``i``, in this order, which is the order of its annotations."""
+        """The patches of scene ``i``, in the order in which they are pasted and annotated."""
         if not 0 <= i < self.n:
             raise IndexError(f"scene {i} is not among the {self.n}")
         return _compose(np.random.default_rng([self.seed, i]), *self.size)
 
     def image(self, i: int, only: Collection[int] | None = None) -> UInt8[Tensor, "h w"]:
-        """Scene ``i`` in grey levels; ``only``: with these of its patches alone (none: the background)."""
+        """Scene ``i`` in grey levels; with ``only``, just these of its patches are pasted (none: the background)."""
         rng = np.random.default_rng([self.seed, i, 1])
         base, background = _background(rng, *self.size)
         canvas = background.copy()
@@ -107,7 +107,7 @@ class Scenes:
         return torch.from_numpy(canvas.round().astype(np.uint8))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write one PNG an image and then ``annotations.json``; each file appears whole or not at all.
+        """Write one PNG per image and then ``annotations.json``; each file appears whole or not at all.
 
         Raises UsageError where the folder cannot be written to.
         """
@@ -122,9 +122,9 @@ class Scenes:
 
 
 def scenes(n: int, seed: int = 0, size: tuple[int, int] = (480, 640)) -> Scenes:
-    """``n`` scenes of ``size`` (height, width) in pixels; they are composed when they are looked at.
+    """``n`` scenes of ``size`` (height, width) in pixels, which are composed when they are accessed.
 
-    Raises ValueError on a negative number or seed, a side under 160 pixels, and sides of more than 4 : 1.
+    Raises ValueError on a negative number or seed, a side under 160 pixels, and sides with a ratio above 4.
     """
     if n < 0 or seed < 0:
         raise ValueError(f"n = {n}, seed = {seed}: neither may be negative")
@@ -147,10 +147,10 @@ def _annotation(number: int, image: int, patch: Patch) -> dict[str, Any]:
 
 # Composition ---------------------------------------------------------------------------------------------------------
 
-_DARKEST, _BRIGHTEST = 80.0, 175.0  # of the background's mean
-_ROUGH = 8.0  # the background stays within this of its mean
-_FAINTEST = 12.0  # an object's darkest texture differs by this from the mean, hence by 4 from every background pixel
-_RANGE = min(_DARKEST, 255 - _BRIGHTEST) - _FAINTEST  # grey levels left for texture, in either direction
+_DARKEST, _BRIGHTEST = 80.0, 175.0  # range of the mean of the background
+_ROUGH = 8.0  # the background differs from its mean by at most this
+_FAINTEST = 12.0  # least contrast of an object to the mean, and so at least 4 to every background pixel
+_RANGE = min(_DARKEST, 255 - _BRIGHTEST) - _FAINTEST  # grey levels that remain for texture, in either direction
 
 
 def _compose(rng: np.random.Generator, height: int, width: int) -> list[Patch]:
@@ -168,7 +168,7 @@ def _compose(rng: np.random.Generator, height: int, width: int) -> list[Patch]:
 def _place(
     rng: np.random.Generator, patch: Patch, owner: np.ndarray, number: int, visible: np.ndarray, least: np.ndarray
 ) -> Patch:
-    """The patch where it leaves enough of every earlier one; ``owner`` and ``visible`` are brought up to date."""
+    """Place the patch where it leaves enough of every earlier one visible; updates ``owner`` and ``visible``."""
     height, width = patch.mask.shape
     while True:
         x = int(rng.integers(0, owner.shape[1] - width + 1))
@@ -190,8 +190,8 @@ def _object(rng: np.random.Generator, height: int, width: int) -> Patch:
 
 
 def _sides(rng: np.random.Generator, height: int, width: int) -> tuple[int, int]:
-    """Whole sides whose area is strictly inside the drawn size and whose ratio is within 1:4 and 4:1."""
-    largest = 0.95 * min(height, width) ** 2 / 4  # fits in the image at every ratio, so that none is favoured
+    """Integer sides whose area is strictly inside the range of the drawn size, with a ratio from 1:4 to 4:1."""
+    largest = 0.95 * min(height, width) ** 2 / 4  # fits into the image at every ratio, so that none is favoured
     bounds = np.array([_SMALLEST, SMALL, LARGE]) * height * width
     low, high = list(zip(bounds, [*bounds[1:], largest], strict=True))[rng.integers(3)]
     while True:
@@ -221,7 +221,7 @@ def _contrast(rng: np.random.Generator) -> float:
 
 
 def _background(rng: np.random.Generator, height: int, width: int) -> tuple[float, np.ndarray]:
-    """The mean grey level, and a slope with noise about it."""
+    """The mean grey level, and the background: a slope with noise around that mean."""
     base, angle = rng.uniform(_DARKEST, _BRIGHTEST), rng.uniform(0, 2 * math.pi)
     y, x = np.linspace(-0.5, 0.5, height)[:, None], np.linspace(-0.5, 0.5, width)
     slope = math.sin(angle) * y + math.cos(angle) * x  # within sqrt(1/2)
@@ -240,7 +240,7 @@ def _silhouettes() -> tuple[np.ndarray, list[np.ndarray]]:
 
 
 def _source(rng: np.random.Generator, label: int) -> tuple[Bool[np.ndarray, "h w"], Int[np.ndarray, "h w"]]:
-    """Silhouette and pixels of a random test image of the class, cropped to the silhouette's extents."""
+    """Silhouette and pixels of a random test image of the class, cropped to the extents of the silhouette."""
     images, of_class = _silhouettes()
     image = images[rng.choice(of_class[label])]
     return _trim(image > 16, image.astype(np.int64))
@@ -256,12 +256,12 @@ def _stretch(
     mask: Bool[np.ndarray, "a b"], pixels: Int[np.ndarray, "a b"], height: int, width: int
 ) -> tuple[Bool[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
     """Mask and texture of height x width: each output pixel averages the silhouette's source pixels that it touches."""
-    count, total = (_touched(_touched(v, height).T, width).T for v in (mask.astype(np.int64), mask * pixels))
+    count, total = (_sum_touched(_sum_touched(v, height).T, width).T for v in (mask.astype(np.int64), mask * pixels))
     return count > 0, total / np.maximum(255 * count, 1)
 
 
-def _touched(values: Int[np.ndarray, "source k"], out: int) -> Int[np.ndarray, "out k"]:
-    """Sums of the source rows that each of ``out`` equal parts touches, in whole numbers, hence exact."""
+def _sum_touched(values: Int[np.ndarray, "source k"], out: int) -> Int[np.ndarray, "out k"]:
+    """Sums of the source rows that each of ``out`` equal parts touches; in integers, and so exact."""
     edge = np.arange(out + 1) * len(values)
     sums = np.zeros((len(values) + 1, values.shape[1]), np.int64)
     np.cumsum(values, axis=0, out=sums[1:])

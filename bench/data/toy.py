@@ -1,10 +1,10 @@
-"""Toy densities of the plane: two moons, checkerboard, rings, eight Gaussians; with exact samples and log-densities.
+"""Toy densities in the plane, with exact samples and log-densities: two moons, checkerboard, rings, eight Gaussians.
 
     moons = TOYS["two_moons"]()
     x = moons.sample(1000, torch.Generator().manual_seed(0))    # (1000, 2)
     moons.log_density(x)                                        # (1000,)
 
-Samples come in torch's default dtype and depend on the generator alone.
+Samples are in torch's default dtype and depend on the generator alone.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch import Generator, Tensor
 
 @dataclass(frozen=True)
 class TwoMoons:
-    """Two interleaved half circles of radius 1, blurred by isotropic Gaussian noise.
+    """Two interleaved half circles of radius 1, with isotropic Gaussian noise added.
 
-    The upper moon is ``(cos a, sin a)``, the lower ``(1 - cos a, 1/2 - sin a)``, ``a`` uniform on [0, pi].
+    The upper moon is ``(cos a, sin a)`` and the lower one ``(1 - cos a, 1/2 - sin a)``, with ``a`` uniform on [0, pi].
     """
 
     noise: float = 0.1
@@ -39,10 +39,10 @@ class TwoMoons:
         return points + self.noise * torch.randn(n, 2, generator=generator)
 
     def log_density(self, x: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
-        """Log of ``int N(x; arc(a), noise^2 I) da / pi`` averaged over the moons.
+        """Log of ``int N(x; arc(a), noise^2 I) da / pi``, averaged over the moons.
 
-        The integral over the angle has no closed form; with 192 Gauss-Legendre nodes the log is right to 1e-11 on
-        [-1.5, 2.5]^2 at noise = .05, and better above.
+        The integral over the angle has no closed form. With 192 Gauss-Legendre nodes, the log is accurate to 1e-11 on
+        [-1.5, 2.5]^2 at noise = .05, and better for more noise.
         """
         nodes, weights = (torch.as_tensor(v, dtype=x.dtype, device=x.device) for v in _gauss_legendre(192))
         angle = math.pi * (nodes + 1) / 2
@@ -60,7 +60,7 @@ class TwoMoons:
 
 @dataclass(frozen=True)
 class Checkerboard:
-    """The dark cells of a 4 x 4 board over ``[-half_width, half_width]^2``, uniformly; the lower left one is dark."""
+    """Uniform on the dark cells of a 4 x 4 board over ``[-half_width, half_width]^2``; the lower left cell is dark."""
 
     half_width: float = 4.0
 
@@ -73,7 +73,7 @@ class Checkerboard:
         return (corner + torch.rand(n, 2, generator=generator)) * (self.half_width / 2)
 
     def log_density(self, x: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
-        """``-log(2 half_width^2)`` on dark cells, which own their left and lower edge, ``-inf`` elsewhere."""
+        """``-log(2 half_width^2)`` on dark cells, which include their left and lower edges, and ``-inf`` elsewhere."""
         cell = torch.floor(x * (2 / self.half_width)) + 2
         dark = ((cell >= 0) & (cell < 4)).all(dim=-1) & (cell.sum(dim=-1) % 2 == 0)
         return x.new_full(dark.shape, -math.inf).masked_fill(dark, -math.log(2 * self.half_width**2))
@@ -81,7 +81,7 @@ class Checkerboard:
 
 @dataclass(frozen=True)
 class Rings:
-    """Concentric circles of equal probability, blurred by isotropic Gaussian noise."""
+    """Concentric circles of equal probability, with isotropic Gaussian noise added."""
 
     radii: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0)
     noise: float = 0.1
@@ -94,14 +94,15 @@ class Rings:
         return circle + self.noise * torch.randn(n, 2, generator=generator)
 
     def log_density(self, x: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
-        """Log of the mean over rings ``R`` of ``exp(-(r^2 + R^2) / 2 s^2) I_0(r R / s^2) / (2 pi s^2)``, ``r = |x|``.
+        """Log of the mean over radii ``R`` of ``exp(-(r^2 + R^2) / 2 s^2) I_0(r R / s^2) / (2 pi s^2)``, ``r = |x|``.
 
-        This is a uniform circle convolved with a Gaussian: the radius is Rice distributed.
+        This is a uniform distribution on a circle convolved with a Gaussian of standard deviation s; r is Rice
+        distributed.
         """
         radius = x.norm(dim=-1, keepdim=True)
         rings = torch.tensor(self.radii, dtype=x.dtype, device=x.device)
         variance = self.noise**2
-        # i0e(z) = exp(-z) I_0(z) turns the exponent into -(r - R)^2 / 2 s^2, which does not overflow.
+        # With i0e(z) = exp(-z) I_0(z) the exponent is -(r - R)^2 / 2 s^2, which does not overflow.
         bessel = torch.special.i0e(radius * rings / variance).log()
         log_rings = bessel - (radius - rings).square() / (2 * variance)
         return log_rings.logsumexp(dim=-1) - math.log(2 * math.pi * variance * len(self.radii))
@@ -109,7 +110,7 @@ class Rings:
 
 @dataclass(frozen=True)
 class EightGaussians:
-    """Eight equal isotropic Gaussians, evenly spaced on a circle, the first on the positive x axis."""
+    """Eight isotropic Gaussians of equal weight, evenly spaced on a circle, the first on the positive x axis."""
 
     radius: float = 4.0
     deviation: float = 0.5
@@ -126,7 +127,7 @@ class EightGaussians:
 
     @property
     def means(self) -> Float[Tensor, "8 2"]:
-        """The centres, float64."""
+        """The eight centres, in float64."""
         angle = torch.arange(8, dtype=torch.float64) * (math.pi / 4)
         return self.radius * torch.stack([angle.cos(), angle.sin()], dim=-1)
 
@@ -143,7 +144,7 @@ TOYS: dict[str, type[Toy]] = {
 def _log_mixture(
     x: Float[Tensor, "n 2"], centres: Float[Tensor, "k 2"], weights: Float[Tensor, " k"], deviation: float
 ) -> Float[Tensor, " n"]:
-    # Differences, not torch.cdist: its matrix product loses half the digits near a centre.
+    # Explicit differences: the matrix product in torch.cdist loses half of the digits near a centre.
     square = (x[:, :1] - centres[:, 0]).square() + (x[:, 1:] - centres[:, 1]).square()
     exponents = weights.log() - square / (2 * deviation**2)
     return exponents.logsumexp(dim=-1) - math.log(2 * math.pi * deviation**2)

@@ -13,12 +13,12 @@ from bench.tasks.boxes.choice import (
     WIDEST,
     Parameters,
     SituationName,
-    draw,
-    first,
+    draw_pairs,
+    first_iteration,
     iou_choice,
-    mean,
+    mean_with_interval,
     rate,
-    shown,
+    show_target,
 )
 from bench.tasks.boxes.pairs import LossParameters, descend, gap, iou, pairs, unit_pairs
 
@@ -32,7 +32,7 @@ def run(loss, situation, pairs=60, iterations=200, seed=0):
 
 
 def test_situations_are_what_they_are_called():
-    drawn = {name: draw(each, 100, torch.Generator().manual_seed(0)) for name, each in SITUATIONS.items()}
+    drawn = {name: draw_pairs(each, 100, torch.Generator().manual_seed(0)) for name, each in SITUATIONS.items()}
     assert drawn.keys() == set(SituationName.__args__)
     assert all(len(boxes) == len(targets) == 100 for boxes, targets in drawn.values())
     overlap = {name: iou(*pair) for name, pair in drawn.items()}
@@ -49,22 +49,23 @@ def test_situations_are_what_they_are_called():
 
 
 def test_noise_is_of_the_target_shown_alone():
-    _, targets = draw(SITUATIONS["noisy"], 500, torch.Generator().manual_seed(0))
+    _, targets = draw_pairs(SITUATIONS["noisy"], 500, torch.Generator().manual_seed(0))
     source = torch.Generator().manual_seed(1)
-    one, other = itertools.islice(shown(SITUATIONS["noisy"], targets, source), 2)
+    one, other = itertools.islice(show_target(SITUATIONS["noisy"], targets, source), 2)
     sides = targets[:, 2:].repeat(1, 2)
     assert ((one - targets) / sides).std().item() == pytest.approx(0.1, rel=0.1)  # 2,000 numbers: 1.6 % a deviation
     assert not torch.equal(one, other)
-    assert torch.equal(next(shown(SITUATIONS["poor"], targets, source)), targets)
+    assert torch.equal(next(show_target(SITUATIONS["poor"], targets, source)), targets)
 
 
 def test_the_first_iteration_there():
     reached = torch.tensor([[0, 1, 0], [0, 0, 0], [1, 1, 0], [0, 1, 0]], dtype=torch.bool)
-    assert first(reached).tolist() == [2, 0, 3]  # where it leaves again, the first still counts; never: the last
+    # A box that leaves again counts from the first; one that never gets there counts as the last.
+    assert first_iteration(reached).tolist() == [2, 0, 3]
 
 
 def test_a_mean_has_its_interval():
-    value = mean(torch.tensor([0.0, 1.0] * 50, dtype=torch.float64))
+    value = mean_with_interval(torch.tensor([0.0, 1.0] * 50, dtype=torch.float64))
     assert value.value == 0.5
     assert value.interval[1] - 0.5 == pytest.approx(1.96 * 0.5 / 10, rel=0.01)  # n - 1 for n
 
@@ -92,7 +93,7 @@ def test_the_rate_is_chosen_on_some_pairs_and_judged_on_others():
         assert values[name] == pytest.approx(arrays[name].mean().item())
         assert (arrays[name].shape, arrays[f"{name}_choosing"].shape) == ((60,), (30,))
         assert not torch.equal(arrays[name][:30], arrays[f"{name}_choosing"])
-    boxes, targets = draw(SITUATIONS["poor"], 60, torch.Generator().manual_seed(1))  # 0 chooses
+    boxes, targets = draw_pairs(SITUATIONS["poor"], 60, torch.Generator().manual_seed(1))  # 0 chooses
     *_, moved = descend(LossParameters(loss="eiou").bound(), boxes, itertools.repeat(targets), 50, values["rate"])
     torch.testing.assert_close(arrays["iou_final"], iou(moved, targets), rtol=0, atol=1e-9)
     assert 0 < values["to_75"] <= values["to_95"] <= 50
@@ -124,10 +125,10 @@ def test_rates_do_not_touch_one_another(loss, situation):
     """Each curve is that of its rate alone, in one batch or, for a loss whose rows depend on it, in its own."""
     arrays = run(loss, situation, pairs=40, iterations=20)[1]
     source = torch.Generator().manual_seed(0)
-    boxes, targets = draw(SITUATIONS[situation], 20, source)
+    boxes, targets = draw_pairs(SITUATIONS[situation], 20, source)
     for i, step in enumerate(arrays["rates"].tolist()):
         noise = torch.Generator().manual_seed(0)
-        seen = shown(SITUATIONS[situation], targets, noise)
+        seen = show_target(SITUATIONS[situation], targets, noise)
         *_, moved = descend(LossParameters(loss=loss).bound(), boxes, seen, 20, step)
         assert arrays["iou_curves"][-1, i].item() == pytest.approx(iou(moved, targets).mean().item(), abs=1e-9)
 

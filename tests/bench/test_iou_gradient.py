@@ -7,7 +7,7 @@ import torch
 
 from bench.plan.suite import find, read
 from bench.task import Context
-from bench.tasks.boxes.gradient import FIELDS, SETS, SHARES, Parameters, assess, grid, iou_gradient
+from bench.tasks.boxes.gradient import FIELDS, SETS, SHARES, Parameters, assess, field_boxes, iou_gradient
 from bench.tasks.boxes.pairs import LossParameters, gap, iou
 
 
@@ -39,7 +39,7 @@ class _Backwards(torch.autograd.Function):
 
 def test_a_sound_loss_has_no_defect():
     for field in FIELDS:
-        _, boxes = grid(field, Parameters(loss="l1"))
+        _, boxes = field_boxes(field, Parameters(loss="l1"))
         figures = assess(error, boxes, target(boxes))
         assert [figures[name] for name in ("zero", "uphill", "away")] == [0, 0, 0]
         assert figures["spike"] == pytest.approx(1)
@@ -77,20 +77,20 @@ def test_points_at_the_target_do_not_count():
 
 def test_grids_are_rows_of_x_and_miss_kinks():
     parameters = Parameters(loss="iou", points=6)
-    across, boxes = grid("position", parameters)
+    across, boxes = field_boxes("position", parameters)
     assert across.tolist() == pytest.approx([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5])
     table = boxes.view(6, 6, 4)
     assert (table[..., 0] == across).all()
     assert (table[..., 1] == across[:, None]).all()
     assert (table[..., 2:] == torch.tensor([2.0, 1.5])).all()
-    across, boxes = grid("size", parameters)
+    across, boxes = field_boxes("size", parameters)
     table = boxes.view(6, 6, 4)
     assert (table[..., 2] == across).all()
     assert (table[..., 3] == across[:, None]).all()
     assert (table[..., :2] == 0).all()
     assert across.log().abs().max() < math.log(5)
     for field in FIELDS:
-        _, boxes = grid(field, Parameters(loss="iou"))
+        _, boxes = field_boxes(field, Parameters(loss="iou"))
         ends = torch.stack([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2])
         assert ((ends.abs() - 0.5).abs() > 1e-3).all()  # no edge on a line through one of the target's
         assert (boxes != target(boxes)).any(1).all()
@@ -98,7 +98,7 @@ def test_grids_are_rows_of_x_and_miss_kinks():
 
 def test_plain_iou_has_no_gradient_where_boxes_are_apart_and_only_there():
     measured, arrays = run("iou")
-    _, boxes = grid("position", Parameters(loss="iou"))
+    _, boxes = field_boxes("position", Parameters(loss="iou"))
     apart = (gap(boxes, target(boxes)) > 0).view(40, 40)
     still = torch.stack([arrays[f"position_{name}"] for name in ("gx", "gy", "gw", "gh")]).abs().amax(0) == 0
     assert torch.equal(still, apart)
@@ -140,7 +140,7 @@ def test_the_record_holds_every_field():
     for field in FIELDS:
         assert arrays[f"{field}_axis"].shape == (10,)
         loss = LossParameters(loss="eiou").bound()
-        _, boxes = grid(field, Parameters(loss="eiou", points=10))
+        _, boxes = field_boxes(field, Parameters(loss="eiou", points=10))
         boxes.requires_grad_()
         value = loss(boxes, target(boxes))
         (slopes,) = torch.autograd.grad(value.sum(), boxes)

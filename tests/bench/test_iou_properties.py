@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench.task import Context
-from bench.tasks.boxes.arrangements import RELATIONS, arranged, configuration, orders, relation
+from bench.tasks.boxes.arrangements import RELATIONS, arrange, configuration, orders, relation
 from bench.tasks.boxes.claims import CLAIMS
 from bench.tasks.boxes.counterexample import TOLERANCE, search
 from bench.tasks.boxes.pairs import FAMILIES, LossParameters, difference, gap, gradient, iou, pairs, xyxy
@@ -171,25 +171,25 @@ def test_three_boxes_in_a_row_break_the_triangle_inequality():
     """Of the second, which covers the others; figures derived by hand, in closed form where the loss has one."""
     case = torch.cat([box(5, 0.5, 10, 1), box(15, 0.5, 10, 1), box(10, 0.5, 20, 1)], 1)  # from a to b by way of c
     claim = CLAIMS["triangle"]
-    assert claim.about(case).all()
+    assert claim.applies(case).all()
     direct = 1 + 100 / 401  # centres 10 apart, no overlap, diagonal^2 = 20^2 + 1
     known = {
         "diou": (direct, 2 * (0.5 + 25 / 401)), "torchvision_diou": (direct, 2 * (0.5 + 25 / 401)),
         "siou": (1.1967, 1.1415), "shape_iou": (direct, 1.1487),
     }  # fmt: skip
     for name, sides in known.items():
-        look = claim.look(bound(name), case)
-        assert [look.left.item(), look.right.item()] == pytest.approx(sides, abs=5.1e-5)
+        inequality = claim.compare(bound(name), case)
+        assert [inequality.left.item(), inequality.right.item()] == pytest.approx(sides, abs=5.1e-5)
     false = [*known, "ciou", "torchvision_ciou", "ciou_attached", "ciou_thresholded", "shape_iou_1"]
     for name in false:
-        look = claim.look(bound(name), case)
-        assert look.left > look.right + TOLERANCE, name
+        inequality = claim.compare(bound(name), case)
+        assert inequality.left > inequality.right + TOLERANCE, name
 
 
 def test_every_order_of_edges_is_drawn():
     """1, 13 and 409 weak orders of the edges of one, two and three intervals (Allen; OEIS A055203)."""
     assert [len(orders(k)) for k in (1, 2, 3)] == [1, 13, 409]
-    case = arranged(4000, 2, torch.Generator().manual_seed(0))
+    case = arrange(4000, 2, torch.Generator().manual_seed(0))
     edges = xyxy(case.view(-1, 2, 4)).view(-1, 2, 2, 2).movedim(3, 1)  # case, axis, box, edge
     order = torch.sign(
         (edges[:, :, 0, :, None] - edges[:, :, 1, None])
@@ -223,7 +223,7 @@ PAIRWISE = [name for name, claim in CLAIMS.items() if claim.boxes == 2]
 def test_pairs_are_drawn_in_every_relation(claim):
     """Fifty at least of each relation that the claim is about, as the note under the table says."""
     case = CLAIMS[claim].draw(20_000, torch.Generator().manual_seed(0))
-    counts = configuration(case[CLAIMS[claim].about(case)], 2).bincount(minlength=len(RELATIONS))
+    counts = configuration(case[CLAIMS[claim].applies(case)], 2).bincount(minlength=len(RELATIONS))
     about_apart = claim in ("gradient_apart", "enlarging_costs", "no_growth_apart")
     assert (counts[: 1 if about_apart else len(RELATIONS)] >= 50).all(), counts
 
@@ -235,7 +235,7 @@ def test_triples_are_drawn_in_every_configuration_that_exists():
     every = torch.cat([edges.mean(2), edges[:, :, 1] - edges[:, :, 0]], 2).flatten(1)
     exist = set(configuration(every, 3).tolist())
     case = CLAIMS["triangle"].draw(20_000, torch.Generator().manual_seed(0))
-    drawn = set(configuration(case[CLAIMS["triangle"].about(case)], 3).tolist())
+    drawn = set(configuration(case[CLAIMS["triangle"].applies(case)], 3).tolist())
     all_equal = len(RELATIONS) ** 3 - 1
     assert len(exist) == 97
     assert drawn | {all_equal} == exist  # three equal boxes break no inequality
@@ -304,16 +304,16 @@ def test_the_facts_penalties_under_concentric_enlargement():
     """A box of 4x2 at (4, 4) grows to 6x3 beside a target of 2x2 at (0, 0): figures as published, to their digits."""
     case = box(4, 4, 4, 2, 0, 0, 2, 2, 1.5, 1.5)
     claim = CLAIMS["enlarging_costs"]
-    assert claim.about(case).all()
+    assert claim.applies(case).all()
     shape = [(1 - math.exp(-change)) ** 4 for change in (1 / 2, 0, 2 / 3, 1 / 3)]  # |dt| / max t, before and after
     known = {"giou": (0.7143, 0.5769), "diou": (0.3765, 0.3012), "piou": (0.9817, 0.9817), "siou": (0.6374, 0.5364)}
     for name, figures in known.items():
-        look = claim.look(bound(name), case)
-        penalties = [float(look.left) - 1, float(look.right) - 1]  # the boxes do not overlap
+        inequality = claim.compare(bound(name), case)
+        penalties = [float(inequality.left) - 1, float(inequality.right) - 1]  # the boxes do not overlap
         if name == "siou":  # (D + O) / 2
             penalties = [2 * penalties[0] - sum(shape[:2]), 2 * penalties[1] - sum(shape[2:])]
         assert penalties == pytest.approx(figures, abs=5.1e-5)
-        assert (look.left > look.right + TOLERANCE).item() == (name != "piou")
+        assert (inequality.left > inequality.right + TOLERANCE).item() == (name != "piou")
 
 
 def test_the_families_are_what_they_are_called():

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from bench.task import Context
 from bench.tasks.boxes.descent import Adam, Descent, can_compile, corners, regress
-from bench.tasks.boxes.regression import CASES, PROTOCOLS, RATIOS, Parameters, cases, disc, iou_regression, rates
+from bench.tasks.boxes.regression import CASES, RATIOS, SIMULATIONS, Parameters, cases, disc, iou_regression, rates
 from implementations.boxes import LOSSES
 
 # Total errors at iterations 160 and 200, in 1e6, as known to the digits shown, each with its relative standard
@@ -207,9 +207,9 @@ def test_rates_are_the_papers_at_200():
     assert rates(200) == [0.1] * 160 + [0.01] * 20 + [0.001] * 20
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", SIMULATIONS)
 def test_cases_are_every_anchor_with_every_target(protocol):
-    where = PROTOCOLS[protocol]
+    where = SIMULATIONS[protocol]
     points = disc(2, protocol)
     boxes, targets = cases(points, protocol)
     assert boxes.shape == targets.shape == (2 * CASES, 4)
@@ -224,7 +224,7 @@ def test_cases_are_every_anchor_with_every_target(protocol):
 
 def test_points_have_the_density_of_their_protocol():
     for protocol, share in (("diou", lambda r: r**2), ("wiou", lambda r: (20.0855369**r - 1) / 19.0855369)):
-        where = PROTOCOLS[protocol]
+        where = SIMULATIONS[protocol]
         radius = (disc(1000, protocol, seed=3) - torch.tensor(where.centre)).norm(dim=1) / where.radius
         assert radius.max() < 1
         for r in (0.3, 0.7, 0.9):  # the set is even to a few points in a thousand

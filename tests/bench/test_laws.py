@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.data.laws import Detections, Features
+from bench.data.laws import DetectionLaw, FeatureLaw
 
 LAWS = ["equal", "shifted", "skewed", "heavy", "sparse"]
 
@@ -14,16 +14,16 @@ LAWS = ["equal", "shifted", "skewed", "heavy", "sparse"]
 @pytest.mark.parametrize("law", LAWS)
 def test_distance_is_that_of_the_moments_drawn(law):
     """Of 200,000 rows; independent coordinates leave it a sum over them. A tolerance of four errors of a deviation."""
-    real, generated = Features(law, 4).draw(200_000, 200_000, torch.Generator().manual_seed(0))
+    real, generated = FeatureLaw(law, 4).draw(200_000, 200_000, torch.Generator().manual_seed(0))
     apart = (real.mean(0) - generated.mean(0)).square() + (real.std(0) - generated.std(0)).square()
-    assert float(apart.sum()) == pytest.approx(Features(law, 4).distance(), abs=0.03)
+    assert float(apart.sum()) == pytest.approx(FeatureLaw(law, 4).distance(), abs=0.03)
     assert float((real.mT.corrcoef() - torch.eye(4)).abs().max()) < 0.01
 
 
 @pytest.mark.parametrize("law", ["strong", "weak"])
 def test_detections_are_shared_out_as_stated(law):
-    truths, found = Detections(law).draw(20_000, np.random.default_rng(0))
-    again, _ = Detections(law).draw(20_000, np.random.default_rng(0))
+    truths, found = DetectionLaw(law).draw(20_000, np.random.default_rng(0))
+    again, _ = DetectionLaw(law).draw(20_000, np.random.default_rng(0))
     assert all((a == b).all() for a, b in zip(truths, again, strict=True))
     images, boxes, labels = truths
     assert len(images) / 20_000 == pytest.approx(4, rel=0.01)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench.task import Context
-from bench.tasks.samplers.order import sampler_order, settled
+from bench.tasks.samplers.order import has_settled, sampler_order
 from bench.tasks.samplers.problems import gaussian, integrated_flow, make_path, two_gaussians
 from implementations.samplers import SAMPLERS
 from implementations.samplers.contract import sampler
@@ -105,10 +105,10 @@ def test_a_sampler_that_converges_to_another_law_does_not_reach_its_order(functi
 
 @pytest.mark.unchecked
 def test_a_ladder_climbs_until_its_slope_has_settled():
-    assert settled([8.0, 4.0, 2.0])
-    assert settled([1.0, 8.0, 4.0, 2.1])
-    assert not settled([8.0, 6.0, 3.0])  # slopes .42 and 1
-    assert settled([1e-8, 1e-10, 1e-13])  # rounding ends it
+    assert has_settled([8.0, 4.0, 2.0])
+    assert has_settled([1.0, 8.0, 4.0, 2.1])
+    assert not has_settled([8.0, 6.0, 3.0])  # slopes .42 and 1
+    assert has_settled([1e-8, 1e-10, 1e-13])  # rounding ends it
     context, options = Context(), {"tau": 0.0, "order": 2}
     parameters = sampler_order.parameters(sampler="sa_solver", options=options, samples=2, **LEVELS)
     found = sampler_order.run(parameters, context)

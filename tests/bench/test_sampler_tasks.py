@@ -14,7 +14,7 @@ from bench.task import Context
 from bench.tasks.samplers import images, problems
 from bench.tasks.samplers.error import sampler_error
 from bench.tasks.samplers.ledger import sampler_ledger
-from bench.tasks.samplers.order import grid_of, sampler_order
+from bench.tasks.samplers.order import ladder_grid, sampler_order
 from bench.tasks.samplers.overhead import sampler_overhead
 from bench.tasks.samplers.problems import Budgeted, floor_of, gaussian, generator, make_path, solve
 from bench.tasks.samplers.quality import sampler_latency, sampler_quality
@@ -198,7 +198,7 @@ def test_errors_of_a_method_that_chooses_its_steps_follow_the_tolerance():
 def test_a_uniform_grid_is_one_of_the_coordinate(coordinate):
     path = make_path("vp")
     parameters = sampler_order.parameters(sampler="euler", options={"coordinate": coordinate}, grid="uniform")
-    times = grid_of(SAMPLERS["euler"], path, parameters, 9)
+    times = ladder_grid(SAMPLERS["euler"], path, parameters, 9)
     level = path.ratio(times)
     value = {"sigma": level, "lambda": level.log(), "angle": level.atan(), "t": times}[coordinate]
     torch.testing.assert_close(value.diff(), value.diff().mean().expand(9), rtol=1e-9, atol=0)

@@ -1,10 +1,10 @@
-"""Fashion-MNIST (1708.07747): 28x28 grey images of clothing in 10 classes; 10,000 for testing lie in this folder.
+"""Fashion-MNIST (1708.07747): 28x28 grey images of clothing in 10 classes; the 10,000 test images lie in this folder.
 
-The 60,000 of the training set are looked for in ``$FIDMAP_DATA`` (or its subfolder ``fashion-mnist``), then in
+The 60,000 training images are looked for in ``$FIDMAP_DATA`` (or its subfolder ``fashion-mnist``), then in
 ``/usr/share/datasets/fashion-mnist`` (Debian's package ``dataset-fashion-mnist``), then downloaded by torchvision.
 
-Conventions: stored images are uint8 (n, 28, 28); diffusion sees float (n, 1, 28, 28) in [-1, 1] (``to_unit``, inverse
-``from_unit``); the feature extractor sees [0, 1], which is ``from_unit(x) / 255``.
+Conventions: stored images are uint8 (n, 28, 28); diffusion models see float (n, 1, 28, 28) in [-1, 1] (``to_unit``,
+inverse ``from_unit``); the feature extractor sees [0, 1], which is ``from_unit(x) / 255``.
 """
 
 from __future__ import annotations
@@ -38,39 +38,39 @@ _DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 
 def load(split: Split = "test") -> tuple[UInt8[Tensor, "n 28 28"], Int64[Tensor, " n"]]:
-    """Images uint8 (n, 28, 28), 0 is background, and labels int64 (n,) in 0..9, in the order of the files.
+    """Images as uint8 (n, 28, 28), where 0 is background, and labels as int64 (n,) in 0..9, in the order of the files.
 
-    Raises FileNotFoundError where the training set is neither on this machine nor to be downloaded, and ValueError on
+    Raises FileNotFoundError where the training set is neither on this machine nor can be downloaded, and ValueError on
     an unknown split or a damaged file.
     """
-    import torch  # here, so that hashing a data set needs no torch
+    import torch  # imported here, so that hashing a data set needs no torch
 
     images, labels = _read(split)
     return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
 
 
 def data_hash(split: Split = "test") -> str:
-    """A hash of the images' and then the labels' bytes, unpacked."""
+    """A hash of the bytes of the images and then the labels, unpacked."""
     images, labels = _read(split)
     return digest(images.tobytes() + labels.tobytes())
 
 
 def to_unit(images: UInt8[Tensor, "n 28 28"], dtype: torch.dtype | None = None) -> Float[Tensor, "n 1 28 28"]:
-    """Pixels k in 0..255 as ``2 k / 255 - 1`` in [-1, 1], float32 unless told, with a channel."""
+    """Pixels k in 0..255 as ``2 k / 255 - 1`` in [-1, 1], with a channel; float32 unless another dtype is asked for."""
     import torch
 
     return images[:, None].to(dtype or torch.float32) / 127.5 - 1
 
 
 def from_unit(x: Float[Tensor, "n 1 28 28"]) -> UInt8[Tensor, "n 1 28 28"]:
-    """The inverse of ``to_unit``, with its channel: clamped to [-1, 1] and rounded to the nearest of 256 levels."""
+    """Clamp to [-1, 1] and round to the nearest of 256 levels: the inverse of ``to_unit``, with its channel."""
     import torch
 
     return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def find_split(split: Split) -> Path | None:
-    """The folder that holds a split's files on this machine, or None; downloads nothing."""
+    """The folder with the files of a split on this machine, or None; downloads nothing."""
     return next((place for place in _places(split) if all((place / name).is_file() for name in _files(split))), None)
 
 
@@ -83,7 +83,7 @@ def _read(split: Split) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_idx(file: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """An array of bytes in the IDX format: 0, 0, 8 (uint8), its rank, its sizes as big-endian int32, its bytes."""
+    """Read an IDX file of bytes: 0, 0, 8 (uint8), the rank, the sizes as big-endian int32, the bytes."""
     try:
         content = gzip.decompress(file.read_bytes())
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -102,8 +102,8 @@ def _files(split: Split) -> tuple[str, str]:
 def _places(split: Split) -> list[Path]:
     if split == "test":
         return [Path(__file__).parent]
-    given = os.environ.get("FIDMAP_DATA")
-    own = [Path(given) / "fashion-mnist", Path(given)] if given else []
+    folder = os.environ.get("FIDMAP_DATA")
+    own = [Path(folder) / "fashion-mnist", Path(folder)] if folder else []
     return [*own, _DEBIAN, _cache() / "FashionMNIST" / "raw"]  # the last is torchvision's own layout
 
 
@@ -116,7 +116,7 @@ def _download(split: Split) -> Path:
 
     try:
         FashionMNIST(str(_cache()), train=split == "train", download=True)
-    except (OSError, RuntimeError) as error:  # no network, a proxy's answer in its place, a cache one cannot write to
+    except (OSError, RuntimeError) as error:  # no network, a proxy's error page, or a cache that cannot be written
         raise FileNotFoundError(
             f"the Fashion-MNIST {split} set is not in {', '.join(map(str, _places(split)))}, and downloading it failed "
             f"({error}); `apt-get install dataset-fashion-mnist`, or name the folder of its files in FIDMAP_DATA"

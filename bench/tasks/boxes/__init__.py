@@ -1,1 +1,1 @@
-"""Tasks of box losses and suppressions."""
+"""Tasks of box losses and NMS."""

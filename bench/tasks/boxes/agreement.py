@@ -1,8 +1,9 @@
-"""Whether a box loss ranks boxes as IoU does, and whether it knows at the start how a regression will end.
+"""Does a box loss rank boxes as IoU does, and does its value at the start predict how a regression ends?
 
-Rank correlations, Spearman's rho and Kendall's tau-b, of the loss with ``1 - IoU`` of the same pair, and of the loss at
-the start with ``1 - IoU`` after a regression by that loss (the DIoU paper's protocol): over the pairs that overlap at
-the start, and over all. Intervals are the percentiles of 95 % of bootstrap resamples of the pairs.
+The task measures two rank correlations, Spearman's rho and Kendall's tau-b: of the loss with ``1 - IoU`` of the same
+pair, and of the loss at the start with ``1 - IoU`` after a regression by that loss (the DIoU paper's protocol). Each is
+taken over the pairs that overlap at the start, and over all pairs. Intervals are the central 95 % of bootstrap
+resamples of the pairs.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ CORRELATIONS = {"spearman": scipy.stats.spearmanr, "kendall": scipy.stats.kendal
 
 
 class Parameters(LossParameters):
-    """``pairs`` of random boxes, of which four in ten overlap."""
+    """``pairs`` random boxes, of which four in ten overlap their target."""
 
     pairs: int = Field(800, ge=50)
     iterations: int = Field(100, ge=10)
@@ -53,7 +54,7 @@ def iou_agreement(parameters: Parameters, context: Context) -> Measurements:
     boxes, target = (each.to(context.device) for each in unit_pairs(parameters.pairs, source, "random"))
     loss = parameters.bound(rowwise=True)(boxes, target)
     *_, moved = descend(parameters.bound(), boxes, itertools.repeat(target), parameters.iterations)
-    # Boxes that have arrived differ by rounding alone, which is no rank.
+    # Boxes that have arrived differ only by rounding, which must not be ranked.
     overlap, final = iou(boxes, target), iou(moved, target).mul(1e6).round().div(1e6)
     if not bool(loss.isfinite().all() and moved.isfinite().all()):
         raise FloatingPointError(f"{parameters.loss}: the loss or a box that followed it is not finite")
@@ -73,7 +74,7 @@ def iou_agreement(parameters: Parameters, context: Context) -> Measurements:
 def correlation(
     name: str, x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], *, resamples: int, seed: int
 ) -> Value | None:
-    """One of ``CORRELATIONS`` with its bootstrap interval; None where all of x or all of y is equal, without a rank."""
+    """One of ``CORRELATIONS`` with its bootstrap interval; None where all values of x or of y are equal."""
     if (x == x[0]).all() or (y == y[0]).all():
         return None
     rng = np.random.default_rng(seed)

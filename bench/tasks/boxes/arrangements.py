@@ -1,9 +1,9 @@
-"""Boxes in every arrangement that they can have: along either axis, every order of their edges, ties included.
+"""Pairs and triples of boxes in every arrangement: every order of their edges along either axis, ties included.
 
-Two intervals have 13 such orders (Allen, 1983: before, meeting, overlapping, starting, during, finishing, equal, and
-their inverses), three have 409. A case of k boxes takes one order along x, another along y, and distances between
-neighbouring edges that are alike in half of the cases and differ up to a thousandfold in the others. In a tenth of the
-cases one box is another's copy.
+The edges of two intervals have 13 such orders (Allen, 1983: before, meets, overlaps, starts, during, finishes, equals,
+and the inverses), those of three have 409. A case of k boxes takes one order along x and another along y. Distances
+between neighbouring edges differ up to a factor of 3 in half of the cases, and up to a factor of 1,000 in the others.
+In a tenth of the cases one box is a copy of another.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 RELATIONS = ("apart", "touching", "overlapping", "inside", "covering", "equal")
-TIE = 1e-9  # edges this close, in units of the longest side, coincide: centre and sides round
+TIE = (
+    1e-9  # edges closer than this, in units of the longest side, coincide: computing them from centre and sides rounds
+)
 
 
 @functools.cache
 def orders(boxes: int) -> Int64[Tensor, "orders boxes 2"]:
-    """Every order of the two edges of so many intervals: ranks, equal where edges coincide."""
+    """Every order of the edges of so many intervals, as ranks that are equal where edges coincide."""
     intervals = list(itertools.combinations(range(2 * boxes), 2))
     found = set()
     for chosen in itertools.product(intervals, repeat=boxes):
@@ -31,8 +33,11 @@ def orders(boxes: int) -> Int64[Tensor, "orders boxes 2"]:
     return torch.tensor(sorted(found)).view(-1, boxes, 2)
 
 
-def arranged(n: int, boxes: int, source: torch.Generator) -> Float[Tensor, "n 4*boxes"]:
-    """``n`` cases of so many boxes (x, y, w, h) about the origin; orders come in turn along x, at random along y."""
+def arrange(n: int, boxes: int, source: torch.Generator) -> Float[Tensor, "n 4*boxes"]:
+    """``n`` cases of so many boxes (x, y, w, h) around the origin.
+
+    Orders are taken in turn along x, and at random along y.
+    """
     every = orders(boxes)
     turn = torch.arange(n) % len(every)
     chosen = torch.stack([turn, torch.randint(len(every), (n,), generator=source)], 1)
@@ -44,7 +49,7 @@ def arranged(n: int, boxes: int, source: torch.Generator) -> Float[Tensor, "n 4*
     edges = edges - edges.mean((2, 3), keepdim=True)
     low, high = edges.unbind(3)
     case = torch.cat([(low + high) / 2, high - low], 1).transpose(1, 2)
-    copied = torch.randint(10 * boxes, (n,), generator=source)  # equal boxes are rare among all arrangements
+    copied = torch.randint(10 * boxes, (n,), generator=source)  # among all arrangements, equal boxes would be rare
     for i in range(boxes):
         rows = copied == i
         case[rows, i] = case[rows, (i + 1) % boxes]
@@ -52,7 +57,7 @@ def arranged(n: int, boxes: int, source: torch.Generator) -> Float[Tensor, "n 4*
 
 
 def relation(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Int64[Tensor, " n"]:
-    """What a is to b, as an index into ``RELATIONS``; edges coincide within ``TIE``."""
+    """The relation of a to b, as an index into ``RELATIONS``; edges coincide within ``TIE``."""
     tie = TIE * torch.cat([a, b], 1)[:, [2, 3, 6, 7]].amax(1, keepdim=True)
     low = (a - b)[:, :2] - (a - b)[:, 2:] / 2
     high = (a - b)[:, :2] + (a - b)[:, 2:] / 2
@@ -70,7 +75,7 @@ def relation(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Int64[Tensor, 
 
 
 def configuration(case: Float[Tensor, "n d"], boxes: int) -> Int64[Tensor, " n"]:
-    """One number for the relations of all pairs among a case's boxes, the base of whose digits is their number."""
+    """One number for the relations of all pairs among the boxes of a case: their digits in base ``len(RELATIONS)``."""
     each = case[:, : 4 * boxes].view(-1, boxes, 4)
     number = torch.zeros(len(case), dtype=torch.int64, device=case.device)
     for i, j in itertools.combinations(range(boxes), 2):

@@ -1,11 +1,11 @@
-"""How far a box loss brings boxes in one situation, by the DIoU paper's protocol: what to choose a loss by.
+"""Which box loss to choose in a situation: how close it brings boxes to their targets by the DIoU paper's protocol.
 
-Each situation is a kind of pairs of boxes, in units of the target's root area but for ``mixed``. Steepness is no merit:
-some pairs descend the loss at each of several rates, and the lowest rate is chosen whose mean IoU in the end is within
-a standard error of the best. Where fewer than ``BEYOND`` rates lie below or above, lower or higher ones are tried too.
-All figures are of other pairs that descend at the chosen rate: the IoU, and how many iterations the boxes need to come
-within .75 and .95 of their target. All losses meet the same pairs, so that they are compared pair by pair
-(``bench.report.best``).
+A situation is a distribution of pairs of boxes, in units of the square root of the target's area (except in ``mixed``).
+Losses are not rewarded for steep gradients: a set of pairs descends the loss at several rates, and the lowest rate is
+chosen whose final mean IoU is within a standard error of the best. If fewer than ``BEYOND`` rates were tried on either
+side of it, the grid is extended. All figures are measured on other pairs at the chosen rate: the final IoU, and how
+many iterations the boxes need to reach an IoU of .75 and of .95. All losses get the same pairs, so that they can be
+compared pair by pair (``bench.report.best``).
 """
 
 from __future__ import annotations
@@ -20,44 +20,44 @@ from pydantic import Field
 from torch import Tensor
 
 from bench.task import Context, Measure, Measurements, Value, task
-from bench.tasks.boxes.pairs import LossParameters, descend, iou, log_uniform, unit_pairs
+from bench.tasks.boxes.pairs import LossParameters, descend, draw_log_uniform, iou, unit_pairs
 
 
 class Situation(NamedTuple):
-    """Pairs of some families, of which those count whose IoU is in a range."""
+    """Pairs of some families, restricted to a range of IoU."""
 
     summary: str
     families: tuple[str, ...]
     lowest: float = 0.0
     highest: float = 1.0
-    scales: float = 1.0  # boxes are up to so many times longer or shorter
-    noise: float = 0.0  # standard deviation of x, y, w, h of what is shown as the target, in its sides
+    scales: float = 1.0  # pairs are scaled by up to this factor, or its inverse
+    noise: float = 0.0  # standard deviation of the noise on the target's x, y, w, h, in units of its sides
 
-    def about(self, overlap: Float[Tensor, " n"]) -> Bool[Tensor, " n"]:
+    def covers(self, overlap: Float[Tensor, " n"]) -> Bool[Tensor, " n"]:
         return (overlap >= self.lowest) & (overlap <= self.highest)
 
 
 SITUATIONS = {
     "apart": Situation("no overlap, gaps of up to three sides", ("apart",)),
     "poor": Situation("IoU up to .2 at the start", ("random",), lowest=1e-3, highest=0.2),
-    "nested": Situation("one box in the other", ("nested",)),
-    "equal_ratio": Situation("the ratio is right and the size is not", ("equal_ratio",), lowest=1e-3),
+    "nested": Situation("one box inside the other", ("nested",)),
+    "equal_ratio": Situation("right aspect ratio, wrong size", ("equal_ratio",), lowest=1e-3),
     "fine": Situation("IoU from .75 to .94 at the start", ("near_equal", "random"), lowest=0.75, highest=0.94),
-    "mixed": Situation("boxes up to four times longer or shorter, at one rate", ("random",), lowest=1e-3, scales=4),
-    "noisy": Situation("the target shown moves by a tenth of its sides", ("random",), lowest=1e-3, noise=0.1),
+    "mixed": Situation("pairs of boxes of very different scale, at one rate", ("random",), lowest=1e-3, scales=4),
+    "noisy": Situation("noise of a tenth of its sides on the target", ("random",), lowest=1e-3, noise=0.1),
 }
 SituationName = Literal["apart", "poor", "nested", "equal_ratio", "fine", "mixed", "noisy"]
-STEPS = range(-7, 3)  # the rates tried at first: .0003, .001, .003, ..., 3, 10
-BEYOND = 2
-WIDEST = range(-12, 9)  # ... and at most: 1e-6 to 1e4
-# Bits repeat on one machine. Where boxes hop about, a change of every start's last bit, as another instruction set
-# makes it, moved these figures by up to .021 of themselves (tried: 14 losses in apart, mixed and poor).
+STEPS = range(-7, 3)  # the rates that are tried first: .0003, .001, .003, ..., 3, 10
+BEYOND = 2  # rates that must have been tried below and above the chosen one
+WIDEST = range(-12, 9)  # the widest grid of rates: 1e-6 to 1e4
+# On one machine the figures repeat bit for bit. Where boxes overshoot, a change of the last bit of every start, as
+# another instruction set may cause it, changed a figure by up to 2.1 % (14 losses were tried in apart, mixed and poor).
 WINDOW = 0.03
 FIGURES = ("iou_final", "to_75", "to_95")
 
 
 class Parameters(LossParameters):
-    """``pairs`` of the situation to judge by, and half as many others to choose the rate by."""
+    """``pairs`` on which the loss is measured, and half as many others by which the rate is chosen."""
 
     situation: SituationName
     pairs: int = Field(300, ge=20)
@@ -69,15 +69,15 @@ class Parameters(LossParameters):
     catalogue="losses",
     measures=[
         Measure("iou_start", "mean IoU at the start", unit="1", direction="target", window=1e-6),
-        Measure("iou_final", "mean IoU in the end", unit="1", direction="higher", window=WINDOW),
-        Measure("to_75", "mean iterations to IoU .75; all of them for a box that does not get there", window=WINDOW),
-        Measure("to_95", "mean iterations to IoU .95, likewise", window=WINDOW),
-        Measure("rate", "the rate that the choosing pairs choose", direction="target", window=0),
-        Measure("at_edge", "whether their best rate is at an end of the widest grid", "yes/no", "target", window=0),
+        Measure("iou_final", "mean IoU after the last iteration", unit="1", direction="higher", window=WINDOW),
+        Measure("to_75", "mean iterations to IoU .75; all iterations for a box that does not reach it", window=WINDOW),
+        Measure("to_95", "the same to IoU .95", window=WINDOW),
+        Measure("rate", "learning rate, chosen on other pairs", direction="target", window=0),
+        Measure("at_edge", "whether the best rate is at an end of the widest grid", "yes/no", "target", window=0),
     ],
 )
 def iou_choice(parameters: Parameters, context: Context) -> Measurements:
-    """Regress boxes in one situation by one loss, at a rate that other boxes of that situation choose."""
+    """Regress boxes in one situation by one loss, at a rate chosen on other boxes of that situation."""
     choosing = _Pairs(parameters, parameters.pairs // 2, 2 * context.seed, context.device)
     judging = _Pairs(parameters, parameters.pairs, 2 * context.seed + 1, context.device)
     step, at_edge, curves = _best_step(choosing)
@@ -86,29 +86,29 @@ def iou_choice(parameters: Parameters, context: Context) -> Measurements:
     context.keep("iou_curves", torch.stack([curves[k].mean(1) for k in sorted(curves)], 1))
     measured: dict[str, float | Value] = {"iou_start": curve[0].mean().item()}
     for name, of_judging, of_choosing in zip(FIGURES, _figures(curve), _figures(chosen), strict=True):
-        measured[name] = mean(of_judging)
+        measured[name] = mean_with_interval(of_judging)
         context.keep(name, of_judging)
         context.keep(f"{name}_choosing", of_choosing)
     return measured | {"rate": rate(step), "at_edge": float(at_edge)}
 
 
 def rate(step: int) -> float:
-    """1, 3, 10, 30, ... for 0, 1, 2, 3, ..., and .3, .1, ... below."""
-    return float(f"{3 if step % 2 else 1}e{step // 2}")  # as it is written: 3 times .1 is not .3
+    """1, 3, 10, 30, ... for 0, 1, 2, 3, ..., and .3, .1, ... for -1, -2, ..."""
+    return float(f"{3 if step % 2 else 1}e{step // 2}")  # from its digits, since 3 times .1 is not .3
 
 
 class _Pairs:
-    """Pairs of a situation, and how they fare."""
+    """Pairs of a situation, and their IoU during a descent."""
 
     def __init__(self, parameters: Parameters, n: int, seed: int, device: str):
         self.parameters, self.seed = parameters, seed
         self.situation = SITUATIONS[parameters.situation]
         source = torch.Generator().manual_seed(seed)
-        self.boxes, self.target = (each.to(device) for each in draw(self.situation, n, source))
+        self.boxes, self.target = (each.to(device) for each in draw_pairs(self.situation, n, source))
 
     def curves(self, steps: Sequence[int]) -> dict[int, Float[Tensor, "iterations+1 n"]]:
-        """IoU of every pair before and after each update, at the rate of each step."""
-        # Rates side by side in one batch, but for a loss whose rows depend on it.
+        """IoU of every pair before and after each update, for the rate of each step."""
+        # All rates run side by side in one batch, except for a loss whose rows depend on their batch.
         together = [[step] for step in steps] if self.parameters.batched else [steps]
         found: dict[int, Tensor] = {}
         for chosen in together:
@@ -121,9 +121,9 @@ class _Pairs:
 
 
 def _best_step(pairs: _Pairs) -> tuple[int, bool, dict[int, Tensor]]:
-    """The lowest rate within a standard error of the best, whether that is at an end of ``WIDEST``, and all curves.
+    """The lowest rate within a standard error of the best, whether the best is at an end of ``WIDEST``, and all curves.
 
-    At too high a rate boxes hop about, and which of several such rates ends best is decided by the last bits.
+    At a rate that is too high boxes overshoot, and which of several such rates ends best depends on the last bits.
     """
     curves = pairs.curves(STEPS)
     while True:
@@ -133,25 +133,25 @@ def _best_step(pairs: _Pairs) -> tuple[int, bool, dict[int, Tensor]]:
         chosen = next(k for k, d in behind.items() if d.mean() <= d.std() / math.sqrt(len(d)))
         around = range(chosen - BEYOND, best + BEYOND + 1)
         wider = [step for step in around if step in WIDEST and step not in curves]
-        if not wider or not torch.stack([*behind.values()]).any():  # no rate moves anything
+        if not wider or not torch.stack([*behind.values()]).any():  # the latter: no rate moves any box
             return chosen, best in (WIDEST[0], WIDEST[-1]), curves
         curves |= pairs.curves(wider)
 
 
 def _figures(curve: Float[Tensor, "iterations+1 n"]) -> tuple[Tensor, Tensor, Tensor]:
-    """``FIGURES`` of each pair."""
-    return curve[-1], first(curve >= 0.75), first(curve >= 0.95)
+    """The ``FIGURES`` of each pair."""
+    return curve[-1], first_iteration(curve >= 0.75), first_iteration(curve >= 0.95)
 
 
 def _curves(
     parameters: Parameters, boxes: Tensor, target: Tensor, rates: tuple[float, ...], seed: int
 ) -> Float[Tensor, "iterations+1 rates n"]:
-    """IoU of every pair at each of the rates, before and after each update; all rates see the same noise."""
+    """IoU of every pair before and after each update, at each of the rates; all rates get the same noise."""
     k = len(rates)
     start, goal = boxes.repeat(k, 1), target.repeat(k, 1)
     noisy = (
         each.repeat(k, 1)
-        for each in shown(SITUATIONS[parameters.situation], target, torch.Generator().manual_seed(seed))
+        for each in show_target(SITUATIONS[parameters.situation], target, torch.Generator().manual_seed(seed))
     )
     rate = boxes.new_tensor(rates).repeat_interleave(len(boxes))[:, None]
     overlap = [iou(start, goal)]
@@ -159,35 +159,37 @@ def _curves(
     return torch.stack(overlap).view(len(overlap), k, len(boxes))
 
 
-def draw(situation: Situation, n: int, source: torch.Generator) -> tuple[Float[Tensor, "n 4"], Float[Tensor, "n 4"]]:
-    """``n`` predictions and targets of the situation."""
+def draw_pairs(
+    situation: Situation, n: int, source: torch.Generator
+) -> tuple[Float[Tensor, "n 4"], Float[Tensor, "n 4"]]:
+    """Draw ``n`` predictions and targets of the situation."""
     found: list[tuple[Tensor, Tensor]] = []
     while sum(len(boxes) for boxes, _ in found) < n:
         boxes, target = unit_pairs(8 * n, source, *situation.families)
-        about = situation.about(iou(boxes, target))
-        found.append((boxes[about], target[about]))
+        inside = situation.covers(iou(boxes, target))
+        found.append((boxes[inside], target[inside]))
     boxes, target = (torch.cat(each) for each in zip(*found, strict=True))
-    chosen = torch.randperm(len(boxes), generator=source)[:n]  # families stand in a row
-    scale = log_uniform(n, source, 1 / situation.scales, situation.scales, 1)
+    chosen = torch.randperm(len(boxes), generator=source)[:n]  # shuffled, since they are sorted by family
+    scale = draw_log_uniform(n, source, 1 / situation.scales, situation.scales, 1)
     return boxes[chosen] * scale, target[chosen] * scale
 
 
-def shown(situation: Situation, target: Float[Tensor, "n 4"], source: torch.Generator) -> Iterator[Tensor]:
-    """The target, as it is shown at each iteration."""
+def show_target(situation: Situation, target: Float[Tensor, "n 4"], source: torch.Generator) -> Iterator[Tensor]:
+    """The target as it is shown at each iteration, with the situation's noise."""
     sides = target[:, 2:].repeat(1, 2)
     while True:
         noise = torch.randn(target.shape, generator=source, dtype=torch.float64).to(target)
         yield target + situation.noise * sides * noise
 
 
-def first(reached: Bool[Tensor, "iterations+1 n"]) -> Float[Tensor, " n"]:
-    """The iteration at which each box first is there, the last one if never."""
+def first_iteration(reached: Bool[Tensor, "iterations+1 n"]) -> Float[Tensor, " n"]:
+    """The first iteration at which each box has reached it, or the last one if it never does."""
     last = len(reached) - 1
     return torch.where(reached.any(0), reached.double().argmax(0), last).double()
 
 
-def mean(values: Float[Tensor, " n"]) -> Value:
-    """The mean with its 95 % interval, of as many independent pairs."""
+def mean_with_interval(values: Float[Tensor, " n"]) -> Value:
+    """The mean over independent pairs, with its 95 % interval."""
     reach = 1.96 * values.std().item() / math.sqrt(len(values))
     middle = values.mean().item()
     return Value(middle, (middle - reach, middle + reach), n=len(values))

@@ -1,7 +1,8 @@
-"""What is claimed of box losses, each as ``left <= right`` for every case drawn: see ``counterexample``.
+"""Claims about box losses, each written as ``left <= right`` for every case.
 
-Where a claim says that something is not 0 (a loss, a gradient, a penalty), its left side is how far apart or unlike the
-boxes are at which it is, so that the worst case is the clearest.
+``counterexample`` searches for exceptions. Where a claim says that something (a loss, a gradient, a penalty) is not 0,
+its left side measures how far apart or how different the boxes are for which it is 0, so that the worst case is the
+most obvious one.
 """
 
 from __future__ import annotations
@@ -12,28 +13,28 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from bench.tasks.boxes.arrangements import arranged
-from bench.tasks.boxes.counterexample import Claim, Look
-from bench.tasks.boxes.pairs import Loss, difference, gap, gradient, iou, log_uniform, pairs, targets, uniform
+from bench.tasks.boxes.arrangements import arrange
+from bench.tasks.boxes.counterexample import Claim, Inequality
+from bench.tasks.boxes.pairs import Loss, difference, draw_log_uniform, draw_uniform, gap, gradient, iou, pairs, targets
 
-BLIND = 1e-12  # a loss or gradient up to here is 0: rounding
-LARGE = 20.0  # no loss with a bound comes near; -log IoU without a least IoU would, as boxes outgrow one another
+BLIND = 1e-12  # a loss or gradient up to here counts as 0, up to rounding
+LARGE = 20.0  # far above every bounded loss; -log IoU without a least IoU exceeds it for boxes of very different size
 
 
-def ordinary(case: Float[Tensor, "n d"], boxes: int = 2) -> Bool[Tensor, " n"]:
-    """Cases of boxes with sides from 1e-3 to 1e5, no two further apart than ten of the longest."""
+def is_ordinary(case: Float[Tensor, "n d"], boxes: int = 2) -> Bool[Tensor, " n"]:
+    """Cases whose boxes have sides from 1e-3 to 1e5, and centres no further apart than ten of the longest side."""
     each = case[:, : 4 * boxes].view(-1, boxes, 4)
     centres, sides = each[..., :2], each[..., 2:]
     spread = (centres.amax(1) - centres.amin(1)).amax(1)
     return (sides > 1e-3).all(2).all(1) & (sides < 1e5).all(2).all(1) & (spread < 10 * sides.amax((1, 2)))
 
 
-def _pairs(n: int, source: torch.Generator) -> Tensor:
-    """Half of every family, half in every arrangement."""
-    return torch.cat([torch.cat(pairs(n - n // 2, source), 1), arranged(n // 2, 2, source)])
+def _draw_pairs(n: int, source: torch.Generator) -> Tensor:
+    """Half pairs of all families, half pairs in every arrangement."""
+    return torch.cat([torch.cat(pairs(n - n // 2, source), 1), arrange(n // 2, 2, source)])
 
 
-def _halves(case: Tensor) -> tuple[Tensor, Tensor]:
+def _split(case: Tensor) -> tuple[Tensor, Tensor]:
     return case[:, :4], case[:, 4:8]
 
 
@@ -41,287 +42,298 @@ def _stack(*boxes: Tensor) -> Tensor:
     return torch.stack(boxes, 1)
 
 
-def _non_negative(loss: Loss, case: Tensor) -> Look:
-    pred, target = _halves(case)
+def _compare_non_negative(loss: Loss, case: Tensor) -> Inequality:
+    pred, target = _split(case)
     value = loss(pred, target)
-    return Look(torch.zeros_like(value), value, _stack(pred, target))
+    return Inequality(torch.zeros_like(value), value, _stack(pred, target))
 
 
-def _zero_iff_equal(loss: Loss, case: Tensor) -> Look:
-    """Left: how far from its target a box is that has no loss; or the loss of the target itself."""
-    pred, target = _halves(case)
-    blind = _blind(loss(pred, target) <= BLIND, pred, target)
+def _compare_zero_iff_equal(loss: Loss, case: Tensor) -> Inequality:
+    """Left: how far a box with loss 0 is from its target; or the loss of the target itself."""
+    pred, target = _split(case)
+    blind = _hidden_difference(loss(pred, target) <= BLIND, pred, target)
     left = torch.maximum(blind, loss(target, target).abs())
-    return Look(left, torch.zeros_like(left), _stack(pred, target))
+    return Inequality(left, torch.zeros_like(left), _stack(pred, target))
 
 
-def _minimum_unique(loss: Loss, case: Tensor) -> Look:
-    """Left: how far from its target a box is whose loss is not above the target's own."""
-    pred, target = _halves(case)
-    left = _blind(loss(pred, target) <= loss(target, target) + BLIND, pred, target)
-    return Look(left, torch.zeros_like(left), _stack(pred, target))
+def _compare_minimum_unique(loss: Loss, case: Tensor) -> Inequality:
+    """Left: how far a box is from its target whose loss is not above that of the target itself."""
+    pred, target = _split(case)
+    left = _hidden_difference(loss(pred, target) <= loss(target, target) + BLIND, pred, target)
+    return Inequality(left, torch.zeros_like(left), _stack(pred, target))
 
 
-def _blind(blind: Tensor, pred: Tensor, target: Tensor) -> Tensor:
-    """The boxes' difference where it goes unseen; one under a thousandth does not count."""
+def _hidden_difference(blind: Tensor, pred: Tensor, target: Tensor) -> Tensor:
+    """The difference of the boxes where the loss does not see it; under a thousandth it does not count."""
     apart = difference(pred, target)
     return torch.where(blind & (apart > 1e-3), apart, 0)
 
 
-def _symmetric(loss: Loss, case: Tensor) -> Look:
-    pred, target = _halves(case)
+def _compare_symmetric(loss: Loss, case: Tensor) -> Inequality:
+    pred, target = _split(case)
     one, other = loss(pred, target), loss(target, pred)
-    return Look(torch.maximum(one, other), torch.minimum(one, other), _stack(pred, target))
+    return Inequality(torch.maximum(one, other), torch.minimum(one, other), _stack(pred, target))
 
 
-def _triples(n: int, source: torch.Generator) -> Tensor:
-    """Half three boxes in every arrangement; half pairs with a third box, near their path or to one or at random."""
-    return torch.cat([_pairs_and_a_third(n - n // 2, source), arranged(n // 2, 3, source)])
+def _draw_triples(n: int, source: torch.Generator) -> Tensor:
+    """Half three boxes in every arrangement.
+
+    Half pairs with a third box between them, near the target, or at random.
+    """
+    return torch.cat([_draw_pairs_and_a_third(n - n // 2, source), arrange(n // 2, 3, source)])
 
 
-def _pairs_and_a_third(n: int, source: torch.Generator) -> Tensor:
+def _draw_pairs_and_a_third(n: int, source: torch.Generator) -> Tensor:
     pred, target = pairs(n, source)
-    place = uniform(n, source, 0, 1, 4)
+    place = draw_uniform(n, source, 0, 1, 4)
     between = target + place * (pred - target)
     other = pairs(n, source)[0][torch.randperm(n, generator=source)]
-    near = target * (1 + uniform(n, source, -0.3, 0.3, 4))
+    near = target * (1 + draw_uniform(n, source, -0.3, 0.3, 4))
     kind = torch.randint(3, (n, 1), generator=source)
     third = torch.where(kind == 0, between, torch.where(kind == 1, other, near))
     return torch.cat([pred, target, third], 1)
 
 
-def _ordinary_triple(case: Tensor) -> Tensor:
-    return ordinary(case, 3)
+def _is_ordinary_triple(case: Tensor) -> Tensor:
+    return is_ordinary(case, 3)
 
 
-def _triangle(loss: Loss, case: Tensor) -> Look:
-    """From the first box to the second, and by way of the third."""
+def _compare_triangle(loss: Loss, case: Tensor) -> Inequality:
+    """Left: from the first box to the second. Right: by way of the third."""
     a, b, c = case.split(4, 1)
-    return Look(loss(a, b), loss(a, c) + loss(c, b), _stack(a, b, c))
+    return Inequality(loss(a, b), loss(a, c) + loss(c, b), _stack(a, b, c))
 
 
-def _scales(n: int, source: torch.Generator) -> Tensor:
-    return torch.cat([_pairs(n, source), uniform(n, source, -10, 10, 1)], 1)
+def _draw_scales(n: int, source: torch.Generator) -> Tensor:
+    return torch.cat([_draw_pairs(n, source), draw_uniform(n, source, -10, 10, 1)], 1)
 
 
-def _scalable(case: Tensor) -> Tensor:
-    return ordinary(case) & (case[:, 8].abs() <= 10)
+def _is_scalable(case: Tensor) -> Tensor:
+    return is_ordinary(case) & (case[:, 8].abs() <= 10)
 
 
-def _scale_invariant(loss: Loss, case: Tensor) -> Look:
-    """The pair, and the same scaled by a power of two, where no coordinate rounds."""
-    pred, target = _halves(case)
+def _compare_scale_invariant(loss: Loss, case: Tensor) -> Inequality:
+    """The pair, and the same pair scaled by a power of two, which rounds no coordinate."""
+    pred, target = _split(case)
     factor = 2 ** case[:, 8:].round()
     one, other = loss(pred, target), loss(factor * pred, factor * target)
     boxes = _stack(pred, target, factor * pred, factor * target)
-    return Look(torch.maximum(one, other), torch.minimum(one, other), boxes)
+    return Inequality(torch.maximum(one, other), torch.minimum(one, other), boxes)
 
 
-def _stretched(n: int, source: torch.Generator) -> Tensor:
-    """Pairs, three in four of them drawn apart and resized along none, one or both axes by up to a million."""
-    pred, target = _halves(_pairs(n, source))
-    factor = torch.where(torch.rand(n, 1, generator=source) < 0.25, 1, log_uniform(n, source, 1, 1e6, 1))
+def _draw_stretched(n: int, source: torch.Generator) -> Tensor:
+    """Pairs, three in four of which are moved apart and resized along none, one or both axes by up to a million."""
+    pred, target = _split(_draw_pairs(n, source))
+    factor = torch.where(torch.rand(n, 1, generator=source) < 0.25, 1, draw_log_uniform(n, source, 1, 1e6, 1))
     along = torch.randint(-1, 2, (n, 2), generator=source)
     centre = target[:, :2] + factor * (pred - target)[:, :2]
     return torch.cat([centre, pred[:, 2:] * factor**along, target], 1)
 
 
-def _bounded(loss: Loss, case: Tensor) -> Look:
-    pred, target = _halves(case)
+def _compare_bounded(loss: Loss, case: Tensor) -> Inequality:
+    pred, target = _split(case)
     value = loss(pred, target).abs()
-    return Look(value, torch.full_like(value, LARGE), _stack(pred, target))
+    return Inequality(value, torch.full_like(value, LARGE), _stack(pred, target))
 
 
-def _plainly_apart(n: int, source: torch.Generator) -> Tensor:
+def _draw_apart(n: int, source: torch.Generator) -> Tensor:
     families = torch.cat(pairs(n - n // 2, source, "apart", "equal_size", "equal_ratio"), 1)
-    return torch.cat([families, arranged(n // 2, 2, source)])
+    return torch.cat([families, arrange(n // 2, 2, source)])
 
 
-def _gradient_apart(loss: Loss, case: Tensor) -> Look:
-    """Left: the gap, in longer sides, across which nothing pulls."""
-    pred, target = _halves(case)
+def _compare_gradient_apart(loss: Loss, case: Tensor) -> Inequality:
+    """Left: the gap, in longer sides, at which there is no gradient."""
+    pred, target = _split(case)
     _, slopes = gradient(loss, pred, target)
     longer = case[:, [2, 3, 6, 7]].amax(1)
     still = slopes.norm(dim=1) * longer <= BLIND
     left = torch.where(still, gap(pred, target) / longer, 0)
-    return Look(left, torch.zeros_like(left), _stack(pred, target))
+    return Inequality(left, torch.zeros_like(left), _stack(pred, target))
 
 
-def _moderately_apart(case: Tensor) -> Tensor:
-    """Apart by at most three of the longer sides, sides within a factor of 4 and up to 25: nothing underflows."""
-    pred, target = _halves(case)
+def _is_moderately_apart(case: Tensor) -> Tensor:
+    """Boxes with a gap of under three longer sides, side ratios under 4 and sides under 25: nothing underflows."""
+    pred, target = _split(case)
     longer, apart = case[:, [2, 3, 6, 7]].amax(1), gap(pred, target)
     ratio = (pred / target)[:, 2:].log().abs().amax(1)
-    return ordinary(case) & (apart > 0) & (apart < 3 * longer) & (longer < 25) & (ratio < math.log(4))
+    return is_ordinary(case) & (apart > 0) & (apart < 3 * longer) & (longer < 25) & (ratio < math.log(4))
 
 
-def _paths(n: int, source: torch.Generator) -> Tensor:
-    """Pairs with two places on the way to the target, in half of the cases with little of it left."""
+def _draw_paths(n: int, source: torch.Generator) -> Tensor:
+    """Pairs with two places on the straight path to the target, in half of the cases both close to its end."""
     near = torch.rand(n, 1, generator=source) < 0.5
-    places = torch.where(near, 1 - log_uniform(n, source, 1e-4, 1, 2), uniform(n, source, 0, 1, 2))
-    return torch.cat([_pairs(n, source), places.sort(1).values], 1)
+    places = torch.where(near, 1 - draw_log_uniform(n, source, 1e-4, 1, 2), draw_uniform(n, source, 0, 1, 2))
+    return torch.cat([_draw_pairs(n, source), places.sort(1).values], 1)
 
 
-def _on_path(case: Tensor) -> Tensor:
+def _is_on_path(case: Tensor) -> Tensor:
     first, second = case[:, 8], case[:, 9]
-    return ordinary(case) & (first >= 0) & (first < second) & (second <= 1)
+    return is_ordinary(case) & (first >= 0) & (first < second) & (second <= 1)
 
 
-def _along(loss: Loss, case: Tensor, moving: Tensor) -> Look:
-    """The loss further on the straight path to the target, and nearer its start."""
-    pred, target = _halves(case)
+def _compare_along(loss: Loss, case: Tensor, moving: Tensor) -> Inequality:
+    """Left: the loss at the place nearer the target. Right: the loss at the place nearer the start."""
+    pred, target = _split(case)
     first, second = (pred + case[:, i : i + 1] * moving * (target - pred) for i in (8, 9))
-    return Look(loss(second, target), loss(first, target), _stack(first, second, target))
+    return Inequality(loss(second, target), loss(first, target), _stack(first, second, target))
 
 
-def _falls_on_path(loss: Loss, case: Tensor) -> Look:
-    return _along(loss, case, case.new_ones(4))
+def _compare_falls_on_path(loss: Loss, case: Tensor) -> Inequality:
+    return _compare_along(loss, case, case.new_ones(4))
 
 
-def _falls_to_centre(loss: Loss, case: Tensor) -> Look:
-    return _along(loss, case, case.new_tensor([1, 1, 0, 0]))
+def _compare_falls_to_centre(loss: Loss, case: Tensor) -> Inequality:
+    return _compare_along(loss, case, case.new_tensor([1, 1, 0, 0]))
 
 
-def _degenerate(n: int, source: torch.Generator) -> Tensor:
-    """Boxes without width, height, either or extent, inverted, equal, touching, tiny, huge.
+def _draw_degenerate(n: int, source: torch.Generator) -> Tensor:
+    """Boxes without width or height or both, inverted, equal, touching, tiny, huge.
 
-    Half have coordinates among a few; half are arranged, at any scale from 1e-30 to 1e30, and one side in four is 0 or
-    negative.
+    Half of the cases have coordinates from a short list. The others are arranged, scaled by 1e-30 to 1e30, and one side
+    in four is set to 0 or made negative.
     """
-    return torch.cat([_few_coordinates(n - n // 2, source), _spoilt(n // 2, source)])
+    return torch.cat([_draw_few_coordinates(n - n // 2, source), _draw_flat_or_inverted(n // 2, source)])
 
 
-def _spoilt(n: int, source: torch.Generator) -> Tensor:
-    case = arranged(n, 2, source) * log_uniform(n, source, 1e-30, 1e30, 1)
+def _draw_flat_or_inverted(n: int, source: torch.Generator) -> Tensor:
+    case = arrange(n, 2, source) * draw_log_uniform(n, source, 1e-30, 1e30, 1)
     fate = torch.tensor([1.0, 1, 1, 1, 1, 1, 0, -1], dtype=torch.float64)
     case[:, [2, 3, 6, 7]] *= fate[torch.randint(len(fate), (n, 4), generator=source)]
     return case
 
 
-def _few_coordinates(n: int, source: torch.Generator) -> Tensor:
+def _draw_few_coordinates(n: int, source: torch.Generator) -> Tensor:
     values = torch.tensor([0.0, 0.0, 1.0, 1.0, 2.0, -1.0, 1e-8, 1e8], dtype=torch.float64)
     corners = values[torch.randint(len(values), (n, 2, 4), generator=source)]
     low, high = corners[..., :2], corners[..., 2:]
     return torch.cat([(low + high) / 2, high - low], 2).flatten(1)
 
 
-def _finite(loss: Loss, case: Tensor) -> Look:
+def _compare_finite(loss: Loss, case: Tensor) -> Inequality:
     """Left: 1 where the loss or its gradient is not finite."""
-    pred, target = _halves(case)
+    pred, target = _split(case)
     value, slopes = gradient(loss, pred, target)
     left = (~(value.isfinite() & slopes.isfinite().all(1))).to(case)
-    return Look(left, torch.zeros_like(left), _stack(pred, target))
+    return Inequality(left, torch.zeros_like(left), _stack(pred, target))
 
 
-def _resized(n: int, source: torch.Generator) -> Tensor:
-    """Targets with a factor of 1.25 to 4, or its inverse."""
-    factor = log_uniform(n, source, 1.25, 4, 1)
+def _draw_resized(n: int, source: torch.Generator) -> Tensor:
+    """Targets, each with a factor of 1.25 to 4 or its inverse."""
+    factor = draw_log_uniform(n, source, 1.25, 4, 1)
     inverted = torch.rand(n, 1, generator=source) < 0.5
     return torch.cat([targets(n, source), torch.where(inverted, 1 / factor, factor)], 1)
 
 
-def _sees(loss: Loss, case: Tensor, exponents: tuple[int, int]) -> Look:
-    """Left: the sides' change, as a logarithm, at which ``L - (1 - IoU)`` stays 0, up to what a peer's eps moves."""
+def _compare_penalty(loss: Loss, case: Tensor, exponents: tuple[int, int]) -> Inequality:
+    """Left: log change of the sides for which ``L - (1 - IoU)`` stays 0, up to the eps of other libraries."""
     target, factor = case[:, :4], case[:, 4:]
     pred = torch.cat([target[:, :2], target[:, 2:] * factor ** case.new_tensor(exponents)], 1)
     penalty = loss(pred, target) - (1 - iou(pred, target))
     left = torch.where(penalty.abs() <= 1e-7, factor[:, 0].log().abs(), 0)
-    return Look(left, torch.zeros_like(left), _stack(pred, target))
+    return Inequality(left, torch.zeros_like(left), _stack(pred, target))
 
 
-def _clearly_resized(case: Tensor) -> Tensor:
-    """By a quarter to fourfold, of targets with sides from 4 to 100 and ratios from 1/4 to 4."""
+def _is_clearly_resized(case: Tensor) -> Tensor:
+    """Factors of 1/4 to 1/1.25 or 1.25 to 4, on targets with sides from 4 to 100 and aspect ratios from 1/4 to 4."""
     width, height, factor = case[:, 2:].unbind(1)
     sides = (case[:, 2:4] > 4).all(1) & (case[:, 2:4] < 100).all(1) & (width < 4 * height) & (height < 4 * width)
     return sides & (factor > 1 / 4) & (factor < 4) & ((factor > 1.25) | (factor < 1 / 1.25))
 
 
-def _sees_size(loss: Loss, case: Tensor) -> Look:
-    return _sees(loss, case, (1, 1))
+def _compare_sees_size(loss: Loss, case: Tensor) -> Inequality:
+    return _compare_penalty(loss, case, (1, 1))
 
 
-def _sees_ratio(loss: Loss, case: Tensor) -> Look:
-    return _sees(loss, case, (1, -1))
+def _compare_sees_ratio(loss: Loss, case: Tensor) -> Inequality:
+    return _compare_penalty(loss, case, (1, -1))
 
 
-def _large_apart(n: int, source: torch.Generator) -> Tensor:
-    """Predictions that are apart from their targets and no smaller, and factors to enlarge them by."""
-    pred, target = _halves(torch.cat([torch.cat(pairs(n // 2, source, "apart"), 1), arranged(n - n // 2, 2, source)]))
+def _draw_large_apart(n: int, source: torch.Generator) -> Tensor:
+    """Predictions that are apart from their targets and no smaller, with factors to enlarge them by."""
+    pred, target = _split(torch.cat([torch.cat(pairs(n // 2, source, "apart"), 1), arrange(n - n // 2, 2, source)]))
     sides = torch.maximum(pred[:, 2:], target[:, 2:])
-    return torch.cat([pred[:, :2], sides, target, log_uniform(n, source, 1, 3, 2)], 1)
+    return torch.cat([pred[:, :2], sides, target, draw_log_uniform(n, source, 1, 3, 2)], 1)
 
 
-def _enlargeable(case: Tensor) -> Tensor:
-    """Apart even when enlarged by up to three, no smaller than the target, and no ratio beyond 8."""
-    pred, target = _halves(case)
+def _is_enlargeable(case: Tensor) -> Tensor:
+    """Boxes that stay apart when enlarged up to 3 times, no smaller than the target, of aspect ratios under 8."""
+    pred, target = _split(case)
     factors, ratios = case[:, 8:], case[:, [2, 6]] / case[:, [3, 7]]
     plain = (
-        ordinary(case) & (ratios > 1 / 8).all(1) & (ratios < 8).all(1) & (factors >= 1).all(1) & (factors < 3).all(1)
+        is_ordinary(case) & (ratios > 1 / 8).all(1) & (ratios < 8).all(1) & (factors >= 1).all(1) & (factors < 3).all(1)
     )
-    return plain & (pred[:, 2:] >= target[:, 2:]).all(1) & (gap(_enlarged(case), target) > 0)
+    return plain & (pred[:, 2:] >= target[:, 2:]).all(1) & (gap(_enlarge(case), target) > 0)
 
 
-def _enlarged(case: Tensor) -> Tensor:
+def _enlarge(case: Tensor) -> Tensor:
     return torch.cat([case[:, :2], case[:, 2:4] * case[:, 8:10]], 1)
 
 
-def _enlarging_costs(loss: Loss, case: Tensor) -> Look:
-    """The loss of a box, and of the same enlarged about its centre, still apart."""
-    pred, target = _halves(case)
-    larger = _enlarged(case)
-    return Look(loss(pred, target), loss(larger, target), _stack(pred, larger, target))
+def _compare_enlarging_costs(loss: Loss, case: Tensor) -> Inequality:
+    """Left: the loss of a box. Right: that of the box enlarged about its centre, where the two still do not overlap."""
+    pred, target = _split(case)
+    larger = _enlarge(case)
+    return Inequality(loss(pred, target), loss(larger, target), _stack(pred, larger, target))
 
 
-def _no_growth_apart(loss: Loss, case: Tensor) -> Look:
-    """Left: the area that the prediction gains a unit of descent, in units of its root."""
-    pred, target = _halves(case)
+def _compare_no_growth_apart(loss: Loss, case: Tensor) -> Inequality:
+    """Left: the area that the prediction gains per unit of descent, in units of its root."""
+    pred, target = _split(case)
     _, slopes = gradient(loss, pred, target)
     left = -(slopes[:, 2] * pred[:, 3] + slopes[:, 3] * pred[:, 2])
-    return Look(left, torch.zeros_like(left), _stack(pred, target))
+    return Inequality(left, torch.zeros_like(left), _stack(pred, target))
 
 
-def _any(case: Tensor) -> Tensor:
+def _accept_any(case: Tensor) -> Tensor:
     return torch.ones_like(case[:, 0], dtype=torch.bool)
 
 
 CLAIMS = {
-    "non_negative": Claim("0 <= L", _pairs, _non_negative, ordinary),
-    "zero_iff_equal": Claim("L is 0 for equal boxes, above 0 for all others", _pairs, _zero_iff_equal, ordinary),
-    "minimum_unique": Claim("no other box has a loss as low as the target's", _pairs, _minimum_unique, ordinary),
-    "symmetric": Claim("L(a, b) = L(b, a)", _pairs, _symmetric, ordinary),
-    "triangle": Claim("L(a, b) <= L(a, c) + L(c, b)", _triples, _triangle, _ordinary_triple, boxes=3),
-    "scale_invariant": Claim("scaled by 2^-10 to 2^10, a pair has the same loss", _scales, _scale_invariant, _scalable),
+    "non_negative": Claim("0 <= L", _draw_pairs, _compare_non_negative, is_ordinary),
+    "zero_iff_equal": Claim(
+        "L is 0 for equal boxes and above 0 for all others", _draw_pairs, _compare_zero_iff_equal, is_ordinary,
+    ),
+    "minimum_unique": Claim(
+        "no other box has a loss as low as the target's own", _draw_pairs, _compare_minimum_unique, is_ordinary,
+    ),
+    "symmetric": Claim("L(a, b) = L(b, a)", _draw_pairs, _compare_symmetric, is_ordinary),
+    "triangle": Claim("L(a, b) <= L(a, c) + L(c, b)", _draw_triples, _compare_triangle, _is_ordinary_triple, boxes=3),
+    "scale_invariant": Claim(
+        "a pair has the same loss when scaled by 2^-10 to 2^10", _draw_scales, _compare_scale_invariant, _is_scalable,
+    ),
     "bounded": Claim(
-        f"|L| is at most {LARGE:g} for boxes up to a million sides apart or unlike",
-        _stretched, _bounded, _any, ascend=False,
+        f"|L| is at most {LARGE:g} for boxes up to a million sides apart or of sides up to a million times different",
+        _draw_stretched, _compare_bounded, _accept_any, ascend=False,
     ),
     "gradient_apart": Claim(
-        "boxes apart by at most three sides have a gradient", _plainly_apart, _gradient_apart, _moderately_apart,
+        "boxes that are at most three sides apart have a gradient",
+        _draw_apart, _compare_gradient_apart, _is_moderately_apart,
     ),
     "falls_on_path": Claim(
-        "never rises as x, y, w, h go straight to the target's", _paths, _falls_on_path, _on_path,
+        "L never rises as x, y, w, h move straight to the target's", _draw_paths, _compare_falls_on_path, _is_on_path,
     ),
     "falls_to_centre": Claim(
-        "never rises as the centre goes straight to the target's", _paths, _falls_to_centre, _on_path,
+        "L never rises as the centre moves straight to the target's",
+        _draw_paths, _compare_falls_to_centre, _is_on_path,
     ),
     "finite": Claim(
-        "value and gradient are finite for boxes without extent, inverted, equal, huge",
-        _degenerate, _finite, _any, ascend=False,
+        "value and gradient are finite for boxes that are without extent, inverted, equal or huge",
+        _draw_degenerate, _compare_finite, _accept_any, ascend=False,
     ),
     "sees_size": Claim(
-        "concentric boxes of one ratio and two sizes have a penalty beside 1 - IoU",
-        _resized, _sees_size, _clearly_resized, boxes=1,
+        "concentric boxes of equal ratio and different size have a penalty beside 1 - IoU",
+        _draw_resized, _compare_sees_size, _is_clearly_resized, boxes=1,
     ),
     "sees_ratio": Claim(
-        "concentric boxes of one area and two ratios have a penalty beside 1 - IoU",
-        _resized, _sees_ratio, _clearly_resized, boxes=1,
+        "concentric boxes of equal area and different ratio have a penalty beside 1 - IoU",
+        _draw_resized, _compare_sees_ratio, _is_clearly_resized, boxes=1,
     ),
     "enlarging_costs": Claim(
-        "a box that is apart and no smaller than its target gains nothing by being enlarged about its centre",
-        _large_apart, _enlarging_costs, _enlargeable,
+        "L does not fall as a box, apart and no smaller than its target, is enlarged about its centre",
+        _draw_large_apart, _compare_enlarging_costs, _is_enlargeable,
     ),
     "no_growth_apart": Claim(
         "descent does not enlarge a box that is apart and no smaller than its target",
-        _large_apart, _no_growth_apart, _enlargeable,
+        _draw_large_apart, _compare_no_growth_apart, _is_enlargeable,
     ),
 }  # fmt: skip

@@ -1,11 +1,11 @@
 """The search for a counter-example to a claim about a loss, ``left <= right`` for every case.
 
-A case is a row of numbers: a pair of boxes, a triple, a pair with two places on a path. A claim draws cases, says which
-of them it is about, and works out its two sides. The search finds the worst case of every configuration (which box is
-apart from, touches, overlaps, is inside, covers or equals which), ascends from the worst of those by random steps that
-make the violation larger, and rounds the numbers of what it found for as long as the case stays a counter-example.
+A case is a row of numbers: a pair of boxes, a triple, a pair with two places on a path. A claim draws cases, selects
+those that it applies to, and computes its two sides. The search takes the worst case of every configuration (which
+boxes are apart, touch, overlap, lie inside one another or are equal), improves on them by random steps that increase
+the violation, and finally rounds the numbers of the worst case as far as it stays a counter-example.
 
-A claim is "not broken in so many cases": that is no proof.
+The result that a claim was not broken in so many cases is no proof of it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from torch import Tensor
 from bench.tasks.boxes.arrangements import configuration
 from bench.tasks.boxes.pairs import Loss, xyxy
 
-TOLERANCE = 1e-6  # in units of 1 + the larger side: ten times the eps that peers add; float64 rounds at 1e-12 of it
-EVEN = 1e-3  # sides that differ by less are taken for equal by the case's nature
-STARTS, ROUNDS, STEPS = 96, 60, 18  # cases to ascend from; rounds; neighbours tried per case and round
+TOLERANCE = 1e-6  # relative to 1 + the larger side: ten times the eps that other libraries add, and far above rounding
+EVEN = 1e-3  # where the sides differ by less, they count as equal because of what the case is
+STARTS, ROUNDS, STEPS = 96, 60, 18  # cases to ascend from, rounds, neighbours tried per case and round
 
 
-class Look(NamedTuple):
+class Inequality(NamedTuple):
     """Both sides of a claim for each case, and the boxes (x, y, w, h) that they come from."""
 
     left: Float[Tensor, " n"]
@@ -35,23 +35,26 @@ class Look(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """``left <= right`` for every case that it is about."""
+    """The claim that ``left <= right`` for every case to which it applies."""
 
     summary: str
     draw: Callable[[int, torch.Generator], Float[Tensor, "n d"]]
-    look: Callable[[Loss, Float[Tensor, "n d"]], Look]
-    about: Callable[[Float[Tensor, "n d"]], Bool[Tensor, " n"]]
-    ascend: bool = True  # whether a case may be changed a little
-    boxes: int = 2  # how many boxes a case begins with
+    compare: Callable[[Loss, Float[Tensor, "n d"]], Inequality]
+    applies: Callable[[Float[Tensor, "n d"]], Bool[Tensor, " n"]]
+    ascend: bool = True  # whether the search may change a case
+    boxes: int = 2  # number of boxes at the beginning of a case
 
 
-class Verdict(NamedTuple):
-    """Whether no counter-example was found, in how many cases; if one was, the worst: its boxes and both sides."""
+class SearchResult(NamedTuple):
+    """Whether no counter-example was found, in how many cases.
+
+    Otherwise the worst one, with its boxes and both sides.
+    """
 
     holds: bool
     cases: int
     violation: float  # left - right, 0 where the claim holds
-    drawn: dict[int, int]  # of the cases that were drawn, how many have each configuration
+    drawn: dict[int, int]  # number of drawn cases per configuration
     boxes: Float[Tensor, "k 4"] | None = None  # xyxy
     sides: Float[Tensor, "2"] | None = None
 
@@ -65,41 +68,41 @@ def search(
     *,
     starts: int = STARTS,
     rounds: int = ROUNDS,
-) -> Verdict:
-    """Draw about ``n`` cases and ascend from ``starts`` of them, in so many rounds, to the worst that can be found.
+) -> SearchResult:
+    """Draw about ``n`` cases, and ascend from ``starts`` of them for ``rounds`` rounds to the worst that can be found.
 
-    Raises FloatingPointError where a side of the claim is not a number.
+    Raises FloatingPointError where a side of the claim is not finite.
     """
     case = claim.draw(n, source).to(device)
-    case = case[claim.about(case)]
-    looked, kind = len(case), configuration(case, claim.boxes)
-    excess = _excess(claim.look(loss, case))
+    case = case[claim.applies(case)]
+    count, kind = len(case), configuration(case, claim.boxes)
+    excess = _excess(claim.compare(loss, case))
     worst = case[_starts(kind, excess, starts)]
     if claim.ascend:
         worst, steps = _ascend(claim, loss, worst, source, rounds)
-        looked += steps
-    best = _rounded(claim, loss, worst[_excess(claim.look(loss, worst)).argmax()])
-    found = claim.look(loss, best[None])
+        count += steps
+    best = _round_digits(claim, loss, worst[_excess(claim.compare(loss, worst)).argmax()])
+    found = claim.compare(loss, best[None])
     numbers, counts = kind.unique(return_counts=True)
     drawn = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
     if _excess(found) <= 0:
-        return Verdict(True, looked, 0.0, drawn)
+        return SearchResult(True, count, 0.0, drawn)
     sides = torch.cat([found.left, found.right])
-    return Verdict(False, looked, float(sides[0] - sides[1]), drawn, xyxy(found.boxes[0]), sides)
+    return SearchResult(False, count, float(sides[0] - sides[1]), drawn, xyxy(found.boxes[0]), sides)
 
 
-def _excess(look: Look) -> Float[Tensor, " n"]:
-    """By how much each case breaks its claim, over the tolerance."""
-    left, right = look.left, look.right
+def _excess(inequality: Inequality) -> Float[Tensor, " n"]:
+    """By how much each case breaks the claim, beyond the tolerance."""
+    left, right = inequality.left, inequality.right
     if not bool((left.isfinite() & right.isfinite()).all()):
         raise FloatingPointError("the loss or its gradient is not finite for boxes with an extent")
     return (left - right) / (1 + torch.maximum(left.abs(), right.abs())) - TOLERANCE
 
 
 def _starts(kind: Int64[Tensor, " n"], excess: Float[Tensor, " n"], starts: int) -> Int64[Tensor, " starts"]:
-    """Cases to ascend from: half the worst of each configuration, half the worst in which the sides differ.
+    """The cases to ascend from: half are the worst of each configuration, half the worst in which the sides differ.
 
-    Where both sides are equal because nothing moves or all boxes are one, a claim is neither broken nor near it.
+    Where both sides are equal because no box moves or all boxes are the same, the claim is neither broken nor near it.
     """
     worst = _worst_of_each(kind, excess)[: starts // 2]
     clear = (excess < -EVEN).nonzero().squeeze(1)
@@ -107,7 +110,7 @@ def _starts(kind: Int64[Tensor, " n"], excess: Float[Tensor, " n"], starts: int)
 
 
 def _worst_of_each(kind: Int64[Tensor, " n"], excess: Float[Tensor, " n"]) -> Int64[Tensor, " n"]:
-    """The worst case of each configuration, from bad to good; then the others."""
+    """The worst case of each configuration, worst first; then all other cases."""
     descending = excess.argsort(descending=True, stable=True)
     kinds = kind[descending]
     by_kind = kinds.argsort(stable=True)
@@ -117,39 +120,39 @@ def _worst_of_each(kind: Int64[Tensor, " n"], excess: Float[Tensor, " n"]) -> In
 
 
 def _ascend(claim: Claim, loss: Loss, start: Tensor, source: torch.Generator, rounds: int) -> tuple[Tensor, int]:
-    """The cases after steps that each made them worse, and how many were tried."""
-    best, value = start, _excess(claim.look(loss, start))
+    """The cases after steps each of which made them worse, and the number of cases tried."""
+    best, value = start, _excess(claim.compare(loss, start))
     reach = torch.full((len(start), 1, 1), 0.3).to(start)
-    looked = 0
+    count = 0
     for _ in range(rounds):
         tried = _steps(best, reach, claim.boxes, source)
         flat = tried.flatten(0, 1)
-        about = claim.about(flat)
+        about = claim.applies(flat)
         got = torch.full_like(flat[:, 0], -math.inf)
         if about.any():
-            got[about] = _excess(claim.look(loss, flat[about]))
-        looked += int(about.sum())
+            got[about] = _excess(claim.compare(loss, flat[about]))
+        count += int(about.sum())
         top, which = got.view(len(best), STEPS).max(1)
         better = top > value
         best = torch.where(better[:, None], tried[torch.arange(len(best)), which], best)
         value = torch.where(better, top, value)
         reach = torch.where(better[:, None, None], reach, reach * 0.7)
-    return best, looked
+    return best, count
 
 
 def _steps(case: Tensor, reach: Tensor, boxes: int, source: torch.Generator) -> Float[Tensor, "starts steps d"]:
-    """Neighbours: a third with all numbers changed, a third with some, a third with an edge moved onto another."""
+    """Neighbours of a case: a third with all numbers changed, a third with some, a third with two edges aligned."""
     n, third = len(case), STEPS // 3
     shape = (n, STEPS - third, case.shape[1])
     noise = torch.randn(shape, generator=source, dtype=torch.float64)
     noise[:, third:] *= torch.rand(shape, generator=source)[:, third:] < 0.3
     scale = case.abs() + case.abs().mean(1, keepdim=True) * 0.1
     moved = case[:, None] + noise.to(case) * reach * scale[:, None]
-    return torch.cat([moved, _aligned(case[:, None].expand(-1, third, -1), boxes, source)], 1)
+    return torch.cat([moved, _align_edges(case[:, None].expand(-1, third, -1), boxes, source)], 1)
 
 
-def _aligned(case: Tensor, boxes: int, source: torch.Generator) -> Float[Tensor, "starts steps d"]:
-    """The cases, in each of which one edge of a box lies where another edge along the same axis is."""
+def _align_edges(case: Tensor, boxes: int, source: torch.Generator) -> Float[Tensor, "starts steps d"]:
+    """The cases, with one edge of a box in each moved to where another edge along the same axis lies."""
     flat = case.flatten(0, 1).clone()
     each = flat[:, : 4 * boxes].view(-1, boxes, 2, 2)  # case, box, (centre, side), axis
     edges = torch.stack([each[:, :, 0] - each[:, :, 1] / 2, each[:, :, 0] + each[:, :, 1] / 2], 2)
@@ -161,13 +164,13 @@ def _aligned(case: Tensor, boxes: int, source: torch.Generator) -> Float[Tensor,
     return flat.view(case.shape)
 
 
-def _rounded(claim: Claim, loss: Loss, case: Tensor) -> Tensor:
-    """The case with as few digits as leave it nine tenths of its violation."""
-    least = 0.9 * _excess(claim.look(loss, case[None]))
+def _round_digits(claim: Claim, loss: Loss, case: Tensor) -> Tensor:
+    """The case with the fewest digits that keep nine tenths of its violation."""
+    least = 0.9 * _excess(claim.compare(loss, case[None]))
     if least <= 0:
         return case
     for digits in (0, 1, 2, 3):
         plain = (case * 10**digits).round() / 10**digits
-        if claim.about(plain[None]).all() and _excess(claim.look(loss, plain[None])) >= least:
+        if claim.applies(plain[None]).all() and _excess(claim.compare(loss, plain[None])) >= least:
             return plain
     return case

@@ -1,8 +1,8 @@
-"""Boxes that descend a loss towards their targets, one at a time: the engine behind the published simulations.
+"""Boxes that descend a loss towards their targets, each on its own: the engine of the published simulations.
 
-Boxes are (x, y, w, h) and lie by the column, so that a compiler fuses loss, gradient and update into one pass over
-memory: a quarter of a second for 1,715,000 cases is a hundredth of one. Where there is no compiler the same step runs
-eagerly, in chunks that stay in the processor's cache. No case's result depends on the chunk that it is in.
+Boxes are (x, y, w, h) and stored by column, so that a compiler fuses loss, gradient and update into one pass over
+memory: compiled, one update of 1,715,000 cases takes a hundredth of a second instead of a quarter. Without a compiler
+the same step runs eagerly, in chunks that stay in the processor's cache. No result depends on the chunk.
 """
 
 from __future__ import annotations
@@ -19,43 +19,46 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from implementations.boxes.geometry import Pair, measure_columns, overlap_ratio
+from implementations.boxes.geometry import BoxPair, measure_columns, overlap_ratio
 from implementations.boxes.losses.contract import formula_of
 
 EPS = 1e-7
-ROWS = {"compiled": 343 * 1024, "eager": 343 * 64}  # a chunk: threads share the first, the second fits in a cache
+ROWS = {
+    "compiled": 343 * 1024,
+    "eager": 343 * 64,
+}  # rows per chunk: threads share the first, the second fits in a cache
 _COMPILER = {"compile_threads": 1}  # two small kernels need no pool of processes
 Engine = Literal["auto", "compiled", "eager"]
 Columns = tuple[Tensor, ...]
 
 
 class Regression(NamedTuple):
-    """What became of each case, and of all on the way."""
+    """The result of a regression: each case in the end, and totals over the cases on the way."""
 
-    boxes: Float[Tensor, "n 4"]  # in the end
-    error: Float[Tensor, " n"]  # L1 over x, y, w, h in the end
-    iou: Float[Tensor, " n"]  # in the end
+    boxes: Float[Tensor, "n 4"]  # after the last update
+    error: Float[Tensor, " n"]  # L1 over x, y, w, h after the last update
+    iou: Float[Tensor, " n"]  # after the last update
     error_curve: Float[Tensor, " iterations"]  # total over the cases after each update
-    iou_curve: Float[Tensor, " iterations+1"]  # mean over the cases before each update, and in the end
-    seconds: float  # of all updates, without what was compiled before
-    engine: str  # what ran: compiled or eager
+    iou_curve: Float[Tensor, " iterations+1"]  # mean over the cases before each update, and after the last
+    seconds: float  # time of all updates, without compilation
+    engine: str  # compiled or eager
 
 
 class Rule(Protocol):
-    """How boxes move: ``start`` makes a state of (x, y, w, h); its first four columns are what moves."""
+    """How boxes move: ``start`` makes a state of (x, y, w, h), of which the first four columns are differentiated."""
 
     def start(self, boxes: Columns) -> Columns: ...
 
     def boxes(self, state: Columns) -> Columns: ...
 
     def numbers(self, iteration: int) -> Sequence[float]:
-        """What an update needs to know of its iteration."""
+        """The numbers that an update takes from its iteration, such as the rate."""
 
     def update(self, state: Columns, gradient: Columns, iou: Tensor, numbers: Columns) -> Columns: ...
 
 
 class Descent(NamedTuple):
-    """The DIoU paper's rule, ``B += eta (2 - IoU) (-grad L)`` on (x, y, w, h), one eta an iteration."""
+    """The DIoU paper's rule, ``B += eta (2 - IoU) (-grad L)`` on (x, y, w, h), one eta per iteration (1911.08287)."""
 
     rates: Sequence[float]
 
@@ -74,9 +77,9 @@ class Descent(NamedTuple):
 
 
 class Adam(NamedTuple):
-    """Adam on the corners (x1, y1, x2, y2) of a loss that is the mean of ``cases`` (1412.6980, betas .9 and .999).
+    """Adam on the corners (x1, y1, x2, y2) of a loss that is the mean over ``cases`` (1412.6980, betas .9 and .999).
 
-    The mean matters: it makes gradients small beside Adam's epsilon of 1e-8.
+    The mean matters: it makes gradients small compared with Adam's epsilon of 1e-8.
     """
 
     cases: int
@@ -115,10 +118,10 @@ def regress(
     chunk: int | None = None,
     progress: Callable[[int], None] = lambda iteration: None,
 ) -> Regression:
-    """Regress each box to its target by one loss; WIoU's mean is that of all cases at each iteration.
+    """Regress each box to its target by one loss; WIoU's mean of ``1 - IoU`` is that of all cases at each iteration.
 
-    It computes in the dtype of ``boxes`` and totals in float64. ``auto`` compiles from 100,000 cases on, where there is
-    a compiler and the loss is one of fidmap's formulas; ``compiled`` raises RuntimeError where that cannot be.
+    It computes in the dtype of ``boxes`` and totals in float64. ``auto`` compiles from 100,000 cases on, if there is a
+    compiler and the loss is one of fidmap's formulas; ``compiled`` raises RuntimeError where that is not so.
     """
     options = dict(options or {})
     formula = formula_of(loss)
@@ -128,7 +131,7 @@ def regress(
     shared = formula is not None and "state" in inspect.signature(formula).parameters and "state" not in options
     step, overlap = _step(loss, rule, options, shared), _overlap
     if chosen == "compiled":
-        torch.compiler.reset()  # each loss makes other code of one function, of which only a few may be kept
+        torch.compiler.reset()  # each loss compiles the same function again, and torch keeps only a few versions
         step, overlap = (torch.compile(each, dynamic=False, options=_COMPILER) for each in (step, overlap))
     else:
         step = functools.partial(step, eager=True)
@@ -138,7 +141,7 @@ def regress(
     mean = boxes.new_zeros(())
 
     def means() -> float:
-        """Mean IoU of all cases as they are."""
+        """Mean IoU of all cases at this point."""
         parts = (overlap(rule.boxes(s), goal)[:k] for s, goal, k in zip(states, goals, lengths, strict=True))
         return math.fsum(part.double().sum().item() for part in parts) / n
 
@@ -170,17 +173,17 @@ def regress(
 
 
 def corners(boxes: Columns) -> Columns:
-    """x1, y1, x2, y2 of boxes given as centre and sides."""
+    """x1, y1, x2, y2 of boxes that are centre and sides."""
     x, y, w, h = boxes
     return x - w / 2, y - h / 2, x + w / 2, y + h / 2
 
 
 @functools.cache
 def can_compile() -> bool:
-    """Whether torch.compile makes code that runs here."""
+    """Whether torch.compile works on this machine."""
     try:
         torch.compile(lambda x: x + 1)(torch.zeros(64))
-    except Exception as error:  # no compiler, one that fails, or a platform without
+    except Exception as error:  # no compiler, a broken one, or an unsupported platform
         logging.getLogger(__name__).info("eager, since torch.compile failed: %s", error)
         return False
     return True
@@ -195,12 +198,15 @@ def _choose(engine: Engine, n: int, *, compilable: bool) -> str:
 
 
 def _multiple(rows: int) -> int:
-    """What vector loops leave over goes to other functions, another atan among them: of 64 rows nothing is left."""
+    """Round up to a multiple of 64: vector code handles such a number of rows without a remainder.
+
+    A remainder would be handled by other functions, with another atan among them, and rows would depend on their chunk.
+    """
     return rows + -rows % 64
 
 
 def _chunks(boxes: Float[Tensor, "n 4"], rows: int) -> list[Columns]:
-    """Columns of ``rows`` rows each; the last chunk is filled up with its last row."""
+    """Columns of ``rows`` rows each; the last chunk is filled up with copies of its last row."""
     parts = []
     for part in boxes.split(rows):
         filled = part if len(part) == rows else torch.cat([part, part[-1:].expand(rows - len(part), 4)])
@@ -213,16 +219,16 @@ def _overlap(boxes: Columns, targets: Columns) -> Tensor:
 
 
 def _error(boxes: Columns, targets: Columns) -> Tensor:
-    """L1 over x, y, w, h."""
+    """L1 distance over x, y, w, h."""
     return sum(((a - b).abs() for a, b in zip(boxes[1:], targets[1:], strict=True)), (boxes[0] - targets[0]).abs())
 
 
-def _measure(boxes: Columns, targets: Columns) -> Pair:
+def _measure(boxes: Columns, targets: Columns) -> BoxPair:
     return measure_columns(corners(boxes), corners(targets))
 
 
 def _step(loss: Callable[..., Tensor], rule: Rule, options: dict[str, Any], shared: bool) -> Callable[..., Any]:
-    """One update of a chunk: ``(state, targets, mean, numbers) -> (state, error after it, IoU before it)``."""
+    """Make the update of a chunk: ``(state, targets, mean, numbers) -> (state, error after it, IoU before it)``."""
     formula = formula_of(loss)
 
     def total(moving: Columns, state: Columns, targets: Columns, mean: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,11 @@
-"""Gradient fields of a box loss around a target of side 1: over the place of a box, and over its sides.
+"""Gradient fields of a box loss around a target of side 1: over the position of a box, and over its sides.
 
-In the field ``position`` a box of given sides stands all round the target, ``reach`` sides away at most; in the field
-``size`` boxes about the target's centre have sides from a fifth to five times the target's. No point of either grid is
-the target or lies where edges meet, but for grids of an odd number of points. ``pairs`` is no field but as many random
-pairs: overlapping, apart and nested.
+In the field ``position``, a box of fixed sides is placed around the target, up to ``reach`` sides away. In the field
+``size``, boxes at the target's centre have sides from a fifth to five times those of the target. Unless the grids have
+an odd number of points, none of their points is the target or lies where edges meet. ``pairs`` is not a field but the
+same number of random pairs that overlap, lie apart or lie inside one another.
 
-What following the gradient does is measured by one small step against it, of ``STEP`` in all.
+What following the gradient does is measured by one small step of length ``STEP`` against it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from torch import Tensor
 from bench.task import Context, Measure, Measurements, Value, task
 from bench.tasks.boxes.pairs import Loss, LossParameters, gradient, iou, pairs
 
-STEP = 1e-5  # of the target's side
-# A step along the true gradient errs by its square; changes below ten of those are not counted.
+STEP = 1e-5  # in units of the target's side
+# A step along the true gradient is off by its square; changes below ten times that are not counted.
 CURVATURE = 10 * STEP**2
-STILL = 1e-12  # a gradient up to here is 0: rounding
+STILL = 1e-12  # a gradient up to here counts as 0, up to rounding
 
 
 class Parameters(LossParameters):
-    """``points`` along each side of a grid; ``width`` and ``height`` of the box whose place is varied."""
+    """``points`` along each side of a grid; ``width`` and ``height`` of the box in the field ``position``."""
 
     points: int = Field(40, ge=4)
     reach: float = Field(3.0, gt=0)
@@ -51,16 +51,18 @@ SHARES = {
         for field in SETS
         for measure in (
             *(
-                # One point of the grid may change sides between machines.
+                # Between machines, a point of the grid may fall on the other side of a threshold.
                 Measure(f"{field}_{name}", summary, unit="1", direction="target", window=0, floor=1e-3)
                 for name, summary in SHARES.items()
             ),
-            Measure(f"{field}_spike", "greatest norm of the gradient over its median", direction="target", window=0.01),
+            Measure(
+                f"{field}_spike", "largest norm of the gradient over the median norm", direction="target", window=0.01
+            ),
         )
     ],
 )
 def iou_gradient(parameters: Parameters, context: Context) -> Measurements:
-    """Gradients of a box loss over grids of positions and of sizes, and what a small step against them does."""
+    """Gradients of a box loss over grids of positions and of sizes, and the effect of a small step against them."""
     loss = parameters.bound(rowwise=True)
     n = parameters.points
     measured: dict[str, float | Value] = {}
@@ -68,7 +70,7 @@ def iou_gradient(parameters: Parameters, context: Context) -> Measurements:
         if name == "pairs":
             boxes, target = _pairs(n * n, torch.Generator().manual_seed(context.seed))
         else:
-            across, boxes = grid(name, parameters)
+            across, boxes = field_boxes(name, parameters)
             target = boxes.new_tensor([[0, 0, 1, 1]]).expand(len(boxes), 4)
         boxes, target = boxes.to(context.device), target.to(context.device)
         value, slopes = gradient(loss, boxes, target)
@@ -83,10 +85,10 @@ def iou_gradient(parameters: Parameters, context: Context) -> Measurements:
     return measured
 
 
-def grid(field: str, parameters: Parameters) -> tuple[Float[Tensor, " points"], Float[Tensor, "n 4"]]:
-    """Coordinates along either side of a grid, and its boxes, row by row: x or w varies fastest."""
+def field_boxes(field: str, parameters: Parameters) -> tuple[Float[Tensor, " points"], Float[Tensor, "n 4"]]:
+    """The coordinates along either side of a grid, and its boxes, row by row: x or w varies fastest."""
     n = parameters.points
-    middle = (torch.arange(n, dtype=torch.float64) + 0.5) / n * 2 - 1  # of equal cells of (-1, 1)
+    middle = (torch.arange(n, dtype=torch.float64) + 0.5) / n * 2 - 1  # the middles of n equal cells of (-1, 1)
     across = parameters.reach * middle if field == "position" else 5**middle
     down, right = torch.meshgrid(across, across, indexing="ij")
     varied = torch.stack([right.flatten(), down.flatten()], 1)
@@ -97,7 +99,7 @@ def grid(field: str, parameters: Parameters) -> tuple[Float[Tensor, " points"], 
 
 
 def assess(loss: Loss, boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"]) -> dict[str, float]:
-    """``SHARES`` of the boxes that are not at their target, and the highest spike, 0 without any gradient."""
+    """The ``SHARES`` of the boxes that are not at their target, and the spike of the gradient."""
     away = (boxes != targets).any(1)
     boxes, targets = boxes[away], targets[away]
     value, slopes = gradient(loss, boxes, targets)
@@ -111,14 +113,14 @@ def assess(loss: Loss, boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"
     return {
         "zero": float((~moving).double().mean()),
         "uphill": float((rises > CURVATURE).double().mean()),
-        "away": float((parts > 1e-3 * STEP).double().mean()),  # less is a step straight across, rounded
+        "away": float((parts > 1e-3 * STEP).double().mean()),  # less is the rounding of a step at constant distance
         "worse": float((falls > CURVATURE).double().mean()),
         "spike": float(norm.max() / median),
     }
 
 
 def _pairs(n: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Random pairs, in units of the target's longer side, since a step has one length for all."""
+    """Random pairs, in units of the target's longer side, so that one step length suits them all."""
     boxes, target = pairs(n, source, "random", "apart", "nested")
     unit = target[:, 2:].amax(1, keepdim=True)
     return boxes / unit, target / unit

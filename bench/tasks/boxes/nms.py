@@ -1,7 +1,7 @@
-"""What an NMS makes of a detector's candidates as scenes get crowded, and what it costs (``bench.data.crowds``).
+"""What an NMS makes of a detector's candidates as scenes get more crowded, and what it costs (``bench.data.crowds``).
 
-All methods get the same candidates, so their figures differ by the method alone. Every detection counts that it keeps:
-COCO's limit of 100 an image and class is lifted, since soft methods keep nearly all.
+All methods get the same candidates, so that differences come from the method alone. All detections that a method keeps
+are counted: COCO's limit of 100 per image and class is lifted, since soft methods keep nearly all candidates.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from metrics.detection.coco import evaluate_coco
 
 
 class Parameters(TaskParameters):
-    """``boxes``: candidates an image, ten to an object; ``options`` are the method's own."""
+    """``boxes``: candidates per image, ten per object; ``options`` are those of the method."""
 
     nms: NmsName
     boxes: int = Field(100, ge=1)
@@ -41,7 +41,7 @@ class Parameters(TaskParameters):
 
 
 class SpeedParameters(TaskParameters):
-    """Methods over the same candidates; the first is what the others' ratios are to."""
+    """Methods that run on the same candidates; ratios are to the first."""
 
     nms: list[NmsName] = Field(min_length=1)
     boxes: int = Field(1000, ge=1)
@@ -63,12 +63,12 @@ def _figure(name: str, summary: str) -> Measure:
         _figure("AP50", "AP at IoU .5"),
         _figure("AP75", "AP at IoU .75"),
         _figure("recall", "mean over IoU .5:.05:.95 and classes"),
-        Measure("kept", "detections an image", direction="target", window=1e-3),
+        Measure("kept", "detections per image", direction="target", window=1e-3),
         Measure("crowding", "mean over objects of the largest IoU with another of their class", direction="target"),
     ],
 )
 def nms_quality(parameters: Parameters, context: Context) -> Measurements:
-    """AP of what an NMS keeps of a detector's candidates on crowded scenes."""
+    """AP of the detections that an NMS keeps of a detector's candidates, on crowded scenes."""
     crowd = crowds(parameters.boxes, parameters.images, parameters.classes, context.seed)
     kept = _suppress(parameters.nms, _on(crowd, context.device), parameters.iou_threshold, parameters.options)
     indices, scores, boxes = (column.cpu() for column in kept)
@@ -90,12 +90,12 @@ def nms_quality(parameters: Parameters, context: Context) -> Measurements:
     entry="nms",
     catalogue="nms",
     measures=[
-        Measure("time", "median time of a call", unit="ms", deterministic=False),
-        Measure("ratio", "median of paired ratios to the first method", deterministic=False),
+        Measure("time", "median time per call", unit="ms", deterministic=False),
+        Measure("ratio", "median of the paired ratios to the time of the first method", deterministic=False),
     ],
 )
 def nms_speed(parameters: SpeedParameters, context: Context) -> Measurements:
-    """Milliseconds of an NMS on the candidates of crowded scenes, and the ratio to the first method."""
+    """Milliseconds per call of an NMS on the candidates of crowded scenes, and the ratio to the first method."""
     drawn = crowds(parameters.boxes, parameters.images, parameters.classes, context.seed)
     crowd = _on(drawn, context.device)
     functions = {
@@ -115,7 +115,7 @@ def nms_speed(parameters: SpeedParameters, context: Context) -> Measurements:
 
 
 def _suppress(name: str, crowd: Crowd, iou_threshold: float, options: dict[str, Any]) -> Kept:
-    """Call an NMS on all images at once, with the columns that it needs besides."""
+    """Call an NMS on all images at once, with the further columns that it needs."""
     entry = NMS[name]
     columns = {column: getattr(crowd, column) for column in entry.columns}
     return entry(
@@ -128,7 +128,7 @@ def _on(crowd: Crowd, device: str) -> Crowd:
 
 
 def _entries(image: Tensor, label: Tensor, box: Tensor, score: Tensor) -> list[dict[str, Any]]:
-    """As a COCO result file has them."""
+    """The detections as in a COCO result file."""
     xywh = torch.cat([box[:, :2], (box[:, 2:] - box[:, :2]).clamp(min=0)], 1)
     columns = (image, label + 1, xywh, score)
     keys = ("image_id", "category_id", "bbox", "score")
@@ -136,7 +136,7 @@ def _entries(image: Tensor, label: Tensor, box: Tensor, score: Tensor) -> list[d
 
 
 def _crowding(crowd: Crowd) -> float:
-    """How near objects of one class come to one another."""
+    """Mean over the objects of the largest IoU with another object of the same class."""
     truth = crowd.truth["annotations"]
     box = torch.tensor([entry["bbox"] for entry in truth], dtype=torch.float64)
     box[:, 2:] += box[:, :2]

@@ -1,9 +1,9 @@
-"""Properties of box losses, each decided by a search for a counter-example: "yes" means that none was found in n cases.
+"""Properties of box losses, each decided by a search: "yes" means that no counter-example was found in n cases.
 
-The claims are in ``box_claims``, the search in ``counterexample``. Every row of a loss is searched on its own: WIoU v2
-and v3, whose rows depend on their batch, are held at a mean of 1 - IoU of ``STATE``. What breaks a claim is kept beside
-the record: the boxes, and both sides of the inequality; so is how many cases of each configuration were drawn, as pairs
-of a number (``arrangements.configuration``) and a count.
+``claims`` defines the properties, ``counterexample`` searches. A loss is searched row by row; WIoU v2 and v3, whose
+rows depend on their batch, get the constant mean of 1 - IoU ``STATE``. The record keeps the boxes that break a claim
+and both sides of the inequality, and how many cases of each configuration were drawn, as pairs of a number
+(``arrangements.configuration``) and a count.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bench.tasks.boxes.pairs import LossParameters
 
 
 class Parameters(LossParameters):
-    """``cases``: how many are drawn for each property; ``starts``: from how many of them the search ascends."""
+    """``cases``: number of cases drawn per property; ``starts``: number of cases from which the search ascends."""
 
     cases: int = Field(20_000, ge=100)
     starts: int = Field(STARTS, ge=2)
@@ -32,7 +32,7 @@ class Parameters(LossParameters):
         for name, claim in CLAIMS.items()
         for measure in (
             Measure(name, claim.summary, unit="yes/no", direction="target", window=0, floor=0),
-            # Where the climb ends depends on the last bits of a machine's arithmetic.
+            # The case at which the search ends depends on the last bits of a machine's arithmetic.
             Measure(f"{name}_violation", "by how much the worst case breaks it", direction="target", window=0.1),
         )
     ],

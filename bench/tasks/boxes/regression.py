@@ -1,19 +1,20 @@
-"""The published regression experiments: boxes descend a box loss from all round their targets.
+"""The published regression simulations: boxes from all around their targets descend a box loss.
 
-Anchors of 7 areas and 7 aspect ratios stand at every point of a disc and regress, one at a time, to 7 targets of one
-area in its middle: 343 cases a point, 1,715,000 over 5,000 points.
+Anchors of 7 areas and 7 aspect ratios stand at every point of a disc, and each regresses on its own to each of 7
+targets of equal area at its centre: 343 cases per point, 1,715,000 over 5,000 points.
 
 - ``diou`` (1911.08287, sec. 3.1): disc of radius 3, targets of area 1, ``B += eta (2 - IoU) (-grad L)`` on (x, y, w, h)
-  for 200 iterations, eta .1 for the first 8/10 of them, .01 for the next 1/10 and .001 for the last.
-- ``wiou`` and ``wiou_near`` (2301.10051, sec. IV, and its script): discs of radius .5 and .1 whose points crowd towards
-  the rim, 2e4 radius^2 of them, targets of area 1/32, Adam at .01 on the corners of the mean loss, 120 iterations.
-- ``piou`` (10.1016/j.neunet.2023.11.041): 5,000 points about (1, 1), evenly, and WIoU's sides and rule, since the
-  paper's text leaves them open.
+  for 200 iterations, with eta .1 for the first 8/10 of them, .01 for the next 1/10 and .001 for the last.
+- ``wiou`` and ``wiou_near`` (2301.10051, sec. IV, and its script): discs of radius .5 and .1 with more points towards
+  the rim, 2e4 radius^2 of them, targets of area 1/32, Adam with rate .01 on the corners of the mean loss, 120
+  iterations.
+- ``piou`` (10.1016/j.neunet.2023.11.041): 5,000 points spread evenly around (1, 1), with the sides and the rule of
+  WIoU, which the text of the paper leaves open.
 
-The gradient is autograd's; the figure of the DIoU paper used hand-written ones that are not those of the losses, which
-the options ``gradient="authors"`` and ``"authors_clamped"`` bring back. What they show holds for this simulation, in
-which nothing is learnt; training a detector is another matter. A side that an update drives below 0 stays so:
-the loss sees a box without extent there, the error counts the way to the target's side.
+The gradient is autograd's. The figure of the DIoU paper was made with hand-written gradients that are not those of the
+losses; the options ``gradient="authors"`` and ``"authors_clamped"`` bring them back. The results hold for this
+simulation, in which nothing is learnt; training a detector is another matter. A side that an update makes negative
+stays negative: the loss sees a box without extent there, and the error counts the distance to the target's side.
 """
 
 from __future__ import annotations
@@ -33,40 +34,40 @@ from bench.tasks.boxes.pairs import LossParameters
 from implementations.catalogue import LOSSES
 
 RATIOS = (1 / 4, 1 / 3, 1 / 2, 1.0, 2.0, 3.0, 4.0)  # width over height
-CASES = 7 * 7 * 7  # at a point
+CASES = 7 * 7 * 7  # per point
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """Where anchors and targets are, and how they move."""
+class Simulation:
+    """Where anchors and targets lie, and how boxes move."""
 
     centre: tuple[float, float]
     radius: float
     points: int
     target_area: float
-    areas: tuple[float, ...]  # of anchors
+    areas: tuple[float, ...]  # of the anchors
     iterations: int
-    adam: bool = False  # on the corners, in place of the DIoU paper's descent
-    rim: bool = False  # points crowd towards the rim: r = R ln(1 + u (e^3 - 1)) / 3 in place of R sqrt(u)
+    adam: bool = False  # Adam on the corners instead of the DIoU paper's descent
+    rim: bool = False  # more points towards the rim: r = R ln(1 + s (e^3 - 1)) / 3 instead of R sqrt(s), s in [0, 1]
 
     def rule(self, iterations: int) -> Rule:
-        """The update, for this many iterations."""
+        """The update rule for this many iterations."""
         return Adam(self.points * CASES) if self.adam else Descent(rates(iterations))
 
 
 _WIOU_AREAS = (1 / 32, 1 / 24, 3 / 64, 1 / 16, 1 / 12, 3 / 32, 1 / 8)
-PROTOCOLS = {
-    "diou": Protocol((10.0, 10.0), 3.0, 5000, 1.0, (0.5, 0.67, 0.75, 1.0, 1.33, 1.5, 2.0), 200),
-    "wiou": Protocol((0.5, 0.5), 0.5, 5000, 1 / 32, _WIOU_AREAS, 120, adam=True, rim=True),
-    "wiou_near": Protocol((0.5, 0.5), 0.1, 200, 1 / 32, _WIOU_AREAS, 120, adam=True, rim=True),
-    "piou": Protocol((1.0, 1.0), 0.5, 5000, 1 / 32, _WIOU_AREAS, 120, adam=True),
+SIMULATIONS = {
+    "diou": Simulation((10.0, 10.0), 3.0, 5000, 1.0, (0.5, 0.67, 0.75, 1.0, 1.33, 1.5, 2.0), 200),
+    "wiou": Simulation((0.5, 0.5), 0.5, 5000, 1 / 32, _WIOU_AREAS, 120, adam=True, rim=True),
+    "wiou_near": Simulation((0.5, 0.5), 0.1, 200, 1 / 32, _WIOU_AREAS, 120, adam=True, rim=True),
+    "piou": Simulation((1.0, 1.0), 0.5, 5000, 1 / 32, _WIOU_AREAS, 120, adam=True),
 }
 
 
 class Parameters(LossParameters):
-    """``points``: how many of the protocol's to place; totals are scaled up to all of its cases.
+    """``points``: how many of the protocol's points to place; totals are scaled up to all of its cases.
 
-    ``iterations`` are the protocol's unless given.
+    ``iterations`` defaults to the protocol's.
     """
 
     protocol: Literal["diou", "wiou", "wiou_near", "piou"] = "diou"
@@ -88,8 +89,8 @@ class Parameters(LossParameters):
     ],
 )
 def iou_regression(parameters: Parameters, context: Context) -> Measurements:
-    """Regress anchors to targets by one box loss and total the error, as the papers' simulations do."""
-    protocol = PROTOCOLS[parameters.protocol]
+    """Regress anchors to targets by one box loss and total the error, as in the papers' simulations."""
+    protocol = SIMULATIONS[parameters.protocol]
     iterations = parameters.iterations or protocol.iterations
     positions = disc(parameters.points, parameters.protocol, seed=context.seed).to(context.device)
     found = regress(
@@ -123,17 +124,18 @@ def iou_regression(parameters: Parameters, context: Context) -> Measurements:
 
 
 def rates(iterations: int) -> list[float]:
-    """Eta at each iteration: .1, .01 after 8/10 and .001 after 9/10 of them."""
+    """Eta at each iteration: .1, then .01 after 8/10 and .001 after 9/10 of them."""
     return [(0.1, 0.01, 0.001)[(10 * i >= 8 * iterations) + (10 * i >= 9 * iterations)] for i in range(iterations)]
 
 
 def disc(n: int, protocol: str = "diou", *, seed: int = 0) -> Float[Tensor, "n 2"]:
-    """``n`` points of the protocol's density on its disc: a low-discrepancy set with a random shift.
+    """``n`` points with the protocol's density on its disc: a low-discrepancy set with a random shift.
 
-    The set is the additive recurrence of the plastic number, ``g^3 = g + 1``: a few hundred points stand for 5,000.
+    The set is the additive recurrence of the plastic number, ``g^3 = g + 1``; a few hundred points represent 5,000
+    well.
     """
-    where = PROTOCOLS[protocol]
-    g = 1.324717957244746  # of 2D sequences, this root's spreads most evenly
+    where = SIMULATIONS[protocol]
+    g = 1.324717957244746  # the plastic number, whose sequence spreads most evenly in two dimensions
     shift = torch.rand(2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     u, turn = (shift + torch.arange(n)[:, None] * torch.tensor([1 / g, 1 / g**2], dtype=torch.float64)).frac().unbind(1)
     radius = where.radius * ((u * math.expm1(3)).log1p() / 3 if where.rim else u.sqrt())
@@ -142,11 +144,11 @@ def disc(n: int, protocol: str = "diou", *, seed: int = 0) -> Float[Tensor, "n 2
 
 
 def cases(points: Float[Tensor, "p 2"], protocol: str = "diou") -> tuple[Float[Tensor, "n 4"], Float[Tensor, "n 4"]]:
-    """Anchors and targets (x, y, w, h) of the 343 cases at each point, n = 343 p, a point's in a row.
+    """Anchors and targets (x, y, w, h) of the 343 cases at each point, n = 343 p, in the order of the points.
 
-    Both lie in memory by the column.
+    Both are stored by column.
     """
-    where = PROTOCOLS[protocol]
+    where = SIMULATIONS[protocol]
     anchors = points.new_tensor([_sides(area, ratio) for _ in RATIOS for area in where.areas for ratio in RATIOS])
     sides = [_sides(where.target_area, ratio) for ratio in RATIOS for _ in where.areas for _ in RATIOS]
     boxes, targets = points.new_empty(2, 4, len(points), CASES)

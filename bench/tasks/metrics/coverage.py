@@ -19,7 +19,7 @@ from pydantic import Field
 from scipy.stats import binomtest
 from torch import Tensor
 
-from bench.data.laws import Detections, Features
+from bench.data.laws import DetectionLaw, FeatureLaw
 from bench.task import Context, Measure, Measurements, TaskParameters, Value, task
 from bench.tasks.boxes.agreement import correlation
 from bench.tasks.samplers.problems import floor_of
@@ -131,7 +131,7 @@ def _generator(seed: int) -> torch.Generator:
 
 def _sides(parameters: Parameters, seed: int) -> tuple[Tensor, Tensor]:
     law: Any = parameters.law
-    return Features(law, parameters.d).draw(parameters.n, parameters.n, _generator(seed))
+    return FeatureLaw(law, parameters.d).draw(parameters.n, parameters.n, _generator(seed))
 
 
 def _one_at_a_time(
@@ -183,7 +183,7 @@ def _floored(*names: str, of: Callable[[Tensor, Tensor], Mapping[str, float]], p
     def trial(parameters: Parameters, seed: int) -> Iterator[tuple[str, Interval]]:
         law: Any = parameters.law
         n = parameters.n
-        rows = Features(law, parameters.d).draw(2 * n, 1, _generator(seed)).real
+        rows = FeatureLaw(law, parameters.d).draw(2 * n, 1, _generator(seed)).real
         fresh = of(rows[:n], rows[n:])
         for name, value in _one_at_a_time(of, names):
             found = extrapolated_floor(value, rows[:n], n, power=power, seed=seed)
@@ -244,7 +244,7 @@ AVERAGES = ("AP", "AP50", "AP75", "AR100")
 
 def _detected(parameters: Parameters, seed: int) -> Iterator[tuple[str, Interval]]:
     law: Any = parameters.law
-    scenes = Detections(law).draw(parameters.n, np.random.default_rng(seed))
+    scenes = DetectionLaw(law).draw(parameters.n, np.random.default_rng(seed))
     result = evaluate_coco(*scenes, area_ranges={})
     intervals = result.intervals(parameters.resamples, seed=seed)
     for name in AVERAGES:
@@ -254,14 +254,14 @@ def _detected(parameters: Parameters, seed: int) -> Iterator[tuple[str, Interval
 @lru_cache(maxsize=2)
 def _averages(law: Any) -> dict[str, float]:
     parts = [
-        evaluate_coco(*Detections(law).draw(IMAGES, np.random.default_rng([7, i])), area_ranges={}) for i in range(3)
+        evaluate_coco(*DetectionLaw(law).draw(IMAGES, np.random.default_rng([7, i])), area_ranges={}) for i in range(3)
     ]
     return {name: float(np.mean([part.figures[name] for part in parts])) for name in AVERAGES}
 
 
 def _exact(parameters: Parameters) -> float:
     law: Any = parameters.law
-    return Features(law, parameters.d).distance()
+    return FeatureLaw(law, parameters.d).distance()
 
 
 GROUPS = [

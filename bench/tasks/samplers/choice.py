@@ -1,8 +1,8 @@
-"""The best pair of solver and schedule that each library offers at a budget, on the ten classes of Fashion-MNIST.
+"""The best combination of solver and schedule in each library at a budget, on the ten classes of Fashion-MNIST.
 
-Pairs are chosen on one set of seeds and held against each other on another: chosen and judged on the same seeds, the
-side with the more pairs would win by its luck. Peers take part as shipped, with each spacing that they know, and on
-schedules of ours, fed the levels that they then use.
+Combinations are chosen on one set of seeds and compared on another: if they were chosen and judged on the same seeds,
+the side with more combinations would win by luck. Other libraries take part as shipped, with each spacing that they
+have, and on schedules of ours, whose levels they are given.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from metrics import FeatureStatistics, frechet_distance
 from metrics.paired import differences_from
 
 OWN = "fidmap"
-SPACINGS: dict[str, list[dict[str, Any]]] = {  # what a peer as shipped can be told
+SPACINGS: dict[str, list[dict[str, Any]]] = {  # the options of spacing that another library has as shipped
     "diffusers": [
         {},
         *({"timestep_spacing": spacing} for spacing in ("leading", "trailing")),
@@ -37,7 +37,7 @@ SPACINGS: dict[str, list[dict[str, Any]]] = {  # what a peer as shipped can be t
 
 
 class Parameters(TaskParameters):
-    """A budget, the sides, and what each may choose from."""
+    """A budget, the sides, and the samplers and schedules from which each side may choose."""
 
     nfe: int = Field(ge=1)
     sides: list[str] = [OWN, "diffusers", "k-diffusion"]
@@ -54,38 +54,40 @@ class Parameters(TaskParameters):
     schedules: list[ScheduleName] = ["karras", "log_snr", "uniform", "quadratic", "trailing"]
     samples: int = Field(default=300, ge=65)
     choosing: int = Field(default=4, ge=1)  # seeds
-    judging: int = Field(default=10, ge=2)  # other seeds
-    finalists: int = Field(default=4, ge=1)  # pairs that go on from the first seed
+    judging: int = Field(default=10, ge=2)  # other seeds, on which the choices are compared
+    finalists: int = Field(default=4, ge=1)  # combinations that go on after the first seed
 
 
-class Pair(NamedTuple):
-    """A solver on a schedule."""
+class Combination(NamedTuple):
+    """A solver on a schedule, with its options."""
 
     sampler: str
     schedule: str
     options: dict[str, Any]
 
     def __str__(self) -> str:
-        told = [f"{name}={value}" for name, value in self.options.items() if name != "mode"]
-        return " ".join([self.sampler, "as shipped" if "mode" in self.options else self.schedule, *told])
+        options = [f"{name}={value}" for name, value in self.options.items() if name != "mode"]
+        return " ".join([self.sampler, "as shipped" if "mode" in self.options else self.schedule, *options])
 
 
 @task(
     kind="contest",
     entry="sides",
     measures=[
-        Measure("fd_fmnist", "of the best pair, mean over the judging seeds", window=0.02),
-        # About 0, so that no share of it can be allowed; the floor is 2 % of the distances of which it is one.
-        Measure("difference", "ours less theirs, seed by seed", window=0, floor=0.003),
-        Measure("tie", "1 where the difference is not told from 0", direction="target"),
-        Measure("detectable", "the difference that is told from 0 in four of five repetitions", direction="target"),
+        Measure("fd_fmnist", "mean over the judging seeds, of the side's best combination", window=0.02),
+        # It is near 0, so no relative change can be allowed; the floor is 2 % of the distances.
+        Measure("difference", "ours minus theirs, mean over the seeds", window=0, floor=0.003),
+        Measure("tie", "1 where the difference is not significant", direction="target"),
+        Measure(
+            "detectable", "the difference that would be significant in four of five repetitions", direction="target"
+        ),
     ],
 )
 def sampler_choice(parameters: Parameters, context: Context) -> Measurements:
-    """The best pair of each side, the paired differences, and which of them are ties.
+    """The best combination of each side, the paired differences, and which of them are ties.
 
-    Their intervals hold at once in 95 % of repetitions, and a tie is what a paired t test, by Holm at 5 % over all
-    sides, does not tell from 0.
+    The intervals hold simultaneously in 95 % of repetitions. A tie is a difference that a paired t test, with Holm's
+    correction at 5 % over all sides, does not find significant.
     """
     chosen = {side: _best(parameters, side, context) for side in parameters.sides}
     seeds = range(first := 1000 * (context.seed + 1) + 500, first + parameters.judging)
@@ -107,10 +109,10 @@ def sampler_choice(parameters: Parameters, context: Context) -> Measurements:
     return measures
 
 
-def _best(parameters: Parameters, side: str, context: Context) -> Pair:
-    """The pair of least mean distance: all on the first of the choosing seeds, the finalists on all."""
+def _best(parameters: Parameters, side: str, context: Context) -> Combination:
+    """The combination of least mean distance: all are tried on the first choosing seed, the finalists on every one."""
     first, *rest = (1000 * (context.seed + 1) + k for k in range(parameters.choosing))
-    found = [(_distance(parameters, pair, first, context.device), pair) for pair in _pairs(parameters, side)]
+    found = [(_distance(parameters, pair, first, context.device), pair) for pair in _combinations(parameters, side)]
     finalists = sorted(found, key=lambda each: each[0])[: parameters.finalists]
     means = [
         (distance + sum(_distance(parameters, pair, seed, context.device) for seed in rest), pair)
@@ -119,18 +121,21 @@ def _best(parameters: Parameters, side: str, context: Context) -> Pair:
     return min(means, key=lambda each: each[0])[1]
 
 
-def _pairs(parameters: Parameters, side: str) -> list[Pair]:
+def _combinations(parameters: Parameters, side: str) -> list[Combination]:
     """What a side may choose from; raises ValueError where that is nothing."""
     names = parameters.ours if side == OWN else [n for n in parameters.theirs if SAMPLERS[n].package == side]
     if not names:
         raise ValueError(f"sides: {side} has no sampler among {', '.join(parameters.theirs)}")
-    pairs = [Pair(name, schedule, {}) for name in names for schedule in parameters.schedules]
-    shipped = [{"mode": "shipped"} | told for told in SPACINGS.get(side, [])]
-    return pairs + [Pair(name, "uniform", options) for name in names for options in shipped]
+    pairs = [Combination(name, schedule, {}) for name in names for schedule in parameters.schedules]
+    shipped = [{"mode": "shipped"} | spacing for spacing in SPACINGS.get(side, [])]
+    return pairs + [Combination(name, "uniform", options) for name in names for options in shipped]
 
 
-def _distance(parameters: Parameters, pair: Pair, seed: int, device: str) -> float:
-    """fd_fmnist of a pair's samples to the classes' law; infinite where it fails or has no such spacing."""
+def _distance(parameters: Parameters, pair: Combination, seed: int, device: str) -> float:
+    """fd_fmnist of the samples to the law of the classes.
+
+    Infinite where the run fails or the spacing does not exist.
+    """
     budgeted = Budgeted(
         sampler=pair.sampler, schedule=pair.schedule, options=pair.options, path="discrete_vp", nfe=parameters.nfe
     )
@@ -143,7 +148,7 @@ def _distance(parameters: Parameters, pair: Pair, seed: int, device: str) -> flo
 
 
 def _mean(values: list[float]) -> tuple[float, tuple[float, float]]:
-    """Mean and its 95 % interval by Student's t."""
+    """The mean, with its 95 % interval by Student's t."""
     mean = statistics.fmean(values)
     reach = scipy.stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
     return mean, (float(mean - reach), float(mean + reach))
@@ -156,7 +161,7 @@ def _oracle(device: str) -> MixtureOracle:
 
 @lru_cache(maxsize=1)
 def _truth() -> FeatureStatistics:
-    """Of 10,000 exact draws."""
+    """The statistics of 10,000 exact draws."""
     draws = _oracle("cpu").sample(10_000, generator(0, "truth"))
     parts = [features(mixture_pixels(part)) for part in draws.split(2000)]
     return FeatureStatistics.from_features(torch.cat(parts), extractor=EXTRACTOR)

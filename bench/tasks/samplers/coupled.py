@@ -1,9 +1,10 @@
-"""Weak order on a mixture: expectations of a sampler's output on coarse and fine grids that see one Brownian path.
+"""Weak order on a mixture: expectations of a sampler's output on coarse and fine grids driven by one Brownian path.
 
-No law is known in closed form there, and the difference of two expectations drowns in the noise of independent draws.
-On one path the states of n and 2n steps differ by O(h), and scrambled Sobol points (Owen, 10.1137/S0036142994277468),
-the lowest frequencies of the path first, leave little of that. ``E f(X_n) - E f(X_2n)`` falls as h to the weak order,
-with no reference and no bias: each draw handed to the sampler is exactly normal and independent of the others.
+The law of the output is not known in closed form there, and the difference of two expectations would drown in the noise
+of independent draws. Driven by one path, the states of n and 2n steps differ by O(h), and scrambled Sobol points (Owen,
+10.1137/S0036142994277468), used for the lowest frequencies of the path first, leave little noise in their mean. ``E
+f(X_n) - E f(X_2n)`` falls as h to the weak order. This needs no reference and has no bias: each draw that the sampler
+gets is exactly normal and independent of the others.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from implementations.diffusion.oracle import MixtureOracle
 from implementations.diffusion.path import Path
 
 MEANS, VARIANCES, WEIGHTS = (-0.7, 0.5), (0.15, 0.4), (0.4, 0.6)
-REPLICATES = 8
+REPLICATES = 8  # scramblings of the points
 Sample = Callable[..., Tensor]  # (oracle, x, times, noise) -> x
 
 
 class WeakErrors(NamedTuple):
-    """Differences of expectations between the grids of n and 2n steps, of each scrambling of the points."""
+    """Differences of expectations between the grids of n and 2n steps, for each scrambling of the points."""
 
     steps: list[int]
     differences: Float[Tensor, "replicates rungs functions"]
-    biases: Float[Tensor, "replicates functions"]  # of the finest grid, against the exact law
+    biases: Float[Tensor, "replicates functions"]  # expectations on the finest grid minus the exact ones
 
     @property
     def errors(self) -> list[float]:
@@ -41,10 +42,10 @@ class WeakErrors(NamedTuple):
 
     @property
     def consistent(self) -> bool:
-        """Whether the finest grid is as near the exact law as the last difference says, within four standard errors.
+        """Whether the finest grid is as close to the exact law as the last difference implies, up to noise.
 
-        Of order 1 what is left is the last difference, of higher orders less: without this, a sampler that converges
-        to another law would pass.
+        The noise is taken as four standard errors. At order 1 the remaining error equals the last difference, and at
+        higher orders it is smaller. Without this test, a sampler that converges to another law would pass.
         """
         noise = (self.biases.var(0) / len(self.biases)).sum().sqrt()
         return float(self.biases.mean(0).norm()) <= 2 * self.errors[-1] + 4 * float(noise)
@@ -58,7 +59,7 @@ class WeakErrors(NamedTuple):
 
 
 def two_modes(path: Path) -> MixtureOracle:
-    """Two Gaussians in one dimension."""
+    """A mixture of two Gaussians in one dimension."""
     means = torch.tensor(MEANS, dtype=torch.float64)[:, None]
     return MixtureOracle(path, means, torch.tensor(VARIANCES, dtype=torch.float64), WEIGHTS)
 
@@ -66,9 +67,9 @@ def two_modes(path: Path) -> MixtureOracle:
 def weak_errors(
     sample: Sample, path: Path, grid: Callable[[int], Tensor], steps: list[int], points: int, seed: int
 ) -> WeakErrors:
-    """Run ``sample`` on the grids of ``steps`` and of twice the last; ``steps`` double, the grids are nested.
+    """Run ``sample`` on the grids of ``steps`` and on one of twice the last.
 
-    ``points`` is the binary logarithm of the paths of a replicate.
+    ``steps`` must double and the grids be nested. A replicate has 2^points Brownian paths.
     """
     oracle = two_modes(path)
     per_step = _draws_per_step(sample, oracle, grid(4))
@@ -84,13 +85,13 @@ def weak_errors(
 
 
 def _functions(x: Float[Tensor, "n 1"]) -> Float[Tensor, "n functions"]:
-    """Two moments, two waves and a bump on each mode."""
+    """The functions whose expectations are compared: two moments, two waves and a bump on each mode."""
     bumps = [torch.exp(-4 * (x - mean) ** 2) for mean in MEANS]
     return torch.cat([x, x * x, torch.cos(2 * x), torch.sin(2 * x), *bumps], 1)
 
 
 def _laws(path: Path, t: float) -> list[tuple[float, float, float]]:
-    """Weight, mean and deviation of each mode at t."""
+    """Weight, mean and standard deviation of each mode at t."""
     alpha, sigma = float(path.alpha(t)), float(path.sigma(t))
     return [
         (weight, alpha * mean, math.hypot(alpha * variance**0.5, sigma))
@@ -99,26 +100,26 @@ def _laws(path: Path, t: float) -> list[tuple[float, float, float]]:
 
 
 def _expectations(path: Path, t: float) -> Float[Tensor, " functions"]:
-    """Of the functions under the marginal at t, by Gauss and Hermite's rule."""
+    """Expectations of the functions under the marginal at t, by Gauss-Hermite quadrature."""
     nodes, masses = (torch.from_numpy(values) for values in np.polynomial.hermite_e.hermegauss(80))
     masses = masses / masses.sum()
     return sum((w * (masses @ _functions((m + s * nodes)[:, None])) for w, m, s in _laws(path, t)), torch.zeros(()))
 
 
 class _Brownian:
-    """A Brownian motion in (sigma/alpha)^2 on ``count`` intervals of the grid, and the uniform number of each start."""
+    """A Brownian motion over (sigma/alpha)^2 on ``count`` intervals of the grid, and a uniform number per start."""
 
     def __init__(self, path: Path, grid: Callable[[int], Tensor], count: int, points: int, seed: int):
         self.levels = path.ratio(grid(count)) ** 2
         unit = scipy.stats.qmc.Sobol(count + 1, seed=seed).random_base2(points).clip(1e-12, 1 - 1e-12)
         self.uniform = torch.from_numpy(unit[:, 0])
-        # an orthogonal map of normals, whose first rows are the lowest frequencies
+        # An orthogonal map of normals, in which the first rows are the lowest frequencies.
         white = scipy.fft.idct(scipy.stats.norm.ppf(unit[:, 1:].T), axis=0, norm="ortho")
         increments = torch.from_numpy(np.ascontiguousarray(white)).mul_((-self.levels.diff()).sqrt()[:, None])
         self.motion = torch.cat([torch.zeros_like(increments[:1]), increments.cumsum_(0)])
 
     def noise(self, count: int) -> Callable[[int, Tensor], Tensor]:
-        """Give draw k as the increment over part k of ``count``, in units of its deviation."""
+        """The noise of ``count`` draws: draw k is the increment over part k, divided by its standard deviation."""
         stride = (len(self.levels) - 1) // count
 
         def draw(k: int, like: Tensor) -> Tensor:
@@ -129,7 +130,7 @@ class _Brownian:
 
 
 def _start(path: Path, t: float, uniform: Float[Tensor, " n"]) -> Float[Tensor, "n 1"]:
-    """The marginal's quantiles at t, by bisection."""
+    """Quantiles of the marginal at t, by bisection."""
     laws = _laws(path, t)
     reach = 10 * max(deviation for *_, deviation in laws)
     low, high = torch.full_like(uniform, -reach), torch.full_like(uniform, reach)

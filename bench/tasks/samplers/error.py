@@ -1,8 +1,9 @@
-"""Error of a sampler at a budget of model evaluations, on oracles whose truth is known.
+"""Error of a sampler at a budget of model evaluations, on oracles whose exact flow and law are known.
 
-Path-wise to the exact flow of the same start: in closed form on the Gaussian, by a fine solve on the mixture, whose own
-error is stated. There a path may end in another basin than its start's; one such path outweighs all others, so their
-share is a figure of its own. In distribution to exact draws, beside the floor that other exact draws reach.
+Pathwise, to the exact flow of the same start: in closed form on the Gaussian, and by a fine solve on the mixture, whose
+error is reported. On the mixture a path may end in another basin than the exact one; a single such path dominates the
+RMS error, so their share is reported separately. In distribution, to exact draws, together with the floor that other
+exact draws reach.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ from implementations.diffusion.oracle import GaussianOracle, MixtureOracle
 from implementations.diffusion.path import Path
 from metrics import energy_distance, sliced_wasserstein
 
-REFERENCE = 160  # steps of the fine solve; one of half as many tells its error
-SHOWN = 24  # trajectories kept
+REFERENCE = 160  # steps of the fine solve; its error is estimated from one with half as many
+SHOWN = 24  # trajectories that are stored
 
 
 class Parameters(Budgeted):
-    """A sampler on an oracle with a budget."""
+    """A sampler with a budget, on an oracle."""
 
     oracle: OracleName = "gaussian"
     samples: int = Field(default=2000, ge=2)
@@ -51,18 +52,18 @@ class Parameters(Budgeted):
     samples=True,
     measures=[
         Measure("rms_error", "RMS distance to the exact flow of the same start", window=0.02),
-        Measure("rms_in_basin", "the same over the paths that end in the exact flow's basin", window=0.02),
+        Measure("rms_in_basin", "the same over the paths that end in the basin of the exact flow", window=0.02),
         Measure("changed_basin", "share of paths that end in another basin", window=0.02, floor=1e-3),
-        Measure("reference_error", "error of the exact flow, where a fine solve stands for it", direction="target"),
+        Measure("reference_error", "error of the fine solve that stands for the exact flow", direction="target"),
         Measure("sliced_w2", "sliced 2-Wasserstein distance to exact draws", window=0.02),
-        Measure("sliced_w2_floor", "the same of other exact draws", direction="target", window=0.02),
+        Measure("sliced_w2_floor", "the same for other exact draws", direction="target", window=0.02),
         Measure("energy", "energy distance to exact draws", window=0.02, floor=1e-6),
-        Measure("energy_floor", "the same of other exact draws", direction="target", window=0.02, floor=1e-6),
+        Measure("energy_floor", "the same for other exact draws", direction="target", window=0.02, floor=1e-6),
         *COSTS,
     ],
 )  # fmt: skip
 def sampler_error(parameters: Parameters, context: Context) -> Measurements:
-    """Distance to the exact flow (samplers without noise) and to exact draws at the grid's last time."""
+    """Distance to the exact flow (for samplers without noise) and to exact draws, at the last time of the grid."""
     oracle = ORACLES[parameters.oracle](make_path(parameters.path), context.device)
     states: list[Tensor] = []
     solution = solve(
@@ -72,14 +73,14 @@ def sampler_error(parameters: Parameters, context: Context) -> Measurements:
     exact = truth(*key, float(solution.times[-1]))
     size = parameters.samples
     measures: dict[str, float | Value] = {
-        "sliced_w2": Value(_sliced(solution.samples, exact.draws, context.seed), n=size),
+        "sliced_w2": Value(_sliced_w2(solution.samples, exact.draws, context.seed), n=size),
         "sliced_w2_floor": exact.sliced_w2,
         "energy": Value(energy_distance(solution.samples, exact.draws).value, n=size),
         "energy_floor": exact.energy,
         **solution.costs,
     }
     if not parameters.entry.draws_noise(parameters.options):
-        measures |= _pathwise(oracle, solution, reference(*key, float(solution.times[0]), float(solution.times[-1])))
+        measures |= _pathwise(oracle, solution, exact_end(*key, float(solution.times[0]), float(solution.times[-1])))
     if oracle.shape == (2,):
         _keep_trajectories(parameters, context, solution, states)
     if context.keep_samples:
@@ -88,15 +89,15 @@ def sampler_error(parameters: Parameters, context: Context) -> Measurements:
 
 
 class Truth(NamedTuple):
-    """Exact draws, and the floors of other exact draws against them."""
+    """Exact draws, and the floors that other exact draws reach against them."""
 
     draws: Float[Tensor, " n *shape"]
     sliced_w2: Value
     energy: Value
 
 
-class Reference(NamedTuple):
-    """Where the exact flow takes the start, its error (0 in closed form), and the first of its paths in between."""
+class ExactEnd(NamedTuple):
+    """Where the exact flow takes the start, and the error of this (0 in closed form)."""
 
     end: Float[Tensor, " n *shape"]
     error: float
@@ -104,30 +105,30 @@ class Reference(NamedTuple):
 
 @lru_cache(maxsize=16)
 def truth(oracle: OracleName, path: str, samples: int, seed: int, device: str, t: float) -> Truth:
-    """Exact draws at ``t``."""
+    """Exact draws at ``t`` and their floors."""
     source, stream = ORACLES[oracle](make_path(path), device), generator(seed, "truth")
     draws = marginal(source, t, samples, stream)
 
     def draw() -> Tensor:
         return marginal(source, t, samples, stream)
 
-    sliced = floor_of(lambda again: _sliced(again, draws, seed), draw)
+    sliced = floor_of(lambda again: _sliced_w2(again, draws, seed), draw)
     return Truth(draws, sliced, floor_of(lambda again: energy_distance(again, draws).value, draw))
 
 
 @lru_cache(maxsize=16)
-def reference(
+def exact_end(
     oracle: OracleName, path: str, samples: int, seed: int, device: str, start: float, end: float
-) -> Reference:
+) -> ExactEnd:
     """The exact flow of the start that ``solve`` draws, in closed form or by fine solves."""
     source = ORACLES[oracle](make_path(path), device)
     x = marginal(source, torch.tensor(start, dtype=torch.float64), samples, generator(seed, "start"))
     if isinstance(source, GaussianOracle):
-        return Reference(source.flow(x, start, end), 0.0)
+        return ExactEnd(source.flow(x, start, end), 0.0)
     coarse, fine = (
         _fine(source, x, _levels(source.path, start, end, steps))[-1] for steps in (REFERENCE // 2, REFERENCE)
     )
-    return Reference(fine, float((fine - coarse).square().mean().sqrt()))
+    return ExactEnd(fine, float((fine - coarse).square().mean().sqrt()))
 
 
 def _fine(oracle: MixtureOracle, x: Tensor, times: Tensor) -> list[Tensor]:
@@ -138,14 +139,17 @@ def _fine(oracle: MixtureOracle, x: Tensor, times: Tensor) -> list[Tensor]:
 
 
 def _levels(path: Path, start: float, end: float, steps: int) -> Float[Tensor, " points"]:
-    """Karras's levels between two times; before sigma = 0, down to 1e-4, where the last step is exact to 1e-6."""
+    """Karras's levels between two times.
+
+    If the last is sigma = 0, down to 1e-4, from where one step is exact to 1e-6.
+    """
     high, low = (float(path.ratio(t)) for t in (start, end))
     grid = SCHEDULES["karras"](path, steps, sigma_max=min(high, 1e4), sigma_min=max(low, 1e-4), clean=low == 0)
     grid[0] = start
     return grid
 
 
-def _pathwise(oracle: MixtureOracle, solution: Solution, exact: Reference) -> dict[str, float | Value]:
+def _pathwise(oracle: MixtureOracle, solution: Solution, exact: ExactEnd) -> dict[str, float | Value]:
     squares = (solution.samples - exact.end).square().flatten(1).mean(1)
     size = len(squares)
     measures: dict[str, float | Value] = {"rms_error": Value(float(squares.mean().sqrt()), n=size)}
@@ -161,25 +165,25 @@ def _pathwise(oracle: MixtureOracle, solution: Solution, exact: Reference) -> di
 
 
 def _basins(oracle: MixtureOracle, x: Tensor, t: Tensor) -> Int64[Tensor, " n"]:
-    """The component that a sample most probably is of."""
+    """The component to which a sample most probably belongs."""
     return oracle._components(x, t, None)[2].argmax(1)
 
 
 def _keep_trajectories(parameters: Parameters, context: Context, solution: Solution, states: list[Tensor]) -> None:
-    """States of the first samples over ``hypot(alpha, sigma)``, in which noise and data have one scale."""
+    """Store states of the first samples over ``hypot(alpha, sigma)``, so that noise and data have the same scale."""
     path = make_path(parameters.path)
 
-    def scaled(states: list[Tensor], times: Tensor) -> Float[Tensor, "paths points 2"]:
+    def scale(states: list[Tensor], times: Tensor) -> Float[Tensor, "paths points 2"]:
         radii = torch.hypot(path.alpha(times), path.sigma(times)).to(states[0])
         return (torch.stack(states, 1) / radii[:, None]).float()
 
-    if len(states) == len(solution.times) - 1:  # a method that chooses its steps may call back at others
-        context.keep("trajectories", scaled([solution.start[:SHOWN], *states], solution.times))
+    if len(states) == len(solution.times) - 1:  # an adaptive method may call back at other times
+        context.keep("trajectories", scale([solution.start[:SHOWN], *states], solution.times))
     if not parameters.entry.draws_noise(parameters.options):
         oracle = ORACLES[parameters.oracle](path, context.device)
         times = _levels(path, float(solution.times[0]), float(solution.times[-1]), REFERENCE // 2)
-        context.keep("flow_lines", scaled(_fine(oracle, solution.start[:SHOWN], times), times))
+        context.keep("flow_lines", scale(_fine(oracle, solution.start[:SHOWN], times), times))
 
 
-def _sliced(x: Tensor, y: Tensor, seed: int) -> float:
+def _sliced_w2(x: Tensor, y: Tensor, seed: int) -> float:
     return sliced_wasserstein(x, y, seed=seed_of(seed, "directions"))

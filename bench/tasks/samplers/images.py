@@ -1,8 +1,8 @@
 """Fashion-MNIST as a problem for samplers: its spectrum, its classes as a mixture, and its images.
 
-The test images' principal axes turn them into coordinates. Noise is the same in any basis, so that a Gaussian or a
-mixture which is diagonal there costs a sampler 784 numbers an image and no matrix. What a method learns an element at
-a time (DPM-Solver-v3) fits these coordinates better than it would pixels.
+The principal axes of the test images serve as coordinates. Noise has the same law in any orthonormal basis, so that a
+Gaussian or a mixture that is diagonal there costs a sampler 784 numbers per image and no matrix. A method that learns
+per element (DPM-Solver-v3) fits these coordinates better than it would fit pixels.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from metrics.extractors import fmnist
 
 EXTRACTOR = f"fmnist@{fmnist.extractor_hash()}"
 PIXELS = 784
-LEADING = 256  # coordinates of the mixture; the others have 3 % of the variance and stay at their mean
+LEADING = 256  # coordinates of the mixture; the others, with 3 % of the variance, stay at their mean
 
 
 class Axes(NamedTuple):
-    """Principal axes of the test images in [-1, 1], by falling eigenvalue, and the images' coordinates on them."""
+    """Principal axes of the test images in [-1, 1], by decreasing eigenvalue, and the images in these coordinates."""
 
     spectrum: Float64[Tensor, "784"]
-    basis: Float64[Tensor, "784 784"]  # an axis a column
+    basis: Float64[Tensor, "784 784"]  # one axis per column
     coordinates: Float64[Tensor, "n 784"]
     labels: Int64[Tensor, " n"]
 
 
 @lru_cache(maxsize=1)
 def principal_axes() -> Axes:
-    """Of the 10,000 test images; the spectrum is that of their sample covariance."""
+    """The axes of the 10,000 test images; the spectrum is that of their sample covariance."""
     images, labels = fashion_mnist.load("test")
     flat = fashion_mnist.to_unit(images, torch.float64).flatten(1)
     spectrum, basis = torch.linalg.eigh(flat.T.cov())
@@ -45,13 +45,13 @@ def principal_axes() -> Axes:
 
 
 def spectral_gaussian(path: Path, device: str = "cpu") -> GaussianOracle:
-    """The Gaussian with the images' mean and covariance, on their principal axes: 784 modes."""
+    """The Gaussian with the mean and covariance of the images, in their principal axes: 784 modes."""
     axes = principal_axes()
     return GaussianOracle(path, axes.coordinates.mean(0), axes.spectrum).to(device)
 
 
 def class_mixture(path: Path, device: str = "cpu") -> MixtureOracle:
-    """The ten classes as Gaussians, each with its mean and variances on the ``LEADING`` axes, labelled."""
+    """The ten classes as labelled Gaussians, each with its mean and variances along the ``LEADING`` axes."""
     axes = principal_axes()
     classes = [axes.coordinates[axes.labels == label, :LEADING] for label in range(10)]
     means, variances = torch.stack([x.mean(0) for x in classes]), torch.stack([x.var(0) for x in classes])
@@ -59,7 +59,7 @@ def class_mixture(path: Path, device: str = "cpu") -> MixtureOracle:
 
 
 def mixture_pixels(coordinates: Float[Tensor, "n leading"]) -> Float64[Tensor, "n 1 28 28"]:
-    """Images of the mixture's coordinates, about [-1, 1]."""
+    """Images from the coordinates of the mixture, about in [-1, 1]."""
     axes = principal_axes()
     rest = axes.coordinates[:, LEADING:].mean(0) @ axes.basis[:, LEADING:].T
     flat = coordinates.cpu().double() @ axes.basis[:, :LEADING].T + rest

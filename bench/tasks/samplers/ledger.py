@@ -1,11 +1,11 @@
-"""An error ledger: what of a figure is the prior's, what the early stop's, what the solver's, what that of finite n.
+"""An error ledger: how much of a sampler's figure is due to the prior, the early stop, the solver, and finite n.
 
-A user starts from the path's prior and not from the marginal, stops before the clean end, takes steps, and judges by n
-samples. The figure is the squared W2 between data and output as Gaussians of independent modes (a Frechet distance,
-the modes as features), fitted to the samples. Each part is what the figure falls by once that part alone is exact: the
-marginal for the prior, the exact flow for the rest of the way or for the steps, the exact law for the samples, all
-from the same data and noise. Errors that cancel make a part negative, and the parts need not add up to the total:
-the remainder is theirs.
+In practice a sampler starts from the path's prior instead of the marginal, stops before the clean end, takes finitely
+many steps, and is judged by n samples. The figure is the squared W2 between data and output as Gaussians of independent
+modes (a Fréchet distance with the modes as features), fitted to the samples. Each part is the amount by which the
+figure falls when one thing alone is made exact: the marginal in place of the prior, the exact flow for the rest of the
+way or in place of the steps, the exact law in place of the samples; data and noise stay the same. A part is negative
+where errors cancel, and the parts need not add up to the total; the remainder is the difference.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from bench.task import Context, Measure, Measurements, Value, task
 from bench.tasks.samplers.problems import (
     COSTS,
     Budgeted,
-    Plan,
-    costs,
+    Setup,
+    check_budget,
+    cost_measures,
     generator,
     make_path,
-    planned,
     require_samples,
     seed_of,
+    set_up,
     standard_normal,
-    within_budget,
 )
 from bench.tasks.samplers.spectrum import SPECTRA, Spectrum
 from implementations.diffusion.denoiser import CountingDenoiser
@@ -39,7 +39,7 @@ PARTS = ("prior", "stop", "solver", "finite_n")
 
 
 class Parameters(Budgeted):
-    """A sampler on a spectrum with a budget, from the prior to an early stop; ``samples`` judge it."""
+    """A sampler on a spectrum with a budget, from the prior to an early stop, judged by ``samples``."""
 
     spectrum: Spectrum = "fmnist"
     schedule_options: dict[str, Any] = {"clean": False}
@@ -54,21 +54,21 @@ class Parameters(Budgeted):
         *(
             Measure(name, summary, direction="target", window=0.02, floor=1e-3)
             for name, summary in {
-                "prior": "what of it goes with the exact marginal at the start",
-                "stop": "with the exact flow from the last time to the clean end",
-                "solver": "with the exact flow for the steps",
-                "finite_n": "with the exact law for the samples",
-                "parts": "sum of the four",
-                "remainder": "total less the parts",
+                "prior": "part that vanishes with the exact marginal at the start",
+                "stop": "part that vanishes with the exact flow from the last time to the clean end",
+                "solver": "part that vanishes with the exact flow in place of the steps",
+                "finite_n": "part that vanishes with the exact law in place of the samples",
+                "parts": "sum of the four parts",
+                "remainder": "total minus the sum of the parts",
             }.items()
         ),
         *COSTS,
     ],
 )
 def sampler_ledger(parameters: Parameters, context: Context) -> Measurements:
-    """The squared W2 of a sampler as it is used, and what each of four errors has of it."""
+    """The squared W2 of a sampler as it is used, and the part that each of four errors has in it."""
     oracle = SPECTRA[parameters.spectrum](make_path(parameters.path), context.device)
-    pipeline = _Pipeline(parameters, oracle, planned(parameters, oracle, context.seed), context.seed)
+    pipeline = _Pipeline(parameters, oracle, set_up(parameters, oracle, context.seed), context.seed)
     total = pipeline.figure()
     parts = {part: total - pipeline.figure(part) for part in PARTS}
     measures: dict[str, float | Value] = {"total": Value(total, n=parameters.samples), **parts}
@@ -76,15 +76,15 @@ def sampler_ledger(parameters: Parameters, context: Context) -> Measurements:
     return measures | {
         "parts": together,
         "remainder": total - together,
-        **costs(pipeline.evaluations, pipeline.plan.artifacts),
+        **cost_measures(pipeline.evaluations, pipeline.setup.artifacts),
     }
 
 
 class _Pipeline:
-    """From prior to figure, with one part of it exact."""
+    """The way from the prior to the figure, with one part of it exact."""
 
-    def __init__(self, parameters: Parameters, oracle: GaussianOracle, plan: Plan, seed: int):
-        self.parameters, self.oracle, self.plan, n = parameters, oracle, plan, parameters.samples
+    def __init__(self, parameters: Parameters, oracle: GaussianOracle, setup: Setup, seed: int):
+        self.parameters, self.oracle, self.setup, n = parameters, oracle, setup, parameters.samples
         self.clean, self.evaluations = oracle.path.t_min, 0
         stream = generator(seed, "start")
         self.data = oracle.sample(n, generator=stream)
@@ -98,7 +98,7 @@ class _Pipeline:
         return float(squared_w2(law, marginal_law(self.oracle, self.clean)).sum())
 
     def _samples(self, exact: str) -> Tensor:
-        path, start, end = self.oracle.path, self.plan.times[0], self.plan.times[-1]
+        path, start, end = self.oracle.path, self.setup.times[0], self.setup.times[-1]
         x = path.prior(self.noise, float(start))
         if exact == "prior":
             x = path.alpha(start) * self.data + path.sigma(start) * self.noise
@@ -106,13 +106,13 @@ class _Pipeline:
             y = self.oracle.flow(x, start, end)
         else:
             counted = CountingDenoiser(self.oracle)
-            found = self.parameters.entry(counted, x, self.plan.times, noise=self.draws, **self.plan.options)
-            y, self.evaluations = require_samples(found, x), within_budget(self.parameters, counted)
+            found = self.parameters.entry(counted, x, self.setup.times, noise=self.draws, **self.setup.options)
+            y, self.evaluations = require_samples(found, x), check_budget(self.parameters, counted)
         return self.oracle.flow(y, end, self.clean) if exact == "stop" else y
 
     def _law(self) -> Law:
-        start = prior_law(self.oracle, self.plan.times[0])
-        return output_law(self.parameters.entry, self.oracle, self.plan.times, self.plan.options, start)
+        start = prior_law(self.oracle, self.setup.times[0])
+        return output_law(self.parameters.entry, self.oracle, self.setup.times, self.setup.options, start)
 
 
 def _moments(x: Tensor) -> Law:

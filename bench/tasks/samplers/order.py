@@ -1,7 +1,7 @@
-"""Order of accuracy, measured: a ladder of step counts on a Gaussian with its exact flow and law, or on a mixture.
+"""The measured order of accuracy: a ladder of step counts on a Gaussian, with its exact flow and law, or on a mixture.
 
-Grids lie strictly inside the path, and their first interval is graded, so that the low order at which a method of
-several steps starts leaves no trace. A method that chooses its steps climbs a ladder of tolerances instead.
+The grids lie strictly inside the path, and their first interval is graded, so that the lower order of a multistep
+method's first steps leaves no trace. A method that chooses its steps climbs a ladder of tolerances instead.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from bench.tasks.samplers.problems import (
     gaussian,
     generator,
     integrated_flow,
+    learn_artifact,
     make_path,
     marginal,
-    prepared,
     require_samples,
     two_gaussians,
 )
@@ -38,21 +38,22 @@ from implementations.diffusion.path import Path
 from implementations.schedules.spacing import graded
 from metrics import fit_order
 
-ROUNDING = 1e-11  # errors below it are none of the method's
-SETTLED = 0.1  # by how much the slopes of two doublings may differ
+ROUNDING = 1e-11  # errors below this are rounding and not the method's
+SETTLED = 0.1  # largest difference of the slopes of two doublings that count as equal
 LONGEST, LONGEST_ON_PATHS = 1280, 640  # steps
-WIDEST = 0.2  # half of an interval of the slope, beyond which noise has the say
+WIDEST = 0.2  # half width of the interval of a slope, beyond which noise dominates
 PROBLEMS: dict[str, Any] = {"gaussian": gaussian, "mixture": two_gaussians}
 
 
 class Parameters(TaskParameters):
-    """A sampler on a grid whose ends lie strictly inside the path.
+    """A sampler on grids whose ends lie strictly inside the path.
 
-    ``steps`` default to 80, 160 and 320, and to 160, 320 and 640 from order 4; they go on doubling, to 1,280, until
-    the slope has settled, and the last three count. ``uniform``: equal steps of the sampler's coordinate in place of
-    Karras's grid, and no graded start. The oracle is a Gaussian in 16 dimensions; or a mixture of two Gaussians, on
-    which nothing is linear: in the plane, against a reference of DOP853, without noise, and in one dimension with it,
-    where ``steps`` default to 20, 40 and 80, or up to eight times as many.
+    ``steps`` defaults to 80, 160 and 320, and to 160, 320 and 640 for order 4 and above. They are doubled, up to 1,280,
+    until the slope has settled, and the last three count. ``grid="uniform"`` takes equal steps of the sampler's
+    coordinate in place of Karras's grid, without a graded start. The oracle is a Gaussian in 16 dimensions or a mixture
+    of two Gaussians, on which no sampler is linear. For a sampler without noise the mixture is in the plane, with a
+    reference by DOP853; with noise it is in one dimension, and ``steps`` defaults to 20, 40 and 80, or up to eight
+    times as many.
     """
 
     sampler: SamplerName
@@ -61,9 +62,9 @@ class Parameters(TaskParameters):
     oracle: Literal["gaussian", "mixture"] = "gaussian"
     grid: Literal["karras", "uniform"] = "karras"
     steps: list[int] | None = Field(default=None, min_length=2)
-    tolerances: list[float] = Field(default=[1e-3, 1e-4, 1e-5, 1e-6], min_length=2)  # their inverses whole numbers
+    tolerances: list[float] = Field(default=[1e-3, 1e-4, 1e-5, 1e-6], min_length=2)  # inverses must be integers
     rho: float = 7.0
-    sigma_min: float = 0.02  # of sigma/alpha; inside every path of the catalogue
+    sigma_min: float = 0.02  # sigma/alpha at the ends, strictly inside every path of the catalogue
     sigma_max: float = 40.0
     samples: int = Field(default=64, ge=1)
     points: int = Field(default=13, ge=4, le=16)  # log2 of the Brownian paths of each of eight replicates
@@ -79,7 +80,7 @@ class Parameters(TaskParameters):
         ),
         Measure("theory", "nominal order of the method, weak if it is stochastic", direction="target", window=0.0),
         Measure("deviation", "order minus theory", direction="target", window=0.0, floor=0.02),
-        Measure("reached", "whether order falls short of theory by .1 at most, .2 from 3, .15 if weak", unit="yes/no",
+        Measure("reached", "whether order is at least theory - .1 (.2 from order 3 on, .15 if weak)", unit="yes/no",
                 direction="higher", window=0.0),
         Measure("follows", "slope of log error over log tolerance", direction="target", window=0.02, floor=0.02),
         Measure("residual", "RMS of the fit, in log error", direction="target", window=0.0, floor=0.02),
@@ -98,7 +99,7 @@ def sampler_order(parameters: Parameters, context: Context) -> Measurements:
     known = None if weak else _start_and_end(entry, oracle, parameters, context)
 
     def error(steps: int) -> float:
-        times = grid_of(entry, path, parameters, steps)
+        times = ladder_grid(entry, path, parameters, steps)
         options = _options(entry, oracle, parameters, times, context)
         if known is None:
             return weak_error(entry, oracle, times, options)
@@ -107,12 +108,12 @@ def sampler_order(parameters: Parameters, context: Context) -> Measurements:
 
     steps = parameters.steps or ([160, 320, 640] if (theory or 0) >= 4 else [80, 160, 320])
     errors = [error(n) for n in steps]
-    while parameters.steps is None and not settled(errors) and 2 * steps[-1] <= LONGEST:
+    while parameters.steps is None and not has_settled(errors) and 2 * steps[-1] <= LONGEST:
         steps = [*steps, 2 * steps[-1]]
         errors = [*errors, error(steps[-1])]
     context.keep("steps", torch.tensor(steps, dtype=torch.float64))
     context.keep("errors", torch.tensor(errors, dtype=torch.float64))
-    if max(errors) <= ROUNDING:  # exact, as few-step methods are on a flow map: there is no slope
+    if max(errors) <= ROUNDING:  # exact, like few-step methods on a flow map, so that there is no slope
         return {"finest_error": errors[-1]}
     rungs = slice(0 if parameters.steps else -3, None)
     fit = fit_order(steps[rungs], errors[rungs], floor=ROUNDING)
@@ -120,20 +121,20 @@ def sampler_order(parameters: Parameters, context: Context) -> Measurements:
         "order": Value(fit.slope, n=len(steps[rungs]) - len(fit.below_floor)),
         "residual": fit.residual,
         "finest_error": errors[-1],
-        **_judged(fit.slope, theory, weak),
+        **_judge(fit.slope, theory, weak),
     }
 
 
-def settled(errors: list[float]) -> bool:
-    """Whether the slopes of the last two doublings agree to ``SETTLED``, or rounding ends the ladder."""
+def has_settled(errors: list[float]) -> bool:
+    """Whether the slopes of the last two doublings differ by at most ``SETTLED``, or errors have reached rounding."""
     if min(errors[-3:]) <= 10 * ROUNDING:
         return True
     first, last = (math.log2(a / b) for a, b in itertools.pairwise(errors[-3:]))
     return abs(last - first) <= SETTLED
 
 
-def _judged(slope: float, theory: int | None, weak: bool, margin: float = 0.0) -> dict[str, float | Value]:
-    """What is said of a slope beside the theory, falling short only where ``margin`` does not explain it."""
+def _judge(slope: float, theory: int | None, weak: bool, margin: float = 0.0) -> dict[str, float | Value]:
+    """The measures that compare a slope with theory; it falls short only by more than ``margin`` explains."""
     if theory is None:
         return {}
     room = 0.15 if weak else 0.1 if theory < 3 else 0.2
@@ -143,15 +144,15 @@ def _judged(slope: float, theory: int | None, weak: bool, margin: float = 0.0) -
 def _start_and_end(
     entry: SamplerEntry, oracle: MixtureOracle, parameters: Parameters, context: Context
 ) -> tuple[Tensor, Tensor]:
-    """Exact draws at the first time of the ladder's grids, and where the flow carries them by the last."""
-    times = grid_of(entry, oracle.path, parameters, 1)
+    """Exact draws at the first time of the grids, and where the exact flow takes them by the last."""
+    times = ladder_grid(entry, oracle.path, parameters, 1)
     x = marginal(oracle, times[0], parameters.samples, generator(context.seed, "start"))
     flow = oracle.flow if isinstance(oracle, GaussianOracle) else partial(integrated_flow, oracle)
     return x, flow(x, times[0], times[-1])
 
 
 def weak_error(entry: SamplerEntry, oracle: GaussianOracle, times: Tensor, options: dict[str, Any]) -> float:
-    """Root mean square of the modes' W2 in deviations of the truth: exact and without Monte Carlo."""
+    """RMS over the modes of W2 in units of the exact standard deviation; exact, without Monte Carlo."""
     law, truth = output_law(entry, oracle, times, options), marginal_law(oracle, times[-1])
     return float((squared_w2(law, truth) / truth.variance).mean().sqrt())
 
@@ -159,7 +160,7 @@ def weak_error(entry: SamplerEntry, oracle: GaussianOracle, times: Tensor, optio
 def _along_one_path(
     entry: SamplerEntry, path: Path, parameters: Parameters, theory: int | None, context: Context
 ) -> Measurements:
-    """Weak order on the mixture of ``coupled``, with the 95 % interval that its scrambled points leave."""
+    """Weak order on the mixture of ``coupled``, with the 95 % interval over its scrambled points."""
     if parameters.grid == "uniform":
         raise ValueError("grid must be karras for a sampler that adds noise on a mixture: its grids must be nested")
 
@@ -170,21 +171,21 @@ def _along_one_path(
     def sample(oracle: MixtureOracle, x: Tensor, times: Tensor, noise: Noise) -> Tensor:
         return require_samples(entry(oracle, x, times, noise=noise, **parameters.options), x)
 
-    def measured(steps: list[int]) -> tuple[WeakErrors, float, float]:
+    def measure_slope(steps: list[int]) -> tuple[WeakErrors, float, float]:
         found = weak_errors(sample, path, grid, steps, parameters.points, context.seed)
         slope, spread = found.slope()
         return found, slope, float(scipy.stats.t.ppf(0.975, REPLICATES - 1)) * spread
 
     steps = parameters.steps or [20, 40, 80]
-    found, slope, margin = measured(steps)
-    # a longer ladder has lesser differences, of which the points may leave nothing
-    while not (parameters.steps or settled(found.errors) or margin > WIDEST or 2 * steps[-1] > LONGEST_ON_PATHS):
+    found, slope, margin = measure_slope(steps)
+    # On a longer ladder the differences are smaller, and may drown in the noise of the points.
+    while not (parameters.steps or has_settled(found.errors) or margin > WIDEST or 2 * steps[-1] > LONGEST_ON_PATHS):
         steps = [2 * n for n in steps]
-        found, slope, margin = measured(steps)
+        found, slope, margin = measure_slope(steps)
     context.keep("steps", torch.tensor(steps, dtype=torch.float64))
     context.keep("errors", torch.tensor(found.errors, dtype=torch.float64))
     order = Value(slope, (slope - margin, slope + margin), n=REPLICATES)
-    judged = _judged(slope, theory, True, margin)
+    judged = _judge(slope, theory, True, margin)
     if judged and not found.consistent:
         judged["reached"] = False  # it converges, but not to the law of the data
     return {"order": order, "finest_error": found.errors[-1], **judged}
@@ -193,8 +194,8 @@ def _along_one_path(
 def _over_tolerances(
     entry: SamplerEntry, oracle: MixtureOracle, parameters: Parameters, context: Context
 ) -> Measurements:
-    """Error over the tolerance, relative and absolute; the ladder's steps are evaluations."""
-    times = grid_of(entry, oracle.path, parameters, 1)
+    """Error over tolerance, which is relative and absolute; the steps of this ladder are evaluations."""
+    times = ladder_grid(entry, oracle.path, parameters, 1)
     errors, evaluations = [], []
     x, exact = _start_and_end(entry, oracle, parameters, context)
     for tolerance in parameters.tolerances:
@@ -215,11 +216,11 @@ def _options(
 ) -> dict[str, Any]:
     if not entry.prepare or "artifact" in parameters.options:
         return parameters.options
-    return parameters.options | {"artifact": prepared(entry, oracle, times, context.seed)}
+    return parameters.options | {"artifact": learn_artifact(entry, oracle, times, context.seed)}
 
 
-def grid_of(entry: SamplerEntry, path: Path, parameters: Parameters, steps: int) -> Tensor:
-    """The ladder's grid, in the direction that the sampler takes."""
+def ladder_grid(entry: SamplerEntry, path: Path, parameters: Parameters, steps: int) -> Tensor:
+    """The grid of the ladder, in the direction in which the sampler runs."""
     low, high = parameters.sigma_min, parameters.sigma_max
     if parameters.grid == "karras":
         times = SCHEDULES["karras"](path, steps, rho=parameters.rho, sigma_min=low, sigma_max=high, clean=False)
@@ -232,7 +233,7 @@ def grid_of(entry: SamplerEntry, path: Path, parameters: Parameters, steps: int)
 
 
 def _uniform(coordinate: str | None, path: Path, steps: int, low: float, high: float) -> Tensor:
-    """Equal steps of a coordinate between two levels sigma/alpha."""
+    """Equal steps of a coordinate between two levels of sigma/alpha."""
     ramp = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
     if coordinate == "t":
         start, end = (float(path.time(-math.log(level))) for level in (high, low))

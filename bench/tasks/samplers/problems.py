@@ -1,4 +1,4 @@
-"""What samplers are set to solve: oracles with a known truth, and the exact start on a grid of times."""
+"""The problems that samplers solve: oracles with a known truth, and the exact start on a grid of times."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ from metrics.uncertainty import prediction_interval
 OracleName = Literal["gaussian", "mixture", "classes"]
 Role: TypeAlias = Literal["start", "noise", "truth", "directions", "warm-up", "data"]
 
-WARM_UP = 64  # samples that an artifact is learnt on
-FINE = 120  # steps of the grid that a method learns on
-SETS = 20  # of exact draws, behind a floor: with fewer, Student's range is wider than what it is to decide
+WARM_UP = 64  # samples from which an artifact is learnt
+FINE = 120  # steps of the grid on which a method learns
+SETS = 20  # sets of exact draws per floor; with fewer, Student's interval is wider than the differences to decide
 COSTS = [
-    Measure("evaluations", "counted at the model", direction="target", window=0.0),
-    Measure("prepare_evaluations", "spent once on what it learns beforehand", direction="target", window=0.0),
+    Measure("evaluations", "evaluations of the model, counted", direction="target", window=0.0),
+    Measure("prepare_evaluations", "evaluations spent once, to learn beforehand", direction="target", window=0.0),
 ]
 
 
 def make_path(name: str) -> Path:
-    """A path by name; the discrete one over DDPM's 1,000 linear betas."""
+    """A path by name; the discrete one has DDPM's 1,000 linear betas."""
     options = {"betas": torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)} if name == "discrete_vp" else {}
     return PATHS[name](**options)
 
 
 def gaussian_law(dimension: int = 16) -> tuple[Tensor, Tensor]:
-    """Means in [-1, 1] and variances whose roots run from 0.05 to 1, log-spaced."""
+    """Means in [-1, 1], and variances whose square roots are log-spaced from 0.05 to 1."""
     deviations = torch.logspace(math.log10(0.05), 0, dimension, dtype=torch.float64)
     return torch.linspace(-1, 1, dimension, dtype=torch.float64), deviations**2
 
 
 def gaussian(path: Path, device: str = "cpu") -> GaussianOracle:
-    """The Gaussian of ``gaussian_law``: its flow is known."""
+    """The Gaussian of ``gaussian_law``, whose flow is known in closed form."""
     return GaussianOracle(path, *gaussian_law()).to(device)
 
 
 def eight_gaussians(path: Path, device: str = "cpu") -> MixtureOracle:
-    """Eight equal Gaussians of standard deviation 0.1 on a circle of radius 1, labelled."""
+    """Eight labelled Gaussians of equal weight and standard deviation 0.1 on a circle of radius 1."""
     angles = torch.arange(8, dtype=torch.float64) * (math.pi / 4)
     means = torch.stack([angles.cos(), angles.sin()], dim=1).to(device)
     covariances = torch.full((8,), 0.01, dtype=torch.float64, device=device)
@@ -64,24 +64,24 @@ def eight_gaussians(path: Path, device: str = "cpu") -> MixtureOracle:
 
 
 def two_gaussians(path: Path, device: str = "cpu") -> MixtureOracle:
-    """Two Gaussians in the plane with full covariances that differ: mild, so that no path changes basin."""
+    """Two Gaussians in the plane with different full covariances, mild enough that no path changes basin."""
     means = torch.tensor([[0.6, -0.3], [-0.6, 0.3]], dtype=torch.float64)
     covariances = torch.tensor([[[0.5, 0.3], [0.3, 0.4]], [[0.3, -0.15], [-0.15, 0.6]]], dtype=torch.float64)
     return MixtureOracle(path, means, covariances, torch.tensor([0.4, 0.6], dtype=torch.float64)).to(device)
 
 
 def integrated_flow(oracle: MixtureOracle, x: Tensor, t_from: Tensor, t_to: Tensor) -> Tensor:
-    """Carry ``x`` along the probability flow of an oracle by SciPy's DOP853, to 1e-13; both times inside the path.
+    """Carry ``x`` along the probability flow of an oracle by SciPy's DOP853, to 1e-13; both times lie inside the path.
 
-    In u = log sigma/alpha and y = x/alpha it is ``dy/du = (sigma/alpha) eps``. Raises FloatingPointError where that
-    precision is not reached.
+    In s = log sigma/alpha and y = x/alpha, the flow is ``dy/ds = (sigma/alpha) eps``. Raises FloatingPointError where
+    that precision is not reached.
     """
     path = oracle.path
 
-    def slope(u: float, y: Any) -> Any:
-        t = path.time(-u).clamp(path.t_min, path.t_max)
+    def slope(s: float, y: Any) -> Any:
+        t = path.time(-s).clamp(path.t_min, path.t_max)
         state = torch.from_numpy(y).reshape(x.shape).to(x.device) * float(path.alpha(t))
-        return (math.exp(u) * oracle(state, t).eps).flatten().cpu().numpy()
+        return (math.exp(s) * oracle(state, t).eps).flatten().cpu().numpy()
 
     start = (x / float(path.alpha(t_from))).double().flatten().cpu().numpy()
     span = (-float(path.log_snr(t_from)), -float(path.log_snr(t_to)))
@@ -101,7 +101,7 @@ ORACLES: dict[str, Callable[[Path, str], Any]] = {
 class Budgeted(TaskParameters):
     """A sampler with at most ``nfe`` evaluations, from exact draws at the first time of its schedule.
 
-    One that chooses its steps goes by its tolerance, without ``nfe``.
+    A sampler that chooses its steps has a tolerance instead of ``nfe``.
     """
 
     sampler: SamplerName
@@ -130,8 +130,8 @@ class Budgeted(TaskParameters):
         return SAMPLERS[self.sampler].loaded()
 
 
-class Plan(NamedTuple):
-    """A grid of times, the sampler's options, and what sampler and schedule have learnt for it."""
+class Setup(NamedTuple):
+    """A grid of times, the options of the sampler, and what sampler and schedule have learnt for them."""
 
     times: Float[Tensor, " steps+1"]
     options: dict[str, Any]
@@ -139,41 +139,41 @@ class Plan(NamedTuple):
 
 
 class Solution(NamedTuple):
-    """What a sampler made of exact draws at the first time of its grid."""
+    """What a sampler makes of exact draws at the first time of its grid."""
 
     start: Float[Tensor, " n *shape"]
     samples: Float[Tensor, " n *shape"]
-    plan: Plan
+    setup: Setup
     evaluations: int
 
     @property
     def times(self) -> Float[Tensor, " steps+1"]:
         """The grid."""
-        return self.plan.times
+        return self.setup.times
 
     @property
     def costs(self) -> dict[str, float | Value]:
         """The measures of ``COSTS``."""
-        return costs(self.evaluations, self.plan.artifacts)
+        return cost_measures(self.evaluations, self.setup.artifacts)
 
 
 def solve(parameters: Budgeted, oracle: Any, n: int, seed: int, callback: Callback | None = None) -> Solution:
-    """Run a sampler from exact draws of the marginal, on the grid of the most steps that its budget allows.
+    """Run a sampler from exact draws of the marginal, on the grid with the most steps that its budget allows.
 
-    No mismatch with a prior enters the error. Raises ValueError where the sampler exceeds ``nfe`` or returns another
-    shape or an integer type, FloatingPointError where its output is not finite.
+    No mismatch with the prior enters the error. Raises ValueError where the sampler exceeds ``nfe`` or returns another
+    shape or an integer dtype, and FloatingPointError where its output is not finite.
     """
-    plan = planned(parameters, oracle, seed)
-    x = marginal(oracle, plan.times[0], n, generator(seed, "start"))
+    setup = set_up(parameters, oracle, seed)
+    x = marginal(oracle, setup.times[0], n, generator(seed, "start"))
     base = seed_of(seed, "noise") << 32  # no two seeds share a sample's noise
     counted = CountingDenoiser(oracle)
-    options: dict[str, Any] = {"noise": PerSampleNoise(range(base, base + n)), **plan.options}
-    found = parameters.entry(counted, x, plan.times, **options | ({"callback": callback} if callback else {}))
-    return Solution(x, require_samples(found, x), plan, within_budget(parameters, counted))
+    options: dict[str, Any] = {"noise": PerSampleNoise(range(base, base + n)), **setup.options}
+    found = parameters.entry(counted, x, setup.times, **options | ({"callback": callback} if callback else {}))
+    return Solution(x, require_samples(found, x), setup, check_budget(parameters, counted))
 
 
-def within_budget(parameters: Budgeted, counted: CountingDenoiser) -> int:
-    """The evaluations that were counted; raises ValueError where they exceed ``nfe``."""
+def check_budget(parameters: Budgeted, counted: CountingDenoiser) -> int:
+    """The number of evaluations that were counted; raises ValueError where it exceeds ``nfe``."""
     if parameters.nfe is not None and counted.calls > parameters.nfe:
         raise ValueError(
             f"{parameters.sampler} made {counted.calls} evaluations, allowed are {parameters.nfe}: "
@@ -182,8 +182,8 @@ def within_budget(parameters: Budgeted, counted: CountingDenoiser) -> int:
     return counted.calls
 
 
-def costs(evaluations: int, artifacts: tuple[Artifact, ...]) -> dict[str, float | Value]:
-    """The measures of ``COSTS``; the price of artifacts goes with their hashes."""
+def cost_measures(evaluations: int, artifacts: tuple[Artifact, ...]) -> dict[str, float | Value]:
+    """The measures of ``COSTS``; the cost of artifacts is recorded with their hashes."""
     measures: dict[str, float | Value] = {"evaluations": evaluations}
     if artifacts:
         learnt = ", ".join(f"{one.method}@{one.hash[:16]}" for one in artifacts)
@@ -192,7 +192,7 @@ def costs(evaluations: int, artifacts: tuple[Artifact, ...]) -> dict[str, float 
     return measures
 
 
-def planned(parameters: Budgeted, oracle: Any, seed: int) -> Plan:
+def set_up(parameters: Budgeted, oracle: Any, seed: int) -> Setup:
     """The grid that the budget allows, and what sampler and schedule learn beforehand on a batch of their own."""
     schedule = SCHEDULES[parameters.schedule]
     learnt: list[Artifact] = []
@@ -204,13 +204,13 @@ def planned(parameters: Budgeted, oracle: Any, seed: int) -> Plan:
     times = affordable(parameters, oracle.path, schedule_options)
     options = parameters.options
     if parameters.entry.prepare and "artifact" not in options:
-        learnt.append(prepared(parameters.entry, oracle, times, seed))
+        learnt.append(learn_artifact(parameters.entry, oracle, times, seed))
         options = options | {"artifact": learnt[-1]}
-    return Plan(times, options, tuple(learnt))
+    return Setup(times, options, tuple(learnt))
 
 
-def prepared(entry: SamplerEntry, oracle: Any, times: Float[Tensor, " points"], seed: int) -> Artifact:
-    """What a sampler learns of the oracle for ``times``, on these or on finer ones, from exact draws at the first."""
+def learn_artifact(entry: SamplerEntry, oracle: Any, times: Float[Tensor, " points"], seed: int) -> Artifact:
+    """What a sampler learns of the oracle from exact draws at the first of ``times``, on these or on finer times."""
     return _prepare(entry, oracle, finer(oracle.path, times) if entry.finely else times, seed)
 
 
@@ -220,9 +220,9 @@ def _prepare(entry: SamplerEntry | ScheduleEntry, oracle: Any, times: Tensor, se
 
 
 def finer(path: Path, times: Float[Tensor, " points"]) -> Float[Tensor, " more"]:
-    """A grid with the ends of ``times``, and ``FINE`` equal steps of log-SNR over what of it lies inside the path.
+    """A grid with the ends of ``times``, and ``FINE`` equal steps of log-SNR over the part that lies inside the path.
 
-    Where that is no interval, it is made one of a unit.
+    Where no interval of ``times`` lies inside, one of length 1 in log-SNR is taken.
     """
     inside = (path.alpha(times) > 0) & (path.sigma(times) > 0)
     inner = times[inside]
@@ -238,54 +238,58 @@ def finer(path: Path, times: Float[Tensor, " points"]) -> Float[Tensor, " more"]
 def affordable(
     parameters: Budgeted, path: Path, schedule_options: dict[str, Any] | None = None
 ) -> Float[Tensor, " steps+1"]:
-    """The grid of the most steps that cost at most ``nfe`` evaluations; of one step at the least."""
+    """The grid with the most steps that cost at most ``nfe`` evaluations, or with one step."""
     entry, schedule = parameters.entry, SCHEDULES[parameters.schedule]
     own = parameters.schedule_options if schedule_options is None else schedule_options
     if parameters.nfe is None:
-        return schedule(path, 2, **own)  # type: ignore[no-any-return]  # its ends, and the last before sigma = 0
-    for steps in range(parameters.nfe, 1, -1):  # a step costs one at least
+        return schedule(path, 2, **own)  # type: ignore[no-any-return]  # an adaptive method needs the ends alone
+    for steps in range(parameters.nfe, 1, -1):  # a step costs at least one evaluation
         times = schedule(path, steps, **own)
         cost = entry.evaluations(times, path=path, **parameters.options)
         if cost is not None and entry.source != "fidmap" and not hasattr(entry.resolve(), "count"):
-            cost = entry.stages * steps  # only one that counts for itself is known to spend less at the ends
+            cost = entry.stages * steps  # without a count of its own, it is not known to spend less at the ends
         if cost is None or cost <= parameters.nfe:
             return times  # type: ignore[no-any-return]
     return schedule(path, 1, **own)  # type: ignore[no-any-return]
 
 
 def marginal(oracle: Any, t: float | Tensor, n: int, source: torch.Generator) -> Float[Tensor, " n *shape"]:
-    """Exact draws at ``t``: data, scaled and noised."""
+    """Exact draws at ``t``: data, scaled, with noise added."""
     data = oracle.sample(n, generator=source)
     noise = standard_normal(data, source)
     return oracle.path.alpha(t).to(data) * data + oracle.path.sigma(t).to(data) * noise
 
 
 def standard_normal(like: Tensor, source: torch.Generator) -> Tensor:
-    """Normals of the shape, type and device of ``like``; drawn in float64 on the CPU."""
+    """Standard normals with the shape, dtype and device of ``like``, drawn in float64 on the CPU."""
     return torch.randn(like.shape, generator=source, dtype=torch.float64).to(like)
 
 
 def seed_of(seed: int, role: Role) -> int:
-    """A seed of its own for each role: 32 bits, since torch's CPU generator keeps no more of them."""
+    """A separate seed for each role; 32 bits, as torch's CPU generator ignores higher ones."""
     return int(np.random.SeedSequence([seed, *role.encode()]).generate_state(1)[0])
 
 
 def generator(seed: int, role: Role) -> torch.Generator:
-    """A generator of a role."""
+    """A generator with the seed of a role."""
     return torch.Generator().manual_seed(seed_of(seed, role))
 
 
 def floor_of(distance: Callable[[Tensor], float], draw: Callable[[], Tensor], sets: int = SETS) -> Value:
     """What a perfect sampler reaches: the mean distance of ``sets`` sets of exact draws, and a prediction interval.
 
-    A further set lies within at 95 % (Student's ``metrics.uncertainty.prediction_interval``); ``n`` is how many sets.
+    A further set lies within it with probability 95 % (Student's ``metrics.uncertainty.prediction_interval``); ``n`` is
+    the number of sets.
     """
     found = prediction_interval([distance(draw()) for _ in range(sets)])
     return Value(found.mean, (found.low, found.high), n=sets)
 
 
 def require_samples(found: Tensor, x: Tensor) -> Tensor:
-    """``found`` itself; raises ValueError on another shape than x's or an integer, FloatingPointError if not finite."""
+    """``found`` itself; raises ValueError on another shape than that of x or an integer dtype.
+
+    Raises FloatingPointError on values that are not finite.
+    """
     if found.shape != x.shape or not found.is_floating_point():
         raise ValueError(f"the sampler returned {found.dtype} of shape {tuple(found.shape)} for {tuple(x.shape)}")
     bad = int((~torch.isfinite(found)).sum())

@@ -1,7 +1,7 @@
-"""Quality of images that a sampler draws from an exact denoiser, over its budget, and over its latency.
+"""Quality of the images that a sampler draws from an exact denoiser, over its budget and over its latency.
 
-Two denoisers: the optimal one of a finite set of images, and that of the ten classes as Gaussians. Both are exact, so
-that what parts the figures from the floor, which their own exact draws reach, is the solver's.
+There are two denoisers: the optimal one of a finite set of images, and that of the ten classes as Gaussians. Both are
+exact, so that the difference between a figure and its floor, which exact draws reach, is the error of the solver.
 """
 
 from __future__ import annotations
@@ -25,43 +25,43 @@ from implementations.diffusion.path import VP
 from metrics import FeatureStatistics, frechet_distance
 from metrics.samples.balls import precision_recall
 
-OracleName = Literal["empirical", "classes"]
+ImageOracleName = Literal["empirical", "classes"]
 POOL = 10_000  # exact draws of the mixture, from which floors are drawn
-# Draws and seeds are fixed: another instruction set moves fd by 1e-7 of itself and the shares not at all, and a loss of
-# one sample in a hundred is outside these windows.
+# With fixed draws and seeds, another instruction set changes fd by 1e-7 of itself and the shares not at all, whereas
+# losing one sample in a hundred exceeds these windows.
 FIGURES = [
     Measure("fd_fmnist", "Frechet distance of Fashion-MNIST features to the data", window=0.02),
-    Measure("fd_fmnist_floor", "the same of the oracle's exact draws", direction="target", window=0.02),
-    Measure("precision", "share of samples in the balls of the data (k = 3)", direction="higher", window=0.01),
-    Measure("precision_floor", "the same of the oracle's exact draws", direction="target", window=0.01),
-    Measure("recall", "share of the data in the balls of the samples (k = 3)", direction="higher", window=0.01),
-    Measure("recall_floor", "the same of the oracle's exact draws", direction="target", window=0.01),
+    Measure("fd_fmnist_floor", "the same for exact draws of the oracle", direction="target", window=0.02),
+    Measure("precision", "share of samples within the balls of the data (k = 3)", direction="higher", window=0.01),
+    Measure("precision_floor", "the same for exact draws of the oracle", direction="target", window=0.01),
+    Measure("recall", "share of the data within the balls of the samples (k = 3)", direction="higher", window=0.01),
+    Measure("recall_floor", "the same for exact draws of the oracle", direction="target", window=0.01),
 ]
 
 
 class Parameters(Budgeted):
-    """A sampler with a budget, on the denoiser of the first ``images`` test images, or of the classes.
+    """A sampler with a budget, on the denoiser of the first ``images`` test images or on that of the classes.
 
-    The classes' data are ``images`` exact draws.
+    For the classes, the data are ``images`` exact draws.
     """
 
-    oracle: OracleName = "empirical"
+    oracle: ImageOracleName = "empirical"
     images: int = Field(default=2000, ge=65, le=10000)
-    samples: int = Field(default=500, ge=65)  # more than the 64 features: covariances of full rank
+    samples: int = Field(default=500, ge=65)  # more than the 64 features, so that covariances have full rank
 
 
 class Timed(Parameters):
-    """The same, where a model call on a batch of images takes ``model_ms``."""
+    """The same, where a call of the model on a batch of images is taken to cost ``model_ms``."""
 
     batch: int = Field(default=64, ge=1)
-    model_ms: float = Field(default=64.0, ge=0)  # about a DiT of 1.8 million parameters on two cores
+    model_ms: float = Field(default=64.0, ge=0)  # about that of a DiT with 1.8 million parameters on two cores
     max_seconds: float = Field(default=2.0, gt=0)
 
 
 @task(entry="sampler", catalogue="samplers", samples=True, measures=[*FIGURES, *COSTS])
 def sampler_quality(parameters: Parameters, context: Context) -> Measurements:
-    """fd_fmnist, precision and recall of the samples, beside the floors that exact draws of the same number reach."""
-    solution, found = _solved(parameters, context)
+    """fd_fmnist, precision and recall of the samples, beside the floors that as many exact draws reach."""
+    solution, found = _draw_images(parameters, context)
     drawn = features(found)
     data = f"{fashion_mnist.data_hash('test')}[:{parameters.images}]"
     if parameters.oracle == "classes":
@@ -69,7 +69,7 @@ def sampler_quality(parameters: Parameters, context: Context) -> Measurements:
     origin: dict[str, Any] = {"extractor": EXTRACTOR, "reference": data}
     reference = _reference(parameters.oracle, parameters.images)
     measures: dict[str, float | Value] = {}
-    for name, value in figures(drawn, reference).items():
+    for name, value in image_figures(drawn, reference).items():
         floor = _floors(parameters.oracle, parameters.images, parameters.samples, context.seed)[name]
         measures[name] = Value(value, n=parameters.samples, **origin)
         measures[f"{name}_floor"] = replace(floor, **origin)
@@ -84,15 +84,17 @@ def sampler_quality(parameters: Parameters, context: Context) -> Measurements:
     catalogue="samplers",
     measures=[
         *FIGURES[:2],
-        Measure("latency", "the stated cost of the model calls and the sampler's own", unit="ms", deterministic=False),
-        Measure("overhead", "of it the sampler's own, measured", unit="ms", deterministic=False),
+        Measure("latency", "assumed time of the model calls plus overhead", unit="ms", deterministic=False),
+        Measure("overhead", "measured time of the sampler without the model", unit="ms", deterministic=False),
         *COSTS,
     ],
 )
 def sampler_latency(parameters: Timed, context: Context) -> Measurements:
-    """fd_fmnist and the time of a batch: model calls at a stated cost, the sampler's own work measured."""
-    solution, found = _solved(parameters, context)
-    distance = figures(features(found), _reference(parameters.oracle, parameters.images), only="fd_fmnist")["fd_fmnist"]
+    """fd_fmnist and the time of a batch: model calls at an assumed cost, the sampler's own work as measured."""
+    solution, found = _draw_images(parameters, context)
+    distance = image_figures(features(found), _reference(parameters.oracle, parameters.images), only="fd_fmnist")[
+        "fd_fmnist"
+    ]
     path = make_path(parameters.path)
     shape = (parameters.batch, 1, 28, 28)
     x, eps, noise = (
@@ -101,7 +103,7 @@ def sampler_latency(parameters: Timed, context: Context) -> Measurements:
     idle, entry = Idle(path, eps.to(context.device)), parameters.entry
 
     def call() -> None:
-        entry(idle, x, solution.times, noise=lambda draw, like: noise, **solution.plan.options)
+        entry(idle, x, solution.times, noise=lambda draw, like: noise, **solution.setup.options)
 
     timing = measure(
         {"sampler": call}, clock=clock_for(context.device), seed=context.seed, max_seconds=parameters.max_seconds
@@ -119,15 +121,15 @@ def sampler_latency(parameters: Timed, context: Context) -> Measurements:
     }
 
 
-class Reference(NamedTuple):
+class DataFeatures(NamedTuple):
     """Features of the data, and their statistics."""
 
     features: Float[Tensor, "n 64"]
     statistics: FeatureStatistics
 
 
-def figures(drawn: Float[Tensor, "n 64"], reference: Reference, only: str = "") -> dict[str, float]:
-    """The three figures of features against the data's, or one of them."""
+def image_figures(drawn: Float[Tensor, "n 64"], reference: DataFeatures, only: str = "") -> dict[str, float]:
+    """The three figures of features against those of the data, or one of them."""
     found = {}
     if only in ("", "fd_fmnist"):
         found["fd_fmnist"] = frechet_distance(
@@ -145,15 +147,15 @@ def _oracle(parameters: Parameters, device: str) -> Any:
     return empirical(path, parameters.images, device)
 
 
-def _solved(parameters: Parameters, context: Context) -> tuple[Solution, Float[Tensor, "n 1 28 28"]]:
+def _draw_images(parameters: Parameters, context: Context) -> tuple[Solution, Float[Tensor, "n 1 28 28"]]:
     solution = solve(parameters, _oracle(parameters, context.device), parameters.samples, context.seed)
     samples = solution.samples.cpu()
     return solution, mixture_pixels(samples) if parameters.oracle == "classes" else samples
 
 
 @lru_cache(maxsize=2)
-def _pool(oracle: OracleName, images: int) -> Float[Tensor, "n 64"]:
-    """Features of the data and, of the mixture, of ``POOL`` more exact draws."""
+def _pool(oracle: ImageOracleName, images: int) -> Float[Tensor, "n 64"]:
+    """Features of the data and, for the mixture, of ``POOL`` further exact draws."""
     if oracle == "empirical":
         return features(pixels(images))
     draws = class_mixture(VP()).sample(images + POOL, generator(0, "data"))
@@ -161,14 +163,14 @@ def _pool(oracle: OracleName, images: int) -> Float[Tensor, "n 64"]:
 
 
 @lru_cache(maxsize=2)
-def _reference(oracle: OracleName, images: int) -> Reference:
+def _reference(oracle: ImageOracleName, images: int) -> DataFeatures:
     own = _pool(oracle, images)[:images]
-    return Reference(own, FeatureStatistics.from_features(own, extractor=EXTRACTOR))
+    return DataFeatures(own, FeatureStatistics.from_features(own, extractor=EXTRACTOR))
 
 
 @lru_cache(maxsize=8)
-def _floors(oracle: OracleName, images: int, samples: int, seed: int) -> dict[str, Value]:
-    """Of exact draws: of a finite data set its members, with replacement."""
+def _floors(oracle: ImageOracleName, images: int, samples: int, seed: int) -> dict[str, Value]:
+    """Floors of exact draws; the draws of a finite data set are its members, with replacement."""
     pool, reference, stream = _pool(oracle, images), _reference(oracle, images), generator(seed, "truth")
     pool = pool if oracle == "empirical" else pool[images:]
 
@@ -176,6 +178,6 @@ def _floors(oracle: OracleName, images: int, samples: int, seed: int) -> dict[st
         return pool[torch.randint(len(pool), (samples,), generator=stream)]
 
     def floor(name: str, sets: int = SETS) -> Value:
-        return floor_of(lambda drawn: figures(drawn, reference, only=name)[name], draw, sets)
+        return floor_of(lambda drawn: image_figures(drawn, reference, only=name)[name], draw, sets)
 
     return {"fd_fmnist": floor("fd_fmnist", 40), "precision": floor("precision"), "recall": floor("recall")}

@@ -1,4 +1,4 @@
-"""What a sampler does to each eigenmode of a Gaussian, exactly: its bias, W2 and KL at a budget of evaluations."""
+"""The exact effect of a sampler on each eigenmode of a Gaussian: bias, W2 and KL at a budget of evaluations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 from bench.task import Context, Measure, Measurements, Value, task
 from bench.tasks.samplers.images import spectral_gaussian
-from bench.tasks.samplers.problems import COSTS, Budgeted, costs, gaussian, make_path, planned, within_budget
+from bench.tasks.samplers.problems import COSTS, Budgeted, check_budget, cost_measures, gaussian, make_path, set_up
 from implementations.diffusion.denoiser import CountingDenoiser
 from implementations.diffusion.law import (
     marginal_law,
@@ -25,7 +25,7 @@ SPECTRA: dict[Spectrum, Callable[[Path, str], GaussianOracle]] = {"toy": gaussia
 
 
 class Parameters(Budgeted):
-    """A sampler on the 16 modes of ``gaussian_law`` or the 784 of the Fashion-MNIST test images, with a budget."""
+    """A sampler with a budget, on the 16 modes of ``gaussian_law`` or the 784 of the Fashion-MNIST test images."""
 
     spectrum: Spectrum = "fmnist"
 
@@ -34,22 +34,22 @@ class Parameters(Budgeted):
     entry="sampler",
     catalogue="samplers",
     measures=[
-        Measure("w2", "2-Wasserstein distance to the truth"),
-        Measure("kl", "relative entropy KL(output | truth)", unit="nats"),
-        Measure("mean_error", "distance of the means, part of w2"),
+        Measure("w2", "2-Wasserstein distance to the exact law"),
+        Measure("kl", "relative entropy KL(output || exact law)", unit="nats"),
+        Measure("mean_error", "distance of the means, which is part of w2"),
         Measure("variance_error", "RMS over the modes of the relative error of the variance"),
         *COSTS,
     ],
 )
 def sampler_spectrum(parameters: Parameters, context: Context) -> Measurements:
-    """Exact law of the output against the truth at the grid's last time, from the exact law at its first."""
+    """The exact law of the output against the truth at the last time of the grid, from the exact law at its first."""
     oracle = SPECTRA[parameters.spectrum](make_path(parameters.path), context.device)
-    plan = planned(parameters, oracle, context.seed)
+    setup = set_up(parameters, oracle, context.seed)
     counted = CountingDenoiser(oracle)
-    parameters.entry(counted, oracle.sample(1), plan.times, **plan.options)
-    evaluations = within_budget(parameters, counted)
-    law = output_law(parameters.entry, oracle, plan.times, plan.options)
-    truth = marginal_law(oracle, plan.times[-1])
+    parameters.entry(counted, oracle.sample(1), setup.times, **setup.options)
+    evaluations = check_budget(parameters, counted)
+    law = output_law(parameters.entry, oracle, setup.times, setup.options)
+    truth = marginal_law(oracle, setup.times[-1])
     distance, entropy = squared_w2(law, truth), relative_entropy(law, truth)
     context.keep("eigenvalue", oracle._spectra[0].expand_as(truth.mean))
     context.keep("mean_error", mean_errors(law, truth).abs())
@@ -61,5 +61,5 @@ def sampler_spectrum(parameters: Parameters, context: Context) -> Measurements:
         "kl": Value(float(entropy.sum()), n=len(distance)),
         "mean_error": float(mean_errors(law, truth).norm()),
         "variance_error": float(variance_errors(law, truth).square().mean().sqrt()),
-        **costs(evaluations, plan.artifacts),
+        **cost_measures(evaluations, setup.artifacts),
     }
