@@ -37,7 +37,7 @@ MOVED = {
     "metrics.neighbours": "metrics.samples.neighbours",
     "metrics.operating_point": "metrics.detection.operating_point",
     "metrics.overlaps": "metrics.detection.overlaps",
-    "metrics.peers.coco": "metrics.detection.library",
+    "metrics.peers": "metrics.detection.library",
     "metrics.sliced": "metrics.samples.sliced",
     "metrics.sliced_metric": "metrics.streams.sliced",
     "metrics.sliced_sketch": "metrics.samples.sketch",
