@@ -39,5 +39,5 @@ def faulty(parameters: Parameters, context: Context):
             raise RuntimeError("two\nlines \udcff")
         case "edits":
             with open(__file__, "a") as file:
-                file.write("# edited\n")
+                file.write("EDITED = True\n")
     return {"square": parameters.index**2, "seed": context.seed}

@@ -108,7 +108,7 @@ def test_a_record_is_used_again_only_while_it_is_true(fidmap, site, outside, tmp
     file.write_text(threads + "threads = 2\n")
     assert " 2 to run" in waiting()
     file.write_text(threads)
-    assert " 2 to run" in waiting(where=outside("faulty", FAULTY + "\n# changed\n", tasks=TASK))
+    assert " 2 to run" in waiting(where=outside("faulty", FAULTY + "\nCHANGED = True\n", tasks=TASK))
 
 
 def test_a_truncated_record_is_named_set_aside_and_run_again(fidmap, site, tmp_path):
