@@ -68,14 +68,14 @@ def run(
     everything = None if limit else list(stream)  # with a limit, no more cells are made than it takes
     cells = expansion.select(stream if everything is None else everything, only, limit)
     if dry_run:
-        waiting = {cell.hash for cell in missing(cells, store, force=force, keep_samples=keep is not None)}
+        waiting = {cell.identity.hash for cell in missing(cells, store, force=force, keep_samples=keep is not None)}
         for cell in cells:
-            state = "skip" if cell.skip else "run" if cell.hash in waiting else "stored"
+            state = "skip" if cell.skip else "run" if cell.identity.hash in waiting else "stored"
             print(f"{state:<7} {cell.name}")
         _tell(f"{len(cells)} cells, {len(waiting)} to run")
         return 0
     store.create()
-    shown = [cell.hash for cell in everything or cells]
+    shown = [cell.identity.hash for cell in everything or cells]
     store.write_suite(plan.name, plan.model_dump(mode="json"), shown, part=everything is None)
     waiting_cells = missing(cells, store, force=force, keep_samples=keep is not None)
     jobs = jobs or (1 if device != "cpu" else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
@@ -217,8 +217,8 @@ def compare(
 
     Exit code 1 where something is worse, missing or not comparable, or where nothing was judged.
     """
+    from bench.records.bundle import load
     from bench.records.compare import compare as hold
-    from bench.records.store import load
 
     result = hold(load(baseline), load(candidate), gate_timings=timings)
     if as_json:
@@ -226,9 +226,9 @@ def compare(
     else:
         for name, path, lines in (("baseline", baseline, result.baseline), ("candidate", candidate, result.candidate)):
             print(f"{name} {path}: {'; '.join(lines)}")
-        for finding in result.findings:
-            if finding.verdict != "same":
-                print(finding.line() + ("" if finding.gates else " [advisory]"))
+        for judgement in result.judgements:
+            if judgement.verdict != "same":
+                print(judgement.line() + ("" if judgement.gates else " [advisory]"))
         print(", ".join(f"{n} {verdict}" for verdict, n in sorted(result.counts.items())))
         print(f"fails: {'; '.join(result.failures)}" if result.failures else f"passes: {result.judged} measures judged")
     return result.exit_code

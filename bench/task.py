@@ -1,12 +1,18 @@
-"""A task: typed parameters in, measurements out; it declares the unit, direction and determinism of each measure.
+"""A task: typed parameters in, measurements out. It declares the unit, direction and determinism of each measure.
 
 class Parameters(TaskParameters):
     sampler: str
     steps: int = 10
 
-@task(kind="plain", entry="sampler", measures=[Measure("rms_error", direction="lower")])
+@task(entry="sampler", measures=[Measure("rms_error", direction="lower")])
 def sampler_error(parameters: Parameters, context: Context) -> Measurements:
     return {"rms_error": ...}
+
+A contest measures several entries by turns in one process, and returns the measurements of each:
+
+@task(kind="contest", entry="samplers", measures=[Measure("ratio", deterministic=False)])
+def sampler_overhead(parameters: Parameters, context: Context) -> ContestMeasurements:
+    return {"euler": {"ratio": ...}, "heun": {"ratio": ...}}
 """
 
 from __future__ import annotations
@@ -53,10 +59,10 @@ NmsName = Annotated[str, named(CATALOGUES["nms"])]
 
 @dataclass(frozen=True)
 class Measure:
-    """The declaration of a measure that a task returns.
+    """What a task declares of a measure that it returns.
 
-    ``window`` is the relative change within which two values count as the same; the gate of deterministic measures uses
-    it. ``floor`` is an absolute change that is allowed on top of it, for measures that may be 0.
+    A deterministic measure decides a comparison: two values count as the same where they differ by at most ``window``
+    of the first, or by at most ``floor``, which is for values that may be zero. A timing is advisory.
     """
 
     name: str
@@ -79,7 +85,9 @@ class Value:
     reference: str | None = None  # hash of the data that it is measured against
 
 
-Measurements = Mapping[str, float | Value]
+Measurements = Mapping[str, float | Value]  # by measure
+ContestMeasurements = Mapping[str, Measurements]  # by entry
+Function = Callable[..., Measurements | ContestMeasurements]  # of (parameters, context)
 
 
 @dataclass
@@ -107,7 +115,7 @@ class Task:
     catalogue: str  # the catalogue from which the values of that parameter come
     parameters: type[TaskParameters]
     measures: dict[str, Measure]
-    run: Callable[[Any, Context], Measurements]
+    run: Function
     summary: str
     packages: tuple[str, ...] = ()  # other libraries that it calls, whose versions belong to the hash
     samples: bool = False  # with `--keep samples` it stores what it generates as the array "samples"
@@ -126,14 +134,14 @@ def task(
     catalogue: str = "",
     packages: tuple[str, ...] = (),
     samples: bool = False,
-) -> Callable[[Callable[..., Measurements]], Task]:
+) -> Callable[[Function], Task]:
     """Make a Task of a function ``(parameters, context) -> measurements``, under the function's name.
 
     ``entry`` is the parameter that names what is measured (in a contest, a list of names), ``catalogue`` is where those
     names come from.
     """
 
-    def wrap(function: Callable[..., Measurements]) -> Task:
+    def wrap(function: Function) -> Task:
         hints = typing.get_type_hints(function)
         parameters = hints[next(iter(inspect.signature(function).parameters))]
         summary = (function.__doc__ or "").strip().partition("\n")[0]

@@ -14,7 +14,8 @@ from jaxtyping import config, install_import_hook
 install_import_hook(["bench.data", "implementations", "metrics"], "beartype.beartype")
 
 from bench.files import digest  # noqa: E402
-from bench.records.store import Measured, Record  # noqa: E402
+from bench.plan.cell import Identity  # noqa: E402
+from bench.records.record import Measurement, Record  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 
@@ -37,15 +38,18 @@ def record():
 def _record(key="k", value=1.0, started="2026-01-01T00:00:00", **changes):
     measure = {"name": "order", "value": value, "direction": "target", "window": 0.02, "floor": 0.02}
     fields = {
-        "suite": "s", "task": "sampler_order", "kind": "ladder", "entry": "euler", "parameters": {"path": "vp"},
+        "suite": "s", "task": "sampler_order", "kind": "ladder", "entries": ["euler"], "parameters": {"path": "vp"},
         "seed": 0,
         "key": key, "hash": f"{key}{started[:4]}", "version": "0", "environment": "e", "device": "cpu", "threads": 1,
-        "measures": [Measured(**measure)], "started_at": started, "duration": 1.0,
+        "measures": [Measurement(**measure)], "started_at": started, "duration": 1.0,
     }  # fmt: skip
     fields |= changes
+    if "entry" in fields:
+        fields["entries"] = [fields.pop("entry")]
     for name in ("key", "hash", "environment"):  # any text stands for the hash that it gives
         fields[name] = name_of(fields[name])
-    return Record(**fields)
+    cell = Identity(**{name: fields.pop(name) for name in Identity.model_fields if name in fields})
+    return Record(cell=cell, **fields)
 
 
 def name_of(text):

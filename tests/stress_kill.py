@@ -31,7 +31,12 @@ def written(out: Path) -> dict[str, int]:
 
 
 def measures(out: Path) -> dict[tuple[str, str], str]:
-    return {(r.key, m.name): repr(m.value) for r in Store(out).records() for m in r.measures if m.deterministic}
+    return {
+        (r.cell.key, m.entry, m.name): repr(m.value)
+        for r in Store(out).records()
+        for m in r.measures
+        if m.deterministic
+    }
 
 
 whole, killed, generator = FOLDER / "whole", FOLDER / "killed", random.Random(0)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.files import write_atomic
-from bench.report.plots import COLOURS
+from bench.report.facets import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

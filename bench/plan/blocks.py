@@ -1,4 +1,4 @@
-"""One block of a suite: its axes crossed, guests admitted or left out, a hash over all that may move a number."""
+"""The cells of one block: its axes crossed, guests taken in or left out, and a hash of all that may move a number."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -19,6 +18,7 @@ from bench.catalogue import kinds
 from bench.errors import printable
 from bench.files import digest
 from bench.plan import source
+from bench.plan.cell import Cell, Identity, key_of
 from bench.plan.reach import reach
 from bench.plan.suite import Block, Suite
 from bench.task import Task
@@ -31,38 +31,6 @@ RUNS = ("bench.run.pristine", "bench.run.worker")  # what runs every task
 VARIABLES = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "NVIDIA_TF32_OVERRIDE")
 
 Guests = Mapping[str, Sequence[str]]  # by catalogue, entries of the user's: module:function
-
-
-def key_of(task: str, parameters: dict[str, Any], seed: int, device: str, threads: int) -> str:
-    """Digest of what is measured and where: records of two stores with the same key are held against each other."""
-    return digest({"task": task, "parameters": parameters, "seed": seed, "device": device, "threads": threads})
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One thing to measure; ``key`` says what it is, ``hash`` also all that may move its numbers."""
-
-    suite: str
-    task: str
-    kind: str
-    timing: bool  # it runs alone
-    entry: str
-    parameters: dict[str, Any]
-    seed: int
-    device: str
-    hardware: str
-    threads: int
-    timeout_s: float
-    memory_gib: float
-    name: str
-    key: str
-    hash: str
-    modules: tuple[str, ...]
-    source: str  # hash of the modules
-    outside: tuple[str, ...]  # those of them that do not come with fidmap
-    samples: bool  # its task generates samples, which can be kept
-    skip: str | None = None
-    left_out: tuple[tuple[str, str], ...] = ()  # guests that do not take part, each with the reason
 
 
 class BlockCells:
@@ -96,9 +64,9 @@ class BlockCells:
         task, block = self.task, self.block
         given, parameters, left_out = self._admitted(given)
         entries = parameters[task.entry]
-        entry = ",".join(entries) if isinstance(entries, list) else str(entries)
+        entries = [str(entry) for entry in entries] if isinstance(entries, list) else [str(entries)]
         excluded = (e.reason for e in block.exclude if all(_matches(given[k], v) for k, v in e.match.items()))
-        reason = next(excluded, dict(left_out).get(entry))
+        reason = next(excluded, dict(left_out).get(entries[0]))
         reached = reach((task.run.__module__,), tuple(one for one in named(parameters) if one.source == "fidmap"))
         peers = sorted({one.package for one in named(parameters) if one.package})
         called = sorted({one.package for one in reached.entries if one.package} | {*peers})
@@ -112,13 +80,16 @@ class BlockCells:
             "task": task.name, "parameters": parameters, "seed": seed, "source": source.source_hash(modules),
             "entries": reached.stated(), "packages": found, "outside": targets, "skip": reason,
         }  # fmt: skip
+        identity = Identity(
+            suite=self.suite.name, task=task.name, kind=task.kind, entries=entries, parameters=parameters, seed=seed,
+            device=self.device, hardware=self.hardware, threads=block.threads,
+            key=key_of(task.name, parameters, seed, self.device, block.threads), hash=digest(hashed),
+        )  # fmt: skip
         shown = {k: v for k, v in given.items() if k != task.entry} | ({"seed": seed} if len(self.seeds) > 1 else {})
-        name = "/".join([task.name, entry, ",".join(f"{k}={_plain(v)}" for k, v in sorted(shown.items()))]).rstrip("/")
+        setting = ",".join(f"{k}={_plain(v)}" for k, v in sorted(shown.items()))
         return Cell(
-            self.suite.name, task.name, task.kind, task.timing, entry, parameters, seed, self.device, self.hardware,
-            block.threads, self.suite.timeout_s, self.suite.memory_gib, name,
-            key_of(task.name, parameters, seed, self.device, block.threads), digest(hashed), modules,
-            source.source_hash(modules), outside, task.samples, reason, tuple(left_out),
+            identity, "/".join([task.name, identity.entry, setting]).rstrip("/"), task.timing, self.suite.timeout_s,
+            self.suite.memory_gib, modules, source.source_hash(modules), outside, task.samples, reason, tuple(left_out),
         )  # fmt: skip
 
     def _admitted(self, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], list[tuple[str, str]]]:

@@ -12,8 +12,10 @@ from pydantic import ValidationError
 
 from bench.catalogue import TASKS
 from bench.errors import UsageError
-from bench.plan.blocks import BlockCells, Cell, Guests
-from bench.plan.spec import PlotSpec, TableSpec
+from bench.plan.blocks import BlockCells, Guests
+from bench.plan.cell import Cell
+from bench.plan.plot import Plot
+from bench.plan.spec import TableSpec
 from bench.plan.suite import Block, Suite
 from bench.task import Task
 from bench.toml import explain
@@ -49,7 +51,7 @@ def stream(
     for kind, names in guests.items():
         if names and not any(one.joined(kind) for one in blocks):
             raise UsageError(f"{names[0]}: {where} has no axis of {kind} for it to join")
-    specs: list[TableSpec | PlotSpec] = [*suite.table, *suite.plot]
+    specs: list[TableSpec | Plot] = [*suite.table, *suite.plot]
     for spec in specs:
         _check_spec(spec, {block.task for block in suite.block}, where)
     return _merged(blocks, where)
@@ -77,7 +79,7 @@ def participation(cells: Iterable[Cell], guest: str) -> tuple[int, str]:
     took_part, reasons = 0, Counter[str]()
     for cell in cells:
         reasons.update(reason for name, reason in cell.left_out if name == guest)
-        took_part += cell.skip is None and guest in cell.entry.split(",")
+        took_part += cell.skip is None and guest in cell.identity.entries
     line = f"{guest}: in {took_part} cells"
     if reasons:
         whys = "; ".join(f"{reason} ({n})" for reason, n in reasons.most_common())
@@ -91,13 +93,14 @@ def _merged(blocks: list[BlockCells], where: str) -> Iterator[Cell]:
     for index, one in enumerate(blocks):
         with _named_block(where, index, one.block):
             for cell in one:
-                if cell.key not in seen:
-                    seen[cell.key] = cell.hash, cell.skip
+                key, state = cell.identity.key, (cell.identity.hash, cell.skip)
+                if key not in seen:
+                    seen[key] = state
                     yield cell
-                elif seen[cell.key] != (cell.hash, cell.skip):
-                    earlier = seen[cell.key][1]
-                    state = f"left out ({earlier})" if earlier else "run"
-                    raise ValueError(f"{cell.name} is also in an earlier block, where it is {state}")
+                elif seen[key] != state:
+                    earlier = seen[key][1]
+                    there = f"left out ({earlier})" if earlier else "run"
+                    raise ValueError(f"{cell.name} is also in an earlier block, where it is {there}")
 
 
 @contextmanager
@@ -129,7 +132,7 @@ def _task(name: str) -> Task:
     return task
 
 
-def _check_spec(spec: TableSpec | PlotSpec, tasks: set[str], where: str) -> None:
+def _check_spec(spec: TableSpec | Plot, tasks: set[str], where: str) -> None:
     """Raise UsageError where a table or plot names what its task does not have."""
     kind = "table" if isinstance(spec, TableSpec) else "plot"
     here = f"{where}: {kind} {spec.name}"
@@ -138,9 +141,9 @@ def _check_spec(spec: TableSpec | PlotSpec, tasks: set[str], where: str) -> None
     task = _task(spec.task)
     known = {*task.parameters.model_fields, *task.measures, "entry", "seed", "device", "status", "threads"}
     if isinstance(spec, TableSpec):
-        names = [*spec.rows, *spec.values, spec.columns, spec.floor, *spec.where]
+        names = [*filter(None, (*spec.rows, *spec.values, spec.columns, spec.floor)), *spec.where]
     else:
-        names = [spec.x, spec.y, spec.z, spec.u, spec.v, spec.series, spec.facet, spec.floor, *spec.where]
+        names = [name for name in spec.references() if name != "index" and not name.startswith("@")]
     for name in names:
-        if name and name not in known and not (kind == "plot" and (name == "index" or name.startswith("@"))):
+        if name not in known:
             raise UsageError(f"{here}: {spec.task} has no {name!r}; there are {', '.join(sorted(known))}")

@@ -15,7 +15,7 @@ zip = { a = [1, 2], b = [3, 4] }          # zipped axes vary together
 exclude = [{ match = { sampler = "ddpm" }, reason = "has no deterministic flow" }]
 seeds = [0, 1, 2]                         # of this block, in place of the suite's
 
-[[table]] and [[plot]]                    # what is shown: TableSpec and PlotSpec, below
+[[table]] and [[plot]]                    # what is shown: bench.plan.spec and bench.plan.plot
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from pydantic import Field, ValidationError
 
 from bench.catalogue import SUITES_FOLDER, kinds
 from bench.errors import UsageError
-from bench.plan.spec import PlotSpec, TableSpec
+from bench.plan.plot import PlotSpec
+from bench.plan.spec import TableSpec
 from bench.toml import Strict, explain
 from implementations.catalogue.entry import UnknownName
 

@@ -1,8 +1,8 @@
-"""Two stores, one verdict per measure: better, same, worse, ambiguous, new, missing, incomparable.
+"""Two stores compared, with one verdict per measure: better, same, worse, ambiguous, new, missing, incomparable.
 
-Cells are matched by their key (task, parameters, seed, device, threads). A deterministic measure gates by its two-sided
-window. A timing, given with its interval, is advisory unless asked for. The gate passes where it could judge everything
-that the baseline has and nothing is worse.
+Cells are matched by their key (task, parameters, seed, device, threads). A deterministic measure decides by its
+two-sided window. A timing is judged by its interval, and is advisory unless it is asked to decide too. The comparison
+passes where everything that the baseline has could be judged and nothing is worse.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Literal
 
 from bench.errors import UsageError
 from bench.files import digest
-from bench.records.store import Contents, Measured, Record
+from bench.records.record import Measurement, Record
+from bench.records.store import Contents
 
 Verdict = Literal["better", "same", "worse", "ambiguous", "new", "missing", "incomparable"]
 FAILS: tuple[Verdict, ...] = ("worse", "missing", "incomparable")
@@ -24,8 +25,8 @@ FACTOR = 1.1  # a timing differs only beyond this ratio, its interval apart
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One line of a comparison; ``gates`` is True where it decides the exit code."""
+class Judgement:
+    """One line of a comparison."""
 
     verdict: Verdict
     task: str
@@ -35,11 +36,11 @@ class Finding:
     baseline: float | str | None
     candidate: float | str | None
     why: str = ""
-    gates: bool = True
-    measured: bool = False  # it holds two values of a measure, and not two cells
+    gates: bool = True  # it decides the exit code
+    measured: bool = False  # it is of two values of one measure, and not of two cells
 
     def line(self) -> str:
-        """The finding as one line of text."""
+        """The judgement as one line of text."""
         values = f"{_show(self.baseline)} -> {_show(self.candidate)}"
         note = f" ({self.why})" if self.why else ""
         return f"{self.verdict:<12} {self.task}/{self.entry} [{self.cell}] {self.measure}: {values}{note}"
@@ -47,129 +48,131 @@ class Finding:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All findings of two stores, and from what code and machine each side is."""
+    """All judgements of two stores, and from what code and machine each side is."""
 
-    findings: list[Finding]
+    judgements: list[Judgement]
     baseline: list[str]
     candidate: list[str]
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many findings of each verdict."""
-        return dict(Counter(finding.verdict for finding in self.findings))
+        """How many judgements there are of each verdict."""
+        return dict(Counter(one.verdict for one in self.judgements))
 
     @property
     def judged(self) -> int:
-        """How many measures could decide the exit code and were held against each other."""
-        return sum(f.gates and f.measured and f.verdict in JUDGED for f in self.findings)
+        """How many measures both sides have that could decide the exit code."""
+        return sum(one.gates and one.measured and one.verdict in JUDGED for one in self.judgements)
 
     @property
     def failures(self) -> list[str]:
-        """Why the gate fails; empty where it passes. What is ambiguous never fails."""
-        gating = Counter(f.verdict for f in self.findings if f.gates)
+        """Why the comparison fails; empty where it passes. What is ambiguous never fails."""
+        gating = Counter(one.verdict for one in self.judgements if one.gates)
         reasons = [f"{gating[verdict]} {verdict}" for verdict in FAILS if gating[verdict]]
         if not self.judged:
-            timings = any(not f.gates for f in self.findings)
+            timings = any(not one.gates for one in self.judgements)
             reasons.append("no measure was judged" + (": these are timings, see --timings" if timings else ""))
         return reasons
 
     @property
     def exit_code(self) -> int:
-        """1 where the gate fails, else 0."""
+        """1 where the comparison fails, else 0."""
         return int(bool(self.failures))
 
     def as_dict(self) -> dict[str, object]:
-        """For machines."""
+        """The comparison as strict JSON can hold it."""
         return {
             "exit_code": self.exit_code, "failures": self.failures, "judged": self.judged, "counts": self.counts,
             "baseline": self.baseline, "candidate": self.candidate,
-            "findings": [{k: _strict(v) for k, v in asdict(finding).items()} for finding in self.findings],
+            "findings": [{k: _strict(v) for k, v in asdict(one).items()} for one in self.judgements],
         }  # fmt: skip
 
 
 def compare(baseline: Contents, candidate: Contents, *, gate_timings: bool = False) -> Comparison:
-    """Hold a candidate's records against a baseline's; raises UsageError where a side has two of one key."""
+    """Compare a candidate's records with a baseline's; raises UsageError where a side has two of one key."""
     before, after = _by_key(baseline, "baseline"), _by_key(candidate, "candidate")
-    elsewhere = {_cell_of(record): record for key, record in after.items() if key not in before}
-    findings = [*_damaged(baseline, candidate)]
+    elsewhere = {_what(record): record for key, record in after.items() if key not in before}
+    judgements = _judge_damaged(baseline, candidate)
     for key, old in before.items():
         if key in after:
-            findings += _cell(old, after[key], gate_timings)
-        elif moved := elsewhere.pop(_cell_of(old), None):
-            findings.append(_finding("incomparable", old, "cell", _place(old), _place(moved), "measured elsewhere"))
+            judgements += _judge_cell(old, after[key], gate_timings)
+        elif moved := elsewhere.pop(_what(old), None):
+            judgements.append(_judgement("incomparable", old, "cell", _where(old), _where(moved), "measured elsewhere"))
         else:
-            findings.append(_finding("missing", old, "cell", old.status, None, "the candidate has no such cell"))
+            judgements.append(_judgement("missing", old, "cell", old.status, None, "the candidate has no such cell"))
     for new in elsewhere.values():
         failed = new.status not in ("ok", "skipped")
-        findings.append(_finding("worse" if failed else "new", new, "status", None, new.status, new.error or ""))
-    return Comparison(findings, origin(baseline.records), origin(candidate.records))
+        verdict: Verdict = "worse" if failed else "new"
+        judgements.append(_judgement(verdict, new, "status", None, new.status, new.error or ""))
+    return Comparison(judgements, origin(baseline.records), origin(candidate.records))
 
 
 def origin(records: Iterable[Record]) -> list[str]:
     """From what versions, commits and machines the records are, a line each, most of them first."""
 
     def line(record: Record) -> str:
-        return f"{record.made_by}, {record.device} {record.hardware or 'of unknown model'}"
+        return f"{record.made_by}, {record.cell.device} {record.cell.hardware or 'of unknown model'}"
 
     return [f"{count} cells of {one}" for one, count in Counter(map(line, records)).most_common()]
 
 
 def _by_key(side: Contents, name: str) -> dict[tuple[str, str, int], Record]:
-    """The records by key, device and threads: a key holds these two, but not one that other software wrote."""
+    """The records by key, device and threads: fidmap's keys cover these two, those of other software may not."""
     found: dict[tuple[str, str, int], Record] = {}
     for record in side.records:
-        if (twin := found.setdefault((record.key, record.device, record.threads), record)) is not record:
+        cell = record.cell
+        if (twin := found.setdefault((cell.key, cell.device, cell.threads), record)) is not record:
             raise UsageError(
-                f"the {name} has two records of {record.task}/{record.entry} [{_parameters(record)}]: {twin.hash} of "
-                f"{twin.started_at} and {record.hash} of {record.started_at}; one of a cell is accepted"
+                f"the {name} has two records of {cell.task}/{cell.entry} [{_parameters(record)}]: {twin.cell.hash} of "
+                f"{twin.started_at} and {cell.hash} of {record.started_at}; one of a cell is accepted"
             )
     return found
 
 
-def _cell_of(record: Record) -> str:
+def _what(record: Record) -> str:
     """What is measured, wherever it is measured."""
-    return digest([record.task, record.parameters, record.seed])
+    return digest([record.cell.task, record.cell.parameters, record.cell.seed])
 
 
-def _place(record: Record) -> str:
-    return f"{record.device}, threads={record.threads}"
+def _where(record: Record) -> str:
+    return f"{record.cell.device}, threads={record.cell.threads}"
 
 
-def _damaged(baseline: Contents, candidate: Contents) -> list[Finding]:
-    """A finding for each record that cannot be read: nobody knows what it would have said."""
-    findings = []
-    known = {record.hash: record for side in (baseline, candidate) for record in side.records}
+def _judge_damaged(baseline: Contents, candidate: Contents) -> list[Judgement]:
+    """A judgement of each record that cannot be read: nobody knows what it would have said."""
+    judgements = []
+    known = {record.cell.hash: record for side in (baseline, candidate) for record in side.records}
     for name in dict.fromkeys([*baseline.damaged, *candidate.damaged]):
         twin, old, new = known.get(name), baseline.damaged.get(name), candidate.damaged.get(name)
         shown = ("damaged" if old else None, "damaged" if new else None)
         why = old or new or ""
         if twin:
-            findings.append(_finding("incomparable", twin, "record", *shown, why))
+            judgements.append(_judgement("incomparable", twin, "record", *shown, why))
         else:
-            findings.append(Finding("incomparable", "?", "?", name, "record", *shown, why))
-    return findings
+            judgements.append(Judgement("incomparable", "?", "?", name, "record", *shown, why))
+    return judgements
 
 
-def _cell(old: Record, new: Record, gate_timings: bool) -> list[Finding]:
-    """Findings of a cell that both sides have: its status where either did not end well, and each of its measures."""
-    findings = []
+def _judge_cell(old: Record, new: Record, gate_timings: bool) -> list[Judgement]:
+    """Judge a cell that both sides have: its status where either did not end well, and each of its measures."""
+    judgements = []
     if (old.status, new.status) != ("ok", "ok"):
         verdict, why = _judge_status(old, new)
-        findings.append(_finding(verdict, new, "status", old.status, new.status, why))
+        judgements.append(_judgement(verdict, new, "status", old.status, new.status, why))
     if not new.measures and new.status != old.status:
-        return findings  # the status says it all
-    for measure in old.measures:
-        found = new.measure(measure.name)
-        gates = measure.deterministic or gate_timings or (found is not None and found.deterministic)
-        if found is None:
-            findings.append(_finding("missing", new, measure.name, measure.value, None, gates=gates))
+        return judgements  # the status says it all
+    for before in old.measures:
+        after = new.measure(before.name, before.entry)
+        gates = before.deterministic or gate_timings or (after is not None and after.deterministic)
+        if after is None:
+            judgements.append(_judgement("missing", new, before, before.value, None, gates=gates))
             continue
-        verdict, why = _judge(measure, found, old.hardware, new.hardware)
-        findings.append(_finding(verdict, new, measure.name, measure.value, found.value, why, gates, measured=True))
+        verdict, why = _judge(before, after, old.cell.hardware, new.cell.hardware)
+        judgements.append(_judgement(verdict, new, before, before.value, after.value, why, gates, measured=True))
     if old.measures:
-        known = {measure.name for measure in old.measures}
-        findings += [_finding("new", new, m.name, None, m.value) for m in new.measures if m.name not in known]
-    return findings
+        known = {(measure.name, measure.entry) for measure in old.measures}
+        judgements += [_judgement("new", new, m, None, m.value) for m in new.measures if (m.name, m.entry) not in known]
+    return judgements
 
 
 def _judge_status(old: Record, new: Record) -> tuple[Verdict, str]:
@@ -188,7 +191,7 @@ def _judge_status(old: Record, new: Record) -> tuple[Verdict, str]:
     return "ambiguous", why  # it failed before, and fails otherwise now
 
 
-def _judge(old: Measured, new: Measured, hardware: str, now: str) -> tuple[Verdict, str]:
+def _judge(old: Measurement, new: Measurement, hardware: str, now: str) -> tuple[Verdict, str]:
     for field in ("extractor", "reference"):  # another network, other data, or another pair that was chosen by them
         if getattr(old, field) != getattr(new, field):
             return "incomparable", f"{field} differs: {getattr(old, field)} and {getattr(new, field)}"
@@ -216,7 +219,7 @@ def _judge(old: Measured, new: Measured, hardware: str, now: str) -> tuple[Verdi
     return ("better" if (change < 0) == (old.direction == "lower") else "worse"), why
 
 
-def _judge_timing(old: Measured, new: Measured) -> tuple[Verdict, str]:
+def _judge_timing(old: Measurement, new: Measurement) -> tuple[Verdict, str]:
     if not (old.value > 0 and math.isfinite(old.value)):
         return "incomparable", "the baseline's is no positive number"
     if not (new.value >= 0 and math.isfinite(new.value)):
@@ -233,21 +236,24 @@ def _judge_timing(old: Measured, new: Measured) -> tuple[Verdict, str]:
     return ("better" if better else "worse"), f"ratio {ratio:.3g}"
 
 
-def _has_interval(measure: Measured) -> bool:
+def _has_interval(measure: Measurement) -> bool:
     return measure.interval is not None and all(map(math.isfinite, measure.interval))
 
 
-def _finding(
-    verdict: Verdict, record: Record, measure: str, old: float | str | None, new: float | str | None, why: str = "",
-    gates: bool = True, measured: bool = False,
-) -> Finding:  # fmt: skip
-    cell = _parameters(record)
-    return Finding(verdict, record.task, record.entry, cell, measure, old, new, why, gates, measured)
+def _judgement(
+    verdict: Verdict, record: Record, of: Measurement | str, old: float | str | None, new: float | str | None,
+    why: str = "", gates: bool = True, measured: bool = False,
+) -> Judgement:  # fmt: skip
+    """A judgement of a record's measure, or of what a text names."""
+    name, entry = (of.name, of.entry) if isinstance(of, Measurement) else (of, None)
+    return Judgement(
+        verdict, record.cell.task, entry or record.cell.entry, _parameters(record), name, old, new, why, gates, measured
+    )
 
 
 def _parameters(record: Record) -> str:
-    shown = record.parameters | {"seed": record.seed}
-    return ", ".join(f"{k}={v}" for k, v in shown.items() if str(v) != record.entry)
+    shown = record.cell.parameters | {"seed": record.cell.seed}
+    return ", ".join(f"{k}={v}" for k, v in shown.items() if str(v) != record.cell.entry)
 
 
 def _strict(value: object) -> object:

@@ -11,17 +11,18 @@ from typing import Any
 from bench import environment
 from bench.errors import UsageError
 from bench.files import digest
-from bench.plan.blocks import key_of
-from bench.records.store import Measured, Record, Store
+from bench.plan.cell import Identity, key_of
+from bench.records.record import Measurement, Record
+from bench.records.store import Store
 from bench.timing import median_interval
 
 SUITE = "microbench"
-BOOTSTRAP = 20  # rounds from which the samples are resampled, and from which the quartiles hold the median
-RANGE = 6  # rounds from which least and greatest hold the median in 95 % of cases: 1 - 2**(1 - 6) = .969
+BOOTSTRAP = 20  # with so many rounds, samples are resampled, and quartiles hold the median
+RANGE = 6  # with so many rounds, the range holds the median in 95 % of cases: 1 - 2**(1 - 6) = .969
 
 
 def import_file(file: Path, store: Store) -> list[Record]:
-    """Store each benchmark of a pytest-benchmark JSON file as a record with its raw timings; returns them.
+    """Store each benchmark of a pytest-benchmark JSON file as a record with its raw timings, and return the records.
 
     A benchmark is known by its full name, ``file::Class::test[parameters]``. Raises UsageError where the file is not
     one of pytest-benchmark's, or has two benchmarks of one name.
@@ -37,31 +38,34 @@ def import_file(file: Path, store: Store) -> list[Record]:
             "python": machine["python_version"], "os": f"{machine['system']} {machine['release']}",
         }  # fmt: skip
         common: dict[str, Any] = {
-            "hardware": _hardware(machine), "environment": store.write_environment(described),
-            "started_at": content["datetime"], "version": environment.code()["version"],
+            "environment": store.write_environment(described), "started_at": content["datetime"],
+            "version": environment.code()["version"],
         }  # fmt: skip
         if commit["id"] != "unversioned":  # pytest-benchmark's word for: it knows of no repository
             common |= {"commit": commit["id"], "dirty": commit.get("dirty")}
-        records = [_record(item, common) for item in content["benchmarks"]]
+        records = [_record(item, _hardware(machine), common) for item in content["benchmarks"]]
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"{file} is not pytest-benchmark's JSON: {type(error).__name__} {reason}") from error
-    keys = [record.key for record in records]
-    if twice := next((record for record in records if keys.count(record.key) > 1), None):
-        raise UsageError(f"{file} has {twice.parameters['file']}::{twice.entry} twice; one of a name is accepted")
+    keys = [record.cell.key for record in records]
+    if twice := next((record for record in records if keys.count(record.cell.key) > 1), None):
+        raise UsageError(
+            f"{file} has {twice.cell.parameters['file']}::{twice.cell.entry} twice; one of a name is accepted"
+        )
     for record in records:
         store.write(record)
-    store.write_suite(SUITE, None, [record.hash for record in records])
+    store.write_suite(SUITE, None, [record.cell.hash for record in records])
     return records
 
 
 def interval_of(stats: dict[str, Any]) -> tuple[float, float] | None:
     """A 95 % interval of the median in seconds, or None where there are fewer than 6 rounds.
 
-    A bootstrap over the raw samples where the file has 20 or more of them (``--benchmark-save-data``). Without them
-    the quartiles, which hold the median of 20 rounds and more in at least 95 % of cases, or below that the range.
+    It is a bootstrap over the raw samples where the file has 20 or more of them (``--benchmark-save-data``). Without
+    them it is the quartiles, which hold the median of 20 or more rounds in at least 95 % of cases; of fewer rounds it
+    is the range.
     """
     samples: Sequence[float] = stats.get("data") or []
     if len(samples) >= BOOTSTRAP:
@@ -82,19 +86,18 @@ def _hardware(machine: dict[str, Any]) -> str:
     return f"{name} ({', '.join(numbers)})" if numbers else name
 
 
-def _record(item: dict[str, Any], common: dict[str, Any]) -> Record:
+def _record(item: dict[str, Any], hardware: str, common: dict[str, Any]) -> Record:
     stats = item["stats"]
     file, _, test = item["fullname"].partition("::")
     entry, parameters = test or item["name"], {"file": file, "test": test}
-    where: dict[str, Any] = {"device": "cpu", "threads": 1}
-    median = Measured(name="median", value=float(stats["median"]) * 1e3, n=stats["rounds"], unit="ms",
-                      deterministic=False)  # fmt: skip
+    median = Measurement(name="median", value=float(stats["median"]) * 1e3, n=stats["rounds"], unit="ms",
+                         deterministic=False)  # fmt: skip
     if (interval := interval_of(stats)) and all(map(math.isfinite, interval)):
         median.interval = (interval[0] * 1e3, interval[1] * 1e3)
-    key = key_of(SUITE, parameters, 0, **where)
-    kept = {k: stats[k] for k in ("median", "q1", "q3", "iterations")} | {"data": stats.get("data") or []}
-    return Record(
-        suite=SUITE, task=SUITE, kind="plain", entry=entry, parameters=parameters, seed=0, key=key,
-        hash=digest([key, stats, common]), measures=[median], timing={entry: kept},
-        duration=float(stats.get("total", 0.0)), **where, **common,
+    cell = Identity(
+        suite=SUITE, task=SUITE, kind="plain", entries=[entry], parameters=parameters, seed=0, device="cpu",
+        hardware=hardware, threads=1, key=(key := key_of(SUITE, parameters, 0, "cpu", 1)),
+        hash=digest([key, stats, hardware, common]),
     )  # fmt: skip
+    kept = {k: stats[k] for k in ("median", "q1", "q3", "iterations")} | {"data": stats.get("data") or []}
+    return Record(cell=cell, measures=[median], timing={entry: kept}, duration=float(stats.get("total", 0.0)), **common)

@@ -1,9 +1,10 @@
-"""Records on disk: one JSON file a cell, named by its hash, written atomically; arrays beside it in safetensors.
+"""Records on disk: one JSON file per cell, named by its hash, written atomically; arrays beside it in safetensors.
 
     FOLDER/records/HASH.json  arrays/HASH.safetensors  environments/HASH.json  suites/NAME.json  aside/
 
-A record is the commit point of its cell: its arrays and its environment are on disk before it is. A suite's file has
-the hashes of its cells as last run: of that suite, what is not among them (older source, another device) is not shown.
+A record is the commit point of its cell: its arrays and its environment are on disk before it is. The file of a suite
+lists the hashes of its cells as of the last run; other records of that suite (of older source, of another device) stay
+in the folder and are not shown.
 
 Whatever a file says is checked before it is used: a hash is 16 hexadecimal digits, so that it never names a file
 elsewhere, and record, arrays and environment each have a digest that a changed byte breaks.
@@ -18,125 +19,54 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict
 
 from bench.errors import UsageError, printable
 from bench.files import digest, write_atomic
-from bench.plan.blocks import key_of
-from bench.toml import explain
+from bench.plan.cell import Hash
+from bench.records.record import (
+    FINISHED,
+    SCHEMA_VERSION,
+    Record,
+    describe_damage,
+    parse_record,
+    require_known_schema,
+)
+from bench.records.upgrade import upgrade_suite
 
-if TYPE_CHECKING:
-    import pandas
-
-SCHEMA_VERSION: Final = 2  # 1: the key held neither device nor threads; such records are read and given the key of now
 ABANDONED = 3600.0  # seconds after which a temporary file has no writer any more: writing one takes a moment
 T = TypeVar("T")
 AGAIN = "`fidmap run` measures its cell again"
-Name: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]  # what may become the name of a file
-Status = Literal["ok", "failed", "out_of_memory", "timeout", "diverged", "skipped"]
-MEASURED = {"value", "unit", "n", "interval", "extractor", "reference"}  # of a measure, in a table of records
-FINISHED: frozenset[str] = frozenset({"ok", "diverged", "skipped"})  # what a second run does not run again
-
-
-class Measured(BaseModel):
-    """One measure of a record; NaN and infinities are written as strings."""
-
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
-
-    name: str
-    value: float
-    interval: tuple[float, float] | None = None  # 95 %
-    n: int | None = None  # sample size
-    unit: str = ""
-    direction: Literal["lower", "higher", "target"] = "lower"
-    deterministic: bool = True  # gates; else a timing, advisory
-    window: float = 0.0  # relative change that counts as the same
-    floor: float = 0.0  # absolute change that counts as the same
-    extractor: str | None = None  # name@hash
-    reference: str | None = None  # hash of the reference data
-
-
-class Record(BaseModel):
-    """What one cell measured, and all that is needed to run it again."""
-
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
-
-    schema_version: Literal[2] = SCHEMA_VERSION
-    # identity
-    suite: str
-    task: str
-    kind: str
-    entry: str
-    parameters: dict[str, Any]
-    seed: int
-    key: Name  # what two stores are matched by, see key_of
-    hash: Name  # the key and all that may move the numbers
-    # code and environment
-    version: str
-    commit: str | None = None
-    dirty: bool | None = None
-    environment: Name  # of a file in environments/
-    device: str
-    hardware: str = ""  # the model behind the device
-    threads: int
-    # results
-    measures: list[Measured] = []
-    timing: dict[str, Any] = {}  # entry -> median, quartiles, p90, p99; raw samples are arrays
-    arrays: list[str] = []
-    arrays_hash: Name | None = None  # of their file; None in records that older versions wrote
-    status: Status = "ok"
-    error: str | None = None
-    started_at: str
-    duration: float  # seconds
-
-    @model_validator(mode="before")
-    @classmethod
-    def _upgrade(cls, fields: Any) -> Any:
-        """Give a record of schema version 1 the key that it has now."""
-        if not isinstance(fields, dict) or fields.get("schema_version") != 1:
-            return fields
-        try:
-            key = key_of(*(fields[name] for name in ("task", "parameters", "seed", "device", "threads")))
-        except KeyError as error:
-            raise ValueError(f"{error.args[0]}: Field required") from None
-        return {**fields, "schema_version": SCHEMA_VERSION, "key": key}
-
-    @property
-    def made_by(self) -> str:
-        """The code that made it: version, commit, and whether that was changed."""
-        tree = {True: " with changes", False: "", None: " (whether changed is unknown)"}[self.dirty]
-        return f"fidmap {self.version}, commit {(self.commit or 'unknown')[:12]}{tree}"
-
-    def value(self, name: str) -> float | None:
-        """The value of a measure, None where the record has none of that name."""
-        return next((m.value for m in self.measures if m.name == name), None)
-
-    def measure(self, name: str) -> Measured | None:
-        """The measure of that name, if the record has it."""
-        return next((m for m in self.measures if m.name == name), None)
 
 
 class StoredSuite(BaseModel):
-    """A suite as it was last run into a store: how it is shown, and the hashes of its cells."""
+    """A suite as of its last run into a store: how it is shown, and the hashes of its cells."""
 
     model_config = ConfigDict(extra="forbid")
 
+    schema_version: int = 2  # files of that version have no such field
     suite: dict[str, Any] | None
-    cells: list[Name]
-    checksum: Name | None = None  # of the others; None where an older version or a hand wrote it
+    cells: list[Hash]
+    checksum: Hash | None = None  # of suite and cells; None where an older version or a hand wrote the file
 
-    def summed(self) -> StoredSuite:
-        """The same with its checksum."""
-        return self.model_copy(update={"checksum": digest([self.suite, self.cells])})
+
+@dataclass(frozen=True)
+class Contents:
+    """What a folder or a bundle holds."""
+
+    records: list[Record]
+    damaged: dict[str, str] = field(default_factory=dict)  # why a record cannot be read, by its hash
+    left_out: list[Record] = field(default_factory=list)  # not of their suite's last run, or older than another
+    absent: dict[str, tuple[int, int]] = field(default_factory=dict)  # by suite: cells without a record, of how many
 
 
 class Store:
     """A folder of records; several processes may write into one at once.
 
-    ``repair``: damaged files are set aside, so that their cells run again. Without it a damaged record is named and
-    left out, and a damaged suite or environment raises UsageError.
+    With ``repair``, damaged files are set aside, so that their cells run again. Without it, a damaged record is named
+    on stderr and left out, and a damaged suite or environment raises UsageError.
     """
 
     def __init__(self, folder: Path | str, *, repair: bool = False):
@@ -148,7 +78,7 @@ class Store:
         self.written: dict[str, StoredSuite] = {}
 
     def create(self) -> Store:
-        """Make the folder; sweeps away what writers that are gone left half-written, some time ago."""
+        """Make the folder, and remove the temporary files of writers that were killed."""
         try:
             for name in ("records", "arrays", "environments", "suites"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
@@ -165,12 +95,13 @@ class Store:
 
     def write(self, record: Record, arrays: bytes | None = None) -> None:
         """Store a record and, before it, its arrays (safetensors bytes)."""
+        name = record.cell.hash
         if arrays:
-            self.put(f"arrays/{record.hash}.safetensors", arrays)
+            self.put(f"arrays/{name}.safetensors", arrays)
             record = record.model_copy(update={"arrays_hash": digest(arrays)})
         fields = json.loads(record.model_dump_json())
         text = json.dumps(fields | {"checksum": digest(fields)}, indent=1, allow_nan=False)
-        self.put(f"records/{record.hash}.json", (text + "\n").encode())
+        self.put(f"records/{name}.json", (text + "\n").encode())
 
     def write_environment(self, environment: dict[str, Any]) -> str:
         """Store an environment once, by its hash, and return that."""
@@ -182,15 +113,15 @@ class Store:
         return name
 
     def write_suite(self, name: str, suite: dict[str, Any] | None, cells: list[str], *, part: bool = False) -> None:
-        """Store which cells a suite has now, and how it is shown; to this object it stays so, whoever else writes.
+        """Store which cells a suite has now, and how it is shown. This object goes on seeing what it wrote itself.
 
-        ``part``: the cells are some of the suite's. Where those stored before hold them all, these remain in the file.
+        With ``part``, the cells are some of the suite's: where the file lists them and more, its list stays.
         """
         before = self.suites().get(name) if part else None
-        self.written[name] = StoredSuite(suite=suite, cells=cells)
+        self.written[name] = StoredSuite(schema_version=SCHEMA_VERSION, suite=suite, cells=cells)
         if before is not None and set(cells) <= set(before.cells):
             cells = before.cells
-        content = StoredSuite(suite=suite, cells=cells).summed().model_dump()
+        content = {"schema_version": SCHEMA_VERSION, "suite": suite, "cells": cells, "checksum": digest([suite, cells])}
         self.put(f"suites/{name}.json", json.dumps(content, indent=1).encode())
 
     def put(self, relative: str, content: bytes) -> None:
@@ -202,7 +133,7 @@ class Store:
         return self._read(self.records_folder / f"{name}.json")
 
     def holds(self, name: str, *, arrays: Iterable[str] = ()) -> bool:
-        """Whether a finished record of that hash is here, with all its arrays, sound, and those asked for."""
+        """Whether an undamaged finished record of that hash is here, with all its arrays and those asked for."""
         record = self.get(name)
         if record is None or record.status not in FINISHED:
             return False
@@ -220,8 +151,11 @@ class Store:
 
         def check(stem: str, content: Any) -> StoredSuite:
             stored = StoredSuite.model_validate(content)
-            if stored.checksum not in (None, stored.summed().checksum):
+            require_known_schema(stored.schema_version)
+            if stored.checksum not in (None, digest([stored.suite, stored.cells])):
                 raise ValueError("its content is not what was stored: its checksum differs")
+            if stored.schema_version < SCHEMA_VERSION and stored.suite is not None:
+                stored = stored.model_copy(update={"suite": upgrade_suite(stored.suite)})
             return stored
 
         return self._documents("suites", check) | self.written
@@ -251,13 +185,13 @@ class Store:
             record = None if file.stem in names else self._read(file)
             if record is None:
                 continue
-            twin = newest.get(record.key)
-            if record.suite in suites or (twin and twin.started_at > record.started_at):
+            twin = newest.get(record.cell.key)
+            if record.cell.suite in suites or (twin and twin.started_at > record.started_at):
                 left_out.append(record)
                 continue
             left_out += [twin] if twin else []
-            newest[record.key] = record
-        others = sorted(newest.values(), key=lambda r: (r.suite, r.started_at, r.key))
+            newest[record.cell.key] = record
+        others = sorted(newest.values(), key=lambda r: (r.cell.suite, r.started_at, r.cell.key))
         absent = {name: (len(set(suite.cells) - set(shown)), len(suite.cells)) for name, suite in suites.items()}
         return Contents([*shown.values(), *others], dict(self.damaged), left_out, absent)
 
@@ -270,17 +204,13 @@ class Store:
         try:
             return dict(sorted(load(content).items())) if content else {}
         except SafetensorError as error:
-            raise UsageError(f"the arrays of {record.hash} cannot be read: {error}; {AGAIN}") from None
-
-    def frame(self) -> pandas.DataFrame:
-        """One row a measure: identity, parameters, value, interval, status."""
-        return frame(self.records())
+            raise UsageError(f"the arrays of {record.cell.hash} cannot be read: {error}; {AGAIN}") from None
 
     def _read(self, file: Path) -> Record | None:
         try:
             record = parse_record(file.read_bytes())
-            if record.hash != file.stem:
-                raise ValueError(f"it holds the record {record.hash}")
+            if record.cell.hash != file.stem:
+                raise ValueError(f"it holds the record {record.cell.hash}")
             return record
         except FileNotFoundError:
             return None
@@ -289,7 +219,7 @@ class Store:
         except UsageError as error:
             raise UsageError(f"{file}: {error}") from None
         except (ValueError, RecursionError) as error:
-            reason = _reason(error)
+            reason = describe_damage(error)
         self.damaged[file.stem] = reason
         if not self.repair:
             _warn(f"{file} is damaged ({reason}); left out")
@@ -301,7 +231,7 @@ class Store:
         """The file of a record's arrays, empty where it has none; raises UsageError where it is gone or damaged."""
         if not record.arrays:
             return b""
-        file = self.folder / "arrays" / f"{record.hash}.safetensors"
+        file = self.folder / "arrays" / f"{record.cell.hash}.safetensors"
         try:
             content = file.read_bytes()
         except OSError as error:
@@ -320,8 +250,10 @@ class Store:
                 continue
             except OSError as error:
                 raise UsageError(f"cannot read {file}: {error.strerror}") from error
+            except UsageError as error:
+                raise UsageError(f"{file}: {error}") from None
             except (ValueError, RecursionError) as error:
-                reason = _reason(error)
+                reason = describe_damage(error)
                 if not self.repair:
                     remedy = "run the suite again, or remove the file"
                     raise UsageError(f"{file} is damaged ({reason}); {remedy}") from None
@@ -338,108 +270,6 @@ class Store:
         except OSError as error:
             raise UsageError(f"cannot move {file} to {aside}: {error.strerror}") from error
         return aside
-
-
-def parse_record(content: bytes | str) -> Record:
-    """A record's file; raises ValueError where it is damaged, UsageError where a newer fidmap wrote it."""
-    fields = json.loads(content)
-    if not isinstance(fields, dict):
-        raise ValueError("it holds no JSON object")
-    checksum = fields.pop("checksum", None)
-    _require_known_schema(fields.get("schema_version"))
-    if checksum is not None and checksum != digest(fields):
-        raise ValueError("its content is not what was stored: its checksum differs")
-    return Record.model_validate(fields)
-
-
-def frame(records: Iterable[Record]) -> pandas.DataFrame:
-    """Records as a pandas DataFrame, one row a measure (a record without any has one row).
-
-    A parameter whose name is that of another column is the column ``parameter_NAME``.
-    """
-    import pandas
-
-    rows = []
-    for record in records:
-        identity = {
-            "suite": record.suite, "task": record.task, "entry": record.entry, "seed": record.seed,
-            "status": record.status, "error": record.error, "device": record.device, "hardware": record.hardware,
-            "threads": record.threads, "environment": record.environment, "commit": record.commit,
-            "key": record.key, "hash": record.hash,
-        }  # fmt: skip
-        taken = {*identity, *MEASURED, "measure"}
-        identity |= {f"parameter_{k}" if k in taken else k: value for k, value in record.parameters.items()}
-        measures = [m.model_dump(include=MEASURED) | {"measure": m.name} for m in record.measures]
-        rows += [identity | measure for measure in measures or [{}]]
-    return pandas.DataFrame(rows)
-
-
-def bundle(store: Store) -> str:
-    """A whole store (without its arrays) as one JSON text, which ``load`` reads.
-
-    Raises UsageError where records are damaged: nothing would be held against a baseline that lacks them.
-    """
-    contents = store.contents()
-    records = ",\n".join(record.model_dump_json() for record in contents.records)
-    if contents.damaged:
-        names = ", ".join(contents.damaged)
-        raise UsageError(f"{store.folder} holds damaged records ({names}); run their suite again, or remove them")
-    environments = json.dumps(store.environments(), sort_keys=True)
-    return f'{{"schema_version": {SCHEMA_VERSION},\n"environments": {environments},\n"records": [\n{records}\n]}}\n'
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What a folder or a bundle holds."""
-
-    records: list[Record]
-    damaged: dict[str, str] = field(default_factory=dict)  # why a record cannot be read, by its hash
-    left_out: list[Record] = field(default_factory=list)  # of a suite, but not of its last run; or older than another
-    absent: dict[str, tuple[int, int]] = field(default_factory=dict)  # by suite: cells without a record, of how many
-
-
-def load(path: Path | str) -> Contents:
-    """What a store's folder or a bundle file holds; raises UsageError where there are no records to read."""
-    path = Path(path)
-    if path.is_dir():  # a store
-        contents = Store(path).contents()
-        if not contents.records:
-            left = f"{len(contents.damaged)} damaged records and no other" if contents.damaged else "no records"
-            raise UsageError(f"{path} holds {left}; make some with: fidmap run SUITE --out {path}")
-        return contents
-    try:
-        content = json.loads(path.read_bytes())
-        stored = content["records"]
-        _require_known_schema(content.get("schema_version"))
-        records = [Record.model_validate(fields) for fields in stored]
-    except FileNotFoundError:
-        raise UsageError(
-            f"there is no {path}: expected a folder of records or a file of `fidmap table --format json`"
-        ) from None
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UsageError(f"{path} is not a file of `fidmap table --format json`: {_reason(error)}") from None
-    if not records:
-        raise UsageError(f"{path} holds no records")
-    return Contents(records)
-
-
-def _require_known_schema(version: Any) -> None:
-    """Raise UsageError where a newer fidmap wrote the record: it is not damaged."""
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise UsageError(f"schema version {version} is a newer fidmap's; this one reads up to {SCHEMA_VERSION}")
-
-
-def _reason(error: Exception) -> str:
-    """Why a file cannot be read, on one line."""
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    if isinstance(error, KeyError):
-        return f"it has no {error}"
-    return explain(error) if isinstance(error, ValidationError) else printable(str(error))
 
 
 def _warn(message: str) -> None:

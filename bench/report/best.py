@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from bench.records.store import Record
+from bench.records.record import Record
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,8 +42,8 @@ def best(records: list[Record], name: str, arrays: Arrays, show: Callable[[Any],
             continue
         own = arrays(record)
         if name in own and f"{name}_choosing" in own:
-            label = f"{record.entry} {show(record.parameters.get('options') or '')}".rstrip()
-            kept.setdefault(label, []).append((record.seed, own[name].numpy(), own[f"{name}_choosing"].numpy()))
+            label = f"{record.cell.entry} {show(record.cell.parameters.get('options') or '')}".rstrip()
+            kept.setdefault(label, []).append((record.cell.seed, own[name].numpy(), own[f"{name}_choosing"].numpy()))
     if not kept:
         return None
     seeds = {label: sorted(found, key=lambda each: each[0]) for label, found in kept.items()}

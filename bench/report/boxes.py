@@ -1,13 +1,14 @@
-"""Boxes kept beside records, drawn to scale, a panel a record: the counter-example to a claim and its two sides."""
+"""Boxes kept beside records, drawn to scale, one panel per record: the counter-example to a claim and its two sides."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError
-from bench.plan.spec import PlotSpec
-from bench.records.store import Record, Store
-from bench.report.maps import grid_of, panels_of
+from bench.plan.plot import BoxesPlot
+from bench.records.record import Record
+from bench.records.store import Store
+from bench.report.panels import assign_panels, make_grid
 from bench.report.tables import show
 
 if TYPE_CHECKING:
@@ -16,29 +17,25 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # of Okabe and Ito; the last box is black
 
 
-def draw(spec: PlotSpec, store: Store, records: list[Record]) -> Figure | None:
-    """One panel a record that keeps the boxes, ``@x`` (k, 4) as corners, titled with the numbers ``@y``; None without.
+def draw(spec: BoxesPlot, store: Store, records: list[Record]) -> Figure | None:
+    """Draw one panel per record that keeps the boxes, titled with the numbers; None where no record keeps them.
 
-    ``zlabel`` names the boxes, separated by commas. Raises UsageError where it does not name as many.
+    Raises UsageError where arrays have another shape, or the plot names another number of boxes.
     """
-    from matplotlib import pyplot
     from matplotlib.patches import Rectangle
 
-    kept = {title: store.arrays(record) for title, record in panels_of(spec, records).items()}
+    kept = {title: store.arrays(record) for title, record in assign_panels(spec, records).items()}
     kept = {title: arrays for title, arrays in kept.items() if spec.x[1:] in arrays}
     if not kept:
         return None
-    rows, columns = grid_of(len(kept))
-    figure, grid = pyplot.subplots(
-        rows, columns, figsize=(max(3.1 * columns, 6.4), 2.9 * rows + 0.9), squeeze=False, layout="constrained"
-    )
-    names, handles = [name.strip() for name in spec.zlabel.split(",")], []
+    figure, grid = make_grid(len(kept), (3.1, 2.9), (0.0, 0.9))
+    handles: list[Any] = []
     for axes, (title, arrays) in zip(grid.flat, kept.items(), strict=False):
         if arrays[spec.x[1:]].ndim != 2 or arrays[spec.x[1:]].shape[1] != 4:
             raise UsageError(f"{spec.x} has the shape {tuple(arrays[spec.x[1:]].shape)}; (k, 4) is accepted")
         boxes = arrays[spec.x[1:]].double().tolist()
-        if len(boxes) != len(names):
-            raise UsageError(f"{spec.name}: zlabel names {len(names)} boxes of {len(boxes)}: {spec.zlabel!r}")
+        if len(boxes) != len(spec.names):
+            raise UsageError(f"{spec.name}: names has {len(spec.names)} of {len(boxes)} boxes: {spec.names!r}")
         colours = [*COLOURS[: len(boxes) - 1], "black"]
         handles = [
             axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, **_style(colour, i, len(boxes))))
@@ -52,12 +49,10 @@ def draw(spec: PlotSpec, store: Store, records: list[Record]) -> Figure | None:
         sides = arrays[spec.y[1:]].tolist()
         axes.set_title(f"{title}\n" + " > ".join(map(show, sides)), fontsize=9)
         axes.tick_params(labelsize=7)
-    for axes in list(grid.flat)[len(kept) :]:
-        axes.set_visible(False)
-    figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=9)
+    figure.legend(handles, spec.names, loc="outside lower center", ncols=len(spec.names), frameon=False, fontsize=9)
     return figure
 
 
 def _style(colour: str, index: int, of: int) -> dict[str, Any]:
-    """Earlier boxes have wider lines, so that those which coincide are seen."""
+    """Earlier boxes have wider lines, so that boxes which coincide are all seen."""
     return {"edgecolor": colour, "linewidth": 1.4 + 1.3 * (of - 1 - index)}

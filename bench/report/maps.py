@@ -1,4 +1,4 @@
-"""Arrays kept beside records as maps: heat over two coordinates, or a field of arrows; a panel a record, in a grid."""
+"""Arrays kept beside records as maps: heat over two coordinates, or a field of arrows; one panel per record."""
 
 from __future__ import annotations
 
@@ -8,36 +8,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.errors import UsageError
-from bench.plan.spec import PlotSpec
-from bench.records.store import Record, Store
-from bench.report.tables import lookup, show
+from bench.plan.plot import FieldPlot, HeatPlot
+from bench.records.record import Record
+from bench.records.store import Store
+from bench.report.panels import assign_panels, label_edges, make_grid, require_array
+from bench.report.tables import show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-ACROSS = 4  # panels in a row
 ARROWS = 14  # along an axis, at most
 CUT = 0.005  # share of values at either end that the colours do not tell apart: spikes would take them all
 
 
-def draw(spec: PlotSpec, store: Store, records: list[Record]) -> Figure:
-    """One panel a record; raises UsageError where two records but for their seeds claim one, or arrays do not fit.
-
-    With several seeds, the first is shown.
-    """
-    from matplotlib import pyplot
+def draw(spec: HeatPlot | FieldPlot, store: Store, records: list[Record]) -> Figure:
+    """Draw one panel per record; raises UsageError where arrays are missing or do not fit one another."""
     from matplotlib.colors import LogNorm, Normalize
 
-    panels = panels_of(spec, records)
+    panels = assign_panels(spec, records)
     maps = [_Map(spec, store.arrays(record), record) for record in panels.values()]
-    rows, columns = grid_of(len(maps))
-    size = (max(3.1 * columns + 0.9, 5.5), 2.9 * rows + 0.9)
-    figure, grid = pyplot.subplots(
-        rows, columns, figsize=size, squeeze=False, layout="constrained", sharex=True, sharey=True
-    )
-    log, label = "z" in spec.log, spec.zlabel or spec.z.lstrip("@")
+    figure, grid = make_grid(len(maps), (3.1, 2.9), (0.9, 0.9), sharex=True, sharey=True)
+    log, label = "z" in spec.log, spec.zlabel or (spec.z or "").lstrip("@")
     limits = [_limits([each.heat for each in ([one] if spec.scale == "own" else maps)], log) for one in maps]
     for axes, title, one, (low, high) in zip(grid.flat, panels, maps, limits, strict=False):
         norm = (LogNorm if log else Normalize)(low, high)
@@ -56,36 +49,26 @@ def draw(spec: PlotSpec, store: Store, records: list[Record]) -> Figure:
         if spec.scale == "own":
             figure.colorbar(image, ax=axes, extend="both", shrink=0.85).set_label(label, fontsize=8)
     if spec.scale == "shared":
-        figure.colorbar(image, ax=grid, extend="both", label=label, aspect=15 * rows, pad=0.02)
-    for axes in list(grid.flat)[len(maps) :]:
-        axes.set_visible(False)
-    for column in range(columns):
-        lowest = grid[(len(maps) - 1 - column) // columns][column]
-        lowest.set_xlabel(spec.xlabel or spec.x.lstrip("@"))
-        lowest.tick_params(labelbottom=True)
-    for row in grid:
-        row[0].set_ylabel(spec.ylabel or spec.y.lstrip("@"))
+        figure.colorbar(image, ax=grid, extend="both", label=label, aspect=15 * len(grid), pad=0.02)
+    label_edges(grid, len(maps), spec.xlabel or spec.x.lstrip("@"), spec.ylabel or spec.y.lstrip("@"))
     return figure
 
 
 class _Map:
     """What one panel shows."""
 
-    def __init__(self, spec: PlotSpec, arrays: dict[str, Any], record: Record):
+    def __init__(self, spec: HeatPlot | FieldPlot, arrays: dict[str, Any], record: Record):
         def array(name: str) -> np.ndarray:
-            if name[1:] not in arrays:
-                raise UsageError(f"{record.entry} keeps no array {name!r}; it has {', '.join(arrays) or 'none'}")
-            return arrays[name[1:]].double().numpy()
+            found: np.ndarray = require_array(arrays, name, record).double().numpy()
+            return found
 
         self.x, self.y = (_column(array(name), i, name) for i, name in enumerate((spec.x, spec.y)))
-        self.arrows = None
-        if spec.kind == "field":
-            self.arrows = u, v = array(spec.u), array(spec.v)
-        self.heat = array(spec.z) if spec.z else np.hypot(u, v)
+        self.arrows = (array(spec.u), array(spec.v)) if isinstance(spec, FieldPlot) else None
+        self.heat = array(spec.z) if spec.z else np.hypot(*(self.arrows or ()))
         shapes = {self.heat.shape, *(each.shape for each in self.arrows or ())}
         if shapes not in ({(len(self.y), len(self.x))}, {(len(self.x),)}):
             raise UsageError(
-                f"{record.entry}: arrays of {len(self.x)} x and {len(self.y)} y with values {sorted(shapes)}"
+                f"{record.cell.entry}: arrays of {len(self.x)} x and {len(self.y)} y with values {sorted(shapes)}"
             )
 
     def show(self, axes: Axes, norm: Any) -> Any:
@@ -108,24 +91,6 @@ class _Map:
             look = {"width": 0.007, "color": "white", "edgecolor": "black", "linewidth": 0.4}
             axes.quiver(x, y, -u / length, -v / length, angles="xy", scale=1.3 * len(x), pivot="mid", **look)
         return image
-
-
-def grid_of(panels: int) -> tuple[int, int]:
-    """Rows and columns of a grid of panels, at most ``ACROSS`` in a row."""
-    rows = math.ceil(panels / ACROSS)
-    return rows, math.ceil(panels / rows)
-
-
-def panels_of(spec: PlotSpec, records: list[Record]) -> dict[str, Record]:
-    """The record of each panel, by its title; those of a series beside one another."""
-    panels: dict[str, Record] = {}
-    series = list(dict.fromkeys(show(lookup(record, spec.series)) if spec.series else "" for record in records))
-    for record in sorted(records, key=lambda r: series.index(show(lookup(r, spec.series)) if spec.series else "")):
-        parts = [show(lookup(record, name)) for name in (spec.series, spec.facet) if name]
-        title = " ".join(part for part in parts if part != "-")
-        if panels.setdefault(title, record).parameters != record.parameters:
-            raise UsageError(f"two records for the panel {title!r}: narrow `where`, or name what differs as the facet")
-    return panels
 
 
 def _plain_ticks(axis: Axis) -> None:

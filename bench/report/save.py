@@ -34,7 +34,7 @@ def save(store: Store, folder: Path) -> list[Path]:
     files["measures.csv"] = tables.render(store, laid_out, "csv").encode()
     records = store.records()
     for suite, cells in laid_out:
-        own = [part for record in records if record.hash in set(cells) for part in tables.split(record)]
+        own = [part for record in records if record.cell.hash in set(cells) for part in tables.split(record)]
         for spec in suite.plot:
             try:
                 picture = plots.draw(spec, store, own)

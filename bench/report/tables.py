@@ -11,7 +11,10 @@ from typing import Any
 from bench.output import plain
 from bench.plan.spec import TableSpec
 from bench.plan.suite import Plan
-from bench.records.store import Contents, Measured, Record, Store, bundle, frame
+from bench.records.bundle import bundle
+from bench.records.frame import frame
+from bench.records.record import Measurement, Record
+from bench.records.store import Contents, Store
 from bench.report.best import NAMED, Arrays, best
 from bench.report.best import NOTE as best_note
 
@@ -62,18 +65,18 @@ def render(store: Store, plans: list[Plan], style: str = "md") -> str:
 
 def omissions(contents: Contents) -> list[str]:
     """What a folder holds, or should hold, that no table shows, and why; a line each."""
-    shown = {record.key for record in contents.records}
+    shown = {record.cell.key for record in contents.records}
     lines = []
-    for suite in dict.fromkeys(record.suite for record in contents.left_out):
-        own = [record for record in contents.left_out if record.suite == suite]
-        older = [record for record in own if record.key in shown]
+    for suite in dict.fromkeys(record.cell.suite for record in contents.left_out):
+        own = [record for record in contents.left_out if record.cell.suite == suite]
+        older = [record for record in own if record.cell.key in shown]
         if older:
             lines.append(
                 f"Not shown: {len(older)} records of {suite} that other source, versions or hardware made, "
                 "of cells that are shown."
             )
         if len(older) < len(own):
-            entries = Counter(record.entry for record in own if record.key not in shown)
+            entries = Counter(record.cell.entry for record in own if record.cell.key not in shown)
             names = ", ".join(f"{entry} ({n})" for entry, n in entries.most_common(NAMED))
             more = f" and {len(entries) - NAMED} more entries" if len(entries) > NAMED else ""
             lines.append(
@@ -97,15 +100,15 @@ def build(records: list[Record], plans: list[Plan], arrays: Arrays = lambda reco
     tables, shown = [], set()
     records = [part for record in records for part in split(record)]
     for suite, cells in plans:
-        own = [record for record in records if record.hash in set(cells)]
+        own = [record for record in records if record.cell.hash in set(cells)]
         for spec in suite.table:
             chosen = matching(own, spec.task, spec.where)
-            shown |= {(record.hash, record.entry) for record in chosen}
+            shown |= {(record.cell.hash, record.cell.entry) for record in chosen}
             if chosen:
                 tables.append(lay_out(spec, chosen, arrays))
-    rest = [record for record in records if (record.hash, record.entry) not in shown]
-    for task in dict.fromkeys(record.task for record in rest):
-        own = [record for record in rest if record.task == task]
+    rest = [record for record in records if (record.cell.hash, record.cell.entry) not in shown]
+    for task in dict.fromkeys(record.cell.task for record in rest):
+        own = [record for record in rest if record.cell.task == task]
         tables.append(lay_out(default_spec(task, own), own))
     return tables
 
@@ -141,27 +144,29 @@ def lay_out(spec: TableSpec, records: list[Record], arrays: Arrays = lambda reco
 
 
 def split(record: Record) -> list[Record]:
-    """A contest as one record an entry (its measures are named ``measure:entry``); any other record as it is."""
-    if record.kind != "contest" or not record.measures:
+    """A contest as one record per entry, each with its own measures; any other record as it is."""
+    if record.cell.kind != "contest" or not record.measures:
         return [record]
-    entries = dict.fromkeys(m.name.partition(":")[2] for m in record.measures)
     return [
-        record.model_copy(update={
-            "entry": entry,
-            "measures": [m.model_copy(update={"name": m.name.partition(":")[0]}) for m in record.measures
-                         if m.name.partition(":")[2] == entry],
-        })
-        for entry in entries
-    ]  # fmt: skip
+        record.model_copy(
+            update={
+                "cell": record.cell.model_copy(update={"entries": [entry]}),
+                "measures": [m.model_copy(update={"entry": None}) for m in record.measures if m.entry == entry],
+            }
+        )
+        for entry in dict.fromkeys(m.entry for m in record.measures)
+    ]
 
 
 def default_spec(task: str, records: list[Record]) -> TableSpec:
     """Rows by entry and the parameters that vary, every measure a column."""
-    names = list(dict.fromkeys(name for record in records for name in record.parameters))
-    varying = [n for n in names if len({label(record.parameters.get(n)) for record in records}) > 1]
+    names = list(dict.fromkeys(name for record in records for name in record.cell.parameters))
+    varying = [n for n in names if len({label(record.cell.parameters.get(n)) for record in records}) > 1]
     measures = list(dict.fromkeys(m.name for record in records for m in record.measures))
     rows = list(
-        dict.fromkeys(["entry", *(n for n in varying if label(records[0].parameters.get(n)) != records[0].entry)])
+        dict.fromkeys(
+            ["entry", *(n for n in varying if label(records[0].cell.parameters.get(n)) != records[0].cell.entry)]
+        )
     )
     return TableSpec(name=task, title=task, task=task, rows=rows, values=measures or ["status"])
 
@@ -171,18 +176,18 @@ def matching(records: Iterable[Record], task: str, where: dict[str, Any]) -> lis
     return [
         record
         for record in records
-        if record.task == task
+        if record.cell.task == task
         and all(lookup(record, k) in (v if isinstance(v, list) else [v]) for k, v in where.items())
     ]
 
 
 def lookup(record: Record, name: str) -> Any:
     """A parameter of a record, a measure's value, or its entry, seed, device or status."""
-    if name in record.parameters:
-        return record.parameters[name]
-    if name in ("entry", "seed", "device", "status", "threads", "hardware", "hash"):
-        return getattr(record, name)
-    return record.value(name)
+    if name in record.cell.parameters:
+        return record.cell.parameters[name]
+    if name in ("entry", "seed", "device", "threads", "hardware", "hash"):
+        return getattr(record.cell, name)
+    return record.status if name == "status" else record.value(name)
 
 
 def show(value: Any) -> str:
@@ -221,8 +226,8 @@ def provenance(records: list[Record], environments: dict[str, Any]) -> list[str]
         )
     measures = [m for r in records for m in r.measures]
     found = {
-        "seed": {str(r.seed) for r in records},
-        "threads": {str(r.threads) for r in records},
+        "seed": {str(r.cell.seed) for r in records},
+        "threads": {str(r.cell.threads) for r in records},
         "extractor": {m.extractor for m in measures if m.extractor},
         "reference data": {m.reference for m in measures if m.reference},
     }
@@ -263,11 +268,11 @@ def _unnamed(spec: TableSpec, records: list[Record]) -> list[str]:
     places = ["device", "threads", "hardware"]
     names = [
         name
-        for name in dict.fromkeys(name for record in records for name in [*record.parameters, *places])
+        for name in dict.fromkeys(name for record in records for name in [*record.cell.parameters, *places])
         if name not in named and any(len({label(lookup(r, name)) for r in same}) > 1 for same in cells.values())
     ]
     for last in ("entry", "hash"):  # one seed twice: two entries of a contest, or one cell by two states of the source
-        found = Counter((*(label(lookup(r, name)) for name in [*named, *names]), r.seed) for r in records)
+        found = Counter((*(label(lookup(r, name)) for name in [*named, *names]), r.cell.seed) for r in records)
         if max(found.values(), default=0) > 1 and len({lookup(r, last) for r in records}) > 1:
             names.append(last)
     return names
@@ -280,7 +285,7 @@ def _cell(records: list[Record], name: str, reasons: dict[str, int]) -> str:
     ended = [record for record in records if record.status != "ok"]
     marks = [str(reasons.setdefault(r.error or r.status, len(reasons) + 1)) for r in ended]
     mark = f" [{', '.join(dict.fromkeys(marks))}]" if marks else ""
-    measured: list[Measured] = [m for record in records if record.status == "ok" and (m := record.measure(name))]
+    measured: list[Measurement] = [m for record in records if record.status == "ok" and (m := record.measure(name))]
     if not measured:
         return f"{ended[0].status}{mark}" if ended else "-"
     if ended:

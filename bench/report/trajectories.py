@@ -1,4 +1,4 @@
-"""Paths of samples in the plane, over lines that they should follow; a panel a record, in a grid."""
+"""Paths of samples in the plane, over lines that they should follow; one panel per record."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.errors import UsageError
-from bench.plan.spec import PlotSpec
-from bench.records.store import Record, Store
-from bench.report.maps import grid_of, panels_of
+from bench.plan.plot import TrajectoriesPlot
+from bench.records.record import Record
+from bench.records.store import Store
+from bench.report.panels import assign_panels, label_edges, make_grid, require_array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,25 +18,15 @@ if TYPE_CHECKING:
 PATH, LINE = "#0072B2", "#BBBBBB"
 
 
-def draw(spec: PlotSpec, store: Store, records: list[Record]) -> Figure:
-    """One panel a record; raises UsageError where two records but for their seeds claim one, or arrays do not fit.
-
-    With several seeds, the first is shown. A record without the lines shows its paths alone.
-    """
-    from matplotlib import pyplot
+def draw(spec: TrajectoriesPlot, store: Store, records: list[Record]) -> Figure:
+    """Draw one panel per record, without lines where it keeps none; raises UsageError where arrays do not fit."""
     from matplotlib.collections import LineCollection
 
-    panels = panels_of(spec, records)
-    rows, columns = grid_of(len(panels))
-    size = (max(2.9 * columns + 0.5, 5.5), 2.9 * rows + 0.7)
-    figure, grid = pyplot.subplots(
-        rows, columns, figsize=size, squeeze=False, layout="constrained", sharex=True, sharey=True
-    )
+    panels = assign_panels(spec, records)
+    figure, grid = make_grid(len(panels), (2.9, 2.9), (0.5, 0.7), sharex=True, sharey=True)
     for axes, (title, record) in zip(grid.flat, panels.items(), strict=False):
         arrays = {name: array.double().numpy() for name, array in store.arrays(record).items()}
-        if spec.x[1:] not in arrays:
-            raise UsageError(f"{record.entry} keeps no array {spec.x!r}; it has {', '.join(arrays) or 'none'}")
-        paths, lines = _curves(arrays[spec.x[1:]], spec.x), arrays.get(spec.y[1:])
+        paths, lines = _curves(require_array(arrays, spec.x, record), spec.x), arrays.get(spec.y[1:])
         if lines is not None:
             axes.add_collection(LineCollection(_curves(lines, spec.y), colors=LINE, linewidths=1.6))
         axes.add_collection(LineCollection(paths, colors=PATH, linewidths=0.7))
@@ -43,14 +34,7 @@ def draw(spec: PlotSpec, store: Store, records: list[Record]) -> Figure:
         axes.plot(*np.stack([path[-1] for path in paths]).T, "o", color="black", markersize=3)
         axes.set_title(title, fontsize=9)
         axes.set_aspect("equal", adjustable="box")
-    for axes in list(grid.flat)[len(panels) :]:
-        axes.set_visible(False)
-    for column in range(columns):
-        lowest = grid[(len(panels) - 1 - column) // columns][column]
-        lowest.set_xlabel(spec.xlabel)
-        lowest.tick_params(labelbottom=True)
-    for row in grid:
-        row[0].set_ylabel(spec.ylabel)
+    label_edges(grid, len(panels), spec.xlabel, spec.ylabel)
     return figure
 
 

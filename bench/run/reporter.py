@@ -6,16 +6,16 @@ import sys
 import time
 from statistics import fmean
 
-from bench.plan.cells import Cell
+from bench.plan.cell import Cell
 from bench.progress import EVERY
-from bench.records.store import Record
+from bench.records.record import Record
 
 
 class Reporter:
     """Called with a cell when it begins (record None) and when it ends."""
 
     def __init__(self, cells: list[Cell], jobs: int):
-        self.waiting = {cell.hash: cell for cell in cells}
+        self.waiting = {cell.identity.hash: cell for cell in cells}
         self.total, self.jobs = len(cells), jobs
         self.durations: dict[str, list[float]] = {}
         self.began = self.last = time.monotonic()
@@ -32,9 +32,9 @@ class Reporter:
 
     def __call__(self, cell: Cell, record: Record | None) -> None:
         if record is not None:
-            self.waiting.pop(cell.hash, None)
+            self.waiting.pop(cell.identity.hash, None)
             if record.status != "skipped":
-                self.durations.setdefault(cell.task, []).append(record.duration)
+                self.durations.setdefault(cell.identity.task, []).append(record.duration)
             if record.status not in ("ok", "skipped"):
                 self.say(f"{record.status}: {cell.name}: {record.error}")
         done = self.total - len(self.waiting)
@@ -53,7 +53,7 @@ class Reporter:
             return None
         means = {task: fmean(durations) for task, durations in self.durations.items()}
         overall = fmean(known)
-        return sum(means.get(c.task, overall) / (1 if c.timing else self.jobs) for c in self.waiting.values())
+        return sum(means.get(c.identity.task, overall) / (1 if c.timing else self.jobs) for c in self.waiting.values())
 
     def say(self, line: str) -> None:
         """One line on stderr, above the bar."""

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from multiprocessing.connection import wait
 
 from bench import environment
-from bench.plan.cells import Cell
-from bench.records.store import Record, Store
+from bench.plan.cell import Cell
+from bench.records.record import Record
+from bench.records.store import Store
 from bench.run.launch.local import Worker, died
 from bench.run.worker import Outcome
 
@@ -30,7 +31,7 @@ def missing(cells: Iterable[Cell], store: Store, *, force: bool = False, keep_sa
     return [
         cell
         for cell in cells
-        if force or not store.holds(cell.hash, arrays=["samples"] if keep_samples and cell.samples else [])
+        if force or not store.holds(cell.identity.hash, arrays=["samples"] if keep_samples and cell.samples else [])
     ]
 
 
@@ -43,9 +44,9 @@ def run(
         for cell in [cell for cell in cells if cell.skip]:
             session.finish(cell, Outcome("skipped", cell.skip), datetime.now(UTC), 0.0)
         rest = [cell for cell in cells if not cell.skip]
-        groups = dict.fromkeys((cell.timing, cell.threads, cell.outside) for cell in rest)
+        groups = dict.fromkeys((cell.timing, cell.identity.threads, cell.outside) for cell in rest)
         for timing, threads, outside in sorted(groups):
-            own = [c for c in rest if (c.timing, c.threads, c.outside) == (timing, threads, outside)]
+            own = [c for c in rest if (c.timing, c.identity.threads, c.outside) == (timing, threads, outside)]
             session.phase(own, threads, outside, 1 if timing else jobs)
     finally:
         session.close()
@@ -121,11 +122,8 @@ class _Session:
     def finish(self, cell: Cell, outcome: Outcome, started: datetime, duration: float) -> None:
         """Write a cell's record."""
         record = Record(
-            suite=cell.suite,
-            task=cell.task, kind=cell.kind, entry=cell.entry, parameters=cell.parameters,
-            seed=cell.seed, key=cell.key, hash=cell.hash, **self.code,
+            cell=cell.identity, **self.code,
             environment=self.store.write_environment(self.machine | {"torch": outcome.state}),
-            device=cell.device, hardware=cell.hardware, threads=cell.threads,
             measures=outcome.measures, timing=outcome.timing, arrays=outcome.names,
             status=outcome.status, error=outcome.error, started_at=started.isoformat(), duration=duration,
         )  # fmt: skip

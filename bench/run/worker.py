@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
@@ -22,9 +23,9 @@ from bench.errors import printable
 from bench.plan.source import Loaded
 
 if TYPE_CHECKING:
-    from bench.plan.cells import Cell
-    from bench.records.store import Measured, Status
-    from bench.task import Task, Value
+    from bench.plan.cell import Cell
+    from bench.records.record import Measurement, Status
+    from bench.task import Measurements, Task, Value
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Outcome:
 
     status: Status
     error: str | None = None
-    measures: list[Measured] = field(default_factory=list)
+    measures: list[Measurement] = field(default_factory=list)
     timing: dict[str, Any] = field(default_factory=dict)
     arrays: bytes | None = None
     names: list[str] = field(default_factory=list)
@@ -66,7 +67,7 @@ def work(connection: Connection, threads: int, outside: tuple[str, ...]) -> None
     while True:
         try:
             cell, keep_samples = connection.recv()
-            state.restore(cell.seed)
+            state.restore(cell.identity.seed)
             _import_all(cell)
             connection.send(None)
             outcome = _run_cell(cell, keep_samples, loaded, state)
@@ -92,7 +93,7 @@ def _import_all(cell: Cell) -> None:
     from bench.catalogue import TASKS
     from bench.plan.blocks import named
 
-    for entry in (TASKS[cell.task], *named(cell.parameters)):
+    for entry in (TASKS[cell.identity.task], *named(cell.identity.parameters)):
         try:
             entry.resolve()
         except ImportError:  # the task will meet it, and say what is missing
@@ -104,16 +105,16 @@ def _run_cell(cell: Cell, keep_samples: bool, loaded: Loaded, state: Any) -> Out
     from safetensors.torch import save
 
     from bench.catalogue import TASKS
-    from bench.records.store import FINISHED
+    from bench.records.record import FINISHED
     from bench.task import Context
 
-    context = Context(cell.seed, cell.device, keep_samples)
+    what = cell.identity
+    context = Context(what.seed, what.device, keep_samples)
     outcome = Outcome("ok")
     try:
-        task = TASKS[cell.task].resolve()
-        state.restore(cell.seed)  # what the imports drew or set does not count
-        values = task.run(task.parameters.model_validate(cell.parameters), context)
-        measures = [_measured(task, name, value) for name, value in values.items()]
+        task = TASKS[what.task].resolve()
+        state.restore(what.seed)  # what the imports drew or set does not count
+        measures = _describe(task, task.run(task.parameters.model_validate(what.parameters), context))
         if bad := [m.name for m in measures if not math.isfinite(m.value)]:
             outcome.status, outcome.error = "diverged", f"not finite: {', '.join(bad)}"
         outcome.measures, outcome.timing = measures, json.loads(json.dumps(context.timing))
@@ -143,17 +144,24 @@ def _reason(error: BaseException) -> str:
     return printable(f"{type(error).__name__}: {error} ({os.path.basename(last.filename)}:{last.lineno})")
 
 
-def _measured(task: Task, name: str, value: float | Value) -> Measured:
-    """A returned value with what its task declares of it; a contest names its measures ``measure:entry``."""
-    from bench.records.store import Measured
+def _describe(task: Task, found: Mapping[str, Any]) -> list[Measurement]:
+    """What a task returned, with what it declares of each measure; a contest returns the measures of each entry."""
+    by_entry: Mapping[Any, Measurements] = found if task.kind == "contest" else {None: found}
+    return [
+        _measurement(task, entry, name, value) for entry, values in by_entry.items() for name, value in values.items()
+    ]
+
+
+def _measurement(task: Task, entry: str | None, name: str, value: float | Value) -> Measurement:
+    from bench.records.record import Measurement
     from bench.task import Value
 
-    declared = task.measures.get(name.partition(":")[0])
+    declared = task.measures.get(name)
     if declared is None:
         raise RuntimeError(f"{task.name} returned {name!r}, a measure that it does not declare")
     value = value if isinstance(value, Value) else Value(float(value))
-    return Measured(
-        name=name, value=float(value.value), interval=value.interval, n=value.n, unit=declared.unit,
+    return Measurement(
+        name=name, entry=entry, value=float(value.value), interval=value.interval, n=value.n, unit=declared.unit,
         direction=declared.direction, deterministic=declared.deterministic, window=declared.window,
         floor=declared.floor, extractor=value.extractor, reference=value.reference,
     )  # fmt: skip

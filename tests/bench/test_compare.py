@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from bench.catalogue import TASKS
 from bench.errors import UsageError
+from bench.records.bundle import bundle, load
 from bench.records.compare import compare as hold
-from bench.records.store import Contents, Measured, Store, bundle, load
+from bench.records.record import Measurement
+from bench.records.store import Contents, Store
 
 
 def compare(old, new, **options):
@@ -19,14 +21,14 @@ def compare(old, new, **options):
 
 
 def measured(value, name="m", **changes):
-    return Measured(name=name, value=value, **({"direction": "lower", "window": 0.02} | changes))
+    return Measurement(name=name, value=value, **({"direction": "lower", "window": 0.02} | changes))
 
 
 @pytest.fixture
 def judge(record):
     def hold(old, new, **options):
         result = compare([record(measures=[old])], [record(measures=[new])], **options)
-        return result.findings[0].verdict, result.exit_code
+        return result.judgements[0].verdict, result.exit_code
 
     return hold
 
@@ -65,7 +67,7 @@ def test_timings_are_advisory_unless_asked_for(record):
     def judge(old, new, **options):
         both = measured(1.0, "exact")
         result = compare([record(measures=[both, old])], [record(measures=[both, new])], **options)
-        return result.findings[1].verdict, result.exit_code
+        return result.judgements[1].verdict, result.exit_code
 
     def timing(value, low, high, direction="lower"):
         return measured(value, deterministic=False, interval=(low, high), direction=direction)
@@ -98,7 +100,7 @@ def test_timings_of_other_hardware_are_incomparable_but_for_ratios(record):
             ]
             return [record(measures=slow, hardware=hardware)]
 
-        return {f.measure: f.verdict for f in compare(store(1.0, "a"), store(9.0, "b")).findings}
+        return {f.measure: f.verdict for f in compare(store(1.0, "a"), store(9.0, "b")).judgements}
 
     assert verdicts(time="ms", ratio="") == {"time": "incomparable", "ratio": "worse"}
 
@@ -106,7 +108,7 @@ def test_timings_of_other_hardware_are_incomparable_but_for_ratios(record):
 @pytest.mark.parametrize(("old", "new", "alike"), [("a", "a", True), ("a", "b", False), ("", "", False)])
 def test_a_machine_that_is_not_known_is_no_machine_s_equal(record, old, new, alike):
     time = measured(1.0, unit="ms", deterministic=False, interval=(1.0, 1.0))
-    (finding,) = compare([record(measures=[time], hardware=old)], [record(measures=[time], hardware=new)]).findings
+    (finding,) = compare([record(measures=[time], hardware=old)], [record(measures=[time], hardware=new)]).judgements
     assert finding.verdict == ("same" if alike else "incomparable")
 
 
@@ -145,9 +147,9 @@ def test_every_pair_of_ends(record, old, new, verdicts):
         return Contents([beside, record(status=end, measures=measures, error=None if end == "ok" else "why")])
 
     result = hold(side(old), side(new))
-    found = [f.verdict for f in result.findings if f.measure in ("status", "cell", "record")]
+    found = [f.verdict for f in result.judgements if f.measure in ("status", "cell", "record")]
     if (old, new) == ("ok", "ok"):
-        found = [f.verdict for f in result.findings if f.measure == "first"]
+        found = [f.verdict for f in result.judgements if f.measure == "first"]
     assert sorted(found) == sorted(SYMBOLS[symbol] for symbol in verdicts)
     assert result.exit_code == int(bool(set(verdicts) & set("-mx")))
     assert bool(result.failures) == bool(result.exit_code)
@@ -161,7 +163,7 @@ def test_a_measure_is_judged_though_another_diverged(record):
         before = side(old, 1.0 if old == "ok" else math.nan, 1.0)
         result = compare(before, side(new, 1.0 if new == "ok" else math.inf, 1e9))
         assert result.exit_code == 1
-        assert ("worse", "second") in [(f.verdict, f.measure) for f in result.findings]
+        assert ("worse", "second") in [(f.verdict, f.measure) for f in result.judgements]
 
 
 @pytest.mark.parametrize(
@@ -195,8 +197,8 @@ def test_cells_are_matched_by_key_and_a_key_that_is_there_twice_is_refused(recor
     for sides in (([cpu, again], [cpu]), ([cpu], [cpu, again])):
         with pytest.raises(UsageError, match=r"two records of sampler_order/euler .*path=vp") as error:
             compare(*sides)
-        assert cpu.hash in str(error.value)
-        assert again.hash in str(error.value)
+        assert cpu.cell.hash in str(error.value)
+        assert again.cell.hash in str(error.value)
 
 
 def test_a_comparison_names_what_each_side_was_measured_with(record):
@@ -216,16 +218,16 @@ def test_a_damaged_record_of_either_folder_fails(record, tmp_path):
         for key in ("one", "two"):
             store.write(record(key))
     assert hold(load(tmp_path / "a"), load(tmp_path / "b")).exit_code == 0
-    file = store.records_folder / f"{record('two').hash}.json"
+    file = store.records_folder / f"{record('two').cell.hash}.json"
     file.write_bytes(file.read_bytes().replace(b"1.0", b"1.5"))
     damaged = load(tmp_path / "b")
     for sides in ((damaged, load(tmp_path / "a")), (load(tmp_path / "a"), damaged), (damaged, damaged)):
         result = hold(*sides)
         assert result.exit_code == 1
-        assert any(f.measure == "record" and "checksum" in f.why for f in result.findings)
+        assert any(f.measure == "record" and "checksum" in f.why for f in result.judgements)
     with pytest.raises(UsageError, match="damaged records"):  # and it is no baseline for others
         bundle(Store(tmp_path / "b"))
-    (store.records_folder / f"{record('one').hash}.json").write_text("{")
+    (store.records_folder / f"{record('one').cell.hash}.json").write_text("{")
     with pytest.raises(UsageError, match="2 damaged records and no other"):
         load(tmp_path / "b")
 
@@ -258,12 +260,12 @@ def test_what_passes_has_lost_nothing(record, old, new, gate_timings):
     if result.exit_code:
         assert result.failures
         return
-    now = {record.key: record for record in after.records}
+    now = {record.cell.key: record for record in after.records}
     assert any(m.deterministic or gate_timings for r in before.records for m in r.measures)
     for was in before.records:
-        assert now[was.key].status in ("ok", "skipped") or was.status not in ("ok", "skipped")
+        assert now[was.cell.key].status in ("ok", "skipped") or was.status not in ("ok", "skipped")
         for measure in was.measures:
-            there = now[was.key].measure(measure.name)
+            there = now[was.cell.key].measure(measure.name)
             if not measure.deterministic:
                 assert there is not None or not gate_timings
                 continue

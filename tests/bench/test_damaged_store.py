@@ -27,13 +27,12 @@ def store(tmp_path, record):
     environment = folder.write_environment({"cpu": "Z80", "packages": {"torch": "2"}})
     cells = expand(suite)
     for cell in cells:
-        one = record(key=cell.key, hash=cell.hash, suite="own", task=cell.task, entry=cell.entry,
-                     parameters=cell.parameters, environment=environment)  # fmt: skip
-        if cell.entry == "giou":
+        one = record(environment=environment).model_copy(update={"cell": cell.identity})
+        if cell.identity.entry == "giou":
             folder.write(one.model_copy(update={"arrays": ["curve"]}), save({"curve": torch.ones(8)}))
         else:
             folder.write(one)
-    folder.write_suite("own", suite.model_dump(mode="json"), [cell.hash for cell in cells])
+    folder.write_suite("own", suite.model_dump(mode="json"), [cell.identity.hash for cell in cells])
     for name in ("victim.json", "victim.safetensors", "config"):
         (tmp_path / name).write_text("{}")
     return tmp_path / "store", cells
@@ -50,6 +49,11 @@ def _with(**changes):
     return lambda content, _: json.dumps(
         {k: v for k, v in json.loads(content).items() if k != "checksum"} | changes
     ).encode()
+
+
+def _with_cell(**changes):
+    """The same with other fields of its cell."""
+    return lambda content, _: _with(cell=json.loads(content)["cell"] | changes)(content, _)
 
 
 def _cells(*names):
@@ -74,11 +78,13 @@ SUITES = {
     "no cells": _with(cells=None), "no suite": _with(suite=3), "more": _with(more=1),
 }  # fmt: skip
 RECORDS = {
-    "hash above": _with(hash="../../victim"), "environment above": _with(environment="../../victim"),
-    "key": _with(key=7), "measures": _with(measures={}), "value": _with(measures=[{"name": "order", "value": "much"}]),
-    "status": _with(status="fine"), "seed": _with(seed="first"), "parameters": _with(parameters=[]),
-    "threads": _with(threads=None), "version": _with(schema_version="2"), "more": _with(more=1),
-    "arrays": _with(arrays=[["curve"]]), "another's": _with(hash="0" * 16),
+    "hash above": _with_cell(hash="../../victim"), "environment above": _with(environment="../../victim"),
+    "key": _with_cell(key=7), "measures": _with(measures={}),
+    "value": _with(measures=[{"name": "order", "value": "much"}]),
+    "status": _with(status="fine"), "seed": _with_cell(seed="first"), "parameters": _with_cell(parameters=[]),
+    "threads": _with_cell(threads=None), "version": _with(schema_version="2"), "more": _with(more=1),
+    "arrays": _with(arrays=[["curve"]]), "another's": _with_cell(hash="0" * 16), "no cell": _with(cell=None),
+    "older": _with(schema_version=2), "oldest": _with(schema_version=1), "no entry": _with_cell(entries=[]),
 }  # fmt: skip
 DAMAGES = [
     *((kind, name, how) for kind in ("records", "arrays", "environments", "suites") for name, how in ANYTHING.items()),
@@ -119,7 +125,7 @@ def test_damage_is_one_line_or_measured_again_and_nothing_outside_is_touched(
     running.suites(), running.environments()
     again = missing(cells, running)
     damaged = {"records": file.stem, "arrays": file.stem}.get(kind)
-    assert {cell.hash for cell in again} == ({damaged} if damaged else set())
+    assert {cell.identity.hash for cell in again} == ({damaged} if damaged else set())
     assert all(line.startswith("fidmap: ") for line in capsys.readouterr().err.splitlines())
     shutil.rmtree(copy)
     assert _content(tmp_path, folder) == before

@@ -39,7 +39,7 @@ def folder(tmp_path, monkeypatch):
 def test_readme_s_functions_join_every_block_of_the_suites_but_those_whose_options_they_lack(suite, folder):
     kind, name, _ = GUESTS[suite]
     cells = expand(read(find(suite)), guests={kind: [name]})
-    own = [cell for cell in cells if name in cell.entry.split(",")]
+    own = [cell for cell in cells if name in cell.identity.entries]
     left = {reason for cell in cells for guest, reason in cell.left_out if guest == name}
     assert sum(cell.skip is None for cell in own) >= {"samplers": 100, "quick": 38, "iou": 10, "nms": 20}[suite]
     assert all("takes no option" in reason or "nfe" in reason for reason in left), left
@@ -47,8 +47,8 @@ def test_readme_s_functions_join_every_block_of_the_suites_but_those_whose_optio
     took_part, line = participation(cells, name)
     assert line.startswith(f"{name}: in {took_part} cells, left out of {sum(c.left_out != () for c in cells)}: ")
     if suite == "quick":  # the others' records remain true
-        without = {cell.hash for cell in expand(read(find(suite))) if cell.kind != "contest"}
-        assert without <= {cell.hash for cell in cells}
+        without = {cell.identity.hash for cell in expand(read(find(suite))) if cell.identity.kind != "contest"}
+        assert without <= {cell.identity.hash for cell in cells}
 
 
 def test_the_commands_of_the_readme_go_through(fidmap, folder):
@@ -69,7 +69,7 @@ def test_the_suite_of_the_readme_goes_through(tmp_path):
     (tmp_path / "mine.toml").write_text(README[begin:].split("```")[1].removeprefix("toml\n"))
     cells = list(expand(read(tmp_path / "mine.toml")))
     assert len(cells) >= 9
-    assert {cell.parameters["nfe"] for cell in cells} == {8, 16, 32}
+    assert {cell.identity.parameters["nfe"] for cell in cells} == {8, 16, 32}
 
 
 def test_a_guest_that_takes_part_in_nothing_ends_with_1_and_why(fidmap, folder):
@@ -124,8 +124,8 @@ def test_a_guest_takes_part_where_it_can_and_is_never_an_error_of_the_suite(sour
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     importlib.invalidate_caches()
     cells = expand(read(tmp_path / "small.toml"), guests={"losses": ["strange_loss:f"]})
-    own = [cell for cell in cells if cell.entry == "strange_loss:f"]
-    assert [cell.skip for cell in cells if cell.entry == "giou"] == [None, None]
+    own = [cell for cell in cells if cell.identity.entry == "strange_loss:f"]
+    assert [cell.skip for cell in cells if cell.identity.entry == "giou"] == [None, None]
     assert (len(own), sum(cell.skip is not None for cell in own)) == (2, LOSSES[source])
     for cell in own:
         assert cell.skip is None or (cell.skip.isprintable() and cell.skip)

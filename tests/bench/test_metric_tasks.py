@@ -70,12 +70,12 @@ def test_the_bias_of_fd_falls_with_n_and_that_of_kid_is_none():
 def test_peers_agree(contest, peer, apart, capsys):
     parameters = Speed(contest=contest, entries=["fidmap", peer], rounds=2, share=0.02)
     found = metric_speed.run(parameters, Context())
-    assert found["difference:fidmap"] < apart
+    assert found["fidmap"]["difference"] < apart
     for name in ("fidmap", peer):
-        low, high = found[f"ratio:{name}"].interval
-        assert low <= found[f"ratio:{name}"].value * (1 + 1e-9)
+        low, high = found[name]["ratio"].interval
+        assert low <= found[name]["ratio"].value * (1 + 1e-9)
         assert np.isfinite([low, high]).all()
-    assert found[f"ratio:{peer}"].value == 1
+    assert found[peer]["ratio"].value == 1
 
 
 def test_who_takes_no_part_is_named():

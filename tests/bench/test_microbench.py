@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from bench.errors import UsageError
+from bench.records.bundle import load
 from bench.records.compare import compare
 from bench.records.microbench import import_file, interval_of
-from bench.records.store import Store, load
+from bench.records.store import Store
 
 BENCHMARKS = """
 def test_short(benchmark): benchmark.pedantic(sum, (range(1000),), rounds=25)
@@ -36,7 +37,7 @@ def report(tmp_path_factory):
 
 
 def test_medians_in_ms_with_intervals_where_the_samples_allow(report, tmp_path):
-    found = {record.entry: record for record in import_file(report, Store(tmp_path).create())}
+    found = {record.cell.entry: record for record in import_file(report, Store(tmp_path).create())}
     samples = {
         item["fullname"].partition("::")[2]: item["stats"]["data"]
         for item in json.loads(report.read_text())["benchmarks"]
@@ -49,10 +50,10 @@ def test_medians_in_ms_with_intervals_where_the_samples_allow(report, tmp_path):
     low, high = found["test_short"].measure("median").interval
     assert low <= found["test_short"].value("median") <= high
     assert found["test_few"].measure("median").interval is None
-    assert [r.entry for r in Store(tmp_path).records()] == [
+    assert [r.cell.entry for r in Store(tmp_path).records()] == [
         "test_short", "test_few", "TestOther::test_short",
     ]  # fmt: skip
-    assert all(record.hardware for record in found.values())
+    assert all(record.cell.hardware for record in found.values())
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def judge(report, tmp_path):
             import_file(tmp_path / f"{name}.json", Store(tmp_path / name).create())
             stores.append(load(tmp_path / name))
         result = compare(*stores, gate_timings=True)
-        return {f.entry: f.verdict for f in result.findings}, result.exit_code
+        return {f.entry: f.verdict for f in result.judgements}, result.exit_code
 
     return run
 

@@ -21,8 +21,8 @@ def test_versions_of_peers_and_their_absence(monkeypatch, found):
         environment, "versions", lambda names=(): {"k-diffusion": "0.3"} if "k-diffusion" in names else {}
     )
     (other,) = cells.expand(Suite.model_validate(SUITE))
-    assert cell.key == other.key
-    assert cell.hash != other.hash
+    assert cell.identity.key == other.identity.key
+    assert cell.identity.hash != other.identity.hash
 
 
 def test_cells_without_peers_know_nothing_of_them(monkeypatch):

@@ -8,6 +8,8 @@ import pytest
 from safetensors.torch import save
 
 import bench.plan.blocks
+import bench.plan.cell
+import bench.records.record
 import bench.records.store
 from bench.plan.cells import expand
 from bench.plan.suite import read
@@ -27,7 +29,7 @@ def a_reader_sees_the_old_record_or_the_new(record, folder, monkeypatch):
         patch.setattr(os, "fsync", crash)
         with pytest.raises(KeyboardInterrupt):
             store.write(record(value=2.0))
-    kept = store.get(record().hash)
+    kept = store.get(record().cell.hash)
     assert kept is not None
     assert kept.value("order") == 1.0
 
@@ -41,7 +43,7 @@ def every_parameter_moves_the_hash(record, folder, monkeypatch):
             ("gaussian", 5, 9, 2, 0), ("gaussian", 5, 9, 1, 1)]  # fmt: skip
     (folder / "own.toml").write_text('name = "own"\n' + "".join(block.format(*row) for row in rows))
     cells = expand(read(folder / "own.toml"))
-    assert len({cell.hash for cell in cells}) == len({cell.key for cell in cells}) == len(rows)
+    assert len({cell.identity.hash for cell in cells}) == len({cell.identity.key for cell in cells}) == len(rows)
 
 
 def a_record_is_used_only_for_the_hash_that_it_was_stored_for(record, folder, monkeypatch):
@@ -50,11 +52,11 @@ def a_record_is_used_only_for_the_hash_that_it_was_stored_for(record, folder, mo
     (folder / "own.toml").write_text('name = "own"\n[[block]]\ntask = "iou_gradient"\naxes.loss = ["giou"]\n')
     (cell,) = expand(read(folder / "own.toml"))
     store = Store(folder).create()
-    store.write(record(key=cell.key, hash="0" * 16))
+    store.write(record(key=cell.identity.key, hash="0" * 16))
     assert missing([cell], store) == [cell]
-    store.write(record(key=cell.key, hash=cell.hash))
+    store.write(record(key=cell.identity.key, hash=cell.identity.hash))
     assert missing([cell], store) == []
-    os.replace(folder / "records" / f"{'0' * 16}.json", folder / "records" / f"{cell.hash}.json")
+    os.replace(folder / "records" / f"{'0' * 16}.json", folder / "records" / f"{cell.identity.hash}.json")
     assert missing([cell], store) == [cell]
 
 
@@ -74,7 +76,7 @@ def a_second_writer_disturbs_neither_the_first_nor_its_reader(record, folder, mo
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", interrupted)
         store.write(record(value=1.0))
-    assert store.get(record().hash).value("order") == 1.0
+    assert store.get(record().cell.hash).value("order") == 1.0
     assert not list(folder.rglob("*.tmp"))
 
 
@@ -85,11 +87,11 @@ def nan_and_infinities_come_back(record, folder, monkeypatch):
         one = record(value=value)
         one.measures[0].interval = (-math.inf, value)
         store.write(one)
-        found = store.get(one.hash)
+        found = store.get(one.cell.hash)
         assert found is not None
         for read_back in (found.value("order"), found.measures[0].interval[1]):
             assert read_back == value or (math.isnan(read_back) and math.isnan(value))
-        file = folder / "records" / f"{one.hash}.json"
+        file = folder / "records" / f"{one.cell.hash}.json"
         json.loads(file.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
 
@@ -100,15 +102,15 @@ def a_changed_byte_is_seen(record, folder, monkeypatch):
     store, one = Store(folder).create(), record(value=1.25, arrays=["curve"])
     store.write(one, save({"curve": torch.ones(2)}))
     for file, old, new in [
-        (folder / "arrays" / f"{one.hash}.safetensors", b"\x80\x3f", b"\x00\x40"),
-        (folder / "records" / f"{one.hash}.json", b"1.25", b"1.26"),
+        (folder / "arrays" / f"{one.cell.hash}.safetensors", b"\x80\x3f", b"\x00\x40"),
+        (folder / "records" / f"{one.cell.hash}.json", b"1.25", b"1.26"),
     ]:
         content = file.read_bytes()
         assert old in content
         file.write_bytes(content.replace(old, new, 1))
-        assert not store.holds(one.hash)
+        assert not store.holds(one.cell.hash)
         file.write_bytes(content)
-        assert store.holds(one.hash)
+        assert store.holds(one.cell.hash)
 
 
 CHECKS = [
@@ -152,13 +154,14 @@ def hash_leaves_a_parameter_out(patch):
             value = value | {"parameters": {k: v for k, v in value["parameters"].items() if k != "samples"}}
         return plain(value)
 
-    patch.setattr(bench.plan.blocks.environment, "digest", digest)
+    for module in (bench.plan.blocks, bench.plan.cell):
+        patch.setattr(module, "digest", digest)
 
 
 def stale_record_is_used(patch):
     def get(store, name):
         files = sorted(store.records_folder.glob("*.json"))
-        return bench.records.store.parse_record(files[0].read_bytes()) if files else None
+        return bench.records.record.parse_record(files[0].read_bytes()) if files else None
 
     patch.setattr(Store, "get", get)
 
@@ -173,7 +176,8 @@ def nan_is_lost(patch):
 
 
 def checksums_are_not_looked_at(patch):
-    patch.setattr(bench.records.store, "digest", lambda value: "0" * 16)
+    for module in (bench.records.record, bench.records.store):
+        patch.setattr(module, "digest", lambda value: "0" * 16)
 
 
 BUGS = dict(

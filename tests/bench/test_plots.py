@@ -1,15 +1,19 @@
 """Maps show the arrays that are kept: grids, points, arrows that go down, one scale, panels that wrap."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save
 
 from bench.errors import UsageError
-from bench.plan.spec import PlotSpec
+from bench.plan.plot import BoxesPlot, FieldPlot, HeatPlot, LinePlot, PlotSpec, TrajectoriesPlot
+from bench.plan.suite import read
 from bench.records.store import Store
-from bench.report import boxes, maps, plots, trajectories
+from bench.records.upgrade import upgrade_suite
+from bench.report import boxes, curves, maps, plots, trajectories
 
 
 @pytest.fixture
@@ -39,11 +43,13 @@ def kept(record, tmp_path):
     return store, make
 
 
+WHAT = {"name": "m", "title": "M", "task": "t", "series": "loss"}
+
+
 def spec(kind="heat", **changes):
-    fields = {"x": "@axis", "y": "@axis", "z": "@bowl", "series": "loss"}
-    if kind == "field":
-        fields = {"x": "@axis", "y": "@axis", "u": "@gx", "v": "@gy", "series": "loss"}
-    return PlotSpec(name="m", title="M", task="t", kind=kind, **(fields | changes))
+    own = {"z": "@bowl"} if kind == "heat" else {"u": "@gx", "v": "@gy"}
+    model = {"heat": HeatPlot, "field": FieldPlot}[kind]
+    return model(**WHAT | {"kind": kind, "x": "@axis", "y": "@axis"} | own | changes)
 
 
 def draw(store, records, chosen):
@@ -148,9 +154,9 @@ def test_arrays_that_are_not_there_or_do_not_fit_are_named(kept):
 
 @pytest.mark.parametrize("kind", ["heat", "field"])
 def test_a_map_needs_its_arrays(kind):
-    with pytest.raises(ValidationError, match=f"a {kind} needs the name of an array, as @name"):
-        PlotSpec(name="m", title="M", task="t", kind=kind, x="@axis", y="nfe", z="@bowl", u="@gx", v="@gy")
-    with pytest.raises(ValidationError, match="two numbers are accepted"):
+    with pytest.raises(ValidationError, match="the name of an array is accepted, as @name"):
+        spec(kind, y="nfe")
+    with pytest.raises(ValidationError, match="at least 2 items"):
         spec(kind, mark=[1.0])
 
 
@@ -168,8 +174,8 @@ def test_a_line_is_the_mean_over_seeds_in_their_range(record, tmp_path):
         record(f"{x}{seed}", value=y, task="t", entry="e", seed=seed, parameters={"loss": "e", "level": x})
         for (x, seed), y in values.items()
     ]
-    chosen = PlotSpec(name="m", title="M", task="t", x="level", y="order", series="loss")
-    (axes,) = plots._curves(chosen, store, records).axes
+    chosen = LinePlot(**WHAT, x="level", y="order")
+    (axes,) = curves.draw(chosen, store, records).axes
     assert axes.lines[0].get_xydata().tolist() == [[0.0, 2.0], [1.0, 4.0]]
     (band,) = axes.collections
     assert {tuple(corner) for corner in band.get_paths()[0].vertices.tolist()} >= {(0.0, 1.0), (0.0, 3.0), (1.0, 4.0)}
@@ -187,32 +193,30 @@ def test_boxes_show_counterexamples_and_leave_out_claims_that_hold(record, tmp_p
         one = record(loss, task="t", entry=loss, parameters={"loss": loss}, arrays=sorted(arrays), hash=loss)
         store.write(one, save(arrays))
         records.append(one)
-    chosen = spec("boxes", x="@claim_boxes", y="@claim_sides", z="", zlabel="prediction, target")
+    chosen = BoxesPlot(**WHAT, kind="boxes", x="@claim_boxes", y="@claim_sides", names=["prediction", "target"])
     figure = boxes.draw(chosen, store, records)
     (axes,) = [axes for axes in figure.axes if axes.get_visible()]
     assert [patch.get_bbox().extents.tolist() for patch in axes.patches] == pair.tolist()
     assert axes.get_title() == "giou\n1.5 > 1.25"
-    with pytest.raises(UsageError, match="zlabel names 1 boxes of 2"):
-        boxes.draw(chosen.model_copy(update={"zlabel": "one"}), store, records)
+    with pytest.raises(UsageError, match="names has 1 of 2 boxes"):
+        boxes.draw(chosen.model_copy(update={"names": ["one"]}), store, records)
     assert plots.draw(chosen.model_copy(update={"where": {"loss": "piou"}}), store, records) is None
 
 
 def test_the_front_is_what_nothing_else_is_better_than_in_both(record, tmp_path):
     """By hand: (1, 5), (2, 3), (4, 1); a higher measure turns it over."""
     points = [(1, 5), (2, 3), (2, 4), (3, 3), (3, 6), (4, 1), (5, 2)]
-    assert plots.front_of(points) == [(1, 5), (2, 3), (4, 1)]
-    assert plots.front_of(points, higher=True) == [(1, 5), (3, 6)]
+    assert curves.front_of(points) == [(1, 5), (2, 3), (4, 1)]
+    assert curves.front_of(points, higher=True) == [(1, 5), (3, 6)]
     store = Store(tmp_path).create()
     records = [
         record(f"{x}{y}", value=y, task="t", entry="e", parameters={"loss": f"l{x % 2}", "level": x})
         for x, y in points[:2]
     ]
-    chosen = PlotSpec(name="m", title="M", task="t", x="level", y="order", series="loss", pareto=True)
-    (axes,) = plots._curves(chosen, store, records).axes
+    chosen = LinePlot(**WHAT, x="level", y="order", pareto=True)
+    (axes,) = curves.draw(chosen, store, records).axes
     (step,) = [line for line in axes.lines if line.get_label() == "Pareto front"]
     assert step.get_xydata().tolist() == [[1, 5], [2, 3], [2, 3]]
-    with pytest.raises(ValidationError, match="not on a picture of kind bar"):
-        PlotSpec(name="m", title="M", task="t", kind="bar", x="level", y="order", pareto=True)
 
 
 def test_trajectories_lie_over_the_lines_that_are_kept(record, tmp_path):
@@ -226,7 +230,7 @@ def test_trajectories_lie_over_the_lines_that_are_kept(record, tmp_path):
         one = record(loss, task="t", entry=loss, parameters={"loss": loss}, arrays=sorted(arrays), hash=loss)
         store.write(one, save(arrays))
         records.append(one)
-    chosen = spec("trajectories", x="@paths", y="@lines", z="")
+    chosen = TrajectoriesPlot(**WHAT, kind="trajectories", x="@paths", y="@lines")
     figure = trajectories.draw(chosen, store, records)
     panels = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title() for axes in panels] == ["with", "without"]
@@ -239,5 +243,54 @@ def test_trajectories_lie_over_the_lines_that_are_kept(record, tmp_path):
     store.write(records[0], save({"paths": lines[0]}))
     with pytest.raises(UsageError, match=r"@paths has the shape \(9, 2\)"):
         trajectories.draw(chosen, store, records[:1])
-    with pytest.raises(ValidationError, match="a trajectories needs the name of an array"):
-        spec("trajectories", x="nfe", y="@lines")
+    with pytest.raises(ValidationError, match="the name of an array is accepted"):
+        TrajectoriesPlot(**WHAT, kind="trajectories", x="nfe", y="@lines")
+
+
+LEAST = {  # by kind, the least that a plot of it needs
+    "line": {"x": "n", "y": "m"}, "bar": {"x": "n", "y": "m"}, "heat": {"x": "@a", "y": "@b", "z": "@c"},
+    "field": {"x": "@a", "y": "@b", "u": "@c", "v": "@d"}, "boxes": {"x": "@a", "y": "@b", "names": ["one"]},
+    "trajectories": {"x": "@a", "y": "@b"},
+}  # fmt: skip
+OWN = {  # fields that some kinds read, each with a value that they accept
+    "z": "@z", "u": "@u", "v": "@v", "floor": "m", "slopes": [1], "pareto": True, "scale": "own", "mark": [0.0, 1.0],
+    "names": ["one"], "xlabel": "x", "zlabel": "z", "log": "y",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", LEAST)
+def test_a_kind_of_plot_has_the_fields_that_it_reads_and_no_others(kind, tmp_path):
+    """Generated: each field of any kind, given to each kind by a suite's file; a wrong one is named with the file."""
+    plot = TypeAdapter(PlotSpec).validate_python(WHAT | {"kind": kind} | LEAST[kind])
+    assert plot.kind == kind
+    assert type(plot) in plots.DRAWERS
+    for field, value in OWN.items():
+        entries = {"name": "m", "title": "M", "task": "t", "kind": kind} | LEAST[kind] | {field: value}
+        lines = [f"{key} = {json.dumps(each)}" for key, each in entries.items()]
+        file = tmp_path / "mine.toml"
+        file.write_text('name = "mine"\n[[block]]\ntask = "t"\n[[plot]]\n' + "\n".join(lines))
+        if field in type(plot).model_fields:
+            assert getattr(read(file).plot[0], field) == value
+        else:
+            with pytest.raises(UsageError, match=rf"mine.toml: plot.0.{kind}.{field}: Extra inputs are not permitted"):
+                read(file)
+
+
+def test_a_plot_of_no_kind_is_a_line_and_of_an_unknown_one_is_refused():
+    assert isinstance(TypeAdapter(PlotSpec).validate_python(WHAT | LEAST["line"]), LinePlot)
+    for kind in ("pie", ["line"], None):
+        with pytest.raises(ValidationError, match="line, bar, heat, field, boxes or trajectories is accepted"):
+            TypeAdapter(PlotSpec).validate_python(WHAT | LEAST["line"] | {"kind": kind})
+
+
+def test_suites_stored_with_the_options_of_every_kind_are_read():
+    """As schema version 2 dumped a plot: all options of the one class that there was, most of them empty."""
+    texts = dict.fromkeys(("z", "u", "v", "log", "xlabel", "ylabel", "zlabel"), "")
+    empty = texts | {"where": {}, "facet": None, "scale": "shared", "mark": [], "floor": None, "slopes": []}
+    empty |= {"pareto": False}
+    for kind, fields in LEAST.items():
+        old = WHAT | empty | {"kind": kind} | {k: v for k, v in fields.items() if k != "names"}
+        old |= {"zlabel": "one, two"} if kind == "boxes" else {}
+        (plot,) = upgrade_suite({"plot": [old]})["plot"]
+        read_back = TypeAdapter(PlotSpec).validate_python(plot)
+        assert (read_back.kind, getattr(read_back, "names", ["one", "two"])) == (kind, ["one", "two"])

@@ -38,7 +38,8 @@ def load(root, target, parameters):
 def hashes(root, suite):
     from bench.plan.cells import expand
     from bench.plan.suite import read
-    return {cell.task + " " + cell.entry: cell.hash for cell in expand(read(pathlib.Path(suite)))}
+    cells = [cell.identity for cell in expand(read(pathlib.Path(suite)))]
+    return {cell.task + " " + cell.entry: cell.hash for cell in cells}
 
 for job in json.load(sys.stdin):
     if not os.fork():

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from bench.catalogue import TASKS
-from bench.records.store import Store, parse_record
+from bench.records.record import parse_record
+from bench.records.store import Store
 
 FAULTY = (Path(__file__).parent / "faulty.py").read_text()
 TASK = "faulty = faulty:faulty"
@@ -30,7 +31,7 @@ def suite(folder: Path, axes: str, extra: str = "") -> Path:
 def stored(folder: Path) -> dict[tuple, tuple]:
     """Deterministic content of a store by cell."""
     return {
-        (r.entry, r.parameters["index"], r.seed): (r.status, [(m.name, m.value) for m in r.measures])
+        (r.cell.entry, r.cell.parameters["index"], r.cell.seed): (r.status, [(m.name, m.value) for m in r.measures])
         for r in Store(folder).records()
     }
 
@@ -43,7 +44,9 @@ def test_bad_cells_are_recorded_and_the_others_go_on(fidmap, site, tmp_path):
     file.write_text(file.read_text() + late)
     result = fidmap("run", file, "--out", "store", "--jobs", "2", site=site)
     assert result.returncode == 1, result.stderr
-    status = {(r.entry, r.parameters["index"]): (r.status, r.error) for r in Store(tmp_path / "store").records()}
+    status = {
+        (r.cell.entry, r.cell.parameters["index"]): (r.status, r.error) for r in Store(tmp_path / "store").records()
+    }
     expected = {"well": "ok", "raises": "failed", "diverges": "diverged", "nan": "diverged", "dies": "out_of_memory",
                 "exits": "failed", "hungry": "out_of_memory", "undeclared": "failed", "unsound": "failed",
                 "unspeakable": "failed"}  # fmt: skip
@@ -217,8 +220,10 @@ def test_deterministic_measures_repeat_bit_for_bit_on_one_worker_or_two(fidmap, 
         result = fidmap("run", "every.toml", "--jobs", jobs, "--out", jobs)
         assert result.returncode == 0, result.stderr
         records = Store(tmp_path / jobs).records()
-        measures.append({(r.key, m.name): m.value for r in records for m in r.measures if m.deterministic})
-    assert {r.task for r in records} == set(TASKS) - TIMINGS
+        measures.append(
+            {(r.cell.key, m.entry, m.name): m.value for r in records for m in r.measures if m.deterministic}
+        )
+    assert {r.cell.task for r in records} == set(TASKS) - TIMINGS
     assert measures[0] == measures[1]
 
 
@@ -237,7 +242,7 @@ def test_tables_show_what_the_source_of_now_gives(fidmap, site, outside, tmp_pat
     shown = []
     for source in (FAULTY, other, FAULTY):
         result = fidmap("run", file, "--out", "store", site=outside("faulty", source, tasks=TASK))
-        shown.append({r.parameters["index"]: r.value("square") for r in Store(tmp_path / "store").records()})
+        shown.append({r.cell.parameters["index"]: r.value("square") for r in Store(tmp_path / "store").records()})
     assert shown == [{2: 4, 3: 9}, {2: 8, 3: 27}, {2: 4, 3: 9}]
     assert "2 stored, 0 to run" in result.stderr
     suite(tmp_path, 'axes.behaviour = ["well"]\naxes.index = [2]')

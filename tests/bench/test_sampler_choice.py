@@ -46,16 +46,16 @@ def test_seeds_that_choose_do_not_judge(scripted):
 
 def test_a_difference_is_paired_and_a_tie_is_named(scripted):
     measures = sampler_choice.run(parameters(), Context())
-    difference = measures["difference:k-diffusion"]
+    difference = measures["k-diffusion"]["difference"]
     assert difference.value == pytest.approx(0.0, abs=1e-12)
     low, high = difference.interval
     assert (low + high) / 2 == pytest.approx(difference.value)
     # t of one degree of freedom at 1 - .05 / 4: two differences hold at once
     assert high == pytest.approx(0.005 * scipy.stats.t.ppf(1 - 0.05 / 4, 1), rel=1e-4)
-    assert measures["detectable:k-diffusion"].value > high
-    assert measures["tie:k-diffusion"] == 1.0
-    assert measures["fd_fmnist:fidmap"].reference == "dpmpp_2m karras"
-    assert "difference:fidmap" not in measures
+    assert measures["k-diffusion"]["detectable"].value > high
+    assert measures["k-diffusion"]["tie"] == 1.0
+    assert measures["fidmap"]["fd_fmnist"].reference == "dpmpp_2m karras"
+    assert "difference" not in measures["fidmap"]
 
 
 def test_who_may_choose_from_what(scripted):

@@ -31,8 +31,8 @@ def test_shipped_suites_expand(file):
     suite = read(find(file.stem))
     cells = expand(suite)
     assert suite.name == file.stem
-    assert len({cell.key for cell in cells}) == len({cell.hash for cell in cells}) == len(cells) > 0
-    tasks = {cell.task for cell in cells}
+    assert len({cell.identity.key for cell in cells}) == len({cell.identity.hash for cell in cells}) == len(cells) > 0
+    tasks = {cell.identity.task for cell in cells}
     assert {spec.task for spec in [*suite.table, *suite.plot]} <= tasks
 
 
@@ -40,7 +40,15 @@ def test_axes_are_crossed_zipped_ones_vary_together_and_exclusions_say_why(tmp_p
     text = MINIMAL + 'zip = { samples = [10, 20], path = ["vp", "edm"] }\n'
     text += 'exclude = [{ match = { sampler = "heun", nfe = [5] }, reason = "too few" }]\n'
     cells = expand(parse(tmp_path, text))
-    found = {(c.entry, c.parameters["nfe"], c.parameters["samples"], c.parameters["path"]): c.skip for c in cells}
+    found = {
+        (
+            c.identity.entry,
+            c.identity.parameters["nfe"],
+            c.identity.parameters["samples"],
+            c.identity.parameters["path"],
+        ): c.skip
+        for c in cells
+    }
     pairs = [(10, "vp"), (20, "edm")]
     assert found == {
         (sampler, nfe, *pair): "too few" if (sampler, nfe) == ("heun", 5) else None
@@ -50,7 +58,7 @@ def test_axes_are_crossed_zipped_ones_vary_together_and_exclusions_say_why(tmp_p
 
 def test_selectors_choose_by_what_the_catalogue_states(tmp_path):
     def entries(selector):
-        return {c.entry for c in expand(parse(tmp_path, MINIMAL.replace('["euler", "heun"]', selector)))}
+        return {c.identity.entry for c in expand(parse(tmp_path, MINIMAL.replace('["euler", "heun"]', selector)))}
 
     fixed = {name: entry for name, entry in SAMPLERS.items() if not (entry.adaptive or entry.ascending)}
     assert entries('{ family = "runge_kutta", adaptive = false }') == {
@@ -65,27 +73,32 @@ def test_selectors_choose_by_what_the_catalogue_states(tmp_path):
 def test_a_block_may_have_seeds_of_its_own(tmp_path):
     other = MINIMAL.replace('name = "mine"', "").replace("5, 10]", "7]\nseeds = [3, 5]")
     suite = parse(tmp_path, MINIMAL + other)
-    assert {(c.parameters["nfe"], c.seed) for c in expand(suite)} == {(5, 0), (10, 0), (7, 3), (7, 5)}
-    assert {(c.parameters["nfe"], c.seed) for c in expand(suite, seed=8)} == {(5, 8), (10, 8), (7, 8), (7, 10)}
+    assert {(c.identity.parameters["nfe"], c.identity.seed) for c in expand(suite)} == {(5, 0), (10, 0), (7, 3), (7, 5)}
+    assert {(c.identity.parameters["nfe"], c.identity.seed) for c in expand(suite, seed=8)} == {
+        (5, 8),
+        (10, 8),
+        (7, 8),
+        (7, 10),
+    }
 
 
 def test_hash_covers_what_moves_numbers_and_key_what_is_measured(tmp_path):
     suite = parse(tmp_path, MINIMAL)
     first, second = expand(suite)[0], expand(suite, seed=3)[0]
-    assert (first.key == second.key, first.hash == second.hash) == (False, False)
+    assert (first.identity.key == second.identity.key, first.identity.hash == second.identity.hash) == (False, False)
     threads = expand(parse(tmp_path, MINIMAL + "threads = 2\n"))[0]
-    assert (first.key == threads.key, first.hash == threads.hash) == (False, False)
+    assert (first.identity.key == threads.identity.key, first.identity.hash == threads.identity.hash) == (False, False)
     device = expand(suite, device="cuda:0")[0]
-    assert (first.key == device.key, first.hash == device.hash) == (False, False)
+    assert (first.identity.key == device.identity.key, first.identity.hash == device.identity.hash) == (False, False)
     renamed = expand(parse(tmp_path, MINIMAL.replace("mine", "yours")))[0]
-    assert (first.key, first.hash) == (renamed.key, renamed.hash)
+    assert (first.identity.key, first.identity.hash) == (renamed.identity.key, renamed.identity.hash)
 
 
 def test_blocks_that_differ_in_threads_alone_are_cells_of_their_own(tmp_path):
     block = MINIMAL.removeprefix('\nname = "mine"')
     cells = expand(parse(tmp_path, MINIMAL + block + "threads = 3\n"))
-    assert len({cell.key for cell in cells}) == len({cell.hash for cell in cells}) == len(cells) == 8
-    assert sorted(cell.threads for cell in cells) == [1] * 4 + [3] * 4
+    assert len({cell.identity.key for cell in cells}) == len({cell.identity.hash for cell in cells}) == len(cells) == 8
+    assert sorted(cell.identity.threads for cell in cells) == [1] * 4 + [3] * 4
 
 
 def test_a_cell_that_two_blocks_list_is_one_unless_they_disagree_about_it(tmp_path):
@@ -98,7 +111,9 @@ def test_a_cell_that_two_blocks_list_is_one_unless_they_disagree_about_it(tmp_pa
 
 def test_defaults_spelled_out_are_the_same_cell(tmp_path):
     spelled = MINIMAL.replace("settings = {", 'settings = { path = "vp", samples = 2000,')
-    assert [c.hash for c in expand(parse(tmp_path, spelled))] == [c.hash for c in expand(parse(tmp_path, MINIMAL))]
+    assert [c.identity.hash for c in expand(parse(tmp_path, spelled))] == [
+        c.identity.hash for c in expand(parse(tmp_path, MINIMAL))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -142,7 +157,7 @@ def test_a_suite_of_a_million_cells_answers_a_limit_at_once(tmp_path):
     numbers = ", ".join(map(str, range(5, 1005)))
     text = MINIMAL.replace("[5, 10]", f"[{numbers}]") + f"axes.samples = [{numbers}]\n"
     suite = parse(tmp_path, text)
-    assert [c.parameters["samples"] for c in select(stream(suite), None, 3)] == [5, 6, 7]
+    assert [c.identity.parameters["samples"] for c in select(stream(suite), None, 3)] == [5, 6, 7]
     assert [c.name for c in select(stream(suite), "nfe=6,*samples=7*", 1)] == [
         "sampler_error/euler/nfe=6,oracle=gaussian,samples=7"
     ]
@@ -163,7 +178,7 @@ def test_seeds_that_an_option_shifts_stay_in_their_range(tmp_path, seeds, first,
         with pytest.raises(UsageError, match=rf"--seed {first}: seeds .* accepted are 0 to 4294967295"):
             expand(suite, seed=first)
     else:
-        assert [c.seed for c in expand(suite, seed=first) if c.entry == "euler"] == found
+        assert [c.identity.seed for c in expand(suite, seed=first) if c.identity.entry == "euler"] == found
 
 
 @pytest.mark.parametrize("where", ["settings.options", "axes.nfe", "exclude", "threads"])
@@ -189,15 +204,15 @@ def test_a_sampler_of_the_user_needs_an_axis_to_join(tmp_path):
 def test_an_axis_of_contests_is_a_list_of_lists(tmp_path):
     text = 'name = "mine"\n[[block]]\ntask = "sampler_overhead"\n'
     text += 'axes.samplers = [["euler", "heun"], { name = "ddp*" }]'
-    entries = [cell.entry for cell in expand(parse(tmp_path, text))]
+    entries = [cell.identity.entry for cell in expand(parse(tmp_path, text))]
     assert entries == ["euler,heun", "ddpm"]
 
 
 def test_hash_covers_the_machine_s_switches(tmp_path, monkeypatch):
     suite = parse(tmp_path, MINIMAL)
-    before = expand(suite)[0].hash
+    before = expand(suite)[0].identity.hash
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
-    assert expand(suite)[0].hash != before
+    assert expand(suite)[0].identity.hash != before
 
 
 def test_fingerprint_covers_every_file_of_a_package(tmp_path, monkeypatch):

@@ -39,7 +39,9 @@ def cells(tmp_path, monkeypatch):
         for name, source in modules.items():
             (tmp_path / f"{name}.py").write_text(source)
         (tmp_path / "own.toml").write_text(SUITE)
-        return [c for c in expand(read(tmp_path / "own.toml"), guests={"samplers": [sampler]}) if ":" in c.entry]
+        return [
+            c for c in expand(read(tmp_path / "own.toml"), guests={"samplers": [sampler]}) if ":" in c.identity.entry
+        ]
 
     return make
 
@@ -49,9 +51,11 @@ def _unruly(cell, kinds):
     modules, digest = ("unruly",), fingerprint(["unruly"])
     return [
         dataclasses.replace(
-            cell, task="unruly:unruly", entry=kind, parameters={"behaviour": kind, "index": index}, modules=modules,
-            timeout_s=60 if kind == "hungry" else 3, source=digest, outside=modules,
-            hash=f"{index:016x}", key=f"{index:016x}",
+            cell, modules=modules, timeout_s=60 if kind == "hungry" else 3, source=digest, outside=modules,
+            identity=cell.identity.model_copy(update={
+                "task": "unruly:unruly", "entries": [kind], "parameters": {"behaviour": kind, "index": index},
+                "hash": f"{index:016x}", "key": f"{index:016x}",
+            }),
         )
         for index, kind in enumerate(kinds)
     ]  # fmt: skip
@@ -64,7 +68,7 @@ def test_a_worker_ends_with_all_that_it_started_and_leaves_nothing_to_the_next_c
     store = Store(tmp_path / "store").create()
     run(_unruly(guest, kinds), store)
     found = [store.get(f"{index:016x}") for index in range(len(kinds))]
-    assert [(record.status, record.entry) for record in found] == [
+    assert [(record.status, record.cell.entry) for record in found] == [
         ("ok", "well"), ("ok", "changes"), ("ok", "leaves"), ("failed", "screams"), ("timeout", "late"),
         ("out_of_memory", "hungry"), ("out_of_memory", "holds"),
     ]  # fmt: skip
@@ -137,7 +141,7 @@ def test_a_helper_overwritten_after_the_start_and_restored_before_the_end_gives_
 
     store.put = put
     run([cell], store, progress=progress)
-    record = store.get(cell.hash)
+    record = store.get(cell.identity.hash)
     assert (record.status, record.measures) == ("failed", [])
     assert "source changed" in record.error
 

@@ -6,7 +6,7 @@ import multiprocessing
 import time
 from datetime import UTC, datetime
 
-from bench.plan.cells import Cell
+from bench.plan.cell import Cell
 from bench.run.processes import Tree
 from bench.run.worker import Outcome, work
 

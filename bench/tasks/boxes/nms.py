@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from bench.data.crowds import Crowd, crowds
-from bench.task import Context, Measure, Measurements, NmsName, TaskParameters, Value, task
+from bench.task import ContestMeasurements, Context, Measure, Measurements, NmsName, TaskParameters, Value, task
 from bench.timing import clock_for, measure, median_interval, paired_ratio
 from implementations.boxes.geometry import pairwise_iou
 from implementations.boxes.nms import Kept
@@ -94,7 +94,7 @@ def nms_quality(parameters: Parameters, context: Context) -> Measurements:
         Measure("ratio", "median of the paired ratios to the time of the first method", deterministic=False),
     ],
 )
-def nms_speed(parameters: SpeedParameters, context: Context) -> Measurements:
+def nms_speed(parameters: SpeedParameters, context: Context) -> ContestMeasurements:
     """Milliseconds per call of an NMS on the candidates of crowded scenes, and the ratio to the first method."""
     drawn = crowds(parameters.boxes, parameters.images, parameters.classes, context.seed)
     crowd = _on(drawn, context.device)
@@ -103,14 +103,17 @@ def nms_speed(parameters: SpeedParameters, context: Context) -> Measurements:
     }
     timings = measure(functions, clock=clock_for(context.device), seed=context.seed, max_seconds=parameters.max_seconds)
     first = timings[parameters.nms[0]]
-    measures: dict[str, float | Value] = {}
+    measures: dict[str, Measurements] = {}
     for name, timing in timings.items():
         context.keep(f"seconds.{name}", torch.tensor(timing.samples, dtype=torch.float64))
         context.timing[name] = timing.summary()
         low, high = median_interval(timing.samples, seed=context.seed)
-        measures[f"time:{name}"] = Value(timing.median * 1e3, (low * 1e3, high * 1e3), n=len(timing.samples))
         ratio, interval = paired_ratio(timing.samples, first.samples, seed=context.seed)
-        measures[f"ratio:{name}"] = Value(ratio, interval, n=len(timing.samples))
+        n = len(timing.samples)
+        measures[name] = {
+            "time": Value(timing.median * 1e3, (low * 1e3, high * 1e3), n=n),
+            "ratio": Value(ratio, interval, n=n),
+        }
     return measures
 
 

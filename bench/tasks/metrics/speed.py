@@ -22,7 +22,7 @@ import torch
 from pydantic import Field
 
 from bench.data.detections_at_scale import detections_at_scale
-from bench.task import Context, Measure, Measurements, TaskParameters, Value, task
+from bench.task import ContestMeasurements, Context, Measure, Measurements, TaskParameters, Value, task
 from bench.timing import clock_for, measure
 from metrics import FeatureStatistics, evaluate_coco, frechet_distance
 from metrics.detection.library import evaluate_by_library
@@ -51,7 +51,7 @@ class Parameters(TaskParameters):
         Measure("difference", "largest from the last entry's result", direction="lower", window=0, floor=1e-6),
     ],
 )
-def metric_speed(parameters: Parameters, context: Context) -> Measurements:
+def metric_speed(parameters: Parameters, context: Context) -> ContestMeasurements:
     """Seconds of a metric beside a peer on the same input, and how far their results are apart."""
     functions = _CONTESTS[parameters.contest](parameters.share, context.seed)
     if unknown := [name for name in parameters.entries if name not in functions]:
@@ -60,16 +60,17 @@ def metric_speed(parameters: Parameters, context: Context) -> Measurements:
     results = {name: np.asarray(function(), dtype=float) for name, function in functions.items()}
     timings = measure(functions, clock=clock_for("cpu"), seed=context.seed, rounds=parameters.rounds, max_seconds=0.0)
     last = parameters.entries[-1]
-    measures: dict[str, float | Value] = {}
+    measures: dict[str, Measurements] = {}
     for name, timing in timings.items():
         context.keep(f"seconds.{name}", torch.tensor(timing.samples, dtype=torch.float64))
         context.timing[name] = timing.summary()
         n, pairs = len(timing.samples), [a / b for a, b in zip(timing.samples, timings[last].samples, strict=True)]
         median = statistics.median(timing.samples)
-        measures[f"time:{name}"] = Value(median, (min(timing.samples), max(timing.samples)), n=n)
-        ratio = median / statistics.median(timings[last].samples)
-        measures[f"ratio:{name}"] = Value(ratio, (min(pairs), max(pairs)), n=n)
-        measures[f"difference:{name}"] = float(np.abs(results[name] - results[last]).max())
+        measures[name] = {
+            "time": Value(median, (min(timing.samples), max(timing.samples)), n=n),
+            "ratio": Value(median / statistics.median(timings[last].samples), (min(pairs), max(pairs)), n=n),
+            "difference": float(np.abs(results[name] - results[last]).max()),
+        }
     return measures
 
 

@@ -17,7 +17,7 @@ import scipy.stats
 import torch
 from pydantic import Field
 
-from bench.task import Context, Measure, Measurements, SamplerName, ScheduleName, TaskParameters, Value, task
+from bench.task import ContestMeasurements, Context, Measure, SamplerName, ScheduleName, TaskParameters, Value, task
 from bench.tasks.samplers.images import EXTRACTOR, class_mixture, features, mixture_pixels
 from bench.tasks.samplers.problems import Budgeted, generator, make_path, solve
 from implementations.catalogue import SAMPLERS
@@ -83,7 +83,7 @@ class Combination(NamedTuple):
         ),
     ],
 )
-def sampler_choice(parameters: Parameters, context: Context) -> Measurements:
+def sampler_choice(parameters: Parameters, context: Context) -> ContestMeasurements:
     """The best combination of each side, the paired differences, and which of them are ties.
 
     The intervals hold simultaneously in 95 % of repetitions. A tie is a difference that a paired t test, with Holm's
@@ -96,16 +96,17 @@ def sampler_choice(parameters: Parameters, context: Context) -> Measurements:
     }
     first_side, *others = parameters.sides
     compared = differences_from(np.array(judged[first_side]), {side: np.array(judged[side]) for side in others})
-    measures: dict[str, float | Value] = {}
+    measures: dict[str, dict[str, float | Value]] = {}
     for side, values in judged.items():
         pair = str(chosen[side])
         about: dict[str, Any] = {"n": parameters.judging, "extractor": EXTRACTOR, "reference": pair}
-        measures[f"fd_fmnist:{side}"] = Value(*_mean(values), **about)
+        own = measures[side] = {}
+        own["fd_fmnist"] = Value(*_mean(values), **about)
         if side in compared:
             difference = compared[side]
-            measures[f"difference:{side}"] = Value(difference.mean, difference.interval, **about)
-            measures[f"tie:{side}"] = float(difference.p_value > 0.05)
-            measures[f"detectable:{side}"] = Value(difference.detectable, n=parameters.judging)
+            own["difference"] = Value(difference.mean, difference.interval, **about)
+            own["tie"] = float(difference.p_value > 0.05)
+            own["detectable"] = Value(difference.detectable, n=parameters.judging)
     return measures
 
 

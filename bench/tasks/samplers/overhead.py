@@ -15,7 +15,17 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench.task import Context, Measure, Measurements, PathName, SamplerName, ScheduleName, TaskParameters, Value, task
+from bench.task import (
+    ContestMeasurements,
+    Context,
+    Measure,
+    PathName,
+    SamplerName,
+    ScheduleName,
+    TaskParameters,
+    Value,
+    task,
+)
 from bench.tasks.samplers.problems import make_path
 from bench.timing import clock_for, measure, median_interval, paired_ratio
 from implementations.catalogue import SAMPLERS, SCHEDULES
@@ -88,21 +98,21 @@ class Memory(TorchDispatchMode):
         Measure("growth", "what four times the steps add to it", unit="states", floor=0.01),
     ],
 )
-def sampler_overhead(parameters: Parameters, context: Context) -> Measurements:
+def sampler_overhead(parameters: Parameters, context: Context) -> ContestMeasurements:
     """Milliseconds and memory a model call, and the ratio to the first sampler."""
     generator = torch.Generator().manual_seed(context.seed)
     x, output, noise = (torch.randn(parameters.shape, generator=generator).to(context.device) for _ in range(3))
     denoiser = Idle(make_path(parameters.path), output, parameters.head)
     functions, calls = {}, {}
-    measures: dict[str, float | Value] = {}
-    for name in parameters.samplers:
+    measures: dict[str, dict[str, float | Value]] = {name: {} for name in parameters.samplers}
+    for name, own in measures.items():
         functions[name] = _run(name, parameters, denoiser, x, noise, parameters.steps)
         short, calls[name] = _memory(functions[name], denoiser)
         long, _ = _memory(_run(name, parameters, denoiser, x, noise, 4 * parameters.steps), denoiser)
         state = x.untyped_storage().nbytes()
-        measures[f"allocated:{name}"] = short.total / calls[name] / state
-        measures[f"peak:{name}"] = short.peak / state
-        measures[f"growth:{name}"] = (long.peak - short.peak) / state
+        own["allocated"] = short.total / calls[name] / state
+        own["peak"] = short.peak / state
+        own["growth"] = (long.peak - short.peak) / state
     timings = measure(functions, clock=clock_for(context.device), seed=context.seed, max_seconds=parameters.max_seconds)
     first = parameters.samplers[0]
     for name, timing in timings.items():
@@ -110,10 +120,11 @@ def sampler_overhead(parameters: Parameters, context: Context) -> Measurements:
         context.timing[name] = timing.summary() | {"nfe": calls[name]}
         scale = 1e3 / calls[name]
         low, high = median_interval(timing.samples, seed=context.seed)
-        measures[f"overhead:{name}"] = Value(timing.median * scale, (low * scale, high * scale), n=len(timing.samples))
+        own, n = measures[name], len(timing.samples)
+        own["overhead"] = Value(timing.median * scale, (low * scale, high * scale), n=n)
         ratio, (low, high) = paired_ratio(timing.samples, timings[first].samples, seed=context.seed)
         per_call = calls[first] / calls[name]
-        measures[f"ratio:{name}"] = Value(ratio * per_call, (low * per_call, high * per_call), n=len(timing.samples))
+        own["ratio"] = Value(ratio * per_call, (low * per_call, high * per_call), n=n)
     return measures
 
 

@@ -1,0 +1,56 @@
+"""A cell: one thing to measure. What it is goes into its record; how it is run stays with the runner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import Field
+
+from bench.files import digest
+from bench.toml import Strict
+
+Hash: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]  # what may become the name of a file
+
+
+class Identity(Strict):
+    """Which cell it is: what is measured, with which parameters, and where."""
+
+    suite: str
+    task: str
+    kind: str
+    entries: Annotated[list[str], Field(min_length=1)]  # what is measured; several in a contest
+    parameters: dict[str, Any]
+    seed: int
+    device: str
+    hardware: str = ""  # the model behind the device
+    threads: int
+    key: Hash  # what two stores are matched by, see ``key_of``
+    hash: Hash  # the key and all that may move the numbers
+
+    @property
+    def entry(self) -> str:
+        """The entries as one text, to be read by people."""
+        return ",".join(self.entries)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One thing to measure: its identity, the limits within which it runs, and the source that it depends on."""
+
+    identity: Identity
+    name: str  # what ``--only`` matches
+    timing: bool  # it runs alone
+    timeout_s: float
+    memory_gib: float
+    modules: tuple[str, ...]
+    source: str  # hash of the modules
+    outside: tuple[str, ...]  # those of them that do not come with fidmap
+    samples: bool  # its task generates samples, which can be kept
+    skip: str | None = None  # why it does not run
+    left_out: tuple[tuple[str, str], ...] = ()  # guests that do not take part, each with the reason
+
+
+def key_of(task: str, parameters: dict[str, Any], seed: int, device: str, threads: int) -> str:
+    """Digest of what is measured and where: ``compare`` matches the records of two stores by it."""
+    return digest({"task": task, "parameters": parameters, "seed": seed, "device": device, "threads": threads})

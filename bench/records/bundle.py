@@ -1,0 +1,53 @@
+"""A whole store in one JSON file, which is what a baseline is; and reading either, a folder or such a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from bench.errors import UsageError
+from bench.records.record import SCHEMA_VERSION, Record, describe_damage, require_known_schema
+from bench.records.store import Contents, Store
+
+
+def bundle(store: Store) -> str:
+    """Write a whole store, without its arrays, as one JSON text, which ``load`` reads.
+
+    Raises UsageError where records are damaged: nothing would be compared with a baseline that lacks them.
+    """
+    contents = store.contents()
+    records = ",\n".join(record.model_dump_json() for record in contents.records)
+    if contents.damaged:
+        names = ", ".join(contents.damaged)
+        raise UsageError(f"{store.folder} holds damaged records ({names}); run their suite again, or remove them")
+    environments = json.dumps(store.environments(), sort_keys=True)
+    return f'{{"schema_version": {SCHEMA_VERSION},\n"environments": {environments},\n"records": [\n{records}\n]}}\n'
+
+
+def load(path: Path | str) -> Contents:
+    """Read a store's folder or a bundle's file; raises UsageError where there are no records to read."""
+    path = Path(path)
+    if path.is_dir():  # a store
+        contents = Store(path).contents()
+        if not contents.records:
+            left = f"{len(contents.damaged)} damaged records and no other" if contents.damaged else "no records"
+            raise UsageError(f"{path} holds {left}; make some with: fidmap run SUITE --out {path}")
+        return contents
+    try:
+        content = json.loads(path.read_bytes())
+        stored = content["records"]
+        require_known_schema(content.get("schema_version"))
+        records = [Record.model_validate(fields) for fields in stored]
+    except FileNotFoundError:
+        raise UsageError(
+            f"there is no {path}: expected a folder of records or a file of `fidmap table --format json`"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UsageError(f"{path} is not a file of `fidmap table --format json`: {describe_damage(error)}") from None
+    if not records:
+        raise UsageError(f"{path} holds no records")
+    return Contents(records)
