@@ -49,8 +49,9 @@ def run(
     from bench.plan import cells as expansion
     from bench.plan import suite as suites
     from bench.records.store import Store
-    from bench.report import tables
-    from bench.report.save import plans
+    from bench.report import ranking, tables
+    from bench.report.provenance import omissions
+    from bench.report.save import find_runs
     from bench.report.save import save as save_report
     from bench.run.reporter import Reporter
     from bench.run.session import missing
@@ -92,8 +93,12 @@ def run(
     finally:
         reporter.close()
     written, *_ = save_report(store, store.folder / "report")
-    print(tables.render(store, plans(store)))  # another run may have written the file meanwhile
-    _tell(f"tables and pictures are in {written.parent}")
+    contents, runs = store.contents(), find_runs(store)
+    if summary := ranking.summarize(contents.records, runs):
+        print("\n".join([summary, *omissions(contents)]))
+    else:
+        print(tables.render(store, runs))  # another run may have written the file meanwhile
+    _tell(f"tables, pictures, and where the numbers come from, are in {written.parent}")
     _tell(f"{plan.name}: {sum(n for status, n in counts.items() if status != 'skipped')} cells run, "
           f"{sum(cell.skip is not None for cell in cells)} skipped")  # fmt: skip
     idle = False
@@ -190,14 +195,15 @@ def table(
 ) -> None:
     """Print the tables of a folder of records."""
     from bench.report import tables
-    from bench.report.save import plans
+    from bench.report.provenance import omissions
+    from bench.report.save import find_runs
     from bench.report.save import save as save_report
 
     if format not in tables.FORMATS:
         raise UsageError(f"--format {format!r}: expected {', '.join(tables.FORMATS)}")
     store = _open(out)
-    print(tables.render(store, plans(store), format), end="")
-    for line in tables.omissions(store.contents()) if format in ("csv", "json") else ():  # the others have it below
+    print(tables.render(store, find_runs(store), format), end="")
+    for line in omissions(store.contents()) if format in ("csv", "json") else ():  # the others have it below
         _tell(line)
     if save:
         for file in save_report(store, save):

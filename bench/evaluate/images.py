@@ -14,7 +14,8 @@ from bench.evaluate.features import features_of, sizes_of
 from bench.evaluate.figures import Figure
 from bench.evaluate.sides import Features, Images, Side, Statistics, read_side
 from bench.progress import Steps
-from bench.report.tables import Table, show
+from bench.report.select import show
+from bench.report.tables import Table
 from metrics.extractors import load_extractor
 from metrics.extractors.extractor import Extractor
 from metrics.samples.frechet import FeatureStatistics, frechet_distance

@@ -14,8 +14,6 @@ from bench.catalogue import TASKS
 from bench.errors import UsageError
 from bench.plan.blocks import BlockCells, Guests
 from bench.plan.cell import Cell
-from bench.plan.plot import Plot
-from bench.plan.spec import TableSpec
 from bench.plan.suite import Block, Suite
 from bench.task import Task
 from bench.toml import explain
@@ -51,9 +49,17 @@ def stream(
     for kind, names in guests.items():
         if names and not any(one.joined(kind) for one in blocks):
             raise UsageError(f"{names[0]}: {where} has no axis of {kind} for it to join")
-    specs: list[TableSpec | Plot] = [*suite.table, *suite.plot]
-    for spec in specs:
-        _check_spec(spec, {block.task for block in suite.block}, where)
+    tasks = {block.task for block in suite.block}
+    for spec in suite.table:
+        names = [*filter(None, (*spec.rows, *spec.values, spec.columns, spec.floor)), *spec.where]
+        _require_names(spec.task, names, tasks, f"{where}: table {spec.name}")
+    for plot in suite.plot:
+        names = [name for name in plot.references() if name != "index" and not name.startswith("@")]
+        _require_names(plot.task, names, tasks, f"{where}: plot {plot.name}")
+    for ranking in suite.ranking:
+        for column in ranking.column:
+            names = [*filter(None, (column.measure, column.floor)), *column.where]
+            _require_names(column.task, names, tasks, f"{where}: ranking {ranking.name}")
     return _merged(blocks, where)
 
 
@@ -132,18 +138,12 @@ def _task(name: str) -> Task:
     return task
 
 
-def _check_spec(spec: TableSpec | Plot, tasks: set[str], where: str) -> None:
-    """Raise UsageError where a table or plot names what its task does not have."""
-    kind = "table" if isinstance(spec, TableSpec) else "plot"
-    here = f"{where}: {kind} {spec.name}"
-    if spec.task not in tasks:
-        raise UsageError(f"{here}: no block has the task {spec.task!r}; there are {', '.join(sorted(tasks))}")
-    task = _task(spec.task)
-    known = {*task.parameters.model_fields, *task.measures, "entry", "seed", "device", "status", "threads"}
-    if isinstance(spec, TableSpec):
-        names = [*filter(None, (*spec.rows, *spec.values, spec.columns, spec.floor)), *spec.where]
-    else:
-        names = [name for name in spec.references() if name != "index" and not name.startswith("@")]
+def _require_names(task: str, names: list[str], tasks: set[str], here: str) -> None:
+    """Raise UsageError where what is shown names what its task does not have."""
+    if task not in tasks:
+        raise UsageError(f"{here}: no block has the task {task!r}; there are {', '.join(sorted(tasks))}")
+    found = _task(task)
+    known = {*found.parameters.model_fields, *found.measures, "entry", "seed", "device", "status", "threads"}
     for name in names:
         if name not in known:
-            raise UsageError(f"{here}: {spec.task} has no {name!r}; there are {', '.join(sorted(known))}")
+            raise UsageError(f"{here}: {task} has no {name!r}; there are {', '.join(sorted(known))}")

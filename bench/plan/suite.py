@@ -15,7 +15,7 @@ zip = { a = [1, 2], b = [3, 4] }          # zipped axes vary together
 exclude = [{ match = { sampler = "ddpm" }, reason = "has no deterministic flow" }]
 seeds = [0, 1, 2]                         # of this block, in place of the suite's
 
-[[table]] and [[plot]]                    # what is shown: bench.plan.spec and bench.plan.plot
+[[ranking]], [[table]] and [[plot]]       # what is shown: bench.plan.spec and bench.plan.plot
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pydantic import Field, ValidationError
 from bench.catalogue import SUITES_FOLDER, kinds
 from bench.errors import UsageError
 from bench.plan.plot import PlotSpec
-from bench.plan.spec import TableSpec
+from bench.plan.spec import RankingSpec, TableSpec
 from bench.toml import Strict, explain
 from implementations.catalogue.entry import UnknownName
 
@@ -64,12 +64,13 @@ class Suite(Strict):
     timeout_s: Annotated[float, Field(gt=0)] = 600.0
     memory_gib: Annotated[float, Field(gt=0)] = 8.0
     block: Annotated[list[Block], Field(min_length=1)]
+    ranking: list[RankingSpec] = []
     table: list[TableSpec] = []
     plot: list[PlotSpec] = []
 
 
-class Plan(NamedTuple):
-    """A suite and the hashes of its cells, in order: what a store shows of it."""
+class SuiteRun(NamedTuple):
+    """A suite and the hashes of the cells of its last run, in order: what a store shows of it."""
 
     suite: Suite
     cells: list[str]

@@ -8,7 +8,7 @@ from bench.plan.plot import BarPlot
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.report.facets import COLOURS, draw_facets, name_series
-from bench.report.tables import label, lookup
+from bench.report.select import label, lookup
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from bench.plan.plot import BoxesPlot
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.report.panels import assign_panels, make_grid
-from bench.report.tables import show
+from bench.report.select import show
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,7 +11,7 @@ from bench.records.record import Record
 from bench.records.store import Store
 from bench.report.facets import COLOURS, draw_facets, name_series
 from bench.report.panels import require_array
-from bench.report.tables import label, lookup, show
+from bench.report.select import label, lookup, show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.plan.plot import BarPlot, LinePlot
 from bench.records.record import Record
-from bench.report.tables import label, lookup
+from bench.report.select import label, lookup
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,7 +12,7 @@ from bench.plan.plot import FieldPlot, HeatPlot
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.report.panels import assign_panels, label_edges, make_grid, require_array
-from bench.report.tables import show
+from bench.report.select import show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

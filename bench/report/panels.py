@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import UsageError
 from bench.plan.plot import Plot
 from bench.records.record import Record
-from bench.report.tables import lookup, show
+from bench.report.select import lookup, show
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,7 @@ from bench.plan.plot import BarPlot, BoxesPlot, FieldPlot, HeatPlot, LinePlot, P
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.report import bars, boxes, curves, maps, trajectories
-from bench.report.tables import matching
+from bench.report.select import select
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +28,7 @@ def draw(spec: Plot, store: Store, records: list[Record]) -> bytes | None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    chosen = [record for record in matching(records, spec.task, spec.where) if record.status == "ok"]
+    chosen = [record for record in select(records, spec.task, spec.where) if record.status == "ok"]
     if not chosen:
         return None
     try:

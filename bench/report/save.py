@@ -9,32 +9,40 @@ from pydantic import ValidationError
 
 from bench.errors import UsageError
 from bench.files import write_atomic
-from bench.plan.suite import Plan, Suite
+from bench.plan.suite import Suite, SuiteRun
 from bench.records.store import Store
-from bench.report import plots, tables
+from bench.report import plots, ranking, tables
+from bench.report.provenance import provenance
+from bench.report.select import split
 
 
-def plans(store: Store) -> list[Plan]:
+def find_runs(store: Store) -> list[SuiteRun]:
     """The suites whose cells a store holds, as they were when last run."""
     found = []
     for name, stored in store.suites().items():
         if stored.suite is None:  # imported records: no suite lays them out
             continue
         try:
-            found.append(Plan(Suite.model_validate(stored.suite), stored.cells))
+            found.append(SuiteRun(Suite.model_validate(stored.suite), stored.cells))
         except ValidationError:
             print(f"fidmap: {store.folder}/suites/{name}.json is not a suite of this fidmap; left out", file=sys.stderr)
     return found
 
 
 def save(store: Store, folder: Path) -> list[Path]:
-    """Write ``tables.md``, ``measures.csv`` and one PNG a plot of the suites; returns the files, the tables first."""
-    laid_out = plans(store)
-    files = {"tables.md": tables.render(store, laid_out, "md").encode()}
-    files["measures.csv"] = tables.render(store, laid_out, "csv").encode()
+    """Write ``tables.md``, ``measures.csv``, one PNG per plot, and the rankings, if there are any, as ``ranking.md``.
+
+    Returns the files, the tables first.
+    """
+    runs = find_runs(store)
+    files = {"tables.md": tables.render(store, runs, "md").encode()}
+    files["measures.csv"] = tables.render(store, runs, "csv").encode()
     records = store.records()
-    for suite, cells in laid_out:
-        own = [part for record in records if record.cell.hash in set(cells) for part in tables.split(record)]
+    if summary := ranking.summarize(records, runs):
+        origin = provenance(records, store.environments())
+        files["ranking.md"] = "\n".join([summary, *origin, ""]).encode()
+    for suite, cells in runs:
+        own = [part for record in records if record.cell.hash in set(cells) for part in split(record)]
         for spec in suite.plot:
             try:
                 picture = plots.draw(spec, store, own)
@@ -44,7 +52,7 @@ def save(store: Store, folder: Path) -> list[Path]:
             except Exception as error:  # arrays of a guest's may break any part of a drawer; the rest is still wanted
                 print(f"fidmap: plot {spec.name} is left out: {type(error).__name__}: {error}", file=sys.stderr)
                 continue
-            name = spec.name if len(laid_out) == 1 else f"{suite.name}-{spec.name}"
+            name = spec.name if len(runs) == 1 else f"{suite.name}-{spec.name}"
             if picture:
                 files[f"{name}.png"] = picture
     for name, content in files.items():

@@ -1,22 +1,23 @@
-"""Records as tables: markdown and LaTeX as the suite lays them out, CSV one row a measure, JSON the whole store."""
+"""Records as tables: markdown or LaTeX as the suite asks for them, CSV with one row per measure, JSON as a bundle."""
 
 from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from bench.output import plain
 from bench.plan.spec import TableSpec
-from bench.plan.suite import Plan
+from bench.plan.suite import SuiteRun
 from bench.records.bundle import bundle
 from bench.records.frame import frame
 from bench.records.record import Measurement, Record
-from bench.records.store import Contents, Store
-from bench.report.best import NAMED, Arrays, best
+from bench.records.store import Store
 from bench.report.best import NOTE as best_note
+from bench.report.best import Arrays, best
+from bench.report.provenance import omissions, provenance
+from bench.report.select import label, lookup, select, show, split
 
 FORMATS = ("md", "csv", "json", "latex")
 YES_NO = "yes/no"  # the unit of a measure that is 1 or 0
@@ -50,7 +51,7 @@ class Table:
         return "\n".join([before + line(self.title), "", body, *([""] if notes else []), *notes]) + "\n"
 
 
-def render(store: Store, plans: list[Plan], style: str = "md") -> str:
+def render(store: Store, runs: list[SuiteRun], style: str = "md") -> str:
     """All of a store as one text in one of ``FORMATS``."""
     if style == "json":
         return bundle(store)
@@ -58,51 +59,22 @@ def render(store: Store, plans: list[Plan], style: str = "md") -> str:
     if style == "csv":
         return frame(contents.records).to_csv(index=False, lineterminator="\n")
     foot = [*provenance(contents.records, store.environments()), *omissions(contents)]
-    tables = [table.render(style) for table in build(contents.records, plans, store.arrays)]
+    tables = [table.render(style) for table in build(contents.records, runs, store.arrays)]
     before = {"md": "", "latex": "% "}[style]
     return "\n".join([*tables, "\n\n".join(before + plain(" ".join(line.splitlines())) for line in foot), ""])
 
 
-def omissions(contents: Contents) -> list[str]:
-    """What a folder holds, or should hold, that no table shows, and why; a line each."""
-    shown = {record.cell.key for record in contents.records}
-    lines = []
-    for suite in dict.fromkeys(record.cell.suite for record in contents.left_out):
-        own = [record for record in contents.left_out if record.cell.suite == suite]
-        older = [record for record in own if record.cell.key in shown]
-        if older:
-            lines.append(
-                f"Not shown: {len(older)} records of {suite} that other source, versions or hardware made, "
-                "of cells that are shown."
-            )
-        if len(older) < len(own):
-            entries = Counter(record.cell.entry for record in own if record.cell.key not in shown)
-            names = ", ".join(f"{entry} ({n})" for entry, n in entries.most_common(NAMED))
-            more = f" and {len(entries) - NAMED} more entries" if len(entries) > NAMED else ""
-            lines.append(
-                f"Not shown: {len(own) - len(older)} records of {suite} whose cells its last run here did not have "
-                f"({names}{more}): it had another device, seed, source or list of cells, or was without their "
-                "`--sampler`, `--loss` or `--nms`; run it with these to see them."
-            )
-    for suite, (absent, of) in contents.absent.items():
-        if absent:
-            lines.append(f"{absent} of {of} cells of {suite} have no record here: they were not run to their end.")
-    if contents.damaged:
-        lines.append(f"Not shown: {len(contents.damaged)} damaged records.")
-    return lines
-
-
-def build(records: list[Record], plans: list[Plan], arrays: Arrays = lambda record: {}) -> list[Table]:
+def build(records: list[Record], runs: list[SuiteRun], arrays: Arrays = lambda record: {}) -> list[Table]:
     """The tables that the suites lay out, then one a task for records that none of them shows.
 
     ``arrays`` gives what is kept beside a record, which a table of the best compares case by case.
     """
     tables, shown = [], set()
     records = [part for record in records for part in split(record)]
-    for suite, cells in plans:
+    for suite, cells in runs:
         own = [record for record in records if record.cell.hash in set(cells)]
         for spec in suite.table:
-            chosen = matching(own, spec.task, spec.where)
+            chosen = select(own, spec.task, spec.where)
             shown |= {(record.cell.hash, record.cell.entry) for record in chosen}
             if chosen:
                 tables.append(lay_out(spec, chosen, arrays))
@@ -143,21 +115,6 @@ def lay_out(spec: TableSpec, records: list[Record], arrays: Arrays = lambda reco
     return Table(spec.name, spec.title, [*names, *(title for title, _, _ in columns)], rows, notes)
 
 
-def split(record: Record) -> list[Record]:
-    """A contest as one record per entry, each with its own measures; any other record as it is."""
-    if record.cell.kind != "contest" or not record.measures:
-        return [record]
-    return [
-        record.model_copy(
-            update={
-                "cell": record.cell.model_copy(update={"entries": [entry]}),
-                "measures": [m.model_copy(update={"entry": None}) for m in record.measures if m.entry == entry],
-            }
-        )
-        for entry in dict.fromkeys(m.entry for m in record.measures)
-    ]
-
-
 def default_spec(task: str, records: list[Record]) -> TableSpec:
     """Rows by entry and the parameters that vary, every measure a column."""
     names = list(dict.fromkeys(name for record in records for name in record.cell.parameters))
@@ -169,72 +126,6 @@ def default_spec(task: str, records: list[Record]) -> TableSpec:
         )
     )
     return TableSpec(name=task, title=task, task=task, rows=rows, values=measures or ["status"])
-
-
-def matching(records: Iterable[Record], task: str, where: dict[str, Any]) -> list[Record]:
-    """Records of a task whose parameters have the given values (a list: any of them)."""
-    return [
-        record
-        for record in records
-        if record.cell.task == task
-        and all(lookup(record, k) in (v if isinstance(v, list) else [v]) for k, v in where.items())
-    ]
-
-
-def lookup(record: Record, name: str) -> Any:
-    """A parameter of a record, a measure's value, or its entry, seed, device or status."""
-    if name in record.cell.parameters:
-        return record.cell.parameters[name]
-    if name in ("entry", "seed", "device", "threads", "hardware", "hash"):
-        return getattr(record.cell, name)
-    return record.status if name == "status" else record.value(name)
-
-
-def show(value: Any) -> str:
-    """A value as a table prints it: four significant digits."""
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{k}={show(v)}" for k, v in value.items()) or "-"
-    return ", ".join(map(show, value)) if isinstance(value, list) else str(value)
-
-
-def label(value: Any) -> str:
-    """A value as a table names a row or a column by it: no two values have one label."""
-    if isinstance(value, float):
-        return short if float(short := show(value)) == value else repr(value)
-    if isinstance(value, dict):
-        return ", ".join(f"{k}={label(v)}" for k, v in value.items()) or "-"
-    return ", ".join(map(label, value)) if isinstance(value, list) else show(value)
-
-
-def provenance(records: list[Record], environments: dict[str, Any]) -> list[str]:
-    """Where the numbers come from: code, machine, software, seeds, extractors, data."""
-    if not records:
-        return ["no records"]
-    lines = []
-    code = {record.made_by for record in records}
-    for name in dict.fromkeys(r.environment for r in records):
-        env = environments.get(name, {})
-        packages = ", ".join(f"{k} {v}" for k, v in env.get("packages", {}).items() if k in ("torch", "numpy", "scipy"))
-        gpus = "".join(f", {gpu['name']}" for gpu in env.get("gpus", []))
-        lines.append(
-            f"{env.get('cpu', '?')} x {env.get('cores', '?')}{gpus}, {env.get('python', '?')}"
-            + (f", {packages}" if packages else "")
-        )
-    measures = [m for r in records for m in r.measures]
-    found = {
-        "seed": {str(r.cell.seed) for r in records},
-        "threads": {str(r.cell.threads) for r in records},
-        "extractor": {m.extractor for m in measures if m.extractor},
-        "reference data": {m.reference for m in measures if m.reference},
-    }
-    facts = [f"{name} {', '.join(sorted(values))}" for name, values in found.items() if values]
-    dates = sorted(r.started_at[:10] for r in records)
-    parts = [*sorted(code), *dict.fromkeys(lines), *facts, f"measured {dates[0]}", f"{len(records)} cells"]
-    return ["; ".join(parts) + "."]
 
 
 def _columns(spec: TableSpec, records: list[Record]) -> list[tuple[str, str, Callable[[Record], bool]]]:

@@ -12,12 +12,14 @@ from safetensors.torch import save
 from bench.errors import UsageError
 from bench.plan.plot import BarPlot, LinePlot
 from bench.plan.spec import TableSpec
-from bench.plan.suite import Plan, Suite
+from bench.plan.suite import Suite, SuiteRun
 from bench.records.record import Measurement
 from bench.records.store import Store
 from bench.report import curves, plots, tables
-from bench.report.save import plans
+from bench.report.provenance import omissions, provenance
+from bench.report.save import find_runs
 from bench.report.save import save as save_report
+from bench.report.select import label
 
 
 @pytest.fixture
@@ -67,7 +69,7 @@ def test_a_table_spreads_a_measure_over_a_parameter(records):
 
 def test_records_that_no_suite_lays_out_get_a_table_of_their_task(records):
     suite = Suite(name="mine", block=[{"task": "t"}], table=[SPEC.model_copy(update={"where": {"sampler": "euler"}})])
-    laid_out, rest = tables.build(records, [Plan(suite, [record.cell.hash for record in records])])
+    laid_out, rest = tables.build(records, [SuiteRun(suite, [record.cell.hash for record in records])])
     assert [row[0] for row in laid_out.rows] == ["euler", "floor (exact draws)"]
     assert {row[rest.header.index("entry")] for row in rest.rows} == {"heun"}
 
@@ -84,7 +86,7 @@ def test_a_contest_is_one_row_an_entry(record):
 def test_provenance_names_code_machine_seed_and_extractor(record):
     measure = Measurement(name="fd", value=1.0, extractor="fmnist@abc", reference="def")
     one = record(measures=[measure], seed=4, commit="c" * 40, dirty=True)
-    (line,) = tables.provenance([one], {one.environment: {"cpu": "Z80"}})
+    (line,) = provenance([one], {one.environment: {"cpu": "Z80"}})
     assert "Z80 x ?, ?; " in line, "no comma before packages that are not known"
     for fact in ("fmnist@abc", "def", "seed 4", "cccc with changes", "Z80", "2026-01-01"):
         assert fact in line
@@ -221,13 +223,13 @@ def test_rows_of_an_earlier_run_are_named_where_they_are_not_shown(record, folde
     ours, guest = cell_of(record, "heun"), cell_of(record, "mine:midpoint")
     older = cell_of(record, "heun", started="2020-01-01T00:00:00")
     store = folder([ours, guest, older], [ours])
-    text = tables.render(store, plans(store))
+    text = tables.render(store, find_runs(store))
     assert "Not shown: 1 records of mine whose cells its last run here did not have (mine:midpoint (1))" in text
     assert "Not shown: 1 records of mine that other source, versions or hardware made" in text
     assert "--sampler" in text
-    assert not tables.omissions(folder([], [ours, guest, older]).contents())
+    assert not omissions(folder([], [ours, guest, older]).contents())
     absent = folder([], [ours, cell_of(record, "ddim")]).contents()
-    assert "1 of 2 cells of mine have no record here: they were not run to their end." in tables.omissions(absent)
+    assert "1 of 2 cells of mine have no record here: they were not run to their end." in omissions(absent)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -252,9 +254,9 @@ def test_no_record_of_a_folder_goes_without_a_word(record, tmp_path_factory, cel
     kept, left = {r.cell.hash for r in contents.records}, {r.cell.hash for r in contents.left_out}
     assert (kept | left, kept & left) == ({r.cell.hash for r in records}, set())
     assert {r.cell.hash for r in last} <= kept
-    counted = sum(int(line.split()[2]) for line in tables.omissions(contents) if line.startswith("Not shown"))
+    counted = sum(int(line.split()[2]) for line in omissions(contents) if line.startswith("Not shown"))
     assert counted == len(left)
-    rows = [row for table in tables.build(contents.records, plans(store)) for row in table.rows]
+    rows = [row for table in tables.build(contents.records, find_runs(store)) for row in table.rows]
     assert len(rows) == len(contents.records)  # each has one seed: none is averaged with another
 
 
@@ -263,7 +265,7 @@ def test_no_record_of_a_folder_goes_without_a_word(record, tmp_path_factory, cel
 def test_two_values_are_two_labels(values):
     one, other = values
     if type(one) is type(other) and one != other:
-        assert tables.label(one) != tables.label(other)
+        assert label(one) != label(other)
 
 
 def test_settings_that_differ_late_are_rows_of_their_own(record):
@@ -332,7 +334,7 @@ def test_arrays_of_other_lengths_leave_the_report_whole(record, tmp_path, capsys
                      **KINDS[kind]})  # fmt: skip
     suite = {"name": "mine", "block": [{"task": "t"}], "plot": plot}
     store.write_suite("mine", suite, [each.cell.hash for each in kept])
-    laid_out, *_ = plans(store)
+    laid_out, *_ = find_runs(store)
     drawn = []
     for spec in laid_out.suite.plot:
         try:

@@ -1,0 +1,67 @@
+"""Where the numbers of a report come from, and which records it does not show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from bench.records.record import Record
+from bench.records.store import Contents
+
+NAMED = 6  # entries that a line names; of more it says how many
+
+
+def provenance(records: list[Record], environments: dict[str, Any]) -> list[str]:
+    """Where the numbers come from: code, machine, software, seeds, extractors, data."""
+    if not records:
+        return ["no records"]
+    lines = []
+    code = {record.made_by for record in records}
+    for name in dict.fromkeys(r.environment for r in records):
+        env = environments.get(name, {})
+        packages = ", ".join(f"{k} {v}" for k, v in env.get("packages", {}).items() if k in ("torch", "numpy", "scipy"))
+        gpus = "".join(f", {gpu['name']}" for gpu in env.get("gpus", []))
+        lines.append(
+            f"{env.get('cpu', '?')} x {env.get('cores', '?')}{gpus}, {env.get('python', '?')}"
+            + (f", {packages}" if packages else "")
+        )
+    measures = [m for r in records for m in r.measures]
+    found = {
+        "seed": {str(r.cell.seed) for r in records},
+        "threads": {str(r.cell.threads) for r in records},
+        "extractor": {m.extractor for m in measures if m.extractor},
+        "reference data": {m.reference for m in measures if m.reference},
+    }
+    facts = [f"{name} {', '.join(sorted(values))}" for name, values in found.items() if values]
+    dates = sorted(r.started_at[:10] for r in records)
+    parts = [*sorted(code), *dict.fromkeys(lines), *facts, f"measured {dates[0]}", f"{len(records)} cells"]
+    return ["; ".join(parts) + "."]
+
+
+def omissions(contents: Contents) -> list[str]:
+    """What a folder holds, or should hold, that no table shows, and why; a line each."""
+    shown = {record.cell.key for record in contents.records}
+    lines = []
+    for suite in dict.fromkeys(record.cell.suite for record in contents.left_out):
+        own = [record for record in contents.left_out if record.cell.suite == suite]
+        older = [record for record in own if record.cell.key in shown]
+        if older:
+            lines.append(
+                f"Not shown: {len(older)} records of {suite} that other source, versions or hardware made, "
+                "of cells that are shown."
+            )
+        if len(older) < len(own):
+            entries = Counter(record.cell.entry for record in own if record.cell.key not in shown)
+            names = ", ".join(f"{entry} ({n})" for entry, n in entries.most_common(NAMED))
+            more = f" and {len(entries) - NAMED} more entries" if len(entries) > NAMED else ""
+            lines.append(
+                f"Not shown: {len(own) - len(older)} records of {suite} whose cells its last run here did not have "
+                f"({names}{more}): it had another device, seed, source or list of cells, or was without their "
+                "`--sampler`, `--loss` or `--nms`; run it with these to see them."
+            )
+    for suite, (absent, of) in contents.absent.items():
+        if absent:
+            lines.append(f"{absent} of {of} cells of {suite} have no record here: they were not run to their end.")
+    if contents.damaged:
+        lines.append(f"Not shown: {len(contents.damaged)} damaged records.")
+    return lines

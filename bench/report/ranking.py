@@ -1,0 +1,182 @@
+"""The entries of a family ranked by one measure: a few lines for the terminal, with the best marked.
+
+A parameter may have to leave the figures alone, as the path of a sampler does that integrates in the log-SNR. The
+entries have one row then, and a line says that the figures agree, or names those that do not.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from statistics import fmean
+
+from bench.errors import UsageError
+from bench.plan.spec import RankingColumn, RankingSpec
+from bench.plan.suite import SuiteRun
+from bench.records.record import Record
+from bench.report.select import label, lookup, select, show, split
+from bench.report.tables import Table
+from bench.task import Direction
+
+EQUAL = 1e-9  # relative: what rounding leaves between figures that must agree
+BEST = "*"
+
+Key = tuple[str, str]  # the entry, and the value of the parameter that must not matter
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A column's numbers by row, its floor, and which way is better."""
+
+    values: dict[Key, float]
+    status: dict[Key, str]  # of records that did not end well
+    floor: float | None
+    direction: Direction
+    title: str
+
+    def best(self) -> float | None:
+        """The best of the numbers, None where there are none or none is better than another."""
+        finite = [value for value in self.values.values() if math.isfinite(value)]
+        if not finite or self.direction == "target":
+            return None
+        return min(finite) if self.direction == "lower" else max(finite)
+
+
+def build_rankings(records: list[Record], runs: list[SuiteRun]) -> list[Table]:
+    """The rankings of the suites, without those whose first column has no number; one that cannot be made is named."""
+    parts = [part for record in records for part in split(record)]
+    rankings = []
+    for suite, cells in runs:
+        own = [part for part in parts if part.cell.hash in set(cells)]
+        for spec in suite.ranking:
+            try:
+                ranking = rank(spec, own)
+            except UsageError as error:
+                print(f"fidmap: {error}; left out", file=sys.stderr)
+                continue
+            rankings += [ranking] if ranking else []
+    return rankings
+
+
+def summarize(records: list[Record], runs: list[SuiteRun]) -> str:
+    """All rankings as one text for the terminal, empty where there is none."""
+    return "\n".join(ranking.render() for ranking in build_rankings(records, runs))
+
+
+def rank(spec: RankingSpec, records: list[Record]) -> Table | None:
+    """Rank the entries by the first column; equal ones share a rank. None where the first column has no number."""
+    columns = [_read(column, spec, records) for column in spec.column]
+    if columns[0].best() is None:
+        return None
+    keys = list(dict.fromkeys(key for column in columns for key in (*column.values, *column.status)))
+    rows, apart = _merge(keys, columns)
+    first = columns[0]
+    sign = -1 if first.direction == "higher" else 1
+
+    def order(row: list[Key]) -> tuple[bool, float]:
+        value = _value(first, row)
+        return (True, 0.0) if value is None else (False, sign * value)
+
+    rows.sort(key=order)
+    text, places, before = [], 0, None
+    for place, row in enumerate(rows, 1):
+        value = _value(first, row)
+        places = places if value is not None and before is not None and _agree([value, before]) else place
+        before = value
+        name = row[0][0] if len(row) > 1 or row[0][0] not in apart else f"{row[0][0]} ({row[0][1]})"
+        text.append(["-" if value is None else str(places), name, *(_cell(column, row) for column in columns)])
+    if any(column.floor is not None for column in columns):
+        floors = ["-" if column.floor is None else show(column.floor) for column in columns]
+        text.append(["", "exact draws", *floors])
+    notes = [_sentence(text, columns[0], [_value(first, row) for row in rows])]
+    notes += _equality(spec, keys, apart) + ([spec.note] if spec.note else [])
+    header = ["", "", *(column.title for column in columns)]
+    return Table(spec.name, f"{spec.title} ({BEST}: the best)", header, text, notes)
+
+
+def _read(column: RankingColumn, spec: RankingSpec, records: list[Record]) -> Figures:
+    """The column's numbers, each the mean over the seeds; raises UsageError where one seed has two of a row."""
+    chosen = select(records, column.task, column.where)
+    found: dict[Key, dict[int, float]] = {}  # by seed
+    status: dict[Key, str] = {}
+    floors: list[float] = []
+    direction: Direction = "target"
+    for record in chosen:
+        over = record.cell.parameters.get(spec.equal_over) if spec.equal_over else None
+        key = (record.cell.entry, "" if over is None else label(over))
+        measure = record.measure(column.measure)
+        if record.status != "ok" or measure is None:
+            if record.status not in ("ok", "skipped"):
+                status[key] = record.status
+            continue
+        direction = measure.direction
+        if record.cell.seed in found.setdefault(key, {}):
+            raise UsageError(f"ranking {spec.name}: {column.title} has two records of {key[0]}: narrow `where`")
+        found[key][record.cell.seed] = measure.value
+        if column.floor and (floor := lookup(record, column.floor)) is not None:
+            floors.append(floor)
+    values = {key: fmean(each.values()) for key, each in found.items()}
+    return Figures(values, status, fmean(floors) if floors else None, direction, column.title)
+
+
+def _merge(keys: list[Key], columns: list[Figures]) -> tuple[list[list[Key]], list[str]]:
+    """The keys of each row, and the entries whose figures differ over the parameter, which have a row per value."""
+    rows: list[list[Key]] = []
+    apart = []
+    for entry in dict.fromkeys(entry for entry, _ in keys):
+        own = [key for key in keys if key[0] == entry]
+        figures = [[column.values[key] for key in own if key in column.values] for column in columns]
+        if all(map(_agree, figures)):
+            rows.append(own)
+        else:
+            apart.append(entry)
+            rows += [[key] for key in own]
+    return rows, apart
+
+
+def _agree(values: list[float]) -> bool:
+    if not values or any(map(math.isnan, values)):
+        return all(map(math.isnan, values))
+    low, high = min(values), max(values)
+    return low == high or high - low <= EQUAL * max(abs(low), abs(high))
+
+
+def _value(column: Figures, row: list[Key]) -> float | None:
+    return next((column.values[key] for key in row if math.isfinite(column.values.get(key, math.nan))), None)
+
+
+def _cell(column: Figures, row: list[Key]) -> str:
+    value, best = _value(column, row), column.best()
+    if value is None:
+        return next((column.status[key] for key in row if key in column.status), "-")
+    return f"{show(value)} {BEST}" if best is not None and _agree([value, best]) else show(value)
+
+
+def _sentence(rows: list[list[str]], first: Figures, values: list[float | None]) -> str:
+    """What the ranking says: who is first, who follows, and who is last."""
+    ranked = [(row[0], row[1], value) for row, value in zip(rows, values, strict=False) if value is not None]
+    leaders = [name for place, name, _ in ranked if place == "1"]
+    followers = [(name, value) for place, name, value in ranked if place != "1"]
+    extreme = "lowest" if first.direction == "lower" else "highest"
+    verb = "has" if len(leaders) == 1 else "have"
+    text = f"{_join(leaders)} {verb} the {extreme} {first.title}, {show(ranked[0][2])}"
+    if followers:
+        text += f"; {followers[0][0]} follows with {show(followers[0][1])}"
+    if len(followers) > 1:
+        text += f", and {followers[-1][0]} is last with {show(followers[-1][1])}"
+    return f"{text}."
+
+
+def _equality(spec: RankingSpec, keys: list[Key], apart: list[str]) -> list[str]:
+    """A line that says over which values of the parameter the figures agree, as they must, or which do not."""
+    over = [value for value in dict.fromkeys(value for _, value in keys) if value]
+    if len(over) < 2:
+        return []
+    if apart:
+        return [f"Figures of {_join(apart)} differ over {spec.equal_over} ({_join(over)}), which they must not."]
+    return [f"Figures are equal on {_join(over)}, as they must be."]
+
+
+def _join(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

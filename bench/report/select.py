@@ -1,0 +1,62 @@
+"""Which records are shown, what is read off them, and how a value is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from bench.records.record import Record
+
+
+def select(records: Iterable[Record], task: str, where: dict[str, Any]) -> list[Record]:
+    """The records of a task whose parameters have the values of ``where``; of a list, any of its values."""
+    return [
+        record
+        for record in records
+        if record.cell.task == task
+        and all(lookup(record, k) in (v if isinstance(v, list) else [v]) for k, v in where.items())
+    ]
+
+
+def split(record: Record) -> list[Record]:
+    """A contest as one record per entry, each with its own measures; any other record as it is."""
+    if record.cell.kind != "contest" or not record.measures:
+        return [record]
+    return [
+        record.model_copy(
+            update={
+                "cell": record.cell.model_copy(update={"entries": [entry]}),
+                "measures": [m.model_copy(update={"entry": None}) for m in record.measures if m.entry == entry],
+            }
+        )
+        for entry in dict.fromkeys(m.entry for m in record.measures)
+    ]
+
+
+def lookup(record: Record, name: str) -> Any:
+    """A parameter of a record, a measure's value, or its entry, seed, device or status."""
+    if name in record.cell.parameters:
+        return record.cell.parameters[name]
+    if name in ("entry", "seed", "device", "threads", "hardware", "hash"):
+        return getattr(record.cell, name)
+    return record.status if name == "status" else record.value(name)
+
+
+def show(value: Any) -> str:
+    """A value as a table prints it: four significant digits."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{k}={show(v)}" for k, v in value.items()) or "-"
+    return ", ".join(map(show, value)) if isinstance(value, list) else str(value)
+
+
+def label(value: Any) -> str:
+    """A value as a table names a row or a column by it: no two values have one label."""
+    if isinstance(value, float):
+        return short if float(short := show(value)) == value else repr(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{k}={label(v)}" for k, v in value.items()) or "-"
+    return ", ".join(map(label, value)) if isinstance(value, list) else show(value)
