@@ -37,7 +37,7 @@ class TaskParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def named(catalogue: Mapping[str, Any]) -> AfterValidator:
+def check_name(catalogue: Mapping[str, Any]) -> AfterValidator:
     """A check that a value is a name of the catalogue, or module:function; the error says which names there are."""
 
     def check(name: str) -> str:
@@ -50,11 +50,11 @@ def named(catalogue: Mapping[str, Any]) -> AfterValidator:
     return AfterValidator(check)
 
 
-SamplerName = Annotated[str, named(CATALOGUES["samplers"])]
-PathName = Annotated[str, named(CATALOGUES["paths"])]
-ScheduleName = Annotated[str, named(CATALOGUES["schedules"])]
-LossName = Annotated[str, named(CATALOGUES["losses"])]
-NmsName = Annotated[str, named(CATALOGUES["nms"])]
+SamplerName = Annotated[str, check_name(CATALOGUES["samplers"])]
+PathName = Annotated[str, check_name(CATALOGUES["paths"])]
+ScheduleName = Annotated[str, check_name(CATALOGUES["schedules"])]
+LossName = Annotated[str, check_name(CATALOGUES["losses"])]
+NmsName = Annotated[str, check_name(CATALOGUES["nms"])]
 
 
 @dataclass(frozen=True)

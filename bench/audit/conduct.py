@@ -51,7 +51,7 @@ def cost(subject: Subject) -> Measurement:
         sampler(counting, z, times)
         print(steps, counting.calls, SAMPLERS[{entry.name!r}].loaded().evaluations(times, path=path{options}))"""
     return Measurement(figure, "0", figure == 0, says,
-                    script(subject, body, names="GaussianOracle SCHEDULES CountingDenoiser"))  # fmt: skip
+                       script(subject, body, names="GaussianOracle SCHEDULES CountingDenoiser"))  # fmt: skip
 
 
 def batch(subject: Subject) -> Measurement:

@@ -27,17 +27,17 @@ def determinism(subject: Subject) -> Measurement:
     grid, other = subject.times(path, 8), subject.times(path, 5)
     x, touched, figure = state_at(path, grid[0], normal(4)), "", 0.0
     before, truth = (x.clone(), grid.clone()), six_modes(path)
-    given = {"noise": PerSampleNoise(range(4))} if subject.takes("noise") else {}
+    with_noise = {"noise": PerSampleNoise(range(4))} if subject.takes("noise") else {}
     with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for noise, seeds in (({}, (1, 1, 1)), (given, (1, 2, 3))):
+        for noise, seeds in (({}, (1, 1, 1)), (with_noise, (1, 2, 3))):
             found = []
             for seed in seeds:
                 torch.manual_seed(seed)
                 states = torch.get_rng_state(), str(np.random.get_state()), random.getstate()
                 found.append(subject.entry(truth, x, grid, **noise, **subject.options))
                 after = torch.get_rng_state(), str(np.random.get_state()), random.getstate()
-                may_draw = given and not noise
+                may_draw = with_noise and not noise
                 if states[1:] != after[1:] or not (may_draw or torch.equal(states[0], after[0])):
                     touched = "it draws from a global generator"
                 if len(found) == 2:
@@ -46,23 +46,23 @@ def determinism(subject: Subject) -> Measurement:
             figure = max([figure, *(one if one == one else math.inf for one in differences)])
     if not (torch.equal(x, before[0]) and torch.equal(grid, before[1])):
         touched = "it changes its arguments"
-    noise_given = "{'noise': PerSampleNoise(range(4))}" if given else "{}"
+    noise_option = "{'noise': PerSampleNoise(range(4))}" if with_noise else "{}"
     body = f"""\
 {oracle(4)}times, other = {times(subject, 8)}, {times(subject, 5)}
 x = z * {RADIUS.format(t="times[0]")}
 before, figure = x.clone(), 0.0
-for given, seeds in (({{}}, (1, 1, 1)), ({noise_given}, (1, 2, 3))):
+for options, seeds in (({{}}, (1, 1, 1)), ({noise_option}, (1, 2, 3))):
     found = []
     for seed in seeds:
         torch.manual_seed(seed)
         state = torch.get_rng_state()
-        found.append(sampler(oracle, x, times, **given))
+        found.append(sampler(oracle, x, times, **options))
         print("arguments kept:", torch.equal(x, before), "generator kept:", torch.equal(torch.get_rng_state(), state))
         if len(found) == 2:
-            sampler(oracle, -x, other, **given)
+            sampler(oracle, -x, other, **options)
     figure = max([figure, *(float((one - found[0]).abs().max()) for one in found[1:])])
 print(figure)"""
-    extra = "from implementations.diffusion.noise import PerSampleNoise" if given else ""
+    extra = "from implementations.diffusion.noise import PerSampleNoise" if with_noise else ""
     says = touched or ("" if figure == 0 else "two calls of it differ")
     return Measurement(figure, "0", figure == 0 and not touched, says,
-                    script(subject, body, "", "GaussianOracle SCHEDULES", extra))  # fmt: skip
+                       script(subject, body, "", "GaussianOracle SCHEDULES", extra))  # fmt: skip

@@ -60,7 +60,7 @@ for steps in {subject.counts(START_STEPS)}:
 print(largest)"""
     holds = figure <= LIMIT
     return Measurement(figure, f"at most {LIMIT:g}", holds, "" if holds else says,
-                    script(subject, body, names="SCHEDULES ConstantDenoiser RecordingDenoiser"))  # fmt: skip
+                       script(subject, body, names="SCHEDULES ConstantDenoiser RecordingDenoiser"))  # fmt: skip
 
 
 def conditioning(subject: Subject) -> Measurement:

@@ -67,19 +67,19 @@ def outputs(sampler: Subject, oracle: GaussianOracle, grid: Tensor) -> tuple[Ten
     entry, options = (sampler.entry, sampler.options) if isinstance(sampler, Subject) else (sampler, {})
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        begun = torch.randn(zero.shape, dtype=torch.float64)
+        torch_start = torch.randn(zero.shape, dtype=torch.float64)
         first, second = (entry(oracle, zero, grid, **options) for _ in range(2))
-    return first, second, begun, PerSampleNoise(range(SAMPLES))(0, zero)
+    return first, second, torch_start, PerSampleNoise(range(SAMPLES))(0, zero)
 
 
-def correlations(first: Tensor, second: Tensor, begun: Tensor, drawn: Tensor) -> dict[str, float]:
+def correlations(first: Tensor, second: Tensor, torch_start: Tensor, seeded_start: Tensor) -> dict[str, float]:
     """The largest correlation between samples that should share nothing, by what they are."""
     samples = [_correlation(one)[~torch.eye(len(one), dtype=torch.bool)] for one in (first, second)]
     return {
         "samples of one call": float(torch.cat(samples).abs().max()),
         "two calls": float(_correlation(first, second).abs().max()),
-        "a start drawn by torch and the noise": float(_correlation(begun, first).abs().max()),
-        "a start of seeds 0 to n - 1 and the noise": float(_correlation(drawn, first).abs().max()),
+        "a start drawn by torch and the noise": float(_correlation(torch_start, first).abs().max()),
+        "a start of seeds 0 to n - 1 and the noise": float(_correlation(seeded_start, first).abs().max()),
     }
 
 

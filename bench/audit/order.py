@@ -88,13 +88,13 @@ def _climb(
         found = slope(steps, errors, subject.rounding, last=error is _weak_error)
         # An error to a flow that hardly falls will not fall later; that of a variance may just have changed sign.
         hopeless = error is not _weak_error and errors[-1] > errors[-2] / 2**FLAT
-        if found >= least or hopeless or _settled(errors) or subject.as_shipped or steps[-1] >= LONGEST:
+        if found >= least or hopeless or _has_settled(errors) or subject.as_shipped or steps[-1] >= LONGEST:
             return Climbed(found, tuple(steps), errors, exact_in)
         steps = [*steps[1:], 2 * steps[-1]]
         errors = [*errors[1:], error(subject, steps[-1])]
 
 
-def _settled(errors: list[float]) -> bool:
+def _has_settled(errors: list[float]) -> bool:
     """Whether the last two slopes differ by at most ``SETTLED``, or there is no slope."""
     before, middle, last = errors[-3:]
     return min(before, middle, last) <= 0 or abs(math.log2(before / middle) - math.log2(middle / last)) <= SETTLED

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from bench.errors import UsageError
 from bench.files import digest
-from bench.task import named
+from bench.task import check_name
 from bench.toml import Strict, explain
 from bench.train.jobs import JOBS
 
@@ -37,7 +37,7 @@ class Recipe(Strict):
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")
-    task: Annotated[str, named(JOBS)]  # or module:function of your own
+    task: Annotated[str, check_name(JOBS)]  # or module:function of your own
     seed: int = Field(default=0, ge=0, lt=2**32)
     steps: int = Field(ge=1)
     batch: int = Field(ge=2)

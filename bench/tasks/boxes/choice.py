@@ -109,7 +109,7 @@ class _Pairs:
     def curves(self, steps: Sequence[int]) -> dict[int, Float[Tensor, "iterations+1 n"]]:
         """IoU of every pair before and after each update, for the rate of each step."""
         # All rates run side by side in one batch, except for a loss whose rows depend on their batch.
-        together = [[step] for step in steps] if self.parameters.batched else [steps]
+        together = [[step] for step in steps] if self.parameters.depends_on_batch else [steps]
         found: dict[int, Tensor] = {}
         for chosen in together:
             rates = tuple(rate(step) for step in chosen)

@@ -42,7 +42,7 @@ class LossParameters(TaskParameters):
         return self
 
     @property
-    def batched(self) -> bool:
+    def depends_on_batch(self) -> bool:
         """Whether the loss of a row depends on its batch: WIoU v2 and v3, unless a state is set."""
         return "state" in inspect.signature(LOSSES[self.loss].resolve()).parameters and "state" not in self.options
 
@@ -53,7 +53,7 @@ class LossParameters(TaskParameters):
         batch.
         """
         options = dict(self.options)
-        if rowwise and self.batched:
+        if rowwise and self.depends_on_batch:
             options["state"] = STATE
         loss = functools.partial(LOSSES[self.loss], **options)
         return lambda boxes, targets: loss(xyxy(boxes), xyxy(targets))

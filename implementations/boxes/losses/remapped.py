@@ -23,7 +23,7 @@ def inner_iou(pair: BoxPair, eps: float, *, ratio: float = 0.75, base: str = "io
     apart. ``base`` is one of iou, giou, diou, ciou, eiou, siou.
     """
     positive(ratio=ratio)
-    x, y = (_scaled(axis, ratio) for axis in pair[:2])
+    x, y = (_scale(axis, ratio) for axis in pair[:2])
     return _replace_overlap(pair, eps, base, overlap_ratio(pair._replace(x=x, y=y), eps * ratio))
 
 
@@ -48,7 +48,7 @@ def _replace_overlap(pair: BoxPair, eps: float, base: str, other: Tensor) -> Ten
     return 1 - other if base == "iou" else BASES[base](pair, eps) + overlap_ratio(pair, eps) - other
 
 
-def _scaled(axis: Axis, ratio: float) -> Axis:
+def _scale(axis: Axis, ratio: float) -> Axis:
     """The axis with both boxes scaled about their centres; only its sides and overlap are updated."""
     pred, target = ratio * axis.pred, ratio * axis.target
     high = torch.minimum(axis.offset + pred / 2, target / 2)
