@@ -38,7 +38,10 @@ class TaskParameters(BaseModel):
 
 
 def check_name(catalogue: Mapping[str, Any]) -> AfterValidator:
-    """A check that a value is a name of the catalogue, or module:function; the error says which names there are."""
+    """A validator: the value must be a name of the catalogue, or module:function.
+
+    The error says which names there are.
+    """
 
     def check(name: str) -> str:
         try:
@@ -107,7 +110,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Task:
-    """A function with the declaration of its parameters and measures."""
+    """A benchmark task: a function, with its declared parameters and measures."""
 
     name: str
     kind: Kind

@@ -185,7 +185,7 @@ def paired_ratio(
 
 
 def median_interval(samples: Sequence[float], *, seed: int = 0, resamples: int = 2000) -> tuple[float, float]:
-    """A 95 % bootstrap interval of the median."""
+    """A 95 % bootstrap interval of the median of the samples."""
     draws = np.random.default_rng(seed).choice(np.asarray(samples), size=(resamples, len(samples)))
     low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
     return float(low), float(high)

@@ -70,7 +70,10 @@ def defect(subject: Subject) -> Measurement:
 
 
 def step_grid(path: Path, ratio: float, length: float, ascending: bool = False) -> Tensor:
-    """Times of a step of this length from log-SNR 0, after ``HISTORY`` steps of which each is ``1/ratio`` the next."""
+    """The grid of the defect check: a step of this length from log-SNR 0, after ``HISTORY`` steps.
+
+    Each step before it is ``1/ratio`` times as long as the next.
+    """
     before = [length / ratio**k for k in range(HISTORY, 0, -1)]
     log_snr = torch.tensor([-math.fsum(before[k:]) for k in range(HISTORY)] + [0.0, length], dtype=torch.float64)
     return path.time(-log_snr if ascending else log_snr)

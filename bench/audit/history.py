@@ -96,10 +96,10 @@ def states_from_exact_history(
     tolerance: float = AFFINE_TOLERANCE,
     exact_in: Exact = "both",
 ) -> list[tuple[Tensor, Images]]:
-    """Run from ``x`` at ``times[0]`` with ``steps`` exact steps; return (time, state) for each later time.
+    """Run a sampler from ``x`` at ``times[0]`` so that its first ``steps`` steps are exact; return the later states.
 
-    Raises NotApplicable where the solver is not affine in its start and in the answers of the network, or evaluates it
-    at several times in one call.
+    They are pairs (time, state), one per later time. Raises NotApplicable where the solver is not affine in its start
+    and in the answers of the network, or evaluates it at several times in one call.
     """
     near = float(times.diff().abs().min()) / 100  # far more than the rounding of a time in another library
     probe = ExactHistory(oracle, times[0], x, 2**30, exact_in)

@@ -12,11 +12,12 @@ from implementations.diffusion.path import Images, Path, Time
 
 
 class ConstantDenoiser(Denoiser):
-    """Answers ``x0 = data`` and ``eps = noise`` for every state and time; each is one sample or a batch.
+    """Answers ``x0 = data`` and ``eps = noise`` for every state and time.
 
-    A sampler that begins at ``alpha data + sigma noise`` then stays at it for whatever level it steps to: with data (1,
-    0) and noise (0, 1), every state reads (alpha, sigma). This is exact for solvers in every coordinate but ``t``, and
-    for those in ``t`` on ``RectifiedFlow``, where the velocity is constant.
+    ``data`` and ``noise`` are one sample or a batch. A sampler that begins at ``alpha data + sigma noise`` then stays
+    at it for whatever level it steps to: with data (1, 0) and noise (0, 1), every state reads (alpha, sigma). This is
+    exact for solvers in every coordinate but ``t``, and for those in ``t`` on ``RectifiedFlow``, where the velocity is
+    constant.
     """
 
     def __init__(self, path: Path, data: Tensor, noise: Tensor):

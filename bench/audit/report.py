@@ -12,7 +12,7 @@ from implementations.catalogue import SAMPLERS
 
 
 def choose_subjects(names: Iterable[str], peers: Iterable[str]) -> list[Subject]:
-    """The samplers that are named and those of the libraries; all of fidmap's own where neither is given."""
+    """The samplers to audit: those that are named and those of the libraries; without either, all of fidmap's own."""
     names, peers = list(names), list(peers)
     if not names and not peers:
         names = [n for n, entry in SAMPLERS.items() if entry.source == "fidmap" and entry.family != "peer"]
@@ -21,7 +21,7 @@ def choose_subjects(names: Iterable[str], peers: Iterable[str]) -> list[Subject]
 
 
 def findings(found: Iterable[Subject], checks: Iterable[str]) -> Iterator[list[Finding]]:
-    """The findings of each sampler, one sampler after another."""
+    """Audit one sampler after another; yields the list of findings of each."""
     for subject in found:
         yield list(audit(subject, checks))
 
@@ -34,7 +34,7 @@ def text(of_one: list[Finding], failures_only: bool = False) -> str:
 
 
 def summary(found: list[list[Finding]], name_right: bool = False) -> list[str]:
-    """Which samplers fail which checks, which pass (``name_right``), and how many verdicts there are of each kind."""
+    """Lines that say which samplers fail which checks, which pass (``name_right``), and how many verdicts there are."""
     lines = []
     for of_one in found:
         wrong = [one.check for one in of_one if one.bad]

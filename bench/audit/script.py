@@ -13,7 +13,11 @@ z = torch.randn({n}, 6, generator=torch.Generator().manual_seed(0), dtype=torch.
 
 
 def script(subject: Subject, body: str, path: str = "", names: str = "", imports: str = "") -> str:
-    """Imports, the sampler as ``sampler``, the path as ``path``, then the body; ``names`` are what the body uses."""
+    """The text of a reproducer: imports, the sampler as ``sampler``, the path as ``path``, then the body.
+
+    ``names`` are those that the body uses of ``implementations.diffusion`` and of the probes, ``imports`` further
+    lines.
+    """
     path = path or subject.path_name
     wanted = sorted({path.partition("(")[0], *names.split()})
     probes, diffusion = ([n for n in wanted if (n in PROBES) == ours] for ours in (True, False))
@@ -41,7 +45,7 @@ def oracle(n: int) -> str:
 
 
 def times(subject: Subject, steps: int | str, clean: bool = False) -> str:
-    """The expression for ``Subject.times``."""
+    """The expression, for a script, of the grid that ``Subject.times`` makes."""
     if subject.as_shipped:
         return f'SCHEDULES["uniform"](path, {steps})'
     levels = ", ".join(f"{name}={value}" for name, value in LEVELS.items())
@@ -51,9 +55,9 @@ def times(subject: Subject, steps: int | str, clean: bool = False) -> str:
 
 
 def first_state(subject: Subject, recorder: str) -> str:
-    """The expression for ``Subject.first_state``.
+    """The expression, for a script, of the first state's time and gain.
 
-    For a scheduler as shipped, read off the first call that ``recorder`` saw.
+    For a scheduler as shipped, it reads them off the first call that ``recorder`` saw.
     """
     if not subject.as_shipped:
         return "times[0], 1.0"

@@ -44,5 +44,5 @@ def slope(steps: Sequence[int], errors: Sequence[float], rounding: float, *, las
 
 
 def format_errors(errors: Sequence[float]) -> str:
-    """The errors, in three digits."""
+    """The errors as text, in three digits."""
     return ", ".join(f"{error:.3g}" for error in errors)

@@ -40,22 +40,22 @@ HOMES = (STABLE_DIFFUSION, "RectifiedFlow()", "EDM()", "TrigFlow()")  # paths th
 
 
 def stable_diffusion_path() -> DiscreteVP:
-    """The discrete path of Stable Diffusion's betas."""
+    """The discrete path over Stable Diffusion's 1,000 betas."""
     return DiscreteVP(torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2)
 
 
 def six_modes(path: Path) -> GaussianOracle:
-    """A Gaussian oracle of six modes with variances from 0.05 to 2."""
+    """The Gaussian oracle of the audit: six modes with means from -1 to 1 and variances from 0.05 to 2."""
     return GaussianOracle(path, torch.linspace(-1, 1, 6).double(), torch.linspace(0.05, 2, 6).double())
 
 
 def normal(n: int, d: int = 6) -> Tensor:
-    """Standard normal draws, the same in every call."""
+    """Standard normal draws (n, d) in float64, the same in every call."""
     return torch.randn(n, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 def state_at(path: Path, t: float | Tensor, z: Tensor) -> Tensor:
-    """The state ``z hypot(alpha, sigma)``: the same place on every path, up to scale."""
+    """The state ``z hypot(alpha, sigma)`` at time t: the same place on every path, up to scale."""
     return z * float(torch.hypot(path.alpha(t), path.sigma(t)))
 
 
@@ -260,7 +260,7 @@ def _without(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class FunctionEntry(SamplerEntry):
-    """A sampler that is a function at hand, which needs no import."""
+    """The catalogue entry of a sampler that is passed as a function, so that nothing is imported."""
 
     function: Callable[..., Tensor] = field(kw_only=True)
 
@@ -270,7 +270,7 @@ class FunctionEntry(SamplerEntry):
 
 
 def of_function(function: Callable[..., Tensor], **facts: Any) -> Subject:
-    """Audit a function directly; ``facts`` are what an entry may state: order, stages, coordinate, ..."""
+    """The subject of an audit for a function; ``facts`` are what an entry may state: order, stages, coordinate, ..."""
     name = f"{function.__module__}:{function.__qualname__}"
     known = {f.name for f in fields(SamplerEntry)}
     if unknown := set(facts) - known:

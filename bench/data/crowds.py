@@ -32,7 +32,7 @@ _BACKGROUND, _CONFUSED = 0.2, 0.1
 
 
 class Crowd(NamedTuple):
-    """Candidates, sorted by image, and the truth as COCO JSON; a label is the COCO category id - 1."""
+    """Candidates of a detector, sorted by image, and the truth as COCO JSON; a label is the COCO category id - 1."""
 
     boxes: Float[Tensor, "n 4"]  # xyxy in pixels
     scores: Float[Tensor, " n"]
@@ -44,7 +44,7 @@ class Crowd(NamedTuple):
 
 @lru_cache(maxsize=4)
 def crowds(boxes: int, images: int, classes: int = 10, seed: int = 0) -> Crowd:
-    """``boxes`` candidates in each of ``images`` images, of objects of ``classes`` classes.
+    """Draw ``boxes`` candidates in each of ``images`` images, of objects of ``classes`` classes.
 
     Raises ValueError where one of the numbers is not positive.
     """

@@ -20,7 +20,7 @@ WIDTH, HEIGHT = 640, 480
 
 @dataclass(frozen=True)
 class DetectionsAtScale:
-    """One case: ``targets`` and ``outputs`` as tensors, ``coco`` and ``entries`` as COCO's objects.
+    """Random truths and detections as tensors (``targets``, ``outputs``) and as COCO has them (``coco``, ``entries``).
 
     Image ids count from 0, category ids are the ``labels`` and count from 0; boxes are sorted by image.
     """
@@ -75,7 +75,7 @@ class DetectionsAtScale:
 def detections_at_scale(
     images: int = 5000, truths: int = 36_781, detections: int = 500_000, classes: int = 80, seed: int = 0
 ) -> DetectionsAtScale:
-    """A random case of exactly these sizes, with about equally many detections in every image.
+    """Draw a case with exactly these numbers of images, truths, detections and classes; detections are spread evenly.
 
     Raises ValueError for fewer than two detections per truth, and without an image or class.
     """

@@ -30,9 +30,9 @@ def disturb(
     reference: UInt8[Tensor, "m 28 28"],
     seed: int = 0,
 ) -> UInt8[Tensor, "n 28 28"]:
-    """The images with one kind of fault.
+    """Give a set of images one kind of fault, at a level from 0 to 1; the kinds are listed above.
 
-    The same random numbers are used at every level. ValueError on another kind.
+    The same random numbers are used at every level. Raises ValueError on another kind or level.
     """
     if disturbance not in DISTURBANCES:
         raise ValueError(f"disturbance {disturbance!r} is not one of {', '.join(DISTURBANCES)}")

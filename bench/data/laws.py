@@ -23,7 +23,7 @@ DetectionLawName = Literal["strong", "weak"]
 
 
 class FeatureSample(NamedTuple):
-    """Real and generated features."""
+    """Samples of real and of generated features, as drawn from a ``FeatureLaw``."""
 
     real: Float64[Tensor, "n d"]
     generated: Float64[Tensor, "m d"]
@@ -89,7 +89,10 @@ class FeatureLaw:
 
 
 class DetectionSample(NamedTuple):
-    """Truths and detections as flat arrays, in the form that ``evaluate_coco`` takes; image ids count from 0."""
+    """Truths and detections drawn from a ``DetectionLaw``, as flat arrays that ``evaluate_coco`` takes.
+
+    Image ids from 0.
+    """
 
     truths: tuple[np.ndarray, ...]  # images, boxes xyxy, labels
     detections: tuple[np.ndarray, ...]  # images, boxes xyxy, labels, scores

@@ -65,7 +65,7 @@ class Patch:
 
 @dataclass(frozen=True)
 class Scenes:
-    """``n`` scenes: ``coco`` (the data set, ready for JSON), ``image(i)``, ``save(folder)``."""
+    """``n`` detection scenes: ``coco`` (the data set, ready for JSON), ``image(i)``, ``save(folder)``."""
 
     n: int
     seed: int
@@ -122,7 +122,7 @@ class Scenes:
 
 
 def scenes(n: int, seed: int = 0, size: tuple[int, int] = (480, 640)) -> Scenes:
-    """``n`` scenes of ``size`` (height, width) in pixels, which are composed when they are accessed.
+    """Make ``n`` detection scenes of ``size`` (height, width) in pixels; images are composed when they are accessed.
 
     Raises ValueError on a negative number or seed, a side under 160 pixels, and sides with a ratio above 4.
     """

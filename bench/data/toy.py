@@ -81,7 +81,7 @@ class Checkerboard:
 
 @dataclass(frozen=True)
 class Rings:
-    """Concentric circles of equal probability, with isotropic Gaussian noise added."""
+    """Concentric circles of equal probability with ``radii`` around the origin, with isotropic Gaussian noise added."""
 
     radii: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0)
     noise: float = 0.1

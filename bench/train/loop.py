@@ -34,7 +34,7 @@ from bench.train.recipe import Optimiser, Recipe, change, load_recipe
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained: the model, the loss of a step, and the figures of its card.
+    """What a recipe trains: the model, the loss of a step, and the figures of its card.
 
     ``loss(model, step)`` draws from torch's global generator, which the loop seeds for each step. ``evaluate(model)``
     returns the figures of the card as JSON values by name.

@@ -21,7 +21,10 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Optimiser(Strict):
-    """The optimiser; its rate rises linearly over the first ``warmup`` of the steps, then falls linearly to 0."""
+    """The optimiser of a recipe.
+
+    Its rate rises linearly over the first ``warmup`` of the steps, then falls linearly to 0.
+    """
 
     name: Literal["sgd", "adamw"]
     rate: float = Field(gt=0)

@@ -68,13 +68,16 @@ def measure_columns(pred: Columns, target: Columns) -> BoxPair:
 
 
 def union(pair: BoxPair) -> Float[Tensor, "*n"]:
-    """Area of the union of the two boxes; never less than the intersection, in floating point too."""
+    """Area of the union of the two boxes, in squared units of the pair; never less than the intersection."""
     x, y = pair[:2]
     return x.pred * y.pred + x.target * y.target - x.overlap * y.overlap
 
 
 def overlap_ratio(pair: BoxPair, eps: float) -> Float[Tensor, "*n"]:
-    """IoU, intersection over union, in [0, 1]: exactly 1 for equal boxes, 0 where a box has no area."""
+    """IoU, the area of the intersection over that of the union, in [0, 1].
+
+    Exactly 1 for equal boxes, 0 without an area.
+    """
     return pair.x.overlap * pair.y.overlap / union(pair).clamp(min=eps**2)
 
 
@@ -142,7 +145,7 @@ def pairwise_iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "m 4"], *, eps: float
 
 
 def smallest(like: Tensor) -> float:
-    """Length under which a box counts as having no size: in the dtype, quotients by its square are still finite."""
+    """Length under which a box counts as having no size: quotients by its square are still finite in this dtype."""
     return 8 * torch.finfo(like.dtype).tiny ** 0.5
 
 

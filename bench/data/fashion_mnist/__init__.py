@@ -50,27 +50,27 @@ def load(split: Split = "test") -> tuple[UInt8[Tensor, "n 28 28"], Int64[Tensor,
 
 
 def data_hash(split: Split = "test") -> str:
-    """A hash of the bytes of the images and then the labels, unpacked."""
+    """A hash of a split of Fashion-MNIST: the bytes of its images, then those of its labels, unpacked."""
     images, labels = _read(split)
     return digest(images.tobytes() + labels.tobytes())
 
 
 def to_unit(images: UInt8[Tensor, "n 28 28"], dtype: torch.dtype | None = None) -> Float[Tensor, "n 1 28 28"]:
-    """Pixels k in 0..255 as ``2 k / 255 - 1`` in [-1, 1], with a channel; float32 unless another dtype is asked for."""
+    """Scale pixels k in 0..255 to ``2 k / 255 - 1`` in [-1, 1] and add a channel; float32 unless a dtype is given."""
     import torch
 
     return images[:, None].to(dtype or torch.float32) / 127.5 - 1
 
 
 def from_unit(x: Float[Tensor, "n 1 28 28"]) -> UInt8[Tensor, "n 1 28 28"]:
-    """Clamp to [-1, 1] and round to the nearest of 256 levels: the inverse of ``to_unit``, with its channel."""
+    """Turn images in [-1, 1] into pixels 0..255: clamp and round to the nearest; the inverse of ``to_unit``."""
     import torch
 
     return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def find_split(split: Split) -> Path | None:
-    """The folder with the files of a split on this machine, or None; downloads nothing."""
+    """The folder on this machine with the files of a split of Fashion-MNIST, or None; downloads nothing."""
     return next((place for place in _places(split) if all((place / name).is_file() for name in _files(split))), None)
 
 

@@ -24,7 +24,7 @@ CORRELATIONS = {"spearman": scipy.stats.spearmanr, "kendall": scipy.stats.kendal
 
 
 class Parameters(LossParameters):
-    """``pairs`` random boxes, of which four in ten overlap their target."""
+    """A box loss, on ``pairs`` random pairs, of which four in ten overlap; their descent has ``iterations`` updates."""
 
     pairs: int = Field(800, ge=50)
     iterations: int = Field(100, ge=10)
@@ -74,7 +74,10 @@ def iou_agreement(parameters: Parameters, context: Context) -> Measurements:
 def correlation(
     name: str, x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], *, resamples: int, seed: int
 ) -> Value | None:
-    """One of ``CORRELATIONS`` with its bootstrap interval; None where all values of x or of y are equal."""
+    """A rank correlation of x and y (Spearman's rho or Kendall's tau-b) with its 95 % bootstrap interval.
+
+    None where all values of x or all values of y are equal.
+    """
     if (x == x[0]).all() or (y == y[0]).all():
         return None
     rng = np.random.default_rng(seed)

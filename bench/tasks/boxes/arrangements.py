@@ -23,7 +23,10 @@ TIE = (
 
 @functools.cache
 def orders(boxes: int) -> Int64[Tensor, "orders boxes 2"]:
-    """Every order of the edges of so many intervals, as ranks that are equal where edges coincide."""
+    """Every order of the edges of ``boxes`` intervals, as ranks (orders, boxes, 2).
+
+    Edges that coincide have equal ranks.
+    """
     intervals = list(itertools.combinations(range(2 * boxes), 2))
     found = set()
     for chosen in itertools.product(intervals, repeat=boxes):
@@ -34,7 +37,7 @@ def orders(boxes: int) -> Int64[Tensor, "orders boxes 2"]:
 
 
 def arrange(n: int, boxes: int, source: torch.Generator) -> Float[Tensor, "n 4*boxes"]:
-    """``n`` cases of so many boxes (x, y, w, h) around the origin.
+    """Draw ``n`` cases of ``boxes`` boxes (x, y, w, h) around the origin, in every order of their edges.
 
     Orders are taken in turn along x, and at random along y.
     """
@@ -57,7 +60,10 @@ def arrange(n: int, boxes: int, source: torch.Generator) -> Float[Tensor, "n 4*b
 
 
 def relation(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Int64[Tensor, " n"]:
-    """The relation of a to b, as an index into ``RELATIONS``; edges coincide within ``TIE``."""
+    """How boxes a and b lie to one another, as an index into ``RELATIONS``: apart, touching, overlapping, ...
+
+    Edges coincide within ``TIE``.
+    """
     tie = TIE * torch.cat([a, b], 1)[:, [2, 3, 6, 7]].amax(1, keepdim=True)
     low = (a - b)[:, :2] - (a - b)[:, 2:] / 2
     high = (a - b)[:, :2] + (a - b)[:, 2:] / 2
@@ -75,7 +81,7 @@ def relation(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Int64[Tensor, 
 
 
 def configuration(case: Float[Tensor, "n d"], boxes: int) -> Int64[Tensor, " n"]:
-    """One number for the relations of all pairs among the boxes of a case: their digits in base ``len(RELATIONS)``."""
+    """The relations of all pairs among the boxes of a case, as the digits of one number in base ``len(RELATIONS)``."""
     each = case[:, : 4 * boxes].view(-1, boxes, 4)
     number = torch.zeros(len(case), dtype=torch.int64, device=case.device)
     for i, j in itertools.combinations(range(boxes), 2):

@@ -24,7 +24,7 @@ from bench.tasks.boxes.pairs import LossParameters, descend, draw_log_uniform, i
 
 
 class Situation(NamedTuple):
-    """Pairs of some families, restricted to a range of IoU."""
+    """A distribution of pairs of boxes: some families, restricted to a range of IoU, with scales and noise."""
 
     summary: str
     families: tuple[str, ...]
@@ -57,7 +57,7 @@ FIGURES = ("iou_final", "to_75", "to_95")
 
 
 class Parameters(LossParameters):
-    """``pairs`` on which the loss is measured, and half as many others by which the rate is chosen."""
+    """A box loss in a situation: ``pairs`` on which it is measured, and half as many by which its rate is chosen."""
 
     situation: SituationName
     pairs: int = Field(300, ge=20)
@@ -93,7 +93,7 @@ def iou_choice(parameters: Parameters, context: Context) -> Measurements:
 
 
 def rate(step: int) -> float:
-    """1, 3, 10, 30, ... for 0, 1, 2, 3, ..., and .3, .1, ... for -1, -2, ..."""
+    """The learning rate at a place of its grid: 1, 3, 10, 30, ... for 0, 1, 2, 3, ..., and .3, .1, ... below 0."""
     return float(f"{3 if step % 2 else 1}e{step // 2}")  # from its digits, since 3 times .1 is not .3
 
 
@@ -183,7 +183,7 @@ def show_target(situation: Situation, target: Float[Tensor, "n 4"], source: torc
 
 
 def first_iteration(reached: Bool[Tensor, "iterations+1 n"]) -> Float[Tensor, " n"]:
-    """The first iteration at which each box has reached it, or the last one if it never does."""
+    """The first iteration at which ``reached`` is true for each box, or the last iteration if it never is."""
     last = len(reached) - 1
     return torch.where(reached.any(0), reached.double().argmax(0), last).double()
 

@@ -35,7 +35,7 @@ class Inequality(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """The claim that ``left <= right`` for every case to which it applies."""
+    """A claim about a loss: ``left <= right`` for every case to which it applies."""
 
     summary: str
     draw: Callable[[int, torch.Generator], Float[Tensor, "n d"]]
@@ -46,10 +46,7 @@ class Claim(NamedTuple):
 
 
 class SearchResult(NamedTuple):
-    """Whether no counter-example was found, in how many cases.
-
-    Otherwise the worst one, with its boxes and both sides.
-    """
+    """The result of a search: whether no counter-example was found, in how many cases, and the worst case if any."""
 
     holds: bool
     cases: int
@@ -69,9 +66,9 @@ def search(
     starts: int = STARTS,
     rounds: int = ROUNDS,
 ) -> SearchResult:
-    """Draw about ``n`` cases, and ascend from ``starts`` of them for ``rounds`` rounds to the worst that can be found.
+    """Search for a counter-example: draw about ``n`` cases, then ascend from the worst ``starts`` of them.
 
-    Raises FloatingPointError where a side of the claim is not finite.
+    The ascent takes ``rounds`` rounds. Raises FloatingPointError where a side of the claim is not finite.
     """
     case = claim.draw(n, source).to(device)
     case = case[claim.applies(case)]

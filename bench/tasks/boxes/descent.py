@@ -173,7 +173,7 @@ def regress(
 
 
 def corners(boxes: Columns) -> Columns:
-    """x1, y1, x2, y2 of boxes that are centre and sides."""
+    """x1, y1, x2, y2 from the columns x, y, w, h (centre and sides)."""
     x, y, w, h = boxes
     return x - w / 2, y - h / 2, x + w / 2, y + h / 2
 

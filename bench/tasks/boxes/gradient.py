@@ -25,7 +25,10 @@ STILL = 1e-12  # a gradient up to here counts as 0, up to rounding
 
 
 class Parameters(LossParameters):
-    """``points`` along each side of a grid; ``width`` and ``height`` of the box in the field ``position``."""
+    """A box loss on grids of ``points`` by ``points``.
+
+    ``width``, ``height`` and ``reach`` belong to the field ``position``.
+    """
 
     points: int = Field(40, ge=4)
     reach: float = Field(3.0, gt=0)
@@ -86,7 +89,7 @@ def iou_gradient(parameters: Parameters, context: Context) -> Measurements:
 
 
 def field_boxes(field: str, parameters: Parameters) -> tuple[Float[Tensor, " points"], Float[Tensor, "n 4"]]:
-    """The coordinates along either side of a grid, and its boxes, row by row: x or w varies fastest."""
+    """The boxes of a field, row by row (x or w varies fastest), and the coordinates along either side of its grid."""
     n = parameters.points
     middle = (torch.arange(n, dtype=torch.float64) + 0.5) / n * 2 - 1  # the middles of n equal cells of (-1, 1)
     across = parameters.reach * middle if field == "position" else 5**middle
@@ -99,7 +102,10 @@ def field_boxes(field: str, parameters: Parameters) -> tuple[Float[Tensor, " poi
 
 
 def assess(loss: Loss, boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"]) -> dict[str, float]:
-    """The ``SHARES`` of the boxes that are not at their target, and the spike of the gradient."""
+    """What gradient descent does to these boxes: the shares in ``SHARES``, and the spike of the gradient.
+
+    A box that is its target is left out. The spike is the largest norm over the median norm.
+    """
     away = (boxes != targets).any(1)
     boxes, targets = boxes[away], targets[away]
     value, slopes = gradient(loss, boxes, targets)

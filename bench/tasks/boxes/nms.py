@@ -22,7 +22,7 @@ from metrics.detection.coco import evaluate_coco
 
 
 class Parameters(TaskParameters):
-    """``boxes``: candidates per image, ten per object; ``options`` are those of the method."""
+    """An NMS with its options, on ``images`` images with ``boxes`` candidates each, ten per object."""
 
     nms: NmsName
     boxes: int = Field(100, ge=1)
@@ -41,7 +41,7 @@ class Parameters(TaskParameters):
 
 
 class SpeedParameters(TaskParameters):
-    """Methods that run on the same candidates; ratios are to the first."""
+    """NMS methods that run on the same candidates; ratios are to the first."""
 
     nms: list[NmsName] = Field(min_length=1)
     boxes: int = Field(1000, ge=1)

@@ -89,7 +89,7 @@ def descend(
 
 
 def pairs(n: int, source: torch.Generator, *families: str) -> tuple[Float[Tensor, "n 4"], Float[Tensor, "n 4"]]:
-    """Predictions and targets, equally many of each family (of all ``FAMILIES``, unless some are named).
+    """Draw n predictions and targets, equally many of each family (of all ``FAMILIES``, unless some are named).
 
     Targets have sides from about .5 to 50 and aspect ratios from 1/4 to 4, and lie around the origin.
     """
@@ -109,14 +109,14 @@ def unit_pairs(n: int, source: torch.Generator, *families: str) -> tuple[Float[T
 
 
 def targets(n: int, source: torch.Generator) -> Float[Tensor, "n 4"]:
-    """Boxes with sides from about .5 to 50 and aspect ratios from 1/4 to 4, around the origin."""
+    """Draw boxes with sides from about .5 to 50 and aspect ratios from 1/4 to 4, around the origin."""
     size, half_ratio = draw_log_uniform(n, source, 1, 25), draw_log_uniform(n, source, 1 / 2, 2)
     sides = torch.stack([size * half_ratio, size / half_ratio], 1)
     return torch.cat([draw_uniform(n, source, -1, 1, 2) * sides, sides], 1)
 
 
 def iou(boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]:
-    """IoU of each pair."""
+    """IoU of each pair of boxes (x, y, w, h)."""
     return overlap_ratio(measure_pairs(xyxy(boxes), xyxy(targets)), 1e-7)
 
 
@@ -131,20 +131,20 @@ def difference(boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"]) -> Fl
 
 
 def xyxy(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
-    """Corners of boxes that are centre and sides."""
+    """Corners x1, y1, x2, y2 of boxes (x, y, w, h), which are centre and sides."""
     centre, half = boxes[..., :2], boxes[..., 2:] / 2
     return torch.cat([centre - half, centre + half], -1)
 
 
 def draw_uniform(n: int, source: torch.Generator, low: float, high: float, *shape: int) -> Float[Tensor, " n *shape"]:
-    """Numbers that are uniform in [low, high)."""
+    """Draw n numbers (or arrays of ``shape``) that are uniform in [low, high)."""
     return low + (high - low) * torch.rand(n, *shape, generator=source, dtype=torch.float64)
 
 
 def draw_log_uniform(
     n: int, source: torch.Generator, low: float, high: float, *shape: int
 ) -> Float[Tensor, " n *shape"]:
-    """Numbers whose logarithms are uniform in [log low, log high)."""
+    """Draw n numbers (or arrays of ``shape``) whose logarithms are uniform in [log low, log high)."""
     return draw_uniform(n, source, math.log(low), math.log(high), *shape).exp()
 
 

@@ -18,7 +18,7 @@ from bench.tasks.boxes.pairs import LossParameters
 
 
 class Parameters(LossParameters):
-    """``cases``: number of cases drawn per property; ``starts``: number of cases from which the search ascends."""
+    """A box loss, with ``cases`` drawn per property, of which the search ascends from ``starts``."""
 
     cases: int = Field(20_000, ge=100)
     starts: int = Field(STARTS, ge=2)

@@ -65,7 +65,7 @@ SIMULATIONS = {
 
 
 class Parameters(LossParameters):
-    """``points``: how many of the protocol's points to place; totals are scaled up to all of its cases.
+    """A box loss in the simulation ``protocol``, at ``points`` of its points; totals are scaled up to all of its cases.
 
     ``iterations`` defaults to the protocol's.
     """
@@ -144,7 +144,7 @@ def disc(n: int, protocol: str = "diou", *, seed: int = 0) -> Float[Tensor, "n 2
 
 
 def cases(points: Float[Tensor, "p 2"], protocol: str = "diou") -> tuple[Float[Tensor, "n 4"], Float[Tensor, "n 4"]]:
-    """Anchors and targets (x, y, w, h) of the 343 cases at each point, n = 343 p, in the order of the points.
+    """The anchors and targets (x, y, w, h) of the 343 cases at each of p points, n = 343 p, in the order of the points.
 
     Both are stored by column.
     """

@@ -29,7 +29,10 @@ Sample = Callable[..., Tensor]  # (oracle, x, times, noise) -> x
 
 
 class WeakErrors(NamedTuple):
-    """Differences of expectations between the grids of n and 2n steps, for each scrambling of the points."""
+    """Differences ``E f(X_n) - E f(X_2n)`` of a sampler's output, for each scrambling of the points.
+
+    Their slope is its order.
+    """
 
     steps: list[int]
     differences: Float[Tensor, "replicates rungs functions"]

@@ -72,7 +72,7 @@ def empirical(path: Path, images: int, device: str = "cpu") -> EmpiricalOracle:
 
 
 def pixels(images: int) -> Float[Tensor, "n 1 28 28"]:
-    """The first test images; N28x28 uint8 => N1x28x28 float in [-1, 1]."""
+    """The first ``images`` test images; N28x28 uint8 => N1x28x28 float in [-1, 1]."""
     return fashion_mnist.to_unit(fashion_mnist.load("test")[0][:images])
 
 

@@ -193,7 +193,10 @@ def cost_measures(evaluations: int, artifacts: tuple[Artifact, ...]) -> dict[str
 
 
 def set_up(parameters: Budgeted, oracle: Any, seed: int) -> Setup:
-    """The grid that the budget allows, and what sampler and schedule learn beforehand on a batch of their own."""
+    """What a sampler runs with: the grid that its budget allows, and what sampler and schedule learn beforehand.
+
+    They learn on a batch of their own.
+    """
     schedule = SCHEDULES[parameters.schedule]
     learnt: list[Artifact] = []
     schedule_options = parameters.schedule_options
@@ -271,7 +274,7 @@ def seed_of(seed: int, role: Role) -> int:
 
 
 def generator(seed: int, role: Role) -> torch.Generator:
-    """A generator with the seed of a role."""
+    """A generator with the seed that ``seed_of`` gives a role."""
     return torch.Generator().manual_seed(seed_of(seed, role))
 
 

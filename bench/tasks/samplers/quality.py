@@ -51,7 +51,7 @@ class Parameters(Budgeted):
 
 
 class Timed(Parameters):
-    """The same, where a call of the model on a batch of images is taken to cost ``model_ms``."""
+    """A sampler with a budget on a denoiser, where a model call on ``batch`` images is taken to cost ``model_ms``."""
 
     batch: int = Field(default=64, ge=1)
     model_ms: float = Field(default=64.0, ge=0)  # about that of a DiT with 1.8 million parameters on two cores
@@ -122,7 +122,7 @@ def sampler_latency(parameters: Timed, context: Context) -> Measurements:
 
 
 class DataFeatures(NamedTuple):
-    """Features of the data, and their statistics."""
+    """Features of the data, and their mean and covariance."""
 
     features: Float[Tensor, "n 64"]
     statistics: FeatureStatistics

@@ -18,7 +18,7 @@ SMOOTHING = 0.05  # label smoothing
 
 
 def job(recipe: Recipe) -> Job:
-    """The classifier, cross-entropy on randomly mirrored images, and the figures of its card."""
+    """Make the job: the classifier, cross-entropy on randomly mirrored images, and the figures of its card."""
     images, labels = fashion_mnist.load("train")
 
     def loss(model: nn.Module, step: int) -> Float[Tensor, ""]:

@@ -6,6 +6,10 @@ in its own row and changes no other. ``eps`` is relative: a denominator is at le
 area) in units of the enclosing box's longer side, so it changes no value unless the boxes are ``1/eps`` times longer
 than wide.
 
+In the formulas, w, h are the sides of the prediction and wg, hg those of the target; dx, dy is the offset between the
+centres and rho their distance; cw, ch, c and C are the sides, the diagonal and the area of the enclosing box; U is the
+area of the union.
+
 The gradient with respect to any coordinate is at most ``8 / eps`` over the enclosing box's longer side wherever at
 least one of the two boxes has sides of ``eps`` or more in units of it; the other may be a line or a point. ``-ln IoU``
 and powers under 1 also divide by an IoU that is kept at ``eps`` or above, and are bounded by ``8 / eps^2``. The losses

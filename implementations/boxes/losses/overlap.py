@@ -59,11 +59,12 @@ def ciou(
 ) -> Float[Tensor, "*n"]:
     """DIoU and a term of the aspect ratio, ``1 - IoU + rho^2 / c^2 + alpha v`` (1911.08287, eq. 8 to 11).
 
-    ``v = 4 / pi^2 (atan(wg / hg) - atan(w / h))^2`` and ``alpha = v / (1 - IoU + v)``. Public code has four versions of
-    the weight: ``alpha="detached"`` takes it for a constant to autograd, ``"attached"`` differentiates it, and
-    ``"thresholded"`` and ``"thresholded_attached"`` are the same with ``alpha = 0`` where IoU is at most .5, as in the
-    journal's version (2005.03572). ``aspect="unscaled"`` replaces the factor ``1 / (w^2 + h^2)`` in the gradient of v
-    by 1, as the paper does after eq. 12; autograd keeps it.
+    rho is the distance of the centres and c the diagonal of the enclosing box, ``v = 4 / pi^2 (atan(wg / hg) - atan(w /
+    h))^2`` of the sides, and ``alpha = v / (1 - IoU + v)``. Public code has four versions of the weight:
+    ``alpha="detached"`` takes it for a constant to autograd, ``"attached"`` differentiates it, and ``"thresholded"``
+    and ``"thresholded_attached"`` are the same with ``alpha = 0`` where IoU is at most .5, as in the journal's version
+    (2005.03572). ``aspect="unscaled"`` replaces the factor ``1 / (w^2 + h^2)`` in the gradient of v by 1, as the paper
+    does after eq. 12; autograd keeps it.
     """
     choose("aspect", aspect, ("true", "unscaled"))
     overlap, v = overlap_ratio(pair, eps), aspect_gap(pair, eps)

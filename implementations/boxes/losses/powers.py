@@ -17,25 +17,25 @@ from implementations.boxes.losses.overlap import aspect_weight
 
 @BoxLoss
 def alpha_iou(pair: BoxPair, eps: float, *, power: float = 3.0) -> Float[Tensor, "*n"]:
-    """``1 - IoU^a`` (2110.13675)."""
+    """``1 - IoU^a``, where a is ``power`` (2110.13675)."""
     return _lost_overlap(pair, eps, power)
 
 
 @BoxLoss
 def alpha_giou(pair: BoxPair, eps: float, *, power: float = 3.0) -> Float[Tensor, "*n"]:
-    """``1 - IoU^a + ((C - U) / C)^a``, with C the area of the enclosing box and U that of the union (2110.13675)."""
+    """``1 - IoU^a + ((C - U) / C)^a``, with a = ``power``, C the enclosing area and U the union (2110.13675)."""
     return _lost_overlap(pair, eps, power) + raise_to(empty_ratio(pair, eps), power, eps)
 
 
 @BoxLoss
 def alpha_diou(pair: BoxPair, eps: float, *, power: float = 3.0) -> Float[Tensor, "*n"]:
-    """``1 - IoU^a + (rho^2 / c^2)^a``, the distance of the centres over the enclosing diagonal (2110.13675)."""
+    """``1 - IoU^a + (rho^2 / c^2)^a``, with a = ``power``, and rho^2 / c^2 as in ``diou`` (2110.13675)."""
     return _lost_overlap(pair, eps, power) + raise_to(distance_ratio(pair, eps), power, eps)
 
 
 @BoxLoss
 def alpha_ciou(pair: BoxPair, eps: float, *, power: float = 3.0, alpha: str = "detached") -> Float[Tensor, "*n"]:
-    """``1 - IoU^a + (rho^2 / c^2)^a + (alpha v)^a`` with CIoU's v and its weight alpha, explained in ``ciou``."""
+    """``1 - IoU^a + (rho^2 / c^2)^a + (alpha v)^a``, with a = ``power``, alpha and v as in ``ciou`` (2110.13675)."""
     v = aspect_gap(pair, eps)
     weighted = aspect_weight(v, overlap_ratio(pair, eps), alpha) * v
     distance = raise_to(distance_ratio(pair, eps), power, eps)

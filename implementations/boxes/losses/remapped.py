@@ -20,7 +20,7 @@ def inner_iou(pair: BoxPair, eps: float, *, ratio: float = 0.75, base: str = "io
     """``L_base + IoU - IoU'``, where IoU' is that of both boxes scaled by ``ratio`` about their centres (2311.02877).
 
     A ratio under 1 makes the gradient of well placed boxes steeper; one over 1 gives a gradient to boxes that lie
-    apart. ``base`` is one of iou, giou, diou, ciou, eiou, siou.
+    apart. ``base`` names L_base: iou, giou, diou, ciou, eiou or siou.
     """
     positive(ratio=ratio)
     x, y = (_scale(axis, ratio) for axis in pair[:2])
@@ -34,7 +34,7 @@ def focaler_iou(
     """``L_base + IoU - IoU'``, where IoU' stretches the IoU from an interval to [0, 1] (2401.10525).
 
     ``IoU' = clip((IoU - lower) / (upper - lower), 0, 1)``. With ``base="iou"`` there is no gradient where the IoU is
-    outside of (lower, upper). ``base`` is one of iou, giou, diou, ciou, eiou, siou.
+    outside of (lower, upper). ``base`` names L_base: iou, giou, diou, ciou, eiou or siou.
     """
     if not 0 <= lower < upper <= 1:
         raise ValueError(f"lower is {lower}, upper {upper}; accepted is 0 <= lower < upper <= 1")

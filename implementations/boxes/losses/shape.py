@@ -104,7 +104,10 @@ def edge_distance(pair: BoxPair, eps: float) -> Float[Tensor, "*n"]:
 
 
 def squared_over(pair: BoxPair, area: float) -> Float[Tensor, "*n"]:
-    """The squared unit of the pair over an area in coordinates; at most the root of the dtype's largest number."""
+    """The squared unit of the pair over an area in the coordinates' own scale.
+
+    At most the root of the dtype's maximum.
+    """
     largest = torch.finfo(pair.unit.dtype).max ** 0.25
     return (4 * (pair.unit / area**0.5).clamp(max=largest / 4)) ** 2
 

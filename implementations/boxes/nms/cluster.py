@@ -28,10 +28,10 @@ def fast(candidates: Candidates, iou_threshold: float) -> Kept:
 
 @nms()
 def cluster(candidates: Candidates, iou_threshold: float, *, iterations: int | None = None) -> Kept:
-    """``kept' = max_i (kept_i x_ij) <= threshold``, iterated from all boxes to its fixpoint (2005.03572, alg. 1).
+    """``kept'_j = (max_i kept_i x_ij <= threshold)``, iterated from all boxes to its fixpoint (2005.03572, alg. 1).
 
-    x_ij is the IoU of box j with the better box i. ``iterations`` stops after that many steps. A group of n boxes takes
-    n^2 / 2 bytes.
+    x_ij is the IoU of box j with the better box i. The fixpoint is the result of greedy NMS; ``iterations`` stops
+    earlier, after that many steps. A group of n boxes takes n^2 / 2 bytes.
     """
     if iterations is not None and iterations < 1:
         raise ValueError(f"iterations is {iterations}; accepted is a positive number, or None for the fixpoint")

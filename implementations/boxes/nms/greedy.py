@@ -93,7 +93,10 @@ def survivors(batch: Batch, threshold: float, measure: Overlap = overlap) -> Boo
 
 
 def sweep(batch: Batch, threshold: float) -> Iterator[RowBlock]:
-    """Apply the greedy rule block by block, for methods that also use the boxes that are removed."""
+    """Apply the greedy rule block by block, for methods that also use the boxes that are removed.
+
+    Yields each ``RowBlock``.
+    """
     bound = limit(threshold, batch.boxes.dtype)
     alive = batch.valid.clone()
     for start, stop in batch.blocks():
@@ -127,7 +130,10 @@ def clusters(
 
 
 def decide(hits: Float[Tensor, "g r r"], alive: Bool[Tensor, "g r"]) -> Bool[Tensor, "g r"]:
-    """Apply the greedy rule among the boxes of a block; ``hits`` is strictly upper triangular."""
+    """Apply the greedy rule among the boxes of a block.
+
+    ``hits`` (1 where row overlaps column) is strictly upper triangular.
+    """
     kept, undecided = torch.zeros_like(alive), alive
     while bool(undecided.any()):
         first = undecided & ~hit_columns(undecided, hits)  # the best box of a group always qualifies
@@ -137,5 +143,5 @@ def decide(hits: Float[Tensor, "g r r"], alive: Bool[Tensor, "g r"]) -> Bool[Ten
 
 
 def hit_columns(rows: Bool[Tensor, "g r"], hits: Float[Tensor, "g r c"]) -> Bool[Tensor, "g c"]:
-    """Which columns at least one of the rows hits."""
+    """Which columns at least one of the ``rows`` hits, by the matrix ``hits`` of 0 and 1."""
     return torch.bmm(rows[:, None].float(), hits).squeeze(1) > 0

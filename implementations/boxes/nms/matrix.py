@@ -21,7 +21,7 @@ def matrix(
     sigma: float = 0.5,
     score_threshold: float = 1e-3,
 ) -> Kept:
-    """Decay of score j: ``s_j min_i f(x_ij) / f(max_k x_ki)`` over better boxes i, and boxes k better than i.
+    """One-step decay of scores: ``s_j min_i f(x_ij) / f(max_k x_ki)``, i better than j, k better than i (2003.10152).
 
     x_ij is the IoU. ``f`` is ``exp(-x^2 / sigma)`` (public code has the equivalent ``exp(-sigma x^2)`` with sigma = 2),
     or ``1 - x`` with ``kernel="linear"``, which has no sigma. Boxes whose score falls under ``score_threshold`` are
