@@ -19,7 +19,7 @@ Function = Callable[[], Any]
 
 
 class Clock(Protocol):
-    """Times calls.
+    """A clock that times calls on a device.
 
     Samples are read together at the end of several rounds, so that a GPU need not synchronise in between.
     """
@@ -35,7 +35,7 @@ class Clock(Protocol):
 
 
 class CpuClock:
-    """``time.perf_counter_ns`` before and after the calls."""
+    """A clock for the CPU: ``time.perf_counter_ns`` before and after the calls."""
 
     def start(self, function: Function, number: int) -> int:
         begin = time.perf_counter_ns()
@@ -51,10 +51,10 @@ class CpuClock:
 
 
 class CudaClock:
-    """CUDA events around the calls of a sample, read after the device has synchronised.
+    """A clock for CUDA: events around the calls of a sample, with L2 flushed before each sample.
 
-    L2 is flushed before each sample. ``cuda`` is ``torch.cuda``, or for tests a stand-in with Event, synchronize,
-    memory statistics and ``flush``.
+    Events are read after the device has synchronised. ``cuda`` is ``torch.cuda``, or for tests a stand-in with Event,
+    synchronize, memory statistics and ``flush``.
     """
 
     def __init__(self, device: str = "cuda", cuda: Any = None):

@@ -89,7 +89,7 @@ def sampler_error(parameters: Parameters, context: Context) -> Measurements:
 
 
 class Truth(NamedTuple):
-    """Exact draws, and the floors that other exact draws reach against them."""
+    """Exact draws, and the sliced W2 and energy distance (floors) of other exact draws to them."""
 
     draws: Float[Tensor, " n *shape"]
     sliced_w2: Value
@@ -105,7 +105,7 @@ class ExactEnd(NamedTuple):
 
 @lru_cache(maxsize=16)
 def truth(oracle: OracleName, path: str, samples: int, seed: int, device: str, t: float) -> Truth:
-    """Exact draws at ``t`` and their floors."""
+    """Exact draws at ``t``, with their floors."""
     source, stream = ORACLES[oracle](make_path(path), device), generator(seed, "truth")
     draws = marginal(source, t, samples, stream)
 

@@ -36,7 +36,7 @@ class Axes(NamedTuple):
 
 @lru_cache(maxsize=1)
 def principal_axes() -> Axes:
-    """The axes of the 10,000 test images; the spectrum is that of their sample covariance."""
+    """The principal axes of the 10,000 Fashion-MNIST test images; the spectrum is that of their sample covariance."""
     images, labels = fashion_mnist.load("test")
     flat = fashion_mnist.to_unit(images, torch.float64).flatten(1)
     spectrum, basis = torch.linalg.eigh(flat.T.cov())
@@ -45,13 +45,13 @@ def principal_axes() -> Axes:
 
 
 def spectral_gaussian(path: Path, device: str = "cpu") -> GaussianOracle:
-    """The Gaussian with the mean and covariance of the images, in their principal axes: 784 modes."""
+    """The Gaussian with mean and covariance of the Fashion-MNIST test images, in their principal axes: 784 modes."""
     axes = principal_axes()
     return GaussianOracle(path, axes.coordinates.mean(0), axes.spectrum).to(device)
 
 
 def class_mixture(path: Path, device: str = "cpu") -> MixtureOracle:
-    """The ten classes as labelled Gaussians, each with its mean and variances along the ``LEADING`` axes."""
+    """The ten classes of Fashion-MNIST as labelled Gaussians, with means and variances on the ``LEADING`` axes."""
     axes = principal_axes()
     classes = [axes.coordinates[axes.labels == label, :LEADING] for label in range(10)]
     means, variances = torch.stack([x.mean(0) for x in classes]), torch.stack([x.var(0) for x in classes])
@@ -59,7 +59,7 @@ def class_mixture(path: Path, device: str = "cpu") -> MixtureOracle:
 
 
 def mixture_pixels(coordinates: Float[Tensor, "n leading"]) -> Float64[Tensor, "n 1 28 28"]:
-    """Images from the coordinates of the mixture, about in [-1, 1]."""
+    """Turn samples of ``class_mixture``, which are coordinates on the axes, into images of about [-1, 1]."""
     axes = principal_axes()
     rest = axes.coordinates[:, LEADING:].mean(0) @ axes.basis[:, LEADING:].T
     flat = coordinates.cpu().double() @ axes.basis[:, :LEADING].T + rest
@@ -67,7 +67,7 @@ def mixture_pixels(coordinates: Float[Tensor, "n leading"]) -> Float64[Tensor, "
 
 
 def empirical(path: Path, images: int, device: str = "cpu") -> EmpiricalOracle:
-    """The optimal denoiser of the first ``images`` test images."""
+    """The optimal denoiser of the first ``images`` Fashion-MNIST test images."""
     return EmpiricalOracle(path, pixels(images)).to(device)
 
 
@@ -77,5 +77,8 @@ def pixels(images: int) -> Float[Tensor, "n 1 28 28"]:
 
 
 def features(images: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, "n 64"]:
-    """Features of images in [-1, 1], quantised to uint8 as a saved image would be."""
+    """Features of images in [-1, 1], for fd_fmnist.
+
+    The images are first quantised to uint8, as if they had been saved.
+    """
     return fmnist.extract(fashion_mnist.from_unit(images).float() / 255)

@@ -220,7 +220,7 @@ def _options(
 
 
 def ladder_grid(entry: SamplerEntry, path: Path, parameters: Parameters, steps: int) -> Tensor:
-    """The grid of the ladder, in the direction in which the sampler runs."""
+    """The grid of ``steps`` for the ladder, in the direction in which the sampler runs."""
     low, high = parameters.sigma_min, parameters.sigma_max
     if parameters.grid == "karras":
         times = SCHEDULES["karras"](path, steps, rho=parameters.rho, sigma_min=low, sigma_max=high, clean=False)

@@ -139,7 +139,7 @@ class Setup(NamedTuple):
 
 
 class Solution(NamedTuple):
-    """What a sampler makes of exact draws at the first time of its grid."""
+    """The samples that a sampler makes of exact draws at the first time of its grid, with its setup and evaluations."""
 
     start: Float[Tensor, " n *shape"]
     samples: Float[Tensor, " n *shape"]

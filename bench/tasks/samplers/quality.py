@@ -129,7 +129,7 @@ class DataFeatures(NamedTuple):
 
 
 def image_figures(drawn: Float[Tensor, "n 64"], reference: DataFeatures, only: str = "") -> dict[str, float]:
-    """The three figures of features against those of the data, or one of them."""
+    """fd_fmnist, precision and recall of drawn features against those of the data, or ``only`` one of them."""
     found = {}
     if only in ("", "fd_fmnist"):
         found["fd_fmnist"] = frechet_distance(
