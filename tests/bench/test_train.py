@@ -13,7 +13,7 @@ from torch import nn
 
 from bench.errors import UsageError
 from bench.train import loop, train
-from bench.train.jobs import fmnist_classifier
+from bench.train.jobs import JOBS, fmnist_classifier
 from bench.train.recipe import Recipe, change, load_recipe, recipes
 
 X = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
@@ -137,6 +137,16 @@ def test_train_writes_weights_and_card_and_refuses_a_foreign_checkpoint(
         train("fmnist_classifier", tmp_path / "out", steps=5, progress=False)
     with pytest.raises(UsageError, match="is a file"):
         train("fmnist_classifier", weights, steps=4, progress=False)
+
+
+def test_every_job_of_the_table_resolves_and_one_of_your_own_is_taken(tmp_path: Path):
+    assert all(callable(entry.resolve()) for entry in JOBS.values())
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'name = "mine"\ntask = "tests.bench.test_train:job"\nsteps = 2\nbatch = 16\n'
+        '[optimiser]\nname = "sgd"\nrate = 0.1'
+    )
+    assert train(file, tmp_path, progress=False)["figure"] == 1
 
 
 def test_missing_data_are_an_error_of_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

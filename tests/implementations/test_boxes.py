@@ -2,6 +2,8 @@
 
 import inspect
 import math
+import pickle
+import pydoc
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from implementations.boxes import LOSSES
+from implementations.boxes import LOSSES, NMS
 from implementations.boxes.geometry import pairwise_iou
 from implementations.boxes.losses import pairwise
 
@@ -339,6 +341,14 @@ def test_the_readme_s_lines_run():
     assert given["loss"].shape == ()
     assert given["mean"].value != 1
     assert given["kept"].boxes.shape == (len(given["kept"].indices), 4)
+
+
+def test_a_loss_and_an_nms_go_by_their_function_s_name():
+    """As a decorated function would: pickled by name, documented by help(), with the options in the signature."""
+    for made, option in ((LOSSES["ciou"].resolve(), "alpha"), (NMS["soft_gaussian"].resolve(), "sigma")):
+        assert pickle.loads(pickle.dumps(made)) is made
+        assert made.__doc__.splitlines()[0] in pydoc.render_doc(made)
+        assert option in inspect.signature(made).parameters
 
 
 def test_pairwise_refuses_a_peer():
