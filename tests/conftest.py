@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from jaxtyping import config, install_import_hook
+from jaxtyping import config
 
-# Shapes and dtypes of every annotated function are checked while the tests run; at run time they cost nothing.
-install_import_hook(["bench.data", "implementations", "metrics"], "beartype.beartype")
+from tests import shapes
+
+shapes.install()  # for the tests alone: at run time annotations cost nothing
 
 from bench.files import digest  # noqa: E402
 from bench.plan.cell import Identity  # noqa: E402

@@ -124,7 +124,7 @@ def relative_entropy(law: Law, truth: Law) -> Modes:
     return ((law.mean - truth.mean).square() / truth.variance + excess - excess.log1p()) / 2
 
 
-def _impulses(rows: Int[Tensor, " rows"], mixture: Float[Tensor, "draws+1 modes"]) -> Callable[[int, Tensor], Tensor]:
+def _impulses(rows: Int[Tensor, " rows"], mixture: Float[Tensor, "numbers modes"]) -> Callable[[int, Tensor], Tensor]:
     """Noise that is 1 in row k + 1 at draw k, the mixture's in the last row, 0 elsewhere; draw -1 is the start."""
     last = len(mixture)
 

@@ -11,7 +11,6 @@ from implementations.diffusion import (
     VP,
     CountingDenoiser,
     Denoiser,
-    GaussianOracle,
     MixtureOracle,
     Prediction,
     RectifiedFlow,
@@ -19,19 +18,12 @@ from implementations.diffusion import (
 )
 from implementations.samplers import SAMPLERS
 from implementations.samplers.adaptive import DOPRI5
+from tests.exact import gaussian, normal
 
 VARIANTS = [("dopri5", {"coordinate": c}) for c in ("sigma", "lambda", "angle", "t")]
 VARIANTS += [("dpm_adaptive", {"order": k}) for k in (2, 3)]
 variants = pytest.mark.parametrize(("name", "options"), VARIANTS)
 names = pytest.mark.parametrize("name", ["dopri5", "dpm_adaptive"])
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def gaussian(path):
-    return GaussianOracle(path, torch.linspace(-1, 1, 6).double(), torch.linspace(0.05, 2, 6).double())
 
 
 def span(path, steps=1, sigma_min=0.02, sigma_max=40.0):

@@ -9,10 +9,7 @@ from implementations.diffusion import EDM, SCHEDULES, VP, CountingDenoiser, Gaus
 from implementations.diffusion.artifact import Artifact
 from implementations.samplers import SAMPLERS
 from implementations.samplers.amed import prepare
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from tests.exact import normal
 
 
 def mixture(path):

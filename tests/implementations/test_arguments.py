@@ -24,16 +24,13 @@ from implementations.diffusion import (
 )
 from implementations.diffusion.checks import as_tensor, whole
 from implementations.samplers import SAMPLERS
+from tests.exact import normal
 
 pytestmark = pytest.mark.unchecked
 
 TABLE = DiscreteVP(torch.linspace(1e-4, 0.02, 1000))
 PATHS = [VP(), Cosine(), SubVP(), VE(), EDM(), RectifiedFlow(), TrigFlow(), TABLE]
 every_path = pytest.mark.parametrize("path", PATHS, ids=lambda path: type(path).__name__)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def gaussian(path):

@@ -14,24 +14,16 @@ from implementations.diffusion import (
     Cosine,
     Denoiser,
     DiscreteVP,
-    GaussianOracle,
     Prediction,
     RectifiedFlow,
     SubVP,
     TrigFlow,
 )
 from implementations.samplers import SAMPLERS
+from tests.exact import gaussian, normal
 
 ORDERS = (1, 2, 3, 4)
 PATHS = [VP(), Cosine(), SubVP(), EDM(), RectifiedFlow(), TrigFlow()]
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def gaussian(path, d=6):
-    return GaussianOracle(path, torch.linspace(-1, 1, d).double(), torch.linspace(0.05, 2, d).double())
 
 
 class Driven(Denoiser):

@@ -5,21 +5,14 @@ import math
 import pytest
 import torch
 
-from implementations.diffusion import EDM, SCHEDULES, VP, GaussianOracle
+from implementations.diffusion import EDM, SCHEDULES, VP
 from implementations.diffusion.law import marginal_law, output_law, variance_error
 from implementations.samplers import SAMPLERS
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from tests.exact import gaussian, normal
 
 
 def draws(k, like):
     return normal(*like.shape, seed=100 + k)
-
-
-def gaussian(path, d=6):
-    return GaussianOracle(path, torch.linspace(-1, 1, d).double(), torch.linspace(0.05, 2, d).double())
 
 
 def run(name, path=None, steps=8, clean=True, **options):

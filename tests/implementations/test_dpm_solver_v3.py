@@ -9,12 +9,9 @@ from implementations.diffusion import EDM, SCHEDULES, VP, CountingDenoiser, Gaus
 from implementations.diffusion.artifact import Artifact
 from implementations.samplers import SAMPLERS
 from implementations.samplers.model_statistics import Constant, Table, prepare
+from tests.exact import normal
 
 MEAN, VARIANCE = torch.linspace(-1, 1, 6).double(), torch.linspace(0.05, 2, 6).double()
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def constant(value, *shape):

@@ -5,21 +5,14 @@ import math
 import pytest
 import torch
 
-from implementations.diffusion import EDM, SCHEDULES, VE, VP, Cosine, GaussianOracle, RectifiedFlow, TrigFlow
+from implementations.diffusion import EDM, SCHEDULES, VE, VP, Cosine, RectifiedFlow, TrigFlow
 from implementations.diffusion.law import marginal_law, output_law
 from implementations.diffusion.noise import PerSampleNoise
 from implementations.samplers import SAMPLERS
+from tests.exact import gaussian, normal
 
 PAIRS = [("edm_euler", "euler"), ("edm_heun", "heun")]
 methods = pytest.mark.parametrize("name", ["edm_euler", "edm_heun"])
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def gaussian(path):
-    return GaussianOracle(path, torch.linspace(-1, 1, 6).double(), torch.linspace(0.05, 2, 6).double())
 
 
 @pytest.mark.parametrize(("name", "plain"), PAIRS)

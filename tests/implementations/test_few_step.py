@@ -25,18 +25,11 @@ from implementations.diffusion import (
 from implementations.diffusion.law import marginal_law, output_law
 from implementations.diffusion.noise import PerSampleNoise
 from implementations.samplers import SAMPLERS
+from tests.exact import gaussian, normal
 
 NAMES = ("consistency", "lcm", "tcd", "flow_map")
 PATHS = [VP(), Cosine(), SubVP(), VE(), EDM(), RectifiedFlow(), TrigFlow()]
 TABLE = DiscreteVP(torch.linspace(1e-4, 0.02, 1000))
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def gaussian(path, d=6, kind=GaussianOracle):
-    return kind(path, torch.linspace(-1, 1, d).double(), torch.linspace(0.05, 2, d).double())
 
 
 class Plain(GaussianOracle):

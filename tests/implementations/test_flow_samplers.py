@@ -6,21 +6,14 @@ import math
 import pytest
 import torch
 
-from implementations.diffusion import EDM, SCHEDULES, VP, Cosine, GaussianOracle, RectifiedFlow, TrigFlow
+from implementations.diffusion import EDM, SCHEDULES, VP, Cosine, RectifiedFlow, TrigFlow
 from implementations.diffusion.law import marginal_law, output_law, variance_error
 from implementations.diffusion.noise import PerSampleNoise
 from implementations.samplers import SAMPLERS
 from implementations.samplers.flow import FORMS, LAST_STEPS
+from tests.exact import gaussian, normal
 
 BOUNDED = [form for form in FORMS if form != "sbdm"]
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def gaussian(path):
-    return GaussianOracle(path, torch.linspace(-1, 1, 6).double(), torch.linspace(0.05, 2, 6).double())
 
 
 def inside(path, steps):

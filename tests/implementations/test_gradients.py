@@ -8,6 +8,7 @@ import torch
 
 from implementations.diffusion import SCHEDULES, VP, Denoiser, Prediction
 from implementations.samplers import SAMPLERS, PerSampleNoise
+from tests.exact import normal
 
 OWN = [name for name, entry in SAMPLERS.items() if entry.source == "fidmap" and entry.family != "peer"]
 
@@ -22,10 +23,6 @@ class Curved(Denoiser):
 
     def __call__(self, x, t, condition=None):
         return Prediction(self.path, x, t, eps=torch.tanh(x * self.scale.to(x.dtype)))
-
-
-def normal(*shape, seed):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def objective(name, x, scale):

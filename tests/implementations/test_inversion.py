@@ -13,7 +13,6 @@ from implementations.diffusion import (
     Cosine,
     CountingDenoiser,
     DiscreteVP,
-    GaussianOracle,
     MixtureOracle,
     Network,
     Prediction,
@@ -23,17 +22,10 @@ from implementations.diffusion import (
 )
 from implementations.diffusion.denoiser import Denoiser
 from implementations.samplers import SAMPLERS
+from tests.exact import gaussian, normal
 
 PATHS = [VP(), Cosine(), SubVP(), VE(), EDM(), RectifiedFlow(), TrigFlow()]
 PATHS += [DiscreteVP(torch.linspace(1e-4, 0.02, 1000))]
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def gaussian(path, d=6):
-    return GaussianOracle(path, torch.linspace(-1, 1, d).double(), torch.linspace(0.05, 2, d).double())
 
 
 def round_trip(oracle, x, times, iterations):

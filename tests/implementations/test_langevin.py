@@ -19,19 +19,12 @@ from implementations.diffusion import (
 from implementations.diffusion.law import Law, marginal_law, output_law, variance_error
 from implementations.diffusion.noise import PerSampleNoise
 from implementations.samplers import SAMPLERS
+from tests.exact import gaussian, normal
 
 PATHS = [VP(), SubVP(), VE(), EDM(), RectifiedFlow(), DiscreteVP(torch.linspace(1e-4, 0.02, 1000))]
 every_path = pytest.mark.parametrize("path", PATHS, ids=lambda path: type(path).__name__)
 PREDICTORS = {"reverse_diffusion": {}, "euler_maruyama": {}, "ddpm": {}}
 pc, annealed = SAMPLERS["predictor_corrector"], SAMPLERS["annealed_langevin"]
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def gaussian(path, d=6):
-    return GaussianOracle(path, torch.linspace(-1, 1, d).double(), torch.linspace(0.05, 2, d).double())
 
 
 def stationary(path, t, step):

@@ -17,13 +17,10 @@ from implementations.diffusion import (
     RectifiedFlow,
     TrigFlow,
 )
+from tests.exact import normal
 
 PATHS = [VP(), VE(), RectifiedFlow(), TrigFlow()]
 every_path = pytest.mark.parametrize("path", PATHS, ids=lambda path: type(path).__name__)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def covariance(d, seed=0):

@@ -10,22 +10,14 @@ from implementations.diffusion import (
     SCHEDULES,
     VP,
     CountingDenoiser,
-    GaussianOracle,
     MixtureOracle,
     RectifiedFlow,
     TrigFlow,
 )
 from implementations.samplers import SAMPLERS
+from tests.exact import gaussian, normal
 
 PATHS = [VP(), EDM(), RectifiedFlow(), TrigFlow()]
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def gaussian(path):
-    return GaussianOracle(path, torch.linspace(-1, 1, 6).double(), torch.linspace(0.05, 2, 6).double())
 
 
 def run(path, times, x, **options):

@@ -6,20 +6,13 @@ import math
 import pytest
 import torch
 
-from implementations.diffusion import EDM, SCHEDULES, VP, CountingDenoiser, GaussianOracle, RectifiedFlow, TrigFlow
+from implementations.diffusion import EDM, SCHEDULES, VP, CountingDenoiser, RectifiedFlow, TrigFlow
 from implementations.diffusion.law import marginal_law, output_law, variance_error
 from implementations.diffusion.noise import PerSampleNoise
 from implementations.samplers import SAMPLERS
+from tests.exact import gaussian, normal
 
 PATHS = [VP(), EDM(), RectifiedFlow(), TrigFlow()]
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def gaussian(path):
-    return GaussianOracle(path, torch.linspace(-1, 1, 6).double(), torch.linspace(0.05, 2, 6).double())
 
 
 def inside(path, steps, sigma_min=0.05, sigma_max=20.0):

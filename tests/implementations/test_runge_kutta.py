@@ -6,21 +6,14 @@ import math
 import pytest
 import torch
 
-from implementations.diffusion import EDM, SCHEDULES, VP, CountingDenoiser, GaussianOracle, RectifiedFlow, TrigFlow
+from implementations.diffusion import EDM, SCHEDULES, VP, CountingDenoiser, RectifiedFlow, TrigFlow
 from implementations.diffusion.grid import Grid
 from implementations.samplers import SAMPLERS
 from implementations.samplers.runge_kutta import BOSH3, COORDINATES, RK4, Levels
+from tests.exact import gaussian, normal
 
 PATHS = [VP(), EDM(), RectifiedFlow(), TrigFlow()]
 METHODS = ("euler", "heun", "midpoint", "bosh3", "rk4")
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def gaussian(path):
-    return GaussianOracle(path, torch.linspace(-1, 1, 6).double(), torch.linspace(0.05, 2, 6).double())
 
 
 def inner(path, steps=6):

@@ -16,7 +16,6 @@ from implementations.diffusion import (
     Denoiser,
     DiscreteVP,
     EmpiricalOracle,
-    GaussianOracle,
     Network,
     Prediction,
     RectifiedFlow,
@@ -28,6 +27,7 @@ from implementations.diffusion.law import marginal_law, output_law, variance_err
 from implementations.diffusion.noise import PerSampleNoise
 from implementations.samplers import SAMPLERS
 from implementations.schedules.spacing import graded
+from tests.exact import gaussian, normal
 
 CONTINUOUS = [VP(), Cosine(), SubVP(), VE(), EDM(), RectifiedFlow(), TrigFlow()]
 OWN = [name for name, entry in SAMPLERS.items() if entry.source == "fidmap" and entry.family != "peer"]
@@ -63,14 +63,6 @@ def turned(name, times):
 def karras(name, path, steps, **options):
     """Karras' grid as the sampler takes it: one from data begins inside the path, where every head has its eps."""
     return turned(name, SCHEDULES["karras"](path, steps, clean=not SAMPLERS[name].ascending, **options))
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def gaussian(path, d=6):
-    return GaussianOracle(path, torch.linspace(-1, 1, d).double(), torch.linspace(0.05, 2, d).double())
 
 
 def start(path, t, z):

@@ -12,7 +12,6 @@ from implementations.diffusion import (
     VP,
     Cosine,
     DiscreteVP,
-    GaussianOracle,
     Prediction,
     RectifiedFlow,
     SubVP,
@@ -22,20 +21,13 @@ from implementations.diffusion.chains import Chain, ddpm_betas, smld_sigmas
 from implementations.diffusion.law import marginal_law, output_law, variance_error
 from implementations.diffusion.sde import diffuse, forward_drift, reverse_drift
 from implementations.samplers import SAMPLERS
+from tests.exact import gaussian, normal
 
 BETAS = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
 CONTINUOUS = [VP(), Cosine(), SubVP(), VE(), EDM(), RectifiedFlow(), TrigFlow()]
 PATHS = [*CONTINUOUS, DiscreteVP(BETAS)]
 every_path = pytest.mark.parametrize("path", PATHS, ids=lambda path: type(path).__name__)
 SOLVERS = [("euler_maruyama", {"eta": 1.5}), ("reverse_diffusion", {})]
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def gaussian(path, d=6):
-    return GaussianOracle(path, torch.linspace(-1, 1, d).double(), torch.linspace(0.05, 2, d).double())
 
 
 def inside(path, share):

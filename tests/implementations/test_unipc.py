@@ -6,19 +6,12 @@ import math
 import pytest
 import torch
 
-from implementations.diffusion import SCHEDULES, VP, CountingDenoiser, GaussianOracle, RectifiedFlow
+from implementations.diffusion import SCHEDULES, VP, CountingDenoiser, RectifiedFlow
 from implementations.diffusion.grid import Grid
 from implementations.samplers import SAMPLERS
 from implementations.samplers.exponential import FORMS, exact, midpoint, weights
 from implementations.schedules.spacing import graded
-
-
-def normal(*shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-
-def gaussian(path, d=6):
-    return GaussianOracle(path, torch.linspace(-1, 1, d).double(), torch.linspace(0.05, 2, d).double())
+from tests.exact import gaussian, normal
 
 
 def times_of(path, steps=8):

@@ -25,6 +25,7 @@ from implementations.diffusion.noise import PerSampleNoise
 from implementations.peers import k_diffusion_samplers
 from implementations.samplers import SAMPLERS
 from implementations.schedules.spacing import graded
+from tests.exact import gaussian, normal
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of peers' own making
 PEERS = [name for name, entry in SAMPLERS.items() if entry.package]
@@ -115,14 +116,6 @@ def label(value):
     if isinstance(value, Pair):
         return "-".join([value.peer, *(f"{k}={v}" for k, v in value.options.items())])
     return value if isinstance(value, str) else type(value).__name__
-
-
-def normal(*shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-
-def gaussian(path, d=6):
-    return GaussianOracle(path, torch.linspace(-1, 1, d).double(), torch.linspace(0.05, 2, d).double())
 
 
 def mixture(path):

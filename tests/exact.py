@@ -1,0 +1,53 @@
+"""What the tests of samplers share: denoisers whose flow is known, every path, and every variant of a sampler."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from implementations.diffusion import (
+    EDM,
+    VE,
+    VP,
+    Cosine,
+    DiscreteVP,
+    GaussianOracle,
+    RectifiedFlow,
+    SubVP,
+    TrigFlow,
+)
+from implementations.diffusion.path import Path
+from implementations.samplers import SAMPLERS
+
+BETAS = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)  # DDPM's
+TABLE = DiscreteVP(BETAS)
+CONTINUOUS = [VP(), Cosine(), SubVP(), VE(), EDM(), RectifiedFlow(), TrigFlow()]
+PATHS = [*CONTINUOUS, TABLE]
+OWN = [name for name, entry in SAMPLERS.items() if entry.source == "fidmap" and entry.family != "peer"]
+# a sampler with the options of one variant: each coordinate and each order that it takes
+VARIANTS = [(name, options) for name in OWN for options in SAMPLERS[name].variants()]
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    """Standard normal numbers in float64."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def gaussian(path: Path, d: int = 6, kind: Any = GaussianOracle) -> Any:
+    """Data of d independent coordinates, of means from -1 to 1 and variances from .05 to 2."""
+    return kind(path, torch.linspace(-1, 1, d).double(), torch.linspace(0.05, 2, d).double())
+
+
+def start(path: Path, t: Any, z: Tensor) -> Tensor:
+    """The same place on every path: x / hypot(alpha, sigma) is z."""
+    return z * math.hypot(float(path.alpha(t)), float(path.sigma(t)))
+
+
+def label(value: Any) -> str | None:
+    """A path's name, or a variant's with its options, as the id of a test."""
+    if isinstance(value, tuple) and isinstance(value[0], str):
+        return "-".join([value[0], *map(str, value[1].values())])
+    return type(value).__name__ if isinstance(value, Path) else None
