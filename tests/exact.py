@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -15,6 +16,7 @@ from implementations.diffusion import (
     Cosine,
     DiscreteVP,
     GaussianOracle,
+    Prediction,
     RectifiedFlow,
     SubVP,
     TrigFlow,
@@ -31,19 +33,43 @@ OWN = [name for name, entry in SAMPLERS.items() if entry.source == "fidmap" and 
 VARIANTS = [(name, options) for name in OWN for options in SAMPLERS[name].variants()]
 
 
+class Gaussian(GaussianOracle):
+    """The oracle of independent coordinates in a tenth of its operations: a test asks for thousands of answers."""
+
+    def __init__(self, path: Path, mean: Tensor, variance: Tensor):
+        super().__init__(path, mean, variance)
+        self.mean, self.variance = mean, variance
+
+    def __call__(self, x: Tensor, t: Any, condition: Any = None) -> Prediction:
+        if condition is not None or torch.as_tensor(t).ndim:
+            return super().__call__(x, t, condition)
+        alpha, sigma = scales(self.path, float(t))
+        pull = (x - alpha * self.mean) / (alpha**2 * self.variance + sigma**2)
+        x0 = torch.addcmul(self.mean, self.variance, pull, value=alpha)
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        views = {"x0": x0, "eps": sigma * pull, "score": -pull}
+        return Prediction(self.path, x, t, **{name: view.to(dtype) for name, view in views.items()})
+
+
+@functools.cache
+def scales(path: Path, t: float) -> tuple[float, float]:
+    """alpha and sigma, once for each time."""
+    return float(path.alpha(t)), float(path.sigma(t))
+
+
 def normal(*shape: int, seed: int = 0) -> Tensor:
     """Standard normal numbers in float64."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def gaussian(path: Path, d: int = 6, kind: Any = GaussianOracle) -> Any:
+def gaussian(path: Path, d: int = 6, kind: Any = Gaussian) -> Any:
     """Data of d independent coordinates, of means from -1 to 1 and variances from .05 to 2."""
     return kind(path, torch.linspace(-1, 1, d).double(), torch.linspace(0.05, 2, d).double())
 
 
 def start(path: Path, t: Any, z: Tensor) -> Tensor:
     """The same place on every path: x / hypot(alpha, sigma) is z."""
-    return z * math.hypot(float(path.alpha(t)), float(path.sigma(t)))
+    return z * math.hypot(*scales(path, float(t)))
 
 
 def label(value: Any) -> str | None:

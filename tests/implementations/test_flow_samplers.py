@@ -64,11 +64,11 @@ def test_all_noise_fresh_converges_to_too_small_a_variance():
 def test_weak_order_of_every_form(form):
     """On levels where no form is stiff. The law holds for any w, so a wrong one would pass: see the next tests."""
     path, biases = RectifiedFlow(), []
-    for steps in (40, 80, 160):
+    for steps in (40, 160):
         times = inside(path, steps)
         law = output_law(SAMPLERS["sit_sde"], gaussian(path), times, {"form": form})
         biases.append(variance_error(law, marginal_law(gaussian(path), times[-1])))
-    assert abs(math.log2(biases[0] / biases[2]) / 2 - 1) < 0.15, biases
+    assert abs(math.log2(biases[0] / biases[1]) / 2 - 1) < 0.15, biases
 
 
 @pytest.mark.parametrize("form", list(FORMS))

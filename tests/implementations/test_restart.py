@@ -65,11 +65,11 @@ def test_restart_written_out_on_the_edm_path():
 @pytest.mark.parametrize("path", [VP(), RectifiedFlow()], ids=lambda path: type(path).__name__)
 def test_weak_order_of_restart_is_heuns_where_its_own_steps_are_refined_too(path):
     biases = []
-    for steps in (40, 80, 160):
+    for steps in (40, 160):
         times, intervals = inside(path, steps), ((0.1, 1.0, 2, steps // 4),)
         law = output_law(SAMPLERS["restart"], gaussian(path), times, {"intervals": intervals})
         biases.append(variance_error(law, marginal_law(gaussian(path), times[-1])))
-    assert abs(math.log2(biases[0] / biases[2]) / 2 - 2) < 0.15, biases
+    assert abs(math.log2(biases[0] / biases[1]) / 2 - 2) < 0.15, biases
 
 
 def test_restarts_contract_the_error_that_came_before():

@@ -19,7 +19,6 @@ from implementations.diffusion import (
     Network,
     Prediction,
     RectifiedFlow,
-    SubVP,
     TrigFlow,
 )
 from implementations.diffusion.grid import Grid
@@ -27,12 +26,8 @@ from implementations.diffusion.law import marginal_law, output_law, variance_err
 from implementations.diffusion.noise import PerSampleNoise
 from implementations.samplers import SAMPLERS
 from implementations.schedules.spacing import graded
-from tests.exact import gaussian, normal
+from tests.exact import CONTINUOUS, OWN, PATHS, VARIANTS, gaussian, label, normal, start
 
-CONTINUOUS = [VP(), Cosine(), SubVP(), VE(), EDM(), RectifiedFlow(), TrigFlow()]
-OWN = [name for name, entry in SAMPLERS.items() if entry.source == "fidmap" and entry.family != "peer"]
-# a sampler with the options of one variant: each coordinate and each order that it takes
-VARIANTS = [(name, options) for name in OWN for options in SAMPLERS[name].variants()]
 ASCENDING = {n for n in OWN if SAMPLERS[n].ascending}
 ODE = [(n, o) for n, o in VARIANTS if not SAMPLERS[n].draws_noise(o) and not SAMPLERS[n].adaptive]
 ORDERED = [(n, o) for n, o in ODE if SAMPLERS[n].theory(o) is not None]
@@ -41,12 +36,6 @@ FIXED = [v for v in VARIANTS if not SAMPLERS[v[0]].adaptive]
 NOISY = [("ddim", {"eta": 0.5}), ("ddim", {"eta": 1.0}), ("ddpm", {"variance": "large"}), ("gddim", {"eta": 0.5})]
 NOISY += [(n, o) for n, o in VARIANTS if SAMPLERS[n].draws_noise(o)]
 EQUIVARIANT = [(n, o) for n, o in FIXED + NOISY if o.get("coordinate", SAMPLERS[n].coordinate) != "t"]
-
-
-def label(value):
-    if isinstance(value, tuple) and isinstance(value[0], str):
-        return "-".join([value[0], *map(str, value[1].values())])
-    return type(value).__name__ if hasattr(value, "log_snr") else None
 
 
 every = pytest.mark.parametrize("name", OWN)
@@ -63,11 +52,6 @@ def turned(name, times):
 def karras(name, path, steps, **options):
     """Karras' grid as the sampler takes it: one from data begins inside the path, where every head has its eps."""
     return turned(name, SCHEDULES["karras"](path, steps, clean=not SAMPLERS[name].ascending, **options))
-
-
-def start(path, t, z):
-    """The same place in every path: x / hypot(alpha, sigma) is z."""
-    return z * math.hypot(float(path.alpha(t)), float(path.sigma(t)))
 
 
 def rms_error(variant, path, steps, z):
@@ -102,8 +86,8 @@ ORDERS = [
 def test_order_on_the_exact_flow(variant, path):
     name, options = variant
     theory = SAMPLERS[name].theory(options)
-    ladder = (80, 160, 320) if theory < 4 else (160, 320, 640)
-    errors = [rms_error(variant, path, steps, normal(8, 6)) for steps in ladder]
+    ends = (80, 320) if theory < 4 else (160, 640)
+    errors = [rms_error(variant, path, steps, normal(8, 6)) for steps in ends]
     slope = math.log2(errors[0] / errors[-1]) / 2
     tolerance = 0.1 if theory < 3 else 0.2
     assert slope > theory - tolerance, errors
@@ -120,13 +104,13 @@ def test_order_on_the_exact_flow(variant, path):
 def test_weak_order_of_the_variance_on_a_gaussian(variant, path):
     name, options = variant
     oracle, biases = gaussian(path), []
-    for steps in (80, 160, 320):
+    # fine ones, since terms of two orders may be of opposite signs; a whole order more is a leading term that all but
+    # cancels here, as SA-Solver's of order 2 does until 1000 steps
+    for steps in (160, 320):
         times = SCHEDULES["karras"](path, steps, sigma_min=0.02, sigma_max=40.0, clean=False)
         law = output_law(SAMPLERS[name], oracle, times, options)
         biases.append(variance_error(law, marginal_law(oracle, times[-1])))
-    # the last doubling, since terms of two orders may be of opposite signs; a whole order more is a leading term that
-    # all but cancels here, as SA-Solver's of order 2 does until 1000 steps
-    excess = math.log2(biases[1] / biases[2]) - SAMPLERS[name].theory(options)
+    excess = math.log2(biases[0] / biases[1]) - SAMPLERS[name].theory(options)
     assert abs(excess) < 0.15 or excess > 1, biases
 
 
@@ -175,39 +159,48 @@ def test_ddpm_variances_are_those_of_the_table():
 
 
 @pytest.mark.parametrize("variant", EQUIVARIANT, ids=label)
-@pytest.mark.parametrize("clean", [False, True])
-def test_equivariance(variant, clean):
+def test_equivariance(variant):
     """One log-SNR grid gives the same samples on every path, rescaled: the proof of "every path"."""
     name, options = variant
-    z, results = normal(4, 6), []
-    for path in CONTINUOUS:
-        if clean and isinstance(path, VE):
-            continue  # it has no clean end
-        times = turned(name, SCHEDULES["karras"](path, 12, sigma_min=0.01, sigma_max=50.0, clean=clean))
-        x, noise = start(path, times[0], z), PerSampleNoise(range(4))
-        found = SAMPLERS[name](gaussian(path), x, times, noise=noise, **options)
-        results.append(found / float(path.alpha(times[-1])))
-    for found in results[1:]:
-        assert float((found - results[0]).abs().max() / results[0].abs().max()) < 1e-12
+    for clean in (False, True):
+        z, results = normal(4, 6), []
+        for path in CONTINUOUS:
+            if clean and isinstance(path, VE):
+                continue  # it has no clean end
+            times = turned(name, SCHEDULES["karras"](path, 12, sigma_min=0.01, sigma_max=50.0, clean=clean))
+            x, noise = start(path, times[0], z), PerSampleNoise(range(4))
+            found = SAMPLERS[name](gaussian(path), x, times, noise=noise, **options)
+            results.append(found / float(path.alpha(times[-1])))
+        for found in results[1:]:
+            assert float((found - results[0]).abs().max() / results[0].abs().max()) < 1e-12, clean
 
 
 # ends, steps, dtypes
 
 
 @every_variant
-@pytest.mark.parametrize("path", [*CONTINUOUS, DiscreteVP(torch.linspace(1e-4, 0.02, 1000))], ids=label)
-def test_from_end_to_end_finite_at_the_stated_cost(variant, path):
-    """Uniform times touch every end there is: alpha = 0 where the path has it, sigma = 0."""
+def test_from_end_to_end_finite_at_the_stated_cost(variant):
+    """Uniform times touch every end there is: alpha = 0 where the path has it, sigma = 0; karras' touch none.
+
+    Each number of steps meets both on paths that end at alpha = 0 and on others.
+    """
     name, options = variant
     entry = SAMPLERS[name]
-    for steps, schedule in itertools.product((1, 2, 3, 10), ("uniform", "karras")):
-        times = turned(name, SCHEDULES[schedule](path, steps, **({"clean": False} if schedule == "karras" else {})))
-        counting = CountingDenoiser(gaussian(path))
-        found = entry(counting, path.prior(normal(3, 6), float(times[0])), times, **options)
-        assert found.isfinite().all()
-        assert found.shape == (3, 6)
-        assert entry.evaluations(times, path=path, **options) in (counting.calls, None), (steps, schedule)
-        assert entry.adaptive or hasattr(entry.resolve(), "count") or entry.evaluations(times, **options) is not None
+    for turn, path in enumerate(PATHS):
+        for steps, which in zip((1, 2, 3, 10), (0, 1, 0, 1), strict=True):
+            schedule, given = (("uniform", {}), ("karras", {"clean": False}))[(which + turn) % 2]
+            times = turned(name, SCHEDULES[schedule](path, steps, **given))
+            counting = CountingDenoiser(gaussian(path))
+            found = entry(counting, path.prior(normal(3, 6), float(times[0])), times, **options)
+            assert found.isfinite().all(), (path, steps, schedule)
+            assert found.shape == (3, 6)
+            assert entry.evaluations(times, path=path, **options) in (counting.calls, None), (path, steps, schedule)
+
+
+def test_the_cost_is_stated_but_where_a_sampler_stops_when_it_has_converged():
+    times = SCHEDULES["karras"](VP(), 4, clean=False)
+    unknown = {n for n, o in VARIANTS if SAMPLERS[n].evaluations(times, path=VP(), **o) is None}
+    assert unknown == {n for n in OWN if SAMPLERS[n].adaptive} | {"picard"}
 
 
 @pytest.mark.parametrize(
@@ -219,17 +212,16 @@ def test_one_step_over_the_whole_path_predicts_the_mean(variant):
     for path in (RectifiedFlow(), TrigFlow(), Cosine()):
         oracle, times = gaussian(path), SCHEDULES["uniform"](path, 1)
         found = SAMPLERS[name](oracle, normal(3, 6), times, **options)
-        torch.testing.assert_close(found, oracle._means.expand(3, 6), rtol=1e-14, atol=1e-14)
+        torch.testing.assert_close(found, oracle.mean.expand(3, 6), rtol=1e-14, atol=1e-14)
 
 
 @every
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
-def test_networks_of_any_precision_and_head(name, dtype):
-    module = torch.nn.Linear(6, 6).to(dtype)
-    for head in ("eps", "x0", "v", "velocity", "score"):
-        network = Network(VP(), lambda x, t: module(x), head=head, dtype=dtype)
-        x = normal(3, 6).to(dtype)
-        found = SAMPLERS[name](network, x, karras(name, VP(), 4, sigma_min=0.1, sigma_max=2.0))
+def test_networks_of_any_precision_and_head(name):
+    times, heads = karras(name, VP(), 4, sigma_min=0.1, sigma_max=2.0), ("eps", "x0", "v", "velocity", "score")
+    for dtype, head in itertools.product((torch.bfloat16, torch.float32, torch.float64), heads):
+        module = torch.nn.Linear(6, 6).to(dtype)
+        network = Network(VP(), lambda x, t, module=module: module(x), head=head, dtype=dtype)
+        found = SAMPLERS[name](network, normal(3, 6).to(dtype), times)
         assert found.dtype == torch.promote_types(dtype, torch.float32)
         assert found.isfinite().all(), head
 
@@ -337,14 +329,13 @@ def test_batched_float32_samples_are_the_same_but_for_changes_of_basin(name):
     x = normal(512, 6).float()
     together = SAMPLERS[name](oracle, x, times, noise=PerSampleNoise(range(512)))
     assert together.dtype == torch.float32
-    every = 32 if SAMPLERS[name].adaptive else 8  # a run of these takes hundreds of evaluations
-    picked = range(0, 512, every)
+    picked = range(0, 512, 32)
     alone = torch.cat([SAMPLERS[name](oracle, x[i : i + 1], times, noise=PerSampleNoise([i])) for i in picked])
-    apart = (alone - together[::every]).norm(dim=1) > 1e-4 * alone.norm(dim=1)
-    basins = [torch.cdist(found.double(), data).argmin(1) for found in (alone, together[::every])]
+    apart = (alone - together[::32]).norm(dim=1) > 1e-4 * alone.norm(dim=1)
+    basins = [torch.cdist(found.double(), data).argmin(1) for found in (alone, together[::32])]
     changed = basins[0] != basins[1]
     assert bool((changed | ~apart).all())
-    assert int(changed.sum()) <= 1  # of 64, or 16
+    assert int(changed.sum()) <= 1  # of 16
 
 
 @every_path
@@ -369,7 +360,7 @@ def test_times_of_low_precision_meet_the_ends_exactly(path, dtype):
 def test_there_and_back_falls_with_the_order(variant, path):
     name, options = variant
     oracle, errors = gaussian(path), []
-    for steps in (80, 160, 320):
+    for steps in (80, 320):
         times = SCHEDULES["karras"](path, steps, sigma_min=0.05, sigma_max=20.0, clean=False)
         x = oracle.flow(start(path, times[0], normal(5, 6)), times[0], times[-1])
         up = SAMPLERS[name](oracle, x, graded(times.flip(0)), **options)

@@ -58,7 +58,7 @@ def test_the_forward_sde_has_the_marginals_of_the_path(path):
     alpha = float(path.alpha(end) / path.alpha(start))
     sigma = math.sqrt(float(path.sigma(end)) ** 2 - alpha**2 * float(path.sigma(start)) ** 2)
     errors = []
-    for steps in (40, 80, 160):
+    for steps in (40, 160):
         times = torch.linspace(start, end, steps + 1, dtype=torch.float64)
         a, s = impulses(lambda x, noise, times=times: diffuse(path, x, times, noise=noise), steps)
         errors.append(abs(a / alpha - 1) + abs(s / sigma - 1))
@@ -148,11 +148,11 @@ def test_weak_order_on_the_other_paths(solver):
     name, options = solver
     for path in (SubVP(), Cosine(), VE(), EDM(), TrigFlow()):  # VP and RectifiedFlow are asked in test_samplers
         oracle, biases = gaussian(path), []
-        for steps in (80, 160, 320):
+        for steps in (80, 320):
             times = SCHEDULES["karras"](path, steps, sigma_min=0.02, sigma_max=40.0, clean=False)
             law = output_law(SAMPLERS[name], oracle, times, options)
             biases.append(variance_error(law, marginal_law(oracle, times[-1])))
-        assert math.log2(biases[0] / biases[2]) / 2 == pytest.approx(1, abs=0.15), (path, biases)
+        assert math.log2(biases[0] / biases[1]) / 2 == pytest.approx(1, abs=0.15), (path, biases)
 
 
 def test_steps_are_those_of_the_papers_chains():
@@ -216,7 +216,7 @@ def test_noise_is_not_inverted(name):
 def test_chains_tend_to_their_paths_at_first_order(limit):
     """DDPM to VP, SMLD to VE: alpha and sigma of step i against those at t = i/N."""
     path, errors = VP() if limit == "ddpm" else VE(), []
-    for n in (500, 1000, 2000):
+    for n in (500, 2000):
         chain = Chain.ddpm(ddpm_betas(path, n)) if limit == "ddpm" else Chain.smld(smld_sigmas(path, n))
         t = torch.arange(1, n + 1).double() / n
         late = t > 0.1
@@ -257,7 +257,7 @@ def test_a_chain_runs_to_its_marginal():
 def test_the_reversed_chain_gives_the_data_back_at_first_order():
     """DDPM of N steps sampled through all of them, last step to the clean end."""
     errors = []
-    for n in (100, 200, 400):
+    for n in (100, 400):
         path = DiscreteVP(ddpm_betas(VP(), n))
         times = torch.arange(n - 1, -1, -1).double()
         law = output_law(SAMPLERS["ddpm"], gaussian(path), times, {"variance": "large"})
