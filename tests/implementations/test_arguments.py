@@ -61,10 +61,8 @@ def test_a_start_without_its_time_is_refused():
 # times
 
 
-OUTSIDE = [(path, share) for path in PATHS for share in (-2.0, -0.01, 1.01, 3.0, math.inf, math.nan)]
-
-
-@pytest.mark.parametrize(("path", "share"), OUTSIDE, ids=lambda v: type(v).__name__ if v in PATHS else str(v))
+@every_path
+@pytest.mark.parametrize("share", [-2.0, -0.01, 1.01, 3.0, math.inf, math.nan])
 def test_a_time_outside_the_path_is_named_wherever_it_is_given(path, share):
     t, inside = path.t_min + share * (path.t_max - path.t_min), 0.5 * (path.t_min + path.t_max)
     oracle, x = gaussian(path), normal(2, 6)
