@@ -30,7 +30,7 @@ def _unchecked(request):
     config.update("jaxtyping_disable", False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def record():
     """Makes a record of one measure."""
     return _record

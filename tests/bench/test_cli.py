@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.__main__ import main
+
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
 
@@ -73,15 +75,23 @@ def test_names_come_quickly(arguments, seconds):
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_errors_of_use_are_one_line_and_exit_code_2(fidmap, tmp_path, arguments, says):
+def test_errors_of_use_are_one_line_and_exit_code_2(tmp_path, capfd, monkeypatch, arguments, says):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("{}")
     (tmp_path / "broken.toml").write_text('name = "x"\n[[block\n')
-    result = fidmap(*arguments)
-    assert result.returncode == 2, result.stderr
-    assert result.stdout == ""
-    assert result.stderr.count("\n") == 1, result.stderr
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    printed, said = capfd.readouterr()
+    assert ended.value.code == 2, said
+    assert printed == ""
+    assert said.count("\n") == 1, said
     for word in says:
-        assert word in result.stderr
+        assert word in said
+
+
+def test_an_error_of_use_is_one_in_a_process_of_its_own(fidmap):
+    result = fidmap("run", "quik")
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
 
 
 def test_list_as_json_has_every_kind(fidmap):

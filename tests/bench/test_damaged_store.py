@@ -16,14 +16,15 @@ from bench.run.session import missing
 SUITE = 'name = "own"\n[[block]]\ntask = "iou_gradient"\naxes.loss = ["giou", "diou"]\n'
 
 
-@pytest.fixture
-def store(tmp_path, record):
-    """A store as a run leaves it, of two records, one with arrays, an environment and a suite; files beside it."""
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory, record):
+    """A folder with a store as a run leaves it, of two records, one with arrays, an environment and a suite."""
     import torch
 
-    (tmp_path / "own.toml").write_text(SUITE)
-    suite = read(tmp_path / "own.toml")
-    folder = Store(tmp_path / "store").create()
+    root = tmp_path_factory.mktemp("sound")
+    (root / "own.toml").write_text(SUITE)
+    suite = read(root / "own.toml")
+    folder = Store(root / "store").create()
     environment = folder.write_environment({"cpu": "Z80", "packages": {"torch": "2"}})
     cells = expand(suite)
     for cell in cells:
@@ -33,6 +34,14 @@ def store(tmp_path, record):
         else:
             folder.write(one)
     folder.write_suite("own", suite.model_dump(mode="json"), [cell.identity.hash for cell in cells])
+    return root, cells
+
+
+@pytest.fixture
+def store(tmp_path, sound):
+    """A copy of it, files beside it, and its cells."""
+    root, cells = sound
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
     for name in ("victim.json", "victim.safetensors", "config"):
         (tmp_path / name).write_text("{}")
     return tmp_path / "store", cells
