@@ -1,4 +1,4 @@
-"""Pictures of an evaluation of detections: precision over recall, confusion, TIDE's errors, reliability."""
+"""Pictures of a report on detections: precision over recall, confusion, TIDE's errors, reliability."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from bench.evaluate.detection_report import Evaluation
+    from bench.evaluate.detection_report import DetectionReport
     from metrics.detection.calibration import CalibrationResult
     from metrics.detection.confusion import ConfusionMatrix
 
-NAMED = 2 * len(COLOURS)  # classes with a line of their own: each colour solid and dashed
-WRITTEN = 15  # classes up to which a cell of the confusion matrix says its number
-LABELLED = 45  # classes up to which the matrix names each
+NAMED = 2 * len(COLOURS)  # classes with a line of their own: each colour, solid and dashed
+WRITTEN = 15  # classes up to which the cells of the confusion matrix show their numbers
+LABELLED = 45  # classes up to which the confusion matrix names each
 
 
-def draw(result: Evaluation, folder: Path) -> list[Path]:
+def draw(result: DetectionReport, folder: Path) -> list[Path]:
     """Write every picture that has something to show as PNG, and return the files."""
     figures: dict[str, Figure] = {}
     if result.counts["truths"]:
@@ -45,8 +45,8 @@ def draw(result: Evaluation, folder: Path) -> list[Path]:
     return [folder / name for name in figures]
 
 
-def precision_recall(result: Evaluation) -> Figure:
-    """The mean over classes at each IoU; then each class at one IoU, those with the most truths by name."""
+def precision_recall(result: DetectionReport) -> Figure:
+    """Left the mean over classes at each IoU, right each class at one IoU, those with the most truths by name."""
     from metrics.detection.curves import RECALLS
 
     figure = _figure(11, 4.6)
@@ -78,8 +78,8 @@ def precision_recall(result: Evaluation) -> Figure:
     return figure
 
 
-def precision_recall_by_class(result: Evaluation) -> Figure:
-    """A panel a class, a line an IoU."""
+def precision_recall_by_class(result: DetectionReport) -> Figure:
+    """A panel per class, a line per IoU."""
     from metrics.detection.curves import RECALLS
 
     names = [name for name, ap in result.coco.per_class.items() if ap >= 0]
@@ -135,7 +135,7 @@ def confusion(matrix: ConfusionMatrix, names: Mapping[Any, str]) -> Figure:
 
 
 def reliability(calibration: CalibrationResult, iou: float) -> Figure:
-    """Precision, and precision times IoU, by score; below, how many detections there are."""
+    """Precision, and precision times IoU, by score; below, the number of detections."""
     curve = calibration.curve
     figure = _figure(5.6, 5.6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -170,7 +170,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _shades(n: int) -> Sequence[Any]:
-    """From light to dark with the IoU; told apart without colour too."""
+    """Shades from light to dark with growing IoU, which differ in grey too."""
     from matplotlib import colormaps
 
     return [colormaps["cividis_r"](0.15 + 0.85 * i / max(n - 1, 1)) for i in range(n)]
@@ -191,11 +191,11 @@ def _legend(axes: Axes, title: str) -> None:
         )
 
 
-def _truths(result: Evaluation, category: Any) -> int:
+def _truths(result: DetectionReport, category: Any) -> int:
     assert result.assignment
     return int(result.assignment.positives[result.assignment.categories.index(category)])
 
 
 def _short(name: str) -> str:
-    """A class's name as a label; a dollar sign would begin a formula."""
+    """A class's name as a label, with dollar signs escaped, which would begin a formula."""
     return (name if len(name) <= 20 else f"{name[:11]}…{name[-8:]}").replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""What an evaluation of detections found, as markdown tables and as one object for JSON."""
+"""The report on detections, as markdown tables and as one object for JSON."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _SIZES = {"s": "up to 32² pixels", "m": "32² to 96² pixels", "l": "from 96² 
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What was asked for, as tables and as one object; a part that was not is None."""
+class DetectionReport:
+    """The figures and the parts that were asked for, as tables and as one object; other parts are None."""
 
     coco: CocoResult
     counts: dict[str, int]
     per_class: bool
-    assignment: Assignment | None = None  # None with masks, and then what follows is too
+    assignment: Assignment | None = None  # None with masks, as are then all parts that follow
     best: BestF1 | None = None
     at_score: dict[str, float] | None = None
     tide: TideResult | None = None
@@ -42,11 +42,11 @@ class Evaluation:
 
     @property
     def iou(self) -> float:
-        """The threshold of F1, TIDE, the confusion matrix and calibration."""
+        """The IoU threshold of F1, TIDE, the confusion matrix and calibration."""
         return self.assignment.iou_threshold if self.assignment else self.coco.params.iou_thresholds[0]
 
     def name(self, category: Any) -> str:
-        """What a category is called."""
+        """The name of a category, on one line."""
         return one_line(self.coco.names[category])
 
     def as_dict(self) -> dict[str, Any]:
@@ -138,7 +138,7 @@ class Evaluation:
         if self.best and self.assignment:
             k = self.assignment.categories.index(category)
             row["truths"] = int(self.assignment.positives[k])
-            row["detections"] = int((self.assignment.found.category == k).sum())
+            row["detections"] = int((self.assignment.detections.category == k).sum())
             row["best_f1"] = asdict(self.best.per_class[category])
         return row
 
@@ -204,7 +204,7 @@ class Evaluation:
 
 
 def describe_intervals(images: int) -> str:
-    """Of what the intervals are and, below 100 images, how often they hold it."""
+    """What the intervals are of and, below 100 images, how often they contain it."""
     from metrics.detection.bootstrap import measured_coverage
 
     said = f"95 % intervals are of the figures that very many such images would give, from these {images}"
@@ -223,17 +223,17 @@ def _point(point: dict[str, float]) -> str:
 
 
 def one_line(name: str) -> str:
-    """A name on one line."""
+    """A name without line breaks."""
     return " ".join(name.split())
 
 
 def show(value: float) -> str:
-    """A figure to four places, a dash for NaN."""
+    """A figure with four decimals; a dash for NaN."""
     return "-" if math.isnan(value) else f"{value:.4f}"
 
 
 def plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
+    """A value as JSON can hold it: None for NaN and infinities."""
     if isinstance(value, dict):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError
-from bench.evaluate.detection_report import IOU, Evaluation
+from bench.evaluate.detection_report import IOU, DetectionReport
 
 if TYPE_CHECKING:
     from metrics.detection.assignment import Assignment
     from metrics.detection.calibration import CalibrationResult
     from metrics.detection.coco import CocoResult
     from metrics.detection.confusion import ConfusionMatrix
-    from metrics.detection.inputs import Pair
+    from metrics.detection.inputs import Inputs
     from metrics.detection.operating_point import BestF1
     from metrics.detection.tide import TideResult
 
@@ -41,12 +41,13 @@ def evaluate(
     resamples: int = 0,
     tell: Callable[[str], None] = lambda note: None,
     progress: Callable[[str], None] = lambda step: None,
-) -> Evaluation:
-    """Evaluate detections against a ground truth; ``plots``: a folder for pictures of all parts.
+) -> DetectionReport:
+    """Evaluate detections against a ground truth; ``plots`` is a folder for pictures of all parts.
 
-    Lists are given as texts, as on the command line. F1, TIDE, confusion and calibration are at IoU .5, or at the least
-    of other ``iou_thresholds``. ``tell`` hears of what was left out or is odd. Raises UsageError that names the file
-    and the field where one cannot be read, or the option where it does not go with another.
+    Lists are given as texts, as on the command line. F1, TIDE, confusion and calibration are at IoU .5 or, if that is
+    not among ``iou_thresholds``, at the smallest of them; all of them are read off the one matching behind the figures.
+    ``tell`` hears of what was left out or is unusual. Raises UsageError that names the file and the field that cannot
+    be read, or the option that does not go with another.
     """
     from metrics.detection.coco import evaluate_coco
 
@@ -62,29 +63,31 @@ def evaluate(
         }  # fmt: skip
         for option in [option for option, given in need_boxes.items() if given]:
             raise UsageError(f"{option} needs boxes; --iou-type segm gives the figures and --per-class")
-    pair = read_sides(ground_truth, detections, iou_type, format, images, tell, progress, class_agnostic=class_agnostic)
+    inputs = read_sides(
+        ground_truth, detections, iou_type, format, images, tell, progress, class_agnostic=class_agnostic
+    )
     backend: Any = "fidmap" if iou_type == "bbox" else "faster_coco_eval"
-    progress(f"evaluating {len(pair.found.score)} detections")
+    progress(f"evaluating {len(inputs.detections.score)} detections")
     coco = evaluate_coco(
-        pair, None, iou_type="bbox" if iou_type == "bbox" else "segm", backend=backend, class_agnostic=class_agnostic,
+        inputs, None, iou_type="bbox" if iou_type == "bbox" else "segm", backend=backend, class_agnostic=class_agnostic,
         **params,
     )  # fmt: skip
-    counts = _count(coco, pair)
-    _tell_what_is_odd(coco, pair, counts, ground_truth, detections, tell)
+    counts = _count(coco, inputs)
+    _tell_what_is_unusual(coco, inputs, counts, ground_truth, detections, tell)
     if coco.matching is None:
-        return Evaluation(coco, counts, per_class)
+        return DetectionReport(coco, counts, per_class)
 
-    from metrics.detection.assignment import assign_matched
-    from metrics.detection.operating_point import best_f1
+    from metrics.detection.assignment import select_threshold
+    from metrics.detection.operating_point import maximise_f1
 
     thresholds = coco.params.iou_thresholds
     iou = IOU if IOU in thresholds else thresholds[0]
-    assignment = assign_matched(coco.matching, iou)
-    best = best_f1(assignment)
+    assignment = select_threshold(coco.matching, iou)
+    best = maximise_f1(assignment)
     at_score = None
     if score_threshold is not None:
         at_score = {"threshold": score_threshold, **coco.at_score(score_threshold, iou)}
-    result = Evaluation(
+    result = DetectionReport(
         coco, counts, per_class, assignment, best, at_score,
         _tide(assignment) if tide or plots else None,
         _confusion(assignment, best, score_threshold) if confusion or plots else None,
@@ -113,15 +116,15 @@ def read_sides(
     progress: Callable[[str], None],
     *,
     class_agnostic: bool = False,
-) -> Pair:
-    """Both sides, read and checked; raises UsageError that names the file and the field where one cannot be read."""
-    from metrics.detection.inputs import FORMATS, read_pair
+) -> Inputs:
+    """Both sides, read and checked; raises UsageError that names the file and the field that cannot be read."""
+    from metrics.detection.inputs import FORMATS, read_inputs
 
     if format not in FORMATS:
         raise UsageError(f"--format {format!r}: expected {', '.join(FORMATS)}")
     progress(f"reading {ground_truth} and {detections}")
     try:
-        return read_pair(
+        return read_inputs(
             ground_truth, detections, iou_type, format=format, images=images, tell=tell, class_agnostic=class_agnostic
         )
     except ValueError as error:
@@ -129,31 +132,31 @@ def read_sides(
 
 
 def _tide(assignment: Assignment) -> TideResult:
-    from metrics.detection.tide import tide
+    from metrics.detection.tide import classify_errors
 
-    return tide(assignment)
+    return classify_errors(assignment)
 
 
 def _confusion(assignment: Assignment, best: BestF1, threshold: float | None) -> ConfusionMatrix:
-    """At the best F1 unless a threshold is given; of all detections where none is right."""
-    from metrics.detection.confusion import confusion
+    """At the score of the best F1 unless a threshold is given; of all detections where none is right."""
+    from metrics.detection.confusion import count_confusions
 
     if threshold is None:
         threshold = best.overall.threshold if best.overall.f1 > 0 else -math.inf
-    return confusion(assignment, threshold)
+    return count_confusions(assignment, threshold)
 
 
 def _calibration(assignment: Assignment, file: Path) -> CalibrationResult:
-    from metrics.detection.calibration import calibration
+    from metrics.detection.calibration import measure_calibration
 
     try:
-        return calibration(assignment)
+        return measure_calibration(assignment)
     except ValueError as error:
         raise UsageError(f"{file}: {error}") from None
 
 
 def _params(iou_thresholds: str | None, area_ranges: str | None, max_detections: str) -> dict[str, Any]:
-    """The options of ``evaluate_coco``, each checked by itself so that the one that is wrong is named."""
+    """The options of ``evaluate_coco``, each checked by itself, so that an error names the option that is wrong."""
     from metrics.detection.params import make_params
 
     params: dict[str, Any] = {}
@@ -184,33 +187,33 @@ def _ranges(text: str) -> dict[str, tuple[float, float]]:
     return ranges
 
 
-def _count(coco: CocoResult, pair: Pair) -> dict[str, int]:
-    crowds = int(pair.truth.crowd.sum())
-    beyond = 0 if coco.matching is None else int((coco.matching.unused[0] & ~pair.truth.crowd).sum())
-    found = len(pair.found.score) + pair.left_out
+def _count(coco: CocoResult, inputs: Inputs) -> dict[str, int]:
+    crowds = int(inputs.truths.crowd.sum())
+    beyond = 0 if coco.matching is None else int((coco.matching.unused[0] & ~inputs.truths.crowd).sum())
+    detections = len(inputs.detections.score) + inputs.left_out
     counts = {
-        "images": len(pair.images),
-        "truths": len(pair.truth.crowd) - crowds - beyond,
+        "images": len(inputs.images),
+        "truths": len(inputs.truths.crowd) - crowds - beyond,
         "crowds": crowds,
         "area_out_of_range": beyond,
-        "detections": found,
+        "detections": detections,
         "unlisted_category": coco.left_out,
         "annotation_id_0": coco.id_zero,
     }
     if coco.matching:
-        counts["beyond_max_detections"] = found - coco.left_out - len(coco.matching.found.score)
+        counts["beyond_max_detections"] = detections - coco.left_out - len(coco.matching.detections.score)
     return counts
 
 
-def _tell_what_is_odd(
+def _tell_what_is_unusual(
     coco: CocoResult,
-    pair: Pair,
+    inputs: Inputs,
     counts: dict[str, int],
     ground_truth: Path,
     detections: Path,
     tell: Callable[[str], None],
 ) -> None:
-    if difficult := int(pair.truth.difficult.sum()):
+    if difficult := int(inputs.truths.difficult.sum()):
         tell(f"{ground_truth}: truths marked as difficult: {difficult}; they count as any other under COCO's rules")
     if beyond := counts["area_out_of_range"]:
         tell(f"{ground_truth}: truths whose area is below 0 or above 1e10: {beyond}; COCO's rules ignore them")
@@ -227,7 +230,7 @@ def _tell_what_is_odd(
 def tell_what_is_empty(
     counts: dict[str, int], ground_truth: Path, detections: Path, tell: Callable[[str], None]
 ) -> None:
-    """A side on which nothing counts is worth a note: every figure is then 0, or -1."""
+    """Say where a side has nothing that counts: every figure is then 0, or -1."""
     if not counts["detections"]:
         tell(f"{detections}: no detections")
     if not counts["truths"]:

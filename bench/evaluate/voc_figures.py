@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bench.evaluate.detection_report import one_line, plain, show
 from bench.evaluate.detections import read_sides, tell_what_is_empty
 from bench.report.tables import Table
@@ -20,13 +18,13 @@ IOU = 0.5
 
 
 @dataclass(frozen=True)
-class VocEvaluation:
-    """Both of VOC's averages over one matching, as tables and as one object."""
+class VocReport:
+    """Both averages of VOC, read off one matching, as tables and as one object."""
 
     all_points: VocResult
     eleven_points: VocResult
     counts: dict[str, int]
-    truths: dict[Any, int]  # category id -> how many count
+    truths: dict[Any, int]  # category id -> number of positives
     per_class: bool
 
     def as_dict(self) -> dict[str, Any]:
@@ -72,24 +70,21 @@ def evaluate(
     images: Path | None = None,
     tell: Callable[[str], None] = lambda note: None,
     progress: Callable[[str], None] = lambda step: None,
-) -> VocEvaluation:
+) -> VocReport:
     """Evaluate detections by VOC's rules; input and errors are those of ``bench.evaluate.detections.evaluate``."""
-    from metrics.detection.voc import evaluate_voc
+    from metrics.detection.voc import average_voc, match_voc
 
-    pair = read_sides(ground_truth, detections, "bbox", format, images, tell, progress)
-    progress(f"evaluating {len(pair.found.score)} detections")
-    all_points = evaluate_voc(pair, None, iou=IOU, points="all")
-    eleven_points = evaluate_voc(pair, None, iou=IOU, points="11")
-    left = pair.truth.difficult | pair.truth.crowd
+    inputs = read_sides(ground_truth, detections, "bbox", format, images, tell, progress)
+    progress(f"evaluating {len(inputs.detections.score)} detections")
+    matching = match_voc(inputs, iou=IOU)
     counts = {
-        "images": len(pair.images),
-        "truths": int((~left).sum()),
-        "difficult": int((pair.truth.difficult & ~pair.truth.crowd).sum()),
-        "crowds": int(pair.truth.crowd.sum()),
-        "detections": len(pair.found.score) + pair.left_out,
-        "unlisted_category": pair.left_out,
+        "images": len(inputs.images),
+        "truths": int(matching.positives.sum()),
+        "difficult": int((matching.difficult & ~inputs.truths.crowd).sum()),
+        "crowds": int(inputs.truths.crowd.sum()),
+        "detections": len(inputs.detections.score) + inputs.left_out,
+        "unlisted_category": inputs.left_out,
     }
     tell_what_is_empty(counts, ground_truth, detections, tell)
-    number = np.bincount(pair.truth.category[~left], minlength=len(pair.categories)).tolist()
-    truths = dict(zip(pair.categories, number, strict=True))
-    return VocEvaluation(all_points, eleven_points, counts, truths, per_class)
+    truths = dict(zip(inputs.categories, matching.positives.tolist(), strict=True))
+    return VocReport(average_voc(matching, "all"), average_voc(matching, "11"), counts, truths, per_class)

@@ -1,14 +1,15 @@
-"""Intervals of COCO's figures over images, by the bootstrap and the jackknife, read off one matching.
+"""Confidence intervals of COCO's figures over images, by the bootstrap and the jackknife, read off one matching.
 
-AP of few images lies above that of many (its precision is the greatest at any higher recall), and the percentiles of
-resamples, which are biased once more, cover it too seldom. So the bias that resamples show is taken off, and the
-deviation is the jackknife's, which leaves out each image, or one of ``GROUPS`` groups of them, in turn:
+AP of few images is larger than that of many (its precision is the greatest at any higher recall). Resamples are biased
+once more, so that their percentiles cover the AP of many images too seldom. So the bias that the resamples show is
+subtracted, and the deviation is that of the jackknife, which leaves out each image, or each of ``GROUPS`` groups of
+images, in turn:
 
     logit(value) - bias ± t(g - 1) s,    bias = mean of logit(resample) - logit(value),
     s² = (g - 1) / g sum over g groups of (logit(without) - their mean)² + variance of logit(resample) / resamples
 
-On the scale of the logit figures near 0 or 1 have little skew, and bounds stay in between (Davison and Hinkley, 1997,
-sec. 2.7 and 5.2). ``results/coverage`` has how often such an interval holds the figure of very many images.
+On the logit scale figures near 0 or 1 have little skew, and the bounds stay in between (Davison and Hinkley, 1997,
+sec. 2.7 and 5.2). ``results/coverage`` has how often such an interval contains the figure of very many images.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ import scipy.stats
 from jaxtyping import Float, Int
 from scipy.special import expit, logit
 
-from metrics.detection.curves import curves, figures, recalls, walks
+from metrics.detection.curves import average, sum_recall, trace_precision, walk_limits
 from metrics.detection.matching import Matching
 
 GROUPS = 50  # of images at most, for the jackknife
-# By number of images, the least and the greatest share of 2,000 intervals at .95 that held AP, AP50, AP75 or AR100, of
-# either law of detections: results/coverage.
+# By number of images, the least and the greatest share of 2,000 intervals at .95 that contained AP, AP50, AP75 or
+# AR100, over both laws of detections: results/coverage.
 COVERAGE = {30: (0.936, 0.962), 50: (0.937, 0.959)}
 
 
 def bootstrap_figures(
     matching: Matching, resamples: int = 200, level: float = 0.95, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """Bounds of each figure (see ``CocoResult.intervals``); (-1, -1) without ground truth, or of one image.
+    """The interval of each figure (see ``CocoResult.intervals``); (-1, -1) without ground truth, and of one image.
 
     Raises ValueError on fewer than two resamples, a level outside (0, 1), and no images.
     """
@@ -52,7 +53,7 @@ def bootstrap_figures(
 
 
 def measured_coverage(images: int) -> tuple[int, float, float] | None:
-    """A number of images that was tried, and how often intervals at .95 held their figures; None from 100 images on."""
+    """A number of images that was tried, and how often 95 % intervals contained the figure; None from 100 images on."""
     if images >= 100:
         return None
     n = max((n for n in COVERAGE if n <= images), default=min(COVERAGE))
@@ -60,13 +61,13 @@ def measured_coverage(images: int) -> tuple[int, float, float] | None:
 
 
 def weighted_figures(matching: Matching, weights: Int[np.ndarray, "resample image"]) -> dict[str, np.ndarray]:
-    """Each figure under each row of weights, which say how often an image counts."""
-    paths = walks(matching)
+    """Each figure for each row of weights, which say how often each image counts."""
+    paths = walk_limits(matching)
     rows = []
     for row in weights.astype(float):
-        # Precision enters the figures at the last limit alone.
-        precision = curves(paths[-1], row)[..., None]
-        rows.append(figures(precision, np.stack([recalls(path, row) for path in paths], axis=-1), matching.params))
+        # The figures use precision at the greatest number of detections alone.
+        precision = trace_precision(paths[-1], row)[..., None]
+        rows.append(average(precision, np.stack([sum_recall(path, row) for path in paths], axis=-1), matching.params))
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
@@ -78,7 +79,7 @@ def _bounds(
         return -1.0, -1.0
     at, around, left = (logit((n * x + 0.5) / (n + 1)) for x in (value, resampled, without))  # finite at 0 and 1
     middle = 2 * at - around.mean()
-    variance = (len(left) - 1) * left.var() + around.var(ddof=1) / len(around)  # the second: chance of the bias
+    variance = (len(left) - 1) * left.var() + around.var(ddof=1) / len(around)  # the second: of the estimated bias
     reach = scipy.stats.t.ppf((1 + level) / 2, len(left) - 1) * variance**0.5
     low, high = (((n + 1) * expit(end) - 0.5) / n for end in (middle - reach, middle + reach))
     return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))

@@ -1,16 +1,16 @@
-"""Do a detector's scores say how often it is right (D-ECE), and how well its boxes lie (LaECE)?
+"""Calibration of a detector's scores: against how often it is right (D-ECE), and how well its boxes lie (LaECE).
 
-Detections fall into bins of equal width by their score: (j/J, (j+1)/J], the first with its lower end. In bin j are n_j
-of n detections; a detection is right if it takes a truth at ``iou_threshold`` (see ``metrics.detection.assignment``).
+Detections are binned by score into J intervals (j/J, (j+1)/J] of equal width, the first including 0. Bin j has n_j of
+the n detections; a detection is right if it takes a truth at ``iou_threshold`` (see ``metrics.detection.assignment``).
 
-- D-ECE: sum_j n_j/n |mean score_j - precision_j|, all classes together (Küppers et al., arXiv 2004.13546, with the
-  score alone as the binned variable).
-- LaECE: the mean over classes of sum_j n_j/n |mean score_j - precision_j x mean IoU_j|, the mean IoU being that of the
+- D-ECE: ``sum_j n_j/n |mean score_j - precision_j|`` over all classes together (Küppers et al., arXiv 2004.13546, where
+  the score alone is binned).
+- LaECE: the mean over classes of ``sum_j n_j/n |mean score_j - precision_j x mean IoU_j|``. The mean IoU is that of the
   right detections, so that the product is the sum of their IoU over n_j (Oksuz et al., arXiv 2307.00934).
 
-Ignored detections (``metrics.detection.assignment``) are left out. D-ECE counts those of every class, also of one
-without truths, where all are wrong; LaECE's mean is over the classes with truths, as AP's, that have detections. Both
-errors flatter a detector that keeps only what it is sure of: read them beside its recall.
+Ignored detections (``metrics.detection.assignment``) are left out. D-ECE counts the detections of every class, and
+those of a class without truths are all wrong. LaECE is a mean over the classes that have truths, as AP is, and
+detections. A detector that keeps only what it is sure of has small errors: read them beside its recall.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from metrics.detection.assignment import Assignment, assign_detections
 
 @dataclass(frozen=True)
 class Reliability:
-    """The reliability curve: detections by bins of their score; NaN where a bin is empty."""
+    """The reliability curve: detections in bins of their score; NaN where a bin is empty."""
 
     edges: Float[np.ndarray, " bins_and_one"]
     count: Int[np.ndarray, " bins"]
@@ -36,12 +36,12 @@ class Reliability:
 
     @property
     def ece(self) -> float:
-        """Mean of |confidence - precision| over detections; NaN without any."""
+        """The mean of |confidence - precision| over detections; NaN without detections."""
         return self._error(self.precision)
 
     @property
     def laece(self) -> float:
-        """Mean of |confidence - precision x IoU| over detections; NaN without any."""
+        """The mean of |confidence - precision x IoU| over detections; NaN without detections."""
         return self._error(self.quality)
 
     def _error(self, target: Float[np.ndarray, " bins"]) -> float:
@@ -54,7 +54,7 @@ class Reliability:
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """Both errors, the reliability curve of all classes together, and each class's."""
+    """Both errors, the reliability curve of all classes together, and that of each class."""
 
     ece: float
     laece: float
@@ -70,25 +70,26 @@ def evaluate_calibration(
     bins: int = 25,
     max_detections: int = 100,
 ) -> CalibrationResult:
-    """Calibration errors of detections whose scores are in [0, 1] (see the module); input as ``evaluate_coco``.
+    """Calibration errors of detections whose scores are in [0, 1] (see the module); NaN without detections.
 
-    They are NaN without detections. Raises ValueError too on a score outside [0, 1] and on fewer than 1 bin.
+    Input and errors are those of ``evaluate_coco``; ValueError is raised too on a score outside [0, 1] and on fewer
+    than 1 bin.
     """
     assignment = assign_detections(ground_truth, detections, iou_threshold=iou_threshold, max_detections=max_detections)
-    return calibration(assignment, bins)
+    return measure_calibration(assignment, bins)
 
 
-def calibration(assignment: Assignment, bins: int = 25) -> CalibrationResult:
-    """``evaluate_calibration`` of detections that have been assigned already."""
+def measure_calibration(assignment: Assignment, bins: int = 25) -> CalibrationResult:
+    """``evaluate_calibration`` of detections that have been matched already."""
     if bins < 1:
         raise ValueError(f"bins = {bins}: 1 or more are accepted")
-    score = assignment.found.score
+    score = assignment.detections.score
     for value in score[(score < 0) | (score > 1)][:1]:
         raise ValueError(f"a detection has score {value:g}; calibration needs scores in [0, 1]")
     positives = assignment.positives
     counted = ~assignment.ignored
     per_class = {
-        name: _bin(assignment, counted & (assignment.found.category == k), bins)
+        name: _bin(assignment, counted & (assignment.detections.category == k), bins)
         for k, name in enumerate(assignment.categories)
         if positives[k]
     }
@@ -99,7 +100,7 @@ def calibration(assignment: Assignment, bins: int = 25) -> CalibrationResult:
 
 def _bin(assignment: Assignment, among: np.ndarray, bins: int) -> Reliability:
     edges = np.linspace(0, 1, bins + 1)
-    score = assignment.found.score[among]
+    score = assignment.detections.score[among]
     place = np.maximum(np.searchsorted(edges, score, side="left") - 1, 0)
     count = np.bincount(place, minlength=bins)
 

@@ -1,23 +1,23 @@
-"""COCO's average precision and recall of detections, by an array engine or by two library backends.
+"""COCO's average precision and recall of detections, by fidmap's own engine or by one of two libraries.
 
-The rules are those of pycocotools' ``COCOeval``, ties and corners included:
+The rules are those of pycocotools' ``COCOeval``, also for ties and corner cases:
 
-- IoU thresholds .5, .55, ..., .95, or one's own (each ``min(t, 1 - 1e-10)``); 101 recalls, read off the right-to-left
-  envelope of precision at the first detection whose recall reaches them.
-- At most ``max_detections[-1]`` detections an image **and class** take part, best scores first. Equal scores keep the
-  order of image ids, then of the file.
-- A detection takes, among the free truths of its image and class that it overlaps enough, the one of greatest IoU (the
-  later one on a tie); a truth that counts goes before an ignored one. Crowds are ignored truths, may be taken any
-  number of times, and overlap by intersection over the *detection's* area.
-- Area ranges (all, small, medium, large, or one's own beside all) include both ends, so that 32^2 is small and medium.
-  They hold against a truth's ``area`` and a detection's width x height. A truth outside is ignored, and so is a
-  detection outside that matches nothing. This holds for "all" too, which is 0 to 1e10.
-- Fields ``ignore`` and ``difficult`` of an annotation have no effect; a figure without ground truth is -1; detections
-  of a category that the ground truth does not list are left out and counted in ``left_out``.
+- IoU thresholds are .5, .55, ..., .95 unless others are given (each is ``min(t, 1 - 1e-10)``). Precision is read at 101
+  recalls, off its right-to-left envelope, at the first detection whose recall reaches the value.
+- At most ``max_detections[-1]`` detections per image **and class** take part, those with the highest scores. Equal
+  scores keep the order of image ids, then that of the file.
+- Among the free truths of its image and class whose IoU meets the threshold, a detection takes the one of greatest IoU
+  (the later one on a tie); a truth that counts comes before an ignored one. Crowds are ignored truths, which may be
+  taken any number of times; their overlap is the intersection over the area of the *detection*.
+- Area ranges (all, small, medium, large; others may replace the last three) include both ends, so that 32^2 is small
+  and medium. They apply to the ``area`` of a truth and to the width x height of a detection. A truth outside is
+  ignored, and so is a detection outside that takes no truth. This holds for "all" too, which is 0 to 1e10.
+- The fields ``ignore`` and ``difficult`` of an annotation have no effect. A figure without ground truth is -1.
+  Detections of a category that the ground truth does not list are left out, and counted in ``left_out``.
 
-Annotations are renumbered from 1 before they reach a backend: in pycocotools an id of 0 means "unmatched", which turns
-true positives into false ones; ``id_zero`` counts such annotations. ``AP`` here is at ``max_detections[-1]``;
-pycocotools' first figure always is at 100.
+Annotations are numbered from 1 before a library sees them: in pycocotools the id 0 means "unmatched", which turns true
+positives into false ones; ``id_zero`` counts such annotations. ``AP`` is at ``max_detections[-1]``; the first figure of
+pycocotools is always at 100.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from metrics.detection.curves import RECALLS, curves_at, figures, mean
-from metrics.detection.inputs import Boxes, Pair, read_pair
+from metrics.detection.curves import RECALLS, average, mean, trace_curves
+from metrics.detection.inputs import Boxes, Inputs, read_inputs
 from metrics.detection.library import LIBRARIES, evaluate_by_library
-from metrics.detection.matching import Matching, match_pair
+from metrics.detection.matching import Matching, match_inputs
 from metrics.detection.params import CocoParams, make_params
 
 
 @dataclass(frozen=True)
 class CocoResult:
-    """The figures, also as attributes (``result.AP50``), with the arrays that they are means of."""
+    """COCO's figures, also as attributes (``result.AP50``), and the arrays that they are means of."""
 
-    figures: dict[str, float]  # AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl, or like these; -1: no truth
+    figures: dict[str, float]  # AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl; -1: no truth
     per_class: dict[Any, float]  # category id -> AP
     per_threshold: dict[float, float]  # IoU -> AP
     names: dict[Any, str] = field(repr=False)  # category id -> name
@@ -53,17 +53,18 @@ class CocoResult:
 
     @property
     def max_detections(self) -> tuple[int, ...]:
-        """The limits, ascending."""
+        """The numbers of detections per image and class, ascending."""
         return self.params.max_detections
 
     def __getattr__(self, name: str) -> float:
-        figures = self.__dict__.get("figures", {})  # not yet there while it is unpickled
-        if name not in figures:
-            raise AttributeError(f"no figure {name!r}; there are {', '.join(figures)}")
-        return figures[name]
+        if name == "figures":  # the field itself is missing while a result is unpickled
+            raise AttributeError(name)
+        if name not in self.figures:
+            raise AttributeError(f"no figure {name!r}; there are {', '.join(self.figures)}")
+        return self.figures[name]
 
     def curve(self, category: Any = None, iou: float = 0.5) -> Float[np.ndarray, "recall=101"]:
-        """Precision at the recalls 0, .01, ..., 1: a category's, or the mean of those with ground truth; -1 without."""
+        """Precision at the recalls 0, .01, ..., 1 of a category, or its mean over categories; -1 without ground truth."""
         precision = self.precision[self.params.position(iou), :, :, 0, -1]
         if category is not None:
             return precision[:, _position(category, self.per_class)]
@@ -71,17 +72,17 @@ class CocoResult:
         return precision[:, there].mean(axis=1) if there.any() else -np.ones(len(RECALLS))
 
     def at_score(self, score: float, iou: float = 0.5, category: Any = None) -> dict[str, float]:
-        """Precision, recall and F1 of the detections scored ``score`` or more, and their counts tp, fp, fn.
+        """Precision, recall and F1 of the detections whose score is at least ``score``, and the counts tp, fp and fn.
 
-        Of a category, or pooled over all that the ground truth lists: a detection of one without truths is false. A
-        ratio without a denominator is 0. Needs backend='fidmap'.
+        They are those of a category, or over all categories that the ground truth lists, where a detection of a
+        category without truths is false. A ratio whose denominator is 0 is 0. Needs backend='fidmap'.
         """
         matching = self._matching()
-        keep = matching.found.score >= score
+        keep = matching.detections.score >= score
         truths = matching.positives()[0]
         if category is not None:
             position = _position(category, self.per_class)
-            keep = keep & (matching.found.category == position)
+            keep = keep & (matching.detections.category == position)
             truths = truths[position]
         true, false = matching.status(self.params.position(iou))
         tp, fp = int((true & keep).sum()), int((false & keep).sum())
@@ -94,14 +95,14 @@ class CocoResult:
         return figures | {"tp": tp, "fp": fp, "fn": fn}
 
     def intervals(self, resamples: int = 200, level: float = 0.95, seed: int = 0) -> dict[str, tuple[float, float]]:
-        """Bounds of the figures that very many such images would give, by the bias-corrected bootstrap over images.
+        """Intervals, at a level, of the figures that very many such images would give: bias-corrected bootstrap.
 
-        A resample draws as many images as there are, with replacement, and reads the figures off the matching, each
-        image with the number of its draws as a weight: what evaluating that data set anew would give, provided that no
-        two detections of one image and class have equal scores (their copies stay together here). Resamples in which a
-        figure has no ground truth are left out; (-1, -1) where there is none at all, or but one image. See
-        ``metrics.detection.bootstrap``, and its ``measured_coverage`` below 100 images.
-        Needs backend='fidmap'.
+        A resample draws as many images as there are, with replacement; its figures are read off the matching with the
+        number of draws of each image as its weight. That equals an evaluation of the resampled data set, provided that
+        no two detections of one image and class have equal scores (here the copies of each stay together). Resamples
+        in which a figure has no ground truth are left out; the interval is (-1, -1) without any ground truth, and of
+        one image. See ``metrics.detection.bootstrap``, and its ``measured_coverage`` below 100 images. Needs
+        backend='fidmap'.
         """
         from metrics.detection.bootstrap import bootstrap_figures
 
@@ -126,12 +127,12 @@ def evaluate_coco(
 ) -> CocoResult:
     """Average precision and recall under COCO's rules (see the module).
 
-    Either side is a file, a folder, COCO's objects, or tensors: see ``metrics.detection.inputs``. ``iou_thresholds``
-    and ``area_ranges`` (name -> least and greatest area) replace COCO's: AP is the mean over the thresholds, and each
-    range has an AP and an AR with its name. AP is at the last of ``max_detections``, and each has an AR with its
+    Each side is a file, a folder, COCO's objects, or tensors: see ``metrics.detection.inputs``. ``iou_thresholds`` and
+    ``area_ranges`` (name -> least and greatest area) replace COCO's. AP is the mean over the thresholds, at the last of
+    ``max_detections``; each area range has an AP and an AR with its name, each number of detections an AR with its
     number. ``class_agnostic`` takes all boxes of listed categories for one class, "all". Masks (``segm``) need COCO's
-    objects and a library backend. Raises ValueError that names the file or entry and the field, at a missing key, an
-    unknown image, a score that is NaN, a box that is not finite or has a negative side, and on parameters as
+    objects and a library backend. Raises ValueError that names the file or entry and the field: a missing key, an
+    unknown image, a score that is NaN, a box that is not finite or has a negative side; on parameters as
     ``make_params`` does. Paper: arXiv 1405.0312.
     """
     if backend not in ("fidmap", *LIBRARIES):
@@ -142,23 +143,23 @@ def evaluate_coco(
         raise ValueError("iou_type 'segm' needs backend='faster_coco_eval' or 'pycocotools'")
     params = make_params(iou_thresholds, area_ranges, max_detections)
 
-    pair = read_pair(ground_truth, detections, iou_type, class_agnostic=class_agnostic)
+    inputs = read_inputs(ground_truth, detections, iou_type, class_agnostic=class_agnostic)
     matching = None
     if backend == "fidmap":
-        matching = match_pair(pair, params)
-        precision, recall = curves_at(matching)
+        matching = match_inputs(inputs, params)
+        precision, recall = trace_curves(matching)
     else:
-        precision, recall = _by_library(backend, pair, iou_type, params)
+        precision, recall = _by_library(backend, inputs, iou_type, params)
     return CocoResult(
-        figures(precision, recall, params),
-        {category: mean(precision[:, :, k, 0, -1]) for category, k in pair.categories.items()},
+        average(precision, recall, params),
+        {category: mean(precision[:, :, k, 0, -1]) for category, k in inputs.categories.items()},
         {round(t, 9): mean(precision[i, :, :, 0, -1]) for i, t in enumerate(params.iou_thresholds)},
-        pair.names,
+        inputs.names,
         precision,
         recall,
         params,
-        pair.left_out,
-        pair.id_zero,
+        inputs.left_out,
+        inputs.id_zero,
         matching,
     )
 
@@ -172,22 +173,22 @@ def _position(category: Any, per_class: Mapping[Any, float]) -> int:
 # Library backends ----------------------------------------------------------------------------------------------------
 
 
-def _by_library(name: str, pair: Pair, iou_type: str, params: CocoParams) -> tuple[np.ndarray, np.ndarray]:
-    # Positions for ids, as a library may take integers alone, and annotations numbered from 1.
-    sizes = pair.sizes or [{}] * len(pair.images)
+def _by_library(name: str, inputs: Inputs, iou_type: str, params: CocoParams) -> tuple[np.ndarray, np.ndarray]:
+    # Positions stand for ids, since a library may accept integers alone; annotations are numbered from 1.
+    sizes = inputs.sizes or [{}] * len(inputs.images)
     dataset = {
         "images": [{"id": i, **size} for i, size in enumerate(sizes)],
-        "categories": [{"id": k} for k in range(len(pair.categories))],
-        "annotations": _entries(pair.truth, pair.truth_masks),
+        "categories": [{"id": k} for k in range(len(inputs.categories))],
+        "annotations": _entries(inputs.truths, inputs.truth_masks),
     }
     return evaluate_by_library(
-        name, dataset, _entries(pair.found, pair.found_masks), iou_type, params.max_detections,
+        name, dataset, _entries(inputs.detections, inputs.detection_masks), iou_type, params.max_detections,
         iou_thresholds=params.iou_thresholds, area_ranges=params.area_ranges,
     )  # fmt: skip
 
 
 def _entries(boxes: Boxes, masks: Sequence[Any] | None) -> list[dict[str, Any]]:
-    """COCO's entries; masks take the place of boxes, from which a library would read the detection's area."""
+    """COCO's entries; with masks they have no boxes, from which a library would take the area of a detection."""
     columns = (boxes.image, boxes.category, boxes.area, boxes.score, boxes.crowd.astype(int))
     keys = "id", "image_id", "category_id", "area", "score", "iscrowd", "bbox" if masks is None else "segmentation"
     shapes = boxes.box.tolist() if masks is None else masks

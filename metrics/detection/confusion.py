@@ -1,15 +1,15 @@
-"""Which class is taken for which: the confusion matrix of detections at one score and one IoU.
+"""The confusion matrix of detections at one score and one IoU: which class is taken for which.
 
-Of the detections that score at least ``score_threshold``, best first,
+The detections whose score is at least ``score_threshold`` take truths in order of falling score.
 
-1. each takes the free truth of its own class that it overlaps most, from ``iou_threshold`` on: the diagonal, which so
-   holds exactly the true positives behind AP and F1;
-2. each that took none takes the free truth of another class that it overlaps most, likewise: off the diagonal;
-3. what is left of the detections stands in the last row (nothing was there), what is left of the truths in the last
-   column (nothing was found).
+1. Each takes the free truth of its own class that it overlaps most, if their IoU meets ``iou_threshold``. These are on
+   the diagonal, which so holds exactly the true positives of AP and F1.
+2. Each that took none takes, by the same rule, a free truth of another class. These are off the diagonal.
+3. Detections without a truth are in the last row (nothing was there), truths without a detection in the last column
+   (nothing was found).
 
-Truths that do not count (crowds, areas out of range) are none here; detections that are ignored for them are left out
-and counted.
+Truths that do not count (crowds, areas out of range) are left out; ``ignored`` counts the detections that are ignored
+because of them.
 """
 
 from __future__ import annotations
@@ -43,34 +43,36 @@ def confusion_matrix(
     iou_threshold: float = 0.5,
     max_detections: int = 100,
 ) -> ConfusionMatrix:
-    """Counts of truths by what they were taken for (see the module); input and errors as ``evaluate_coco``."""
+    """The confusion matrix (see the module); input and errors are those of ``evaluate_coco``."""
     assignment = assign_detections(ground_truth, detections, iou_threshold=iou_threshold, max_detections=max_detections)
-    return confusion(assignment, score_threshold)
+    return count_confusions(assignment, score_threshold)
 
 
-def confusion(assignment: Assignment, score_threshold: float) -> ConfusionMatrix:
-    """``confusion_matrix`` of detections that have been matched at ``iou_threshold`` already.
+def count_confusions(assignment: Assignment, score_threshold: float) -> ConfusionMatrix:
+    """``confusion_matrix`` of detections that have been matched already.
 
-    Assignment goes by falling score, so that what a threshold leaves out changes nothing above it.
+    Detections take truths in order of falling score, so that those below the threshold change nothing above it.
     """
     if np.isnan(score_threshold):
         raise ValueError("score_threshold is nan")
-    truth, found = assignment.truth, assignment.found
-    kept = (found.score >= score_threshold) & ~assignment.ignored
-    taken = np.where(kept, assignment.taken, -1)
+    truths, detections = assignment.truths, assignment.detections
+    above = detections.score >= score_threshold
+    scored = above & ~assignment.ignored
+    partner = np.where(scored, assignment.partner, -1)
     free = assignment.counted.copy()
-    free[taken[taken >= 0]] = False
-    left, rest = np.flatnonzero(kept & (taken < 0)), np.flatnonzero(free)
-    second, still = np.full(len(left), -1), np.ones(len(rest), bool)
-    for pairs in overlap_blocks(truth.select(rest), found.select(left), least=assignment.least_iou):
-        other = found.category[left][pairs.detection] != truth.category[rest][pairs.truth]
-        assign(pairs.select(other), second, still)
-    taken[left] = np.append(rest, -1)[second]
-    free[rest] = still
+    free[partner[partner >= 0]] = False
+    left, rest = np.flatnonzero(scored & (partner < 0)), np.flatnonzero(free)
+    second, still_free = np.full(len(left), -1), np.ones(len(rest), bool)
+    for pairs in overlap_blocks(truths.select(rest), detections.select(left), least=assignment.least_iou):
+        other = detections.category[left][pairs.detection] != truths.category[rest][pairs.truth]
+        assign(pairs.select(other), second, still_free)
+    partner[left] = np.append(rest, -1)[second]
+    free[rest] = still_free
 
     n = len(assignment.categories)
     counts = np.zeros((n + 1, n + 1), np.int64)
-    np.add.at(counts, (np.append(truth.category, n)[taken[kept]], found.category[kept]), 1)  # -1: the background
-    np.add.at(counts, (truth.category[free], n), 1)
-    ignored = int(np.count_nonzero(assignment.ignored & (found.score >= score_threshold)))
+    row = np.append(truths.category, n)[partner[scored]]  # -1: the background
+    np.add.at(counts, (row, detections.category[scored]), 1)
+    np.add.at(counts, (truths.category[free], n), 1)
+    ignored = int(np.count_nonzero(assignment.ignored & above))
     return ConfusionMatrix(counts, assignment.categories, ignored, score_threshold, assignment.iou_threshold)

@@ -1,4 +1,4 @@
-"""pycocotools and faster-coco-eval on COCO's objects, from their own constructors to their own arrays."""
+"""pycocotools and faster-coco-eval, called on COCO's objects; the result is their own precision and recall."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def evaluate_by_library(
     iou_thresholds: Sequence[float] | None = None,
     area_ranges: Sequence[tuple[float, float]] | None = None,
 ) -> tuple[Float[np.ndarray, "iou recall category area limit"], Float[np.ndarray, "iou category area limit"]]:
-    """Precision and recall as the library has them; annotations should be numbered from 1.
+    """Precision and recall as the library computes them; annotations should be numbered from 1.
 
-    Without ``iou_thresholds`` and ``area_ranges`` they are at the library's own. The library writes into the entries.
-    Raises ValueError on another name.
+    Without ``iou_thresholds`` and ``area_ranges`` the library's own are used. The library changes the entries. Raises
+    ValueError on another name.
     """
     if name == "faster_coco_eval":
         from faster_coco_eval import COCO
@@ -40,7 +40,7 @@ def evaluate_by_library(
         truth, found = COCO(), COCO()
         truth.dataset = dataset
         truth.createIndex()
-        if len(entries):  # pycocotools' loadRes looks at the first detection
+        if len(entries):  # pycocotools' loadRes reads the first detection
             found = truth.loadRes(entries)
         else:
             found.dataset = {**dataset, "annotations": []}

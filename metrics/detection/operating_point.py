@@ -1,10 +1,14 @@
-"""The score threshold of the best F1, over all classes and for each.
+"""The score threshold of the best F1, over all classes and for each class.
 
-At a threshold the detections that score at least as much are kept. With TP of them right at ``iou_threshold``, FP wrong
-and P truths, precision = TP / (TP + FP), recall = TP / P, F1 = 2 TP / (TP + FP + P). Keeping none has an F1 of 0. Over
-all classes the counts are summed (micro-averaged), so that one threshold serves all; a detection of a class without
-truths is wrong. Ignored truths and detections (``metrics.detection.assignment``) are not counted, as for AP. At its
-threshold a point is what ``CocoResult.at_score`` says.
+A threshold keeps the detections whose score is at least that. If TP of them are right at ``iou_threshold``, FP are
+wrong, and there are P truths, then
+
+    precision = TP / (TP + FP),    recall = TP / P,    F1 = 2 TP / (TP + FP + P)
+
+and F1 is 0 where no detection is kept. Over all classes the counts are summed (micro-averaged), so that one threshold
+serves all; a detection of a class without truths is wrong. Ignored truths and detections
+(``metrics.detection.assignment``) are not counted, as for AP. At its threshold a point equals
+``CocoResult.at_score``.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from metrics.detection.assignment import Assignment, assign_detections
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A score threshold and what it gives; NaN where there is no truth or nothing right."""
+    """F1, precision and recall at a score threshold; NaN where there is no truth or no right detection."""
 
     threshold: float
     f1: float
@@ -29,7 +33,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class BestF1:
-    """The best threshold for all classes together, and category id -> the best for it alone."""
+    """The best threshold over all classes together, and category id -> the best for that class."""
 
     overall: OperatingPoint
     per_class: dict[Any, OperatingPoint]
@@ -42,16 +46,16 @@ def find_best_f1(
     iou_threshold: float = 0.5,
     max_detections: int = 100,
 ) -> BestF1:
-    """The score thresholds of the best F1, the highest on a tie; input and errors as ``evaluate_coco``."""
-    return best_f1(
+    """The score thresholds of the best F1, the highest on a tie; input and errors as in ``evaluate_coco``."""
+    return maximise_f1(
         assign_detections(ground_truth, detections, iou_threshold=iou_threshold, max_detections=max_detections)
     )
 
 
-def best_f1(assignment: Assignment) -> BestF1:
-    """``find_best_f1`` of detections that have been assigned already."""
+def maximise_f1(assignment: Assignment) -> BestF1:
+    """``find_best_f1`` of detections that have been matched already."""
     positives = assignment.positives
-    category = assignment.found.category
+    category = assignment.detections.category
     counted = ~assignment.ignored
     per_class = {
         name: _best(assignment, counted & (category == k), int(positives[k]))
@@ -61,7 +65,7 @@ def best_f1(assignment: Assignment) -> BestF1:
 
 
 def _best(assignment: Assignment, among: np.ndarray, positives: int) -> OperatingPoint:
-    score, hit = assignment.found.score[among], assignment.hit[among]
+    score, hit = assignment.detections.score[among], assignment.hit[among]
     if not positives:
         return OperatingPoint(float("nan"), float("nan"), float("nan"), float("nan"))
     if not hit.any():

@@ -1,9 +1,10 @@
 """Which detections and truths of an image overlap, in blocks of bounded size.
 
-    pairs = overlaps(truth, found)
-    for block in overlap_blocks(truth, found):    # the same, when all pairs are too many to hold
+    pairs = find_overlaps(truths, detections)
+    for block in overlap_blocks(truths, detections):    # the same, where all pairs would not fit into memory
 
-IoU is ``I / (a + b - I)`` of boxes ``xywh``, with a crowd ``I / a`` for the detection's area a, in float64.
+With the areas a of a detection, b of a truth and I of their intersection, the overlap is ``IoU = I / (a + b - I)``, and
+with a crowd ``I / a``; boxes are ``xywh``, and everything is computed in float64.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from jaxtyping import Float, Int
 
 from metrics.detection.formats.coco_json import Boxes
 
-BLOCK = 2**19  # pairs that are looked at together: about 50 MB
+BLOCK = 2**19  # pairs in one block: about 50 MB
 
 
 class Overlaps(NamedTuple):
-    """Pairs of a detection and a truth, by detection, then by truth."""
+    """Pairs of a detection and a truth, sorted by detection, then by truth."""
 
-    detection: Int[np.ndarray, " pair"]
+    detection: Int[np.ndarray, " pair"]  # position among the detections
     truth: Int[np.ndarray, " pair"]
     iou: Float[np.ndarray, " pair"]
 
@@ -31,30 +32,30 @@ class Overlaps(NamedTuple):
         return Overlaps(*(column[index] for column in self))
 
 
-def overlaps(truth: Boxes, found: Boxes, *, across_classes: bool = True, least: float = 0.1) -> Overlaps:
-    """Every pair of one image (``across_classes=False``: and one class) whose IoU reaches ``least``."""
+def find_overlaps(truths: Boxes, detections: Boxes, *, across_classes: bool = True, least: float = 0.1) -> Overlaps:
+    """All pairs of one image whose IoU is at least ``least``; with ``across_classes=False``, of one class too."""
     blocks = [Overlaps(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
-    blocks += overlap_blocks(truth, found, across_classes=across_classes, least=least)
+    blocks += overlap_blocks(truths, detections, across_classes=across_classes, least=least)
     return Overlaps(*(np.concatenate(column) for column in zip(*blocks, strict=True)))
 
 
 def overlap_blocks(
-    truth: Boxes, found: Boxes, *, across_classes: bool = True, least: float = 0.1, most: int = BLOCK
+    truths: Boxes, detections: Boxes, *, across_classes: bool = True, least: float = 0.1, most: int = BLOCK
 ) -> Iterator[Overlaps]:
-    """``overlaps`` in parts: each holds all pairs of some consecutive detections, of which there are about ``most``.
+    """``find_overlaps`` in parts: each has all pairs of some consecutive detections, found among about ``most`` pairs.
 
-    What has to be looked at, the pairs of one image, may be far more than overlap.
+    The pairs of one image that have to be compared may be many more than those that overlap.
     """
-    n_classes = 1 + max(truth.category.max(initial=0), found.category.max(initial=0))
-    group, wanted = (b.image if across_classes else b.image * n_classes + b.category for b in (truth, found))
+    n_classes = 1 + max(truths.category.max(initial=0), detections.category.max(initial=0))
+    group, query = (b.image if across_classes else b.image * n_classes + b.category for b in (truths, detections))
     by_group = np.argsort(group, kind="stable")
     group = group[by_group]
-    by_wanted = order_of(found.image)  # ascending queries are looked up several times faster
-    low, count = np.empty((2, len(wanted)), np.int64)
-    low[by_wanted] = np.searchsorted(group, wanted[by_wanted], side="left")
-    count[by_wanted] = np.searchsorted(group, wanted[by_wanted], side="right")
+    by_query = sort_positions(detections.image)  # ascending queries are looked up several times faster
+    low, count = np.empty((2, len(query)), np.int64)
+    low[by_query] = np.searchsorted(group, query[by_query], side="left")
+    count[by_query] = np.searchsorted(group, query[by_query], side="right")
     count -= low
-    edges = _Edges.of(found), _Edges.of(truth)
+    edges = _Edges.of(detections), _Edges.of(truths)
     total = np.cumsum(count)
     start = 0
     while start < len(count):
@@ -63,33 +64,36 @@ def overlap_blocks(
         here = count[start:stop]
         detection = np.repeat(np.arange(start, stop), here)
         first = low[start:stop] - (np.cumsum(here) - here)
-        yield _near(*edges, truth.crowd, detection, by_group[np.arange(len(detection)) + np.repeat(first, here)], least)
+        truth = by_group[np.arange(len(detection)) + np.repeat(first, here)]
+        yield _near(*edges, truths.crowd, detection, truth, least)
         start = stop
 
 
-def iou_of(found: Boxes, truth: Boxes) -> Float[np.ndarray, " n"]:
+def iou_of(detections: Boxes, truths: Boxes) -> Float[np.ndarray, " n"]:
     """The IoU of each detection with the truth of the same row."""
-    row = np.arange(len(found.score))
-    return _iou(_Edges.of(found), _Edges.of(truth), truth.crowd, row, row)
+    row = np.arange(len(detections.score))
+    return _iou(_Edges.of(detections), _Edges.of(truths), truths.crowd, row, row)
 
 
-def most_overlapped(pairs: Overlaps, iou: Float[np.ndarray, " found"], truth: Int[np.ndarray, " found"]) -> None:
-    """Writes each detection's greatest IoU among the pairs, and the first truth that has it, into two columns.
+def write_most_overlapped(
+    pairs: Overlaps, iou: Float[np.ndarray, " detection"], truth: Int[np.ndarray, " detection"]
+) -> None:
+    """Write each detection's greatest IoU among the pairs into ``iou``, and the first truth that has it into ``truth``.
 
-    All pairs of a detection must be given at once; detections without any are left alone.
+    One call must have all pairs of a detection; detections without pairs keep what they have.
     """
     order = np.lexsort((-pairs.truth, pairs.iou))  # of several writes to one place the last stays
     at = pairs.detection[order]
     iou[at], truth[at] = pairs.iou[order], pairs.truth[order]
 
 
-def order_of(values: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """A stable argsort of positions; NumPy sorts 16 bits by radix, some ten times as fast as 64 by merging."""
+def sort_positions(values: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """A stable argsort of positions: NumPy sorts 16 bits by radix, about ten times as fast as 64 bits by merging."""
     return np.argsort(values.astype(np.uint16) if values.max(initial=0) < 2**16 else values, kind="stable")
 
 
 class _Edges(NamedTuple):
-    """Boxes as columns: where they begin and end along x and y, and their area."""
+    """Boxes as columns: their ends along x and y, and their area."""
 
     start: tuple[np.ndarray, np.ndarray]
     end: tuple[np.ndarray, np.ndarray]
@@ -102,25 +106,27 @@ class _Edges(NamedTuple):
 
 
 def _near(
-    found: _Edges, truth: _Edges, crowd: np.ndarray, detection: np.ndarray, at: np.ndarray, least: float
+    detections: _Edges, truths: _Edges, crowd: np.ndarray, detection: np.ndarray, truth: np.ndarray, least: float
 ) -> Overlaps:
-    if least > 0:  # most pairs do not meet along one axis; they go before anything else is computed
+    if least > 0:  # most pairs are apart along one axis; they are dropped before anything else is computed
         for axis in range(2):
-            meet = _shared(found, truth, detection, at, axis) > 0
-            detection, at = detection[meet], at[meet]
-    iou = _iou(found, truth, crowd, detection, at)
+            meet = _shared(detections, truths, detection, truth, axis) > 0
+            detection, truth = detection[meet], truth[meet]
+    iou = _iou(detections, truths, crowd, detection, truth)
     near = iou >= least
-    return Overlaps(detection[near], at[near], iou[near])
+    return Overlaps(detection[near], truth[near], iou[near])
 
 
-def _shared(found: _Edges, truth: _Edges, i: np.ndarray, j: np.ndarray, axis: int) -> Float[np.ndarray, " pair"]:
-    """The length of what detection i and truth j have in common along an axis; negative where they are apart."""
-    return np.minimum(found.end[axis][i], truth.end[axis][j]) - np.maximum(found.start[axis][i], truth.start[axis][j])
+def _shared(a: _Edges, b: _Edges, i: np.ndarray, j: np.ndarray, axis: int) -> Float[np.ndarray, " pair"]:
+    """The length that box i of a and box j of b have in common along an axis; negative where they are apart."""
+    return np.minimum(a.end[axis][i], b.end[axis][j]) - np.maximum(a.start[axis][i], b.start[axis][j])
 
 
-def _iou(found: _Edges, truth: _Edges, crowd: np.ndarray, i: np.ndarray, j: np.ndarray) -> Float[np.ndarray, " pair"]:
-    width, height = (_shared(found, truth, i, j, axis) for axis in range(2))
+def _iou(
+    detections: _Edges, truths: _Edges, crowd: np.ndarray, i: np.ndarray, j: np.ndarray
+) -> Float[np.ndarray, " pair"]:
+    width, height = (_shared(detections, truths, i, j, axis) for axis in range(2))
     intersection = np.where((width > 0) & (height > 0), width * height, 0.0)
-    d = found.area[i]
-    union = np.where(crowd[j], d, d + truth.area[j] - intersection)
+    area = detections.area[i]
+    union = np.where(crowd[j], area, area + truths.area[j] - intersection)
     return np.divide(intersection, union, out=np.zeros_like(union), where=intersection > 0)

@@ -1,4 +1,4 @@
-"""What COCO's evaluation is set by: IoU thresholds, area ranges and limits of detections (pycocotools' ``Params``)."""
+"""The parameters of COCO's evaluation: IoU thresholds, area ranges, numbers of detections (pycocotools' ``Params``)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 IOU_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
-EVERYTHING = (0.0, 1e5**2)  # the range "all", which is COCO's whatever the others are
+EVERYTHING = (0.0, 1e5**2)  # the range "all", which is always COCO's
 AREAS = {"s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, 1e5**2)}
 
 
 @dataclass(frozen=True)
 class CocoParams:
-    """Checked and in order; ``make_params`` builds one."""
+    """Parameters that ``make_params`` has checked and put in order."""
 
     iou_thresholds: tuple[float, ...] = IOU_THRESHOLDS  # ascending
     area_names: tuple[str, ...] = ("all", *AREAS)
@@ -24,16 +24,16 @@ class CocoParams:
 
     @property
     def least_ious(self) -> Float[np.ndarray, " iou"]:
-        """The IoU that meets each threshold: COCO gives a threshold of 1 room for rounding."""
+        """The smallest IoU that meets each threshold: ``min(t, 1 - 1e-10)``, as COCO has it."""
         return np.minimum(self.iou_thresholds, 1 - 1e-10)
 
     def outside(self, area: Float[np.ndarray, " n"]) -> Bool[np.ndarray, "area n"]:
-        """Which are out of each range; both ends belong to it."""
+        """Which areas lie outside each range; both ends belong to the range."""
         ranges = np.array(self.area_ranges)
         return (area < ranges[:, :1]) | (area > ranges[:, 1:])
 
     def position(self, iou: float) -> int:
-        """Where a threshold stands; raises ValueError where it is none."""
+        """The index of a threshold; raises ValueError on an IoU that is none of them."""
         near = np.flatnonzero(np.isclose(self.iou_thresholds, iou, rtol=0, atol=1e-9))
         if not len(near):
             raise ValueError(f"iou {iou} is none of {', '.join(f'{t:g}' for t in self.iou_thresholds)}")
@@ -45,11 +45,13 @@ def make_params(
     area_ranges: Mapping[str, Sequence[float]] | None = None,
     max_detections: int | Sequence[int] = (1, 10, 100),
 ) -> CocoParams:
-    """COCO's parameters, or one's own; the range of all areas always is there, and first.
+    """Check parameters and put them in order; what is not given is COCO's.
 
-    ``area_ranges``: a name, with which ``AP`` and ``AR`` make the figures' names, and its least and greatest area in
-    pixels; both belong to it. Raises ValueError on thresholds outside (0, 1], names that are not made of letters and
-    digits, ranges that are empty, limits under 1, and on any that is named twice or on none.
+    ``area_ranges`` maps a name to the least and greatest area in pixels, both of which belong to the range; its figures
+    are called ``AP`` and ``AR`` with that name behind. The range of all areas is always there, and first.
+    ``max_detections`` are numbers of detections per image and class. Raises ValueError on thresholds outside (0, 1],
+    on names that are not made of letters and digits, on ranges that are empty, on numbers of detections below 1, on
+    duplicates, and where there is no threshold or no number of detections.
     """
     thresholds = IOU_THRESHOLDS if iou_thresholds is None else tuple(sorted(_numbers(iou_thresholds, "iou_thresholds")))
     if not thresholds or not all(0 < t <= 1 for t in thresholds) or min(np.diff(thresholds), default=1.0) < 1e-9:

@@ -1,31 +1,31 @@
-"""TIDE: which kind of error costs a detector how much AP.
+"""TIDE: how much AP each type of error costs a detector.
 
-result = evaluate_tide("instances.json", "detections.json")
-print(result.summarise())
-result.plot().savefig("tide.png")
+    result = evaluate_tide("instances.json", "detections.json")
+    print(result.summarise())
+    result.plot().savefig("tide.png")
 
-A detection that is neither right nor ignored (``metrics.detection.assignment``) has one error. With ``s`` its greatest
-IoU with a truth of its class, ``o`` with one of another class, ``t`` the IoU that counts (.5) and ``b`` the
-background's (.1), it is the first of these that holds:
+A detection that is neither right nor ignored (``metrics.detection.assignment``) has one error. Let ``s`` be its
+greatest IoU with a truth of its class, ``o`` with one of another class, ``t`` the IoU threshold (.5) and ``b`` that of
+the background (.1). The error is the first of these that holds:
 
 - ``localisation``: b <= s < t
 - ``classification``: o >= t
-- ``duplicate``: s >= t, as another detection has the truth
+- ``duplicate``: s >= t, where a better detection has the truth
 - ``background``: s, o <= b
-- ``both``: the rest
+- ``both``: all others
 
-``missed`` are the truths that no detection takes and that no localisation or classification error would take if it were
-mended. The cost of a type is what AP gains if its errors alone are mended:
+``missed`` counts the truths that no detection takes and that no localisation or classification error would take if it
+were mended. The cost of a type is what AP gains if the errors of that type alone are mended:
 
-- localisation, classification: the best scored of the errors that point to one free truth becomes right (with the
-  truth's class), the others go; those that point to a truth that is taken go.
-- duplicate, background, both: they go.
-- missed: the truths go. A category of which nothing is left, neither truth nor detection, has an AP of 1.
+- localisation, classification: of the errors that point to one free truth, the one with the highest score becomes right
+  (with the class of the truth) and the others are removed, as are those that point to a truth that is taken.
+- duplicate, background, both: the detections are removed.
+- missed: the truths are removed. A category of which neither truth nor detection is left has an AP of 1.
 
-Costs do not add up to what is missing to 1. ``false positives`` is what AP gains when every detection that is not right
-goes, ``false negatives`` when every truth that is not taken does; those may be larger than the costs of all types.
-AP and costs leave out categories without truths, as COCO does; the numbers hold
-the errors of their detections too. Paper: Bolya et al., arXiv 2008.08115.
+The costs do not add up to 1 - AP. ``false positives`` is what AP gains if every detection that is not right is removed,
+``false negatives`` if every truth that no detection takes is removed; both may exceed the costs of all types together.
+AP and costs leave out categories without truths, as COCO does; the counts include the errors of their detections.
+Paper: Bolya et al., arXiv 2008.08115.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from metrics.detection.assignment import Assignment, assign_detections, average_precision
-from metrics.detection.overlaps import most_overlapped, overlap_blocks
-from metrics.detection.tide_errors import EVERY, TYPES, Case, Evidence, Missed
+from metrics.detection.overlaps import overlap_blocks, write_most_overlapped
+from metrics.detection.tide_errors import EVERY, TYPES, Evidence, Missed, Ranking
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TideResult:
-    """AP at one IoU, and by type of error their number and their cost in AP, overall and per category."""
+    """AP at one IoU, and for each type of error its count and its cost in AP, overall and per category."""
 
     ap: float
     iou_threshold: float
@@ -54,7 +54,7 @@ class TideResult:
     costs: dict[str, float]  # of the six types and of the two oracles; means over categories
     per_class: dict[Any, dict[str, float]]  # category id -> costs; NaN without a truth
     assignment: Assignment = field(repr=False)
-    error: Int[np.ndarray, " found"] = field(repr=False)  # position among ``TYPES`` of each detection's error, -1: none
+    error: Int[np.ndarray, " detection"] = field(repr=False)  # position in ``TYPES``, -1: none
     missed: Bool[np.ndarray, " truth"] = field(repr=False)
 
     def summarise(self) -> str:
@@ -64,7 +64,7 @@ class TideResult:
         return "\n".join([head, "", "| error | number | costs AP |", "|---|---:|---:|", *rows])
 
     def plot(self) -> Figure:
-        """Bars of the costs: the six types, then the two oracles."""
+        """Draw the costs as bars: the six types, then the two oracles."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(6.4, 3.6), layout="constrained")
@@ -92,36 +92,36 @@ def evaluate_tide(
     background_threshold: float = 0.1,
     max_detections: int = 100,
 ) -> TideResult:
-    """The types of error of detections and what each costs (see the module); input and errors as ``evaluate_coco``.
+    """The types of error of detections and what each costs (see the module); input and errors as in ``evaluate_coco``.
 
     ``max_detections`` is per image and class. Raises ValueError unless 0 < background < iou <= 1.
     """
     assignment = assign_detections(ground_truth, detections, iou_threshold=iou_threshold, max_detections=max_detections)
-    return tide(assignment, background_threshold)
+    return classify_errors(assignment, background_threshold)
 
 
-def tide(assignment: Assignment, background_threshold: float = 0.1) -> TideResult:
-    """``evaluate_tide`` of detections that have been assigned already."""
+def classify_errors(assignment: Assignment, background_threshold: float = 0.1) -> TideResult:
+    """``evaluate_tide`` of detections that have been matched already."""
     if not 0 < background_threshold < assignment.iou_threshold:
         accepted = f"(0, iou_threshold = {assignment.iou_threshold})"
         raise ValueError(f"background_threshold {background_threshold} is not in {accepted}")
     evidence = _gather(assignment, background_threshold)
-    error, points_to = _classify(evidence, ~assignment.hit & ~assignment.ignored)
+    error, target = _classify(evidence, ~assignment.hit & ~assignment.ignored)
     free = assignment.counted.copy()
-    free[assignment.taken[assignment.hit]] = False
-    points_to[~np.append(free, False)[points_to]] = -1
-    wanted, first = np.unique(points_to, return_index=True)  # detections stand best first
-    chosen, missed = np.zeros(len(error), bool), free.copy()
-    chosen[first[wanted >= 0]] = True
-    missed[wanted[wanted >= 0]] = False
+    free[assignment.partner[assignment.hit]] = False
+    target[~np.append(free, False)[target]] = -1
+    truth, first = np.unique(target, return_index=True)  # detections stand in order of falling score
+    best, missed = np.zeros(len(error), bool), free.copy()
+    best[first[truth >= 0]] = True
+    missed[truth[truth >= 0]] = False
 
-    found, positives = assignment.found, assignment.positives
-    case = Case(
-        found.category, assignment.hit, ~assignment.ignored, positives, assignment.truth.category, error, points_to,
-        chosen, missed, free,
+    positives = assignment.positives
+    ranking = Ranking(
+        assignment.detections.category, assignment.hit, ~assignment.ignored, positives, assignment.truths.category,
+        error, target, best, missed, free,
     )  # fmt: skip
-    ap = _ap(case, positives)
-    gains = {kind.name: _ap(kind.mend(case, number), positives) - ap for number, kind in enumerate(EVERY)}
+    ap = _ap(ranking, positives)
+    gains = {kind.name: _ap(kind.mend(ranking, number), positives) - ap for number, kind in enumerate(EVERY)}
     counts = {kind.name: int(np.count_nonzero(error == number)) for number, kind in enumerate(TYPES)}
     return TideResult(
         _mean(ap), assignment.iou_threshold, counts | {Missed.name: int(missed.sum())},
@@ -132,41 +132,41 @@ def tide(assignment: Assignment, background_threshold: float = 0.1) -> TideResul
 
 
 def _classify(
-    evidence: Evidence, wrong: Bool[np.ndarray, " found"]
-) -> tuple[Int[np.ndarray, " found"], Int[np.ndarray, " found"]]:
-    """The position among ``TYPES`` of each wrong detection's error, and the truth that it points to; -1: none."""
-    error, points_to = np.full((2, len(wrong)), -1)
+    evidence: Evidence, wrong: Bool[np.ndarray, " detection"]
+) -> tuple[Int[np.ndarray, " detection"], Int[np.ndarray, " detection"]]:
+    """The position in ``TYPES`` of each wrong detection's error, and the truth that it points to; -1: none."""
+    error, target = np.full((2, len(wrong)), -1)
     for number, kind in enumerate(TYPES):
         here = wrong & (error < 0) & kind.holds(evidence)
         error[here] = number
-        points_to[here] = kind.target(evidence)[here]
-    return error, points_to
+        target[here] = kind.target(evidence)[here]
+    return error, target
 
 
-def _ap(case: Case, positives: Int[np.ndarray, " category"]) -> Float[np.ndarray, " category"]:
-    """AP of the categories that had a truth before anything was mended, NaN of the others."""
-    category, hit = case.category[case.scored], case.hit[case.scored]
-    ap = average_precision(category, hit, case.positives)
-    bare = (case.positives == 0) & (positives > 0)
+def _ap(ranking: Ranking, positives: Int[np.ndarray, " category"]) -> Float[np.ndarray, " category"]:
+    """AP of the categories that had a truth before anything was mended; NaN of the others."""
+    category, hit = ranking.category[ranking.scored], ranking.hit[ranking.scored]
+    ap = average_precision(category, hit, ranking.positives)
+    bare = (ranking.positives == 0) & (positives > 0)
     left = np.bincount(category, minlength=len(positives)) > 0
     return np.where(bare, np.where(left, 0.0, 1.0), ap)
 
 
 def _mean(values: Float[np.ndarray, " category"], empty: float = -1.0) -> float:
-    """Over the categories with truths; without any -1, as COCO has it."""
+    """The mean over the categories with truths; ``empty`` where there are none."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else empty
 
 
 def _gather(assignment: Assignment, background: float) -> Evidence:
     """What each detection overlaps most among the truths that count, of its class and of the others."""
-    found, n = assignment.found, len(assignment.taken)
+    detections, n = assignment.detections, len(assignment.partner)
     position = np.flatnonzero(assignment.counted)
-    truth = assignment.truth.select(position)
+    truths = assignment.truths.select(position)
     same, other = ((np.zeros(n), np.full(n, -1)) for _ in range(2))
-    for pairs in overlap_blocks(truth, found, least=np.nextafter(0, 1)):
-        own = found.category[pairs.detection] == truth.category[pairs.truth]
-        most_overlapped(pairs.select(own), *same)
-        most_overlapped(pairs.select(~own), *other)
+    for pairs in overlap_blocks(truths, detections, least=np.nextafter(0, 1)):
+        own = detections.category[pairs.detection] == truths.category[pairs.truth]
+        write_most_overlapped(pairs.select(own), *same)
+        write_most_overlapped(pairs.select(~own), *other)
     (of_same, same_truth), (of_other, other_truth) = ((iou, np.append(position, -1)[at]) for iou, at in (same, other))
     return Evidence(of_same, same_truth, of_other, other_truth, assignment.least_iou, background)

@@ -1,6 +1,6 @@
-"""TIDE's types of error, a small class each: when a detection has it, and what becomes of AP's input if it is mended.
+"""TIDE's types of error, one small class each: which detections have it, and how the ranking changes if it is mended.
 
-What they are in words is told in ``metrics.detection.tide``; ``TYPES`` stand in the order in which they are tested.
+``metrics.detection.tide`` defines them in words; ``TYPES`` stand in the order in which they are tested.
 """
 
 from __future__ import annotations
@@ -13,58 +13,58 @@ from jaxtyping import Bool, Float, Int
 
 
 class Evidence(NamedTuple):
-    """What a detection overlaps most."""
+    """The truths that a detection overlaps most, and the two thresholds."""
 
-    same: Float[np.ndarray, " found"]  # IoU with the truths of its class
-    same_truth: Int[np.ndarray, " found"]  # -1: none
-    other: Float[np.ndarray, " found"]  # with those of other classes
-    other_truth: Int[np.ndarray, " found"]
-    enough: float
+    same: Float[np.ndarray, " detection"]  # IoU with the truths of its class
+    same_truth: Int[np.ndarray, " detection"]  # -1: none
+    other: Float[np.ndarray, " detection"]  # with those of other classes
+    other_truth: Int[np.ndarray, " detection"]
+    threshold: float  # the smallest IoU that makes a detection right
     background: float
 
 
-class Case(NamedTuple):
-    """Detections, best first, as AP sees them, and their errors."""
+class Ranking(NamedTuple):
+    """What AP is computed from: detections in order of falling score, and their errors."""
 
-    category: Int[np.ndarray, " found"]
-    hit: Bool[np.ndarray, " found"]
-    scored: Bool[np.ndarray, " found"]  # takes part in the ranking
+    category: Int[np.ndarray, " detection"]
+    hit: Bool[np.ndarray, " detection"]
+    scored: Bool[np.ndarray, " detection"]  # takes part in the ranking
     positives: Int[np.ndarray, " category"]
     truth_category: Int[np.ndarray, " truth"]
-    error: Int[np.ndarray, " found"]
-    points_to: Int[np.ndarray, " found"]  # the free truth that mending the error would take, -1: none
-    chosen: Bool[np.ndarray, " found"]  # the best of those that point to one truth
+    error: Int[np.ndarray, " detection"]
+    target: Int[np.ndarray, " detection"]  # the free truth that it would take if its error were mended, -1: none
+    best: Bool[np.ndarray, " detection"]  # whether it is the best of those with this target
     missed: Bool[np.ndarray, " truth"]
     free: Bool[np.ndarray, " truth"]  # counts, and no detection takes it
 
 
 class Kind(ABC):
-    """What can be mended: its name, and AP's input when it is."""
+    """Something that can be mended: its name, and the ranking when it is."""
 
     name: str
 
     @abstractmethod
-    def mend(self, case: Case, number: int) -> Case:
-        """The case without what is wrong; ``number`` is the kind's position among ``TYPES``."""
+    def mend(self, ranking: Ranking, number: int) -> Ranking:
+        """The ranking without what is wrong; ``number`` is the position of the type in ``TYPES``."""
 
 
 class Error(Kind):
-    """What can be wrong with a detection."""
+    """A type of error that a detection can have."""
 
     @abstractmethod
-    def holds(self, e: Evidence) -> Bool[np.ndarray, " found"]:
-        """Which detections have the error, if they have none of the earlier ones."""
+    def holds(self, e: Evidence) -> Bool[np.ndarray, " detection"]:
+        """Which detections have the error, provided that they have none of the earlier types."""
 
-    def target(self, e: Evidence) -> Int[np.ndarray, " found"]:
-        """The truth that the error points to; -1 where mending it is taking the detection away."""
+    def target(self, e: Evidence) -> Int[np.ndarray, " detection"]:
+        """The truth that the error points to; -1 where the detection is removed to mend it."""
         return np.full(len(e.same), -1)
 
-    def mend(self, case: Case, number: int) -> Case:
-        """The best of the errors that point to one free truth is right, the others go."""
-        own = case.error == number
-        right = own & case.chosen
-        category = np.where(right, np.append(case.truth_category, -1)[case.points_to], case.category)
-        return case._replace(category=category, hit=case.hit | right, scored=case.scored & (~own | right))
+    def mend(self, ranking: Ranking, number: int) -> Ranking:
+        """Of the errors that point to one free truth the best becomes right; the other errors are removed."""
+        own = ranking.error == number
+        right = own & ranking.best
+        category = np.where(right, np.append(ranking.truth_category, -1)[ranking.target], ranking.category)
+        return ranking._replace(category=category, hit=ranking.hit | right, scored=ranking.scored & (~own | right))
 
 
 class Localisation(Error):
@@ -72,10 +72,10 @@ class Localisation(Error):
 
     name = "localisation"
 
-    def holds(self, e: Evidence) -> Bool[np.ndarray, " found"]:
-        return (e.background <= e.same) & (e.same < e.enough)
+    def holds(self, e: Evidence) -> Bool[np.ndarray, " detection"]:
+        return (e.background <= e.same) & (e.same < e.threshold)
 
-    def target(self, e: Evidence) -> Int[np.ndarray, " found"]:
+    def target(self, e: Evidence) -> Int[np.ndarray, " detection"]:
         return e.same_truth
 
 
@@ -84,28 +84,28 @@ class Classification(Error):
 
     name = "classification"
 
-    def holds(self, e: Evidence) -> Bool[np.ndarray, " found"]:
-        return e.other >= e.enough
+    def holds(self, e: Evidence) -> Bool[np.ndarray, " detection"]:
+        return e.other >= e.threshold
 
-    def target(self, e: Evidence) -> Int[np.ndarray, " found"]:
+    def target(self, e: Evidence) -> Int[np.ndarray, " detection"]:
         return e.other_truth
 
 
 class Duplicate(Error):
-    """Box and class are right, but a better detection has the truth."""
+    """Box and class are right, but a detection with a higher score has the truth."""
 
     name = "duplicate"
 
-    def holds(self, e: Evidence) -> Bool[np.ndarray, " found"]:
-        return e.same >= e.enough
+    def holds(self, e: Evidence) -> Bool[np.ndarray, " detection"]:
+        return e.same >= e.threshold
 
 
 class Background(Error):
-    """There is nothing."""
+    """There is no truth where the detection is."""
 
     name = "background"
 
-    def holds(self, e: Evidence) -> Bool[np.ndarray, " found"]:
+    def holds(self, e: Evidence) -> Bool[np.ndarray, " detection"]:
         return (e.same <= e.background) & (e.other <= e.background)
 
 
@@ -114,18 +114,18 @@ class Both(Error):
 
     name = "both"
 
-    def holds(self, e: Evidence) -> Bool[np.ndarray, " found"]:
+    def holds(self, e: Evidence) -> Bool[np.ndarray, " detection"]:
         return np.ones(len(e.same), bool)
 
 
 class Missed(Kind):
-    """A truth that no detection has, nor would have if it were mended."""
+    """Truths that no detection takes, nor would take if its error were mended."""
 
     name = "missed"
 
-    def mend(self, case: Case, number: int) -> Case:
-        """The case without those truths."""
-        return _without(case, case.missed)
+    def mend(self, ranking: Ranking, number: int) -> Ranking:
+        """The ranking without those truths."""
+        return _without(ranking, ranking.missed)
 
 
 class FalsePositives(Kind):
@@ -133,9 +133,9 @@ class FalsePositives(Kind):
 
     name = "false positives"
 
-    def mend(self, case: Case, number: int) -> Case:
-        """Right detections alone."""
-        return case._replace(scored=case.scored & case.hit)
+    def mend(self, ranking: Ranking, number: int) -> Ranking:
+        """The ranking with right detections alone."""
+        return ranking._replace(scored=ranking.scored & ranking.hit)
 
 
 class FalseNegatives(Kind):
@@ -143,15 +143,15 @@ class FalseNegatives(Kind):
 
     name = "false negatives"
 
-    def mend(self, case: Case, number: int) -> Case:
-        """Taken truths alone."""
-        return _without(case, case.free)
+    def mend(self, ranking: Ranking, number: int) -> Ranking:
+        """The ranking with the truths alone that a detection takes."""
+        return _without(ranking, ranking.free)
 
 
 TYPES = (Localisation(), Classification(), Duplicate(), Background(), Both())  # in the order of the tests
 EVERY = (*TYPES, Missed(), FalsePositives(), FalseNegatives())
 
 
-def _without(case: Case, truths: Bool[np.ndarray, " truth"]) -> Case:
-    gone = np.bincount(case.truth_category[truths], minlength=len(case.positives))
-    return case._replace(positives=case.positives - gone)
+def _without(ranking: Ranking, truths: Bool[np.ndarray, " truth"]) -> Ranking:
+    gone = np.bincount(ranking.truth_category[truths], minlength=len(ranking.positives))
+    return ranking._replace(positives=ranking.positives - gone)

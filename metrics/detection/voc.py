@@ -1,9 +1,10 @@
 """Average precision of the PASCAL VOC challenge, 11-point (to 2009) and all-point (from 2010).
 
-The rules are the development kit's: in order of scores, over all images, a detection looks at the one truth of its
-image and class that it overlaps most (the first on a tie; *not* the best free one, as COCO's does). If the overlap is
-below the threshold it is false; if that truth is difficult it is left out; if it is taken already it is false; else it
-is true. Difficult truths are not among the positives. VOC knows no crowds; they count as difficult.
+The rules are those of the development kit. In order of falling score over all images, a detection asks for the one
+truth of its image and class that it overlaps most (the first on a tie; *not* the best that is still free, as in COCO).
+If their IoU is below the threshold, the detection is false. If that truth is difficult, the detection is left out. If
+another detection has taken the truth, it is false; otherwise it is true. Difficult truths are not among the positives.
+VOC knows no crowds; they count as difficult here.
 """
 
 from __future__ import annotations
@@ -12,10 +13,22 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
-from metrics.detection.inputs import read_pair
-from metrics.detection.overlaps import most_overlapped, overlap_blocks
+from metrics.detection.inputs import Boxes, Inputs, read_inputs
+from metrics.detection.overlaps import overlap_blocks, write_most_overlapped
+
+
+@dataclass(frozen=True)
+class VocMatching:
+    """Which detections are true, and which are left out, at one IoU; both averages are read off it."""
+
+    detections: Boxes  # by category, then by falling score; equal scores by image, then in the order of the input
+    true: Bool[np.ndarray, " detection"]
+    left_out: Bool[np.ndarray, " detection"]  # those that overlap a difficult truth most: neither true nor false
+    difficult: Bool[np.ndarray, " truth"]  # truths that are no positives, crowds among them
+    positives: Int[np.ndarray, " category"]
+    inputs: Inputs = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -32,43 +45,54 @@ class VocResult:
 def evaluate_voc(
     ground_truth: Any, detections: Any, *, iou: float = 0.5, points: Literal["all", "11"] = "all"
 ) -> VocResult:
-    """VOC's average precision; either side as ``metrics.detection.inputs`` has it.
+    """VOC's average precision; both sides are as in ``metrics.detection.inputs``.
 
-    ``points="11"``: the mean over recalls 0, .1, ..., 1 of the greatest precision there or beyond; ``"all"``: the area
-    under that envelope. Equal scores keep the order of image ids, then of the input. Raises ValueError as
-    ``read_pair`` does, and on an ``iou`` outside (0, 1]. Paper: Everingham et al. 2010, 4.2, and the kit's
-    ``VOCevaldet.m``.
+    ``points="11"``: the mean over the recalls 0, .1, ..., 1 of the greatest precision at that recall or beyond;
+    ``"all"``: the area under that envelope. Equal scores keep the order of image ids, then of the input. Raises
+    ValueError as ``read_inputs`` does, and on an ``iou`` outside (0, 1]. Paper: Everingham et al. 2010, 4.2, and the
+    kit's ``VOCevaldet.m``.
     """
-    if not 0 < iou <= 1:
-        raise ValueError(f"iou {iou} is not in (0, 1]")
     if points not in ("all", "11"):
         raise ValueError(f"points {points!r} is not one of all, 11")
-    pair = read_pair(ground_truth, detections)
-    difficult = pair.truth.difficult | pair.truth.crowd
-    truth = pair.truth._replace(crowd=np.zeros_like(difficult))  # plain IoU with all
-    found = pair.found.select(np.lexsort((pair.found.image, -pair.found.score, pair.found.category)))
+    return average_voc(match_voc(ground_truth, detections, iou=iou), points)
 
-    best, looked_at = np.zeros(len(found.score)), np.full(len(found.score), -1)
-    for pairs in overlap_blocks(truth, found, across_classes=False, least=np.nextafter(0, 1)):
-        most_overlapped(pairs, best, looked_at)
+
+def match_voc(ground_truth: Any, detections: Any = None, *, iou: float = 0.5) -> VocMatching:
+    """Detections against the truths under VOC's rules (see the module); errors are those of ``evaluate_voc``."""
+    if not 0 < iou <= 1:
+        raise ValueError(f"iou {iou} is not in (0, 1]")
+    inputs = read_inputs(ground_truth, detections)
+    difficult = inputs.truths.difficult | inputs.truths.crowd
+    truths, found = inputs.truths._replace(crowd=np.zeros_like(difficult)), inputs.detections  # plain IoU with all
+    found = found.select(np.lexsort((found.image, -found.score, found.category)))
+
+    best, asked = np.zeros(len(found.score)), np.full(len(found.score), -1)
+    for pairs in overlap_blocks(truths, found, across_classes=False, least=np.nextafter(0, 1)):
+        write_most_overlapped(pairs, best, asked)
     near = best >= iou
-    left = np.zeros(len(near), bool)
-    left[near] = difficult[looked_at[near]]
-    asks = np.flatnonzero(near & ~left)
-    first = np.unique(looked_at[asks], return_index=True)[1]  # within a class in order of scores
+    left_out = np.zeros(len(near), bool)
+    left_out[near] = difficult[asked[near]]
+    asking = np.flatnonzero(near & ~left_out)
+    first = np.unique(asked[asking], return_index=True)[1]  # within a class detections stand in order of scores
     true = np.zeros(len(near), bool)
-    true[asks[first]] = True
+    true[asking[first]] = True
+    positives = np.bincount(truths.category[~difficult], minlength=len(inputs.categories))
+    return VocMatching(found, true, left_out, difficult, positives, inputs)
 
-    positives = np.bincount(truth.category[~difficult], minlength=len(pair.categories))
+
+def average_voc(matching: VocMatching, points: Literal["all", "11"] = "all") -> VocResult:
+    """The averages of a matching, by one rule or the other (see ``evaluate_voc``)."""
+    categories, positives = matching.inputs.categories, matching.positives
     curves = {}
-    for category, k in pair.categories.items():
-        hit = true[(found.category == k) & ~left]
+    for category, k in categories.items():
+        hit = matching.true[(matching.detections.category == k) & ~matching.left_out]
         tp = np.cumsum(hit)
         curves[category] = tp / max(positives[k], 1), tp / np.arange(1, len(tp) + 1)
     area = _eleven_points if points == "11" else _all_points
-    per_class = {c: area(*curves[c]) if positives[k] else float("nan") for c, k in pair.categories.items()}
+    per_class = {c: area(*curves[c]) if positives[k] else float("nan") for c, k in categories.items()}
     known = [value for value in per_class.values() if value == value]
-    return VocResult(float(np.mean(known)) if known else float("nan"), per_class, curves, pair.names, pair.left_out)
+    mean = float(np.mean(known)) if known else float("nan")
+    return VocResult(mean, per_class, curves, matching.inputs.names, matching.inputs.left_out)
 
 
 def _envelope(precision: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
@@ -76,7 +100,7 @@ def _envelope(precision: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
 
 
 def _eleven_points(recall: Float[np.ndarray, " n"], precision: Float[np.ndarray, " n"]) -> float:
-    # j / 10, since 0:0.1:1 misses the recall 3/10 by a bit
+    # j / 10, since 0:0.1:1 misses the recall 3/10 by one bit
     position = np.searchsorted(recall, np.arange(11) / 10)
     return float(np.append(_envelope(precision), 0.0)[position].mean())
 

@@ -144,5 +144,5 @@ def test_the_matching_does_not_depend_on_the_order_of_input(case):
     """Scores differ within an image and class, so that the file's order has no say."""
     order = np.random.default_rng(0).permutation(len(case.entries))
     one, other = match(case.coco, case.entries), match(case.coco, [case.entries[i] for i in order])
-    np.testing.assert_array_equal(one.taken, other.taken)
+    np.testing.assert_array_equal(one.partner, other.partner)
     np.testing.assert_array_equal(one.index, order[other.index])

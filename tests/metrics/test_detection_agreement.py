@@ -9,13 +9,13 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from metrics.detection.assignment import assign_matched
-from metrics.detection.calibration import calibration, evaluate_calibration
+from metrics.detection.assignment import select_threshold
+from metrics.detection.calibration import evaluate_calibration, measure_calibration
 from metrics.detection.coco import evaluate_coco
-from metrics.detection.confusion import confusion, confusion_matrix
-from metrics.detection.operating_point import best_f1, find_best_f1
+from metrics.detection.confusion import confusion_matrix, count_confusions
+from metrics.detection.operating_point import find_best_f1, maximise_f1
 from metrics.detection.overlaps import overlap_blocks
-from metrics.detection.tide import evaluate_tide, tide
+from metrics.detection.tide import classify_errors, evaluate_tide
 from metrics.detection.tide_errors import TYPES
 
 CATEGORIES = (1, 2, 5)  # 7 is not listed
@@ -118,7 +118,7 @@ def test_all_figures_agree_with_each_other_and_with_plain_loops(seed):
     judged, counted = judge(truths, detections, threshold, limit)
     with mock.patch("metrics.detection.matching.overlap_blocks", partial(overlap_blocks, most=3)):  # many blocks
         result = evaluate_coco(dataset(truths), detections, max_detections=limit)
-    assignment = assign_matched(result.matching, threshold)
+    assignment = select_threshold(result.matching, threshold)
 
     # AP and recall
     reference = {c: average_precision(judged, counted, c) for c in CATEGORIES}
@@ -134,11 +134,11 @@ def test_all_figures_agree_with_each_other_and_with_plain_loops(seed):
         assert recall == (tp / (tp + fn) if tp + fn else -1)
 
     # Precision, recall and F1 at a score, and the confusion matrix there
-    best = best_f1(assignment)
+    best = maximise_f1(assignment)
     for score in sorted({d["score"] for d in detections} | {0.5}):
         at = result.at_score(score, threshold)
         assert (at["tp"], at["fp"], at["fn"]) == tally(judged, counted, score)
-        matrix = confusion(assignment, score)
+        matrix = count_confusions(assignment, score)
         assert matrix.counts[:-1, :-1].trace() == at["tp"]
         assert matrix.counts[:, :-1].sum() == at["tp"] + at["fp"]
         assert matrix.counts[:-1].sum() == at["tp"] + at["fn"] == len(counted)
@@ -159,13 +159,13 @@ def test_all_figures_agree_with_each_other_and_with_plain_loops(seed):
 
     # TIDE: its AP, one error for each wrong detection, and what is missed is not found
     tp, fp, fn = tally(judged, counted)
-    errors = tide(assignment)
+    errors = classify_errors(assignment)
     assert errors.ap == pytest.approx(ap, abs=SPACING)
     assert sum(errors.counts[kind.name] for kind in TYPES) == fp
     assert errors.counts["missed"] <= fn
 
     # Calibration: the same detections, right and wrong
-    curve = calibration(assignment, bins=4).curve
+    curve = measure_calibration(assignment, bins=4).curve
     assert curve.count.sum() == tp + fp
     assert np.nansum(curve.count * curve.precision) == pytest.approx(tp)
     assert np.nansum(curve.count * curve.confidence) == pytest.approx(

@@ -53,7 +53,7 @@ def test_errors_are_those_of_their_formulas():
     result = evaluate_calibration(data, detections, bins=10)
     assignment = assign_detections(data, detections)
     rows = list(zip(*(column.tolist() for column in (
-        assignment.found.category, assignment.found.score, assignment.hit, assignment.iou, assignment.ignored,
+        assignment.detections.category, assignment.detections.score, assignment.hit, assignment.iou, assignment.ignored,
     )), strict=True))  # fmt: skip
     rows = [row[:4] for row in rows if not row[4]]
 

@@ -7,9 +7,9 @@ import pytest
 
 from bench.data.detections_at_scale import detections_at_scale
 from metrics.detection.coco import evaluate_coco
-from metrics.detection.inputs import read_pair
+from metrics.detection.inputs import read_inputs
 from metrics.detection.matching import match
-from metrics.detection.overlaps import overlaps
+from metrics.detection.overlaps import find_overlaps
 from metrics.detection.params import IOU_THRESHOLDS
 
 
@@ -42,7 +42,7 @@ def iou(d, g, crowd):
 
 def greedy(matching, t, a):
     """The definition: best scores first, the best free truth that counts, else the best free that does not."""
-    truth, found = matching.truth, matching.found
+    truth, found = matching.truths, matching.detections
     taken, result = set(), np.full(len(found.score), -1)
     for i in range(len(found.score)):
         for ignored in (False, True):
@@ -64,10 +64,10 @@ def greedy(matching, t, a):
 @pytest.mark.parametrize("seed", range(4))
 def test_proposals_equal_the_greedy_loop(seed):
     matching = match(*crowded(seed), max_detections=100)
-    assert np.bincount(matching.found.image).max() <= 100
+    assert np.bincount(matching.detections.image).max() <= 100
     for t, a in ((0, 0), (0, 2), (3, 1), (6, 3)):
-        result = np.full(len(matching.found.score), -1)
-        result[matching.candidate] = matching.taken[a, t]
+        result = np.full(len(matching.detections.score), -1)
+        result[matching.candidate] = matching.partner[a, t]
         np.testing.assert_array_equal(result, greedy(matching, t, a))
 
 
@@ -79,29 +79,29 @@ def test_a_thousand_detections_an_image_and_class():
         for backend in ("fidmap", "faster_coco_eval")
     )
     assert ours.figures == pytest.approx(theirs.figures, abs=1e-12)
-    assert np.bincount(ours.matching.found.image).max() > 900
+    assert np.bincount(ours.matching.detections.image).max() > 900
 
 
 def test_no_truth_is_taken_twice_but_crowds():
     matching = match(*crowded(5), max_detections=300)
-    for a, t in np.ndindex(matching.taken.shape[:2]):
-        taken = matching.taken[a, t][matching.taken[a, t] >= 0]
-        counts = np.bincount(taken, minlength=len(matching.truth.score))
-        assert (counts[~matching.truth.crowd] <= 1).all()
-    assert counts[matching.truth.crowd].max() > 1
+    for a, t in np.ndindex(matching.partner.shape[:2]):
+        taken = matching.partner[a, t][matching.partner[a, t] >= 0]
+        counts = np.bincount(taken, minlength=len(matching.truths.score))
+        assert (counts[~matching.truths.crowd] <= 1).all()
+    assert counts[matching.truths.crowd].max() > 1
 
 
 @pytest.mark.parametrize("across_classes", [True, False])
 @pytest.mark.parametrize("least", [0.0, 0.1, 0.5])
 def test_overlaps_equal_a_loop(across_classes, least):
     case = detections_at_scale(images=3, truths=20, detections=60, classes=3, seed=2)
-    pair = read_pair(case.targets, case.outputs)
-    rows = overlaps(pair.truth, pair.found, across_classes=across_classes, least=least)
+    pair = read_inputs(case.targets, case.outputs)
+    rows = find_overlaps(pair.truths, pair.detections, across_classes=across_classes, least=least)
     expected = {}
     for i, g in np.ndindex(60, 20):
-        same = pair.truth.image[g] == pair.found.image[i]
-        same &= across_classes or pair.truth.category[g] == pair.found.category[i]
-        value = iou(pair.found.box[i], pair.truth.box[g], False)
+        same = pair.truths.image[g] == pair.detections.image[i]
+        same &= across_classes or pair.truths.category[g] == pair.detections.category[i]
+        value = iou(pair.detections.box[i], pair.truths.box[g], False)
         if same and value >= least:
             expected[i, g] = value
     ours = dict(zip(zip(rows.detection.tolist(), rows.truth.tolist(), strict=True), rows.iou.tolist(), strict=True))
@@ -116,5 +116,5 @@ def test_status_counts_what_the_recall_counts():
         true, false = result.matching.status(t)
         assert not (true & false).any()
         assert (true | false).all()  # nothing is ignored here
-        recall = np.bincount(result.matching.found.category[true], minlength=4) / result.matching.positives()[0]
+        recall = np.bincount(result.matching.detections.category[true], minlength=4) / result.matching.positives()[0]
         np.testing.assert_array_equal(recall, result.recall[t, :, 0, -1])

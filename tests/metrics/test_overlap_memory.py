@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from metrics.detection.coco import evaluate_coco
-from metrics.detection.inputs import read_pair
-from metrics.detection.overlaps import overlap_blocks, overlaps
+from metrics.detection.inputs import read_inputs
+from metrics.detection.overlaps import find_overlaps, overlap_blocks
 from metrics.detection.tide import evaluate_tide
 
 TRUTHS, FOUND = 400, 1000  # 400,000 pairs
@@ -47,14 +47,14 @@ def peak(function):
 def test_memory_is_that_of_a_block(function, dense, classes, monkeypatch):
     """All pairs at once would take 100 bytes and more each: 40 MB. A block takes at most about as much per pair."""
     for module in ("matching", "tide"):
-        monkeypatch.setattr(f"metrics.{module}.overlap_blocks", partial(overlap_blocks, most=SMALL))
+        monkeypatch.setattr(f"metrics.detection.{module}.overlap_blocks", partial(overlap_blocks, most=SMALL))
     assert peak(lambda: function(*one_image(dense, classes))) < 130 * SMALL + 2**20
 
 
 def test_blocks_hold_what_overlaps_has():
-    pair = read_pair(*one_image(True, 3))
-    blocks = list(overlap_blocks(pair.truth, pair.found, least=0.9, most=10_000))
+    pair = read_inputs(*one_image(True, 3))
+    blocks = list(overlap_blocks(pair.truths, pair.detections, least=0.9, most=10_000))
     assert len(blocks) > 30
-    whole = overlaps(pair.truth, pair.found, least=0.9)
+    whole = find_overlaps(pair.truths, pair.detections, least=0.9)
     for ours, all_of_it in zip(zip(*blocks, strict=True), whole, strict=True):
         np.testing.assert_array_equal(np.concatenate(ours), all_of_it)

@@ -176,48 +176,54 @@ def check_the_range_of_few_draws_is_students():
 # module, a line of it, what stands there instead, the check that finds it
 BUGS: dict[str, tuple[str, str, str, Callable[[], None]]] = {
     "n for n - 1 in a covariance": (
-        "frechet", "self.scatter / (self.count - 1)", "self.scatter / self.count", check_covariance_is_over_n_minus_1
+        "samples.frechet", "self.scatter / (self.count - 1)", "self.scatter / self.count",
+        check_covariance_is_over_n_minus_1,
     ),
     "n for n - 1 in a root": (
-        "frechet", "(x - x.mean(0)) / (n - 1) ** 0.5", "(x - x.mean(0)) / n**0.5", check_distance_in_one_dimension
+        "samples.frechet", "(x - x.mean(0)) / (n - 1) ** 0.5", "(x - x.mean(0)) / n**0.5",
+        check_distance_in_one_dimension,
     ),
     "diagonal in KID": (
-        "kernel_distance", "values.fill_diagonal_(0).sum(1)", "values.sum(1)",
+        "samples.kernel", "values.fill_diagonal_(0).sum(1)", "values.sum(1)",
         check_kid_leaves_out_pairs_of_a_row_with_itself,
     ),
-    "jackknife's factor": ("kernel_distance", "(k - 1) / k *", "1 / k *", check_error_is_the_jackknifes),
+    "jackknife's factor": ("samples.kernel", "(k - 1) / k *", "1 / k *", check_error_is_the_jackknifes),
     "< for <= at a ball's edge": (
-        "manifold", "closed=closed), k", "closed=False), k", check_balls_of_improved_precision_are_closed
+        "samples.balls", "closed=closed), k", "closed=False), k", check_balls_of_improved_precision_are_closed
     ),
     "a point is its own neighbour": (
-        "manifold", "exclude_self=True", "exclude_self=False", check_radii_leave_out_the_point_itself
+        "samples.balls", "exclude_self=True", "exclude_self=False", check_radii_leave_out_the_point_itself
     ),
     "density without k": (
-        "manifold", "/ (k * len(of_real.points))", "/ len(of_real.points)",
+        "samples.balls", "/ (k * len(of_real.points))", "/ len(of_real.points)",
         check_density_of_a_set_far_inside_is_over_k,
     ),
     "wrong recall grid": (
-        "coco_curves", "np.linspace(0.0, 1.0, 101)", "np.linspace(0.0, 1.0, 11)", check_precision_at_101_recalls
+        "detection.curves", "np.linspace(0.0, 1.0, 101)", "np.linspace(0.0, 1.0, 11)", check_precision_at_101_recalls
     ),
     "unsorted scores": (
-        "matching", "np.argsort(-pair.found.score[index], kind", "np.argsort(0 * pair.found.score[index], kind",
+        "detection.matching", "np.argsort(-detections.score[index], kind",
+        "np.argsort(0 * detections.score[index], kind",
         check_best_scores_come_first,
     ),
     "tie order": (
-        "matching", 'index[np.argsort(-pair.found.score[index], kind="stable")]',
-        'index[::-1][np.argsort(-pair.found.score[index[::-1]], kind="stable")]',
+        "detection.matching", 'index[np.argsort(-detections.score[index], kind="stable")]',
+        'index[::-1][np.argsort(-detections.score[index[::-1]], kind="stable")]',
         check_equal_scores_keep_the_order_of_the_input,
     ),
-    "area rule": ("coco_params", "(area < ranges", "(area <= ranges", check_both_ends_belong_to_an_area_range),
+    "area rule": ("detection.params", "(area < ranges", "(area <= ranges", check_both_ends_belong_to_an_area_range),
     "missing crowd": (
-        "matching", "unused = truth.crowd | ", "unused = (truth.crowd & False) | ",
+        "detection.matching", "unused = truths.crowd | ", "unused = (truths.crowd & False) | ",
         check_a_crowd_is_no_truth_to_be_found,
     ),
     "float32 thresholds": (
-        "coco_params", "np.linspace(0.5, 0.95, 10).tolist()", "np.linspace(0.5, 0.95, 10, dtype=np.float32).tolist()",
+        "detection.params", "np.linspace(0.5, 0.95, 10).tolist()",
+        "np.linspace(0.5, 0.95, 10, dtype=np.float32).tolist()",
         check_an_iou_on_a_threshold_meets_it,
     ),
-    "ten recalls for eleven": ("voc", "np.arange(11) / 10", "np.arange(1, 11) / 10", check_voc_reads_eleven_recalls),
+    "ten recalls for eleven": (
+        "detection.voc", "np.arange(11) / 10", "np.arange(1, 11) / 10", check_voc_reads_eleven_recalls
+    ),
     "resize without antialias": (
         "extractors.resize", "antialias=True", "antialias=False", check_a_smaller_image_averages
     ),

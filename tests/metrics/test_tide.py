@@ -7,7 +7,7 @@ from bench.data.scenes import scenes
 from bench.tasks.metrics.detection import perturb
 from metrics.detection.coco import evaluate_coco
 from metrics.detection.curves import RECALLS
-from metrics.detection.overlaps import overlaps
+from metrics.detection.overlaps import find_overlaps
 from metrics.detection.tide import evaluate_tide
 from metrics.detection.tide_errors import TYPES
 
@@ -174,7 +174,7 @@ def mended(data, result, name):
     """The data set and detections with what ``name`` says put right, as COCO's objects."""
     assignment, ids = result.assignment, list(result.per_class)
     images = [image["id"] for image in data["images"]]
-    rows, truths = assignment.found, assignment.truth
+    rows, truths = assignment.detections, assignment.truths
     detections = [
         found(box, score, images[i], ids[k])
         for box, score, i, k in zip(
@@ -182,7 +182,7 @@ def mended(data, result, name):
         )
     ]
     free = ~truths.crowd
-    free[assignment.taken[assignment.hit]] = False
+    free[assignment.partner[assignment.hit]] = False
     gone = {"missed": result.missed, "false negatives": free}.get(name, np.zeros(len(free), bool))
     wrong = (result.error >= 0) & (name == "false positives")
     best = {}  # truth -> the first, and so best, of the errors that point to it
@@ -200,9 +200,9 @@ def mended(data, result, name):
 
 
 def _points_to(assignment, n, name):
-    truths = assignment.truth
-    pairs = overlaps(truths, assignment.found, least=1e-9)
-    same = truths.category == assignment.found.category[n]
+    truths = assignment.truths
+    pairs = find_overlaps(truths, assignment.detections, least=1e-9)
+    same = truths.category == assignment.detections.category[n]
     among = ~truths.crowd & {"localisation": same, "classification": ~same}.get(name, np.zeros(len(same), bool))
     own = (pairs.detection == n) & among[pairs.truth]
     return pairs.truth[own][pairs.iou[own].argmax()] if own.any() else None
@@ -241,7 +241,7 @@ def test_every_wrong_detection_has_one_error_and_every_truth_is_accounted_for():
     assignment = result.assignment
     assert ((result.error >= 0) == (~assignment.hit & ~assignment.ignored)).all()
     assert sum(result.counts[kind.name] for kind in TYPES) == (result.error >= 0).sum()
-    assert not result.missed[assignment.taken[assignment.hit]].any()
+    assert not result.missed[assignment.partner[assignment.hit]].any()
     for k, costs in result.per_class.items():
         assert list(costs) == [*NAMES, *ORACLES]
         assert costs["false positives"] >= 0, k

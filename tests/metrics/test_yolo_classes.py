@@ -10,7 +10,7 @@ from PIL import Image
 from metrics.detection.coco import evaluate_coco
 from metrics.detection.formats.yolo_names import read_names
 from metrics.detection.formats.yolo_text import read_yolo_truth
-from metrics.detection.inputs import read_pair
+from metrics.detection.inputs import read_inputs
 
 NAMES = ["cat", "dog", "owl", "elk"]
 BOXES = [(10, 10, 40, 40), (60, 10, 30, 30), (10, 60, 30, 30), (60, 60, 20, 30)]  # xywh, one per class of NAMES
@@ -50,7 +50,7 @@ def images(tmp_path):
 
 
 def _ap50(truth, predictions, images, tell=lambda note: None):
-    return evaluate_coco(read_pair(truth, predictions, images=images, tell=tell), None).figures["AP50"]
+    return evaluate_coco(read_inputs(truth, predictions, images=images, tell=tell), None).figures["AP50"]
 
 
 @pytest.mark.parametrize("ids", [[1, 2, 3, 4], [0, 2, 1, 7], [3, 2, 1, 4], ["cat", "dog", "owl", "elk"]])

@@ -1,6 +1,6 @@
-"""Boxes from tensors and arrays, one mapping an image or flat, checked and put into columns.
+"""Boxes from tensors and arrays, with one mapping per image or flat, checked and put into columns.
 
-Coordinates are widened to float64 before a side is taken as a difference, so that float32 corners lose nothing.
+Coordinates become float64 before widths and heights are computed as differences, so that float32 corners lose nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NEEDED = {"ground truth": ("boxes", "labels"), "detections": ("boxes", "labels"
 
 
 class Columns(NamedTuple):
-    """One side; ids as they were given."""
+    """One side, with its ids as they are in the arrays."""
 
     image: Int[np.ndarray, " n"]
     category: Int[np.ndarray, " n"]
@@ -30,23 +30,23 @@ class Columns(NamedTuple):
     score: Float[np.ndarray, " n"]
     crowd: Bool[np.ndarray, " n"]
     difficult: Bool[np.ndarray, " n"]
-    n_images: int | None  # of a list of one mapping an image
+    n_images: int | None  # of a list with one mapping per image
 
     def boxes(self, image: Int[np.ndarray, " n"], category: Int[np.ndarray, " n"]) -> Boxes:
-        """With positions in place of ids."""
+        """The same boxes with positions in place of ids."""
         return Boxes(image, category, self.box, self.area, self.score, self.crowd, self.difficult)
 
     def none(self) -> Columns:
-        """No boxes of the same images."""
+        """No boxes, of the same images."""
         return self._replace(**{name: getattr(self, name)[:0] for name in self._fields[:-1]})
 
 
 def read_arrays(source: Any, what: str) -> Columns | None:
     """The columns of ``what`` (ground truth or detections), or None where the source is not arrays.
 
-    Raises ValueError at a missing key, unlike lengths, another shape, a score or area that is not finite, a box that is
-    not or has a negative side, a label or image that is no whole number, an ``iscrowd`` other than 0 and 1, arrays of
-    other things than numbers; it names the mapping, the key and the row.
+    Raises ValueError that names the mapping, the key and the row: a missing key, unlike lengths, another shape, an
+    array that does not hold numbers, a score or area that is not finite, a box that is not finite or has a negative
+    side, a label or image that is no whole number, an ``iscrowd`` other than 0 and 1.
     """
     if isinstance(source, Columns):
         return source
@@ -127,7 +127,7 @@ def _columns(image: np.ndarray, values: dict[str, np.ndarray], what: str, where:
     corners = values["boxes"].astype(float).reshape(-1, 4)
     with np.errstate(invalid="ignore"):  # infinite corners are refused below
         box = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-    # NaN and infinite corners make sides that are not >= 0, or not below the bound
+    # NaN and infinite corners give sides that are not >= 0, or boxes that are not below the bound
     for row in np.flatnonzero(~((box[:, 2:] >= 0).all(axis=1) & (np.abs(box) < LARGEST).all(axis=1)))[:1]:
         name, at = where(int(row))
         accepted = "x1 <= x2, y1 <= y2, all finite, are accepted"
@@ -147,7 +147,7 @@ def _columns(image: np.ndarray, values: dict[str, np.ndarray], what: str, where:
 
 
 def _whole(values: np.ndarray, key: str, where: Any) -> Int[np.ndarray, " n"]:
-    """Ids as whole numbers; a float that is none, or that stands for several, is refused and not rounded."""
+    """Ids as whole numbers; a float that is no whole number, or too large to be told from the next, is refused."""
     if values.dtype.kind in "iu":
         right = values <= np.iinfo(np.int64).max
     elif values.dtype.kind == "f":
@@ -170,7 +170,7 @@ def _concatenate(parts: list[Any]) -> np.ndarray:
     if not parts:
         return np.zeros(0)
     if all(hasattr(part, "detach") for part in parts):
-        import torch  # one copy to the host, and a tenth of the time of as many conversions
+        import torch  # one copy to the host takes a tenth of the time of one per image
 
         return _array(torch.cat(parts))
     return np.concatenate([_array(part) for part in parts])

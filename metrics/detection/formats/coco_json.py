@@ -1,11 +1,11 @@
 """COCO's objects, checked and turned into arrays; errors name the entry by its index and the field.
 
-truth, images, categories = read_truth(dataset, "bbox")
-found, known = read_detections(entries, dataset, images, categories, "bbox")
+    truth = read_truth(dataset, "bbox")
+    boxes, known = read_detections(entries, truth, "bbox")
 
-Ids of one field are whole numbers, or all of them are texts, and so are the ids that refer to them: 1 and "1" are two
-ids. Detections may also name an image by its ``file_name`` (with or without folder and suffix) and a category by its
-``name``, where the data set's own ids are numbers.
+The ids of one field are whole numbers, or all of them are texts, and so are the ids that refer to them: 1 and "1" are
+two ids. Where the ids of the data set are numbers, detections may also name an image by its ``file_name`` (with or
+without folder and suffix) and a category by its ``name``.
 """
 
 from __future__ import annotations
@@ -42,18 +42,33 @@ class Boxes(NamedTuple):
         return Boxes(*(column[index] for column in self))
 
 
-def read_truth(dataset: Any, iou_type: str, tell: Tell = warnings.warn) -> tuple[Boxes, dict[Any, int], dict[Any, int]]:
-    """The truths of a COCO data set, and the positions of its image and category ids; boxes are 0 for ``segm``.
+class Truth(NamedTuple):
+    """A data set's boxes, and what its ids and names stand for."""
 
-    An ``area`` that lacks is width x height of the box. ``tell`` hears of that and of fields that COCO's rules pass
-    over. Raises ValueError at a missing key, an id that is listed twice, not at all or of another type, a number that
-    is a text, a boolean or not finite, a negative side, an ``iscrowd`` or ``difficult`` other than 0 and 1.
+    boxes: Boxes
+    images: dict[Any, int]  # id -> position, ascending
+    categories: dict[Any, int]
+    files: dict[str, int]  # file name -> position of its image
+    names: dict[Any, str]  # category id -> its name, or the id in words
+    named: dict[str, int]  # category name -> position
+    id_zero: int  # annotations whose id is 0, which pycocotools takes for "unmatched"
+
+
+def read_truth(dataset: Any, iou_type: str, tell: Tell = warnings.warn) -> Truth:
+    """Check a COCO data set and turn its truths into arrays; boxes are 0 for ``segm``.
+
+    Where ``area`` is missing, it is the width times the height of the box. ``tell`` hears of that and of fields that
+    COCO's rules pass over. Raises ValueError at a missing key, an id that is listed twice, not at all or of another
+    type, a number that is a text, a boolean or not finite, a negative side, an ``iscrowd`` or ``difficult`` other than
+    0 and 1.
     """
     for key in ("images", "annotations", "categories"):
         if not isinstance(dataset, Mapping) or key not in dataset:
             raise ValueError(f"the ground truth has no {key!r}; a COCO data set has images, annotations and categories")
-    images, categories = (_positions(dataset[what], what) for what in ("images", "categories"))
     entries = dataset["annotations"]
+    image_ids, category_ids = (_ids(dataset[what], "id", what) for what in ("images", "categories"))
+    images, categories = _positions(image_ids, "images"), _positions(category_ids, "categories")
+    category_names = [entry.get("name", name) for name, entry in zip(category_ids, dataset["categories"], strict=True)]
     image, category = (
         look_up(_ids(entries, key, "annotations"), known, "annotations", key, required=True)
         for key, known in (("image_id", images), ("category_id", categories))
@@ -67,34 +82,36 @@ def read_truth(dataset: Any, iou_type: str, tell: Tell = warnings.warn) -> tuple
         tell(
             f"images have LVIS's {' and '.join(_LVIS)}; COCO's rules pass over them, so that the figures are not LVIS's"
         )
-    return Boxes(image, category, boxes, area, np.zeros(len(entries)), crowd, difficult), images, categories
+    return Truth(
+        Boxes(image, category, boxes, area, np.zeros(len(entries)), crowd, difficult),
+        images,
+        categories,
+        _file_names([entry.get("file_name") for entry in dataset["images"]], image_ids, images),
+        {name: str(text) for name, text in zip(category_ids, category_names, strict=True)},
+        _unambiguous(zip(category_names, category_ids, strict=True), categories),
+        sum(entry.get("id", 1) == 0 for entry in entries),
+    )
 
 
 def read_detections(
-    entries: Any,
-    dataset: Mapping[str, Any],
-    images: dict[Any, int],
-    categories: dict[Any, int],
-    iou_type: str,
-    tell: Tell = warnings.warn,
+    entries: Any, truth: Truth, iou_type: str, tell: Tell = warnings.warn
 ) -> tuple[Boxes, Bool[np.ndarray, " n"]]:
-    """The detections of known categories, and which of the entries those are; raises as ``read_truth`` does.
+    """Check detections and turn those of known categories into arrays; also which of the entries those are.
 
-    ``dataset`` is the ground truth, whose ids have the positions ``images`` and ``categories``.
+    Raises ValueError as ``read_truth`` does.
     """
     image_ids, category_ids = (_ids(entries, key, "detections") for key in ("image_id", "category_id"))
-    files, names = file_names(dataset["images"], images), _names(dataset["categories"], categories)
-    image = look_up(image_ids, images, "detections", "image_id", named=files, required=True, tell=tell)
-    category = look_up(category_ids, categories, "detections", "category_id", named=names, tell=tell)
+    image = look_up(image_ids, truth.images, "detections", "image_id", named=truth.files, required=True, tell=tell)
+    category = look_up(category_ids, truth.categories, "detections", "category_id", named=truth.named, tell=tell)
     score = _numbers(entries, "score", "detections")
     box = _shapes(entries, "detections", iou_type)
     known = category >= 0
-    found = Boxes(image, category, box, box[:, 2] * box[:, 3], score, *np.zeros((2, len(entries)), bool))
-    return found.select(known), known
+    boxes = Boxes(image, category, box, box[:, 2] * box[:, 3], score, *np.zeros((2, len(entries)), bool))
+    return boxes.select(known), known
 
 
 def results_of(content: Any) -> Any:
-    """The list of results, also where it stands under ``annotations`` of an object; raises ValueError on neither."""
+    """The list of results, or the one under ``annotations`` of an object; raises ValueError where there is neither."""
     if isinstance(content, Mapping):
         content = content.get("annotations")
     if not isinstance(content, Sequence) or isinstance(content, str):
@@ -116,9 +133,11 @@ def look_up(
     required: bool = False,
     tell: Tell = warnings.warn,
 ) -> Int[np.ndarray, " n"]:
-    """The position of each id, -1 for one that is not known; ``named``: positions of names that stand for numbers.
+    """The position of each id, -1 for one that is not known.
 
-    Raises ValueError where texts stand against numbers, and if ``required`` at the first that is not known.
+    ``named`` has the positions of names, which texts are looked up among where the known ids are numbers. Raises
+    ValueError where the ids are texts and the known ones numbers or the reverse, and, if ``required``, at the first id
+    that is not known.
     """
     if ids and known and isinstance(ids[0], str) != isinstance(next(iter(known)), str):
         if not named or not any(name in named for name in ids if isinstance(name, str)):
@@ -138,26 +157,24 @@ def look_up(
     return position
 
 
-def file_names(images: Sequence[Mapping[str, Any]], positions: dict[Any, int]) -> dict[str, int]:
-    """Position by file name, also without its folder, and without folder and suffix; names that two share are left."""
+def _file_names(files: list[Any], ids: list[Any], positions: Mapping[Any, int]) -> dict[str, int]:
+    """Position by file name, with and without its folder and its suffix; a name that two images share is left out."""
     pairs = []
-    for entry in images:
-        if isinstance(name := entry.get("file_name"), str):
-            base = name.replace("\\", "/").rpartition("/")[2]
-            pairs += [(text, positions[entry["id"]]) for text in {name, base, base.rpartition(".")[0] or base}]
+    for file, name in zip(files, ids, strict=True):
+        if isinstance(file, str):
+            base = file.replace("\\", "/").rpartition("/")[2]
+            pairs += [(text, name) for text in {file, base, base.rpartition(".")[0] or base}]
     return _unambiguous(pairs, positions)
 
 
-def _names(categories: Sequence[Mapping[str, Any]], positions: dict[Any, int]) -> dict[str, int]:
-    pairs = [(e["name"], positions[e["id"]]) for e in categories if isinstance(e.get("name"), str)]
-    return _unambiguous(pairs, positions)
-
-
-def _unambiguous(pairs: list[tuple[str, int]], ids: Mapping[Any, int]) -> dict[str, int]:
-    """Names of one position, but for those that spell an id: "1" may be meant as the id 1 or as the file 1.png."""
-    first = dict(reversed(pairs))
-    left = {name for name, position in pairs if first[name] != position} | set(map(str, ids))
-    return {name: position for name, position in first.items() if name not in left}
+def _unambiguous(pairs: Iterable[tuple[Any, Any]], positions: Mapping[Any, int]) -> dict[str, int]:
+    """The position of each text that stands for one id and spells no id: "1" may mean the id 1 or the file 1.png."""
+    ids: dict[str, set[Any]] = {}
+    for text, name in pairs:
+        if isinstance(text, str):
+            ids.setdefault(text, set()).add(name)
+    taken = set(map(str, positions))
+    return {text: positions[next(iter(names))] for text, names in ids.items() if len(names) == 1 and text not in taken}
 
 
 def _ids(entries: Any, key: str, what: str) -> list[Any]:
@@ -174,8 +191,7 @@ def _ids(entries: Any, key: str, what: str) -> list[Any]:
     return [int(value) for value in values]
 
 
-def _positions(entries: Any, what: str) -> dict[Any, int]:
-    ids = _ids(entries, "id", what)
+def _positions(ids: list[Any], what: str) -> dict[Any, int]:
     positions = {name: position for position, name in enumerate(sorted(set(ids)))}
     if len(positions) < len(ids):
         first: dict[Any, int] = {}
@@ -185,7 +201,7 @@ def _positions(entries: Any, what: str) -> dict[Any, int]:
 
 
 def _is_whole(value: Any) -> bool:
-    """Whether a value is a whole number that no float merges with its neighbour."""
+    """Whether a value is a whole number, and as a float below 2^53, where whole numbers are told apart."""
     if not _is_number(value):
         return False
     return isinstance(value, int | np.integer) or (float(value).is_integer() and abs(float(value)) < 2**53)
@@ -224,7 +240,7 @@ def _numbers(entries: Any, key: str, what: str) -> Float[np.ndarray, " n"]:
 
 
 def _flags(entries: Sequence[Mapping[str, Any]], key: str) -> Bool[np.ndarray, " n"]:
-    """A mark that is 0 where it lacks."""
+    """A mark of each entry, 0 where it is missing."""
     values = [entry.get(key, 0) for entry in entries]
     if set(map(type, values)) <= {int, bool} and set(values) <= {0, 1}:
         return np.array(values, dtype=bool)
@@ -281,7 +297,7 @@ def _is_box(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a value is a number: no text, no boolean, nothing that only converts."""
+    """Whether a value is a number itself: no text or boolean that could be converted into one."""
     return not isinstance(value, str | bytes | bool | np.bool_) and (
         isinstance(value, int | float | np.number)
         or (hasattr(value, "__float__") and getattr(value, "ndim", None) == 0)
@@ -302,5 +318,5 @@ _SHORT.maxlist = _SHORT.maxdict = 6
 
 
 def short(value: Any) -> str:
-    """A value in an error message, on one line and not too long."""
+    """A value as an error message shows it: on one line, and cut where it is long."""
     return _SHORT.repr(value)

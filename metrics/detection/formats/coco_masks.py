@@ -1,9 +1,10 @@
 """COCO's segmentations, checked before a library reads them, whose own messages name neither file nor entry.
 
-A segmentation is a list of polygons ``[x1, y1, x2, y2, x3, y3, ...]``, or a run-length encoding ``{"size": [height,
-width], "counts": ...}`` of the image's own size. ``counts`` are the lengths of runs of 0 and 1 in turn, down the
-columns, as a list, or compressed into a text: five bits per character from "0" on, a sixth where more follow, the low
-ones first, in two's complement, and from the fourth on as the difference to the run two before.
+A segmentation is a list of polygons ``[x1, y1, x2, y2, x3, y3, ...]``, or a run-length encoding (RLE) ``{"size":
+[height, width], "counts": ...}`` of the size of the image. ``counts`` are the lengths of runs that alternate between 0
+and 1, column by column: a list, or a text that compresses it. In the text each character, counted from "0", has five
+bits of a number, low bits first, and a sixth bit that says whether more follow; numbers are in two's complement, and
+from the fourth on each is the difference to the run two before it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from jaxtyping import Int
 
 
 def image_sizes(images: Sequence[Mapping[str, Any]], positions: Mapping[Any, int]) -> list[dict[str, int]]:
-    """Height and width of each image by its position; raises ValueError that names the image without them."""
+    """Height and width of each image, by position; raises ValueError that names an image without them."""
     sizes: list[dict[str, int]] = [{}] * len(positions)
     for index, entry in enumerate(images):
         for key in ("height", "width"):
@@ -36,10 +37,11 @@ def read_masks(
     *,
     compress: bool,
 ) -> list[Any]:
-    """The segmentations of entries by index, each in the image of this position; ``compress``: all as compressed RLE.
+    """The segmentations of entries by index, checked; ``compress`` turns all of them into compressed RLE.
 
-    Raises ValueError that names the entry: neither polygons nor an encoding, fewer than three points, an encoding of
-    another size or whose runs do not fill the image.
+    ``image`` has the position of each entry's image, ``sizes`` the height and width by position. Raises ValueError that
+    names the entry: neither polygons nor an encoding, fewer than three points, an encoding of another size, or one
+    whose runs do not fill the image.
     """
     masks = []
     for (index, entry), at in zip(entries.items(), image.tolist(), strict=True):
@@ -54,7 +56,7 @@ def read_masks(
 
 
 def run_lengths(counts: str | bytes) -> Int[np.ndarray, " runs"]:
-    """The runs of a compressed encoding; raises ValueError on what is none."""
+    """The run lengths of a compressed encoding; raises ValueError on a text that is none."""
     try:
         code = np.frombuffer(counts.encode("ascii") if isinstance(counts, str) else counts, np.uint8).astype(np.int64)
     except UnicodeEncodeError:

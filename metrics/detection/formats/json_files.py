@@ -1,4 +1,4 @@
-"""JSON from files: plain, compressed by gzip, or one object per line (``.jsonl``)."""
+"""JSON from files: plain, compressed by gzip, or with one object per line (``.jsonl``)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 
 def load(path: Path) -> Any:
-    """The content of a file; of ``.jsonl`` and ``.jsonl.gz`` the list of its lines.
+    """Read the content of a file; from ``.jsonl`` and ``.jsonl.gz``, the list of its lines.
 
-    Raises ValueError that names the file, and of lines the line.
+    Raises ValueError that names the file and, with one object per line, the line.
     """
     try:
         data = path.read_bytes()

@@ -4,11 +4,11 @@
     entries = read_voc_detections("results")       # comp4_det_test_dog.txt, ... : image score xmin ymin xmax ymax
     entries = read_voc_detections("predicted")     # XML whose objects have a <score> or <confidence>
 
-An image's id is its file's name without the suffix, a category's id is its name. Boxes are VOC's, whole pixels counted
-from 1 with both ends inside, so that ``xywh`` is ``xmin - 1, ymin - 1, xmax - xmin + 1, ymax - ymin + 1`` and the
-overlaps are the development kit's. Difficult objects carry ``difficult``: 1.
+The id of an image is the name of its file without the suffix, the id of a category is its name. VOC counts pixels from
+1 and both ends belong to a box, so that ``xywh`` is ``xmin - 1, ymin - 1, xmax - xmin + 1, ymax - ymin + 1``; overlaps
+are then those of the development kit. Difficult objects have ``difficult``: 1.
 
-XML goes through ``xml.parsers.expat`` with document types refused, hence without entities to expand or fetch.
+XML is parsed by ``xml.parsers.expat``, and document types are refused, so that no entity is expanded or fetched.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ from typing import Any
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-from metrics.detection.formats.text_rows import files_with_suffix, number, rows
+from metrics.detection.formats.folders import Folder
+from metrics.detection.formats.text_rows import number, rows
 
 _ENDS = ("xmin", "ymin", "xmax", "ymax")
 _SCORES = ("score", "confidence")
 _FLAGS = {"": 0, "0": 0, "false": 0, "1": 1, "true": 1}
-# What an annotation of an image without objects is known by.
+# Elements by which an annotation without objects is recognised.
 _HEADER = {"folder", "filename", "path", "source", "owner", "size", "segmented"}
 
 Tell = Callable[[str], object]
 
 
-def read_voc_truth(folder: str | os.PathLike[str], *, tell: Tell = warnings.warn) -> dict[str, Any]:
-    """The XML files of a folder, in the order of their names, as a COCO data set; nested ``part`` objects are left.
+def read_voc_truth(folder: Folder | str | os.PathLike[str], *, tell: Tell = warnings.warn) -> dict[str, Any]:
+    """The XML files of a folder, in the order of their names, as a COCO data set; nested ``part`` objects are left out.
 
     ``tell`` hears of boxes that begin at pixel 0, which is outside the image in VOC. Raises ValueError that names the
-    file and the field: broken XML, a document type, another tool's elements, an object without a name or a box, a side
-    that is not a number, a negative one, shares of the image where pixels are meant, no file.
+    file and the field: broken XML, a document type, elements of another tool, an object without a name or a box, a
+    coordinate that is not a number, a negative side, shares of the image in place of pixels, a folder without XML.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for path, root in _documents(Path(folder)):
+    for path, root in _documents(Folder.at(folder)):
         size = root.find("size")
         shape = {key: int(_side(path, size, key)) for key in ("width", "height") if size is not None}
         images.append({"id": path.stem, **shape})
@@ -62,20 +63,20 @@ def read_voc_truth(folder: str | os.PathLike[str], *, tell: Tell = warnings.warn
     }
 
 
-def read_voc_detections(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The result files ``*_det_SET_CLASS.txt`` of a folder, or else its XML files, as COCO's result list.
+def read_voc_detections(folder: Folder | str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The result files ``*_det_SET_CLASS.txt`` of a folder or, without any, its XML files, as COCO's result list.
 
-    Raises ValueError that names the file and line of what is not ``image score xmin ymin xmax ymax``, the file and
-    object in XML that has no score, and on no file.
+    Raises ValueError that names the file and the line that is not ``image score xmin ymin xmax ymax``, or the file and
+    the object that has no score, and on a folder without such files.
     """
-    entries = []
-    if files := result_files(Path(folder)):
+    entries, folder = [], Folder.at(folder)
+    if files := result_files(folder):
         for path in files:
             category = path.stem.split("_det_", 1)[1].split("_", 1)[1]
             for image, score, box in _results(path):
                 entries.append({"image_id": image, "category_id": category, "bbox": box, "score": score})
     else:
-        for path, root in _documents(Path(folder), ", and no file <competition>_det_<set>_<class>.txt"):
+        for path, root in _documents(folder, ", and no file <competition>_det_<set>_<class>.txt"):
             for where, entry in _objects(path, root):
                 key = next((key for key in _SCORES if entry.find(key) is not None), None)
                 if key is None:
@@ -85,9 +86,9 @@ def read_voc_detections(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return entries
 
 
-def result_files(folder: Path) -> list[Path]:
-    """Files named as those of VOC's results, ``<competition>_det_<set>_<class>.txt``."""
-    return [p for p in files_with_suffix(folder, ".txt") if "_" in p.stem.partition("_det_")[2].strip("_")]
+def result_files(folder: Folder) -> list[Path]:
+    """The files that are named as VOC's results are, ``<competition>_det_<set>_<class>.txt``."""
+    return [p for p in folder.files(".txt") if "_" in p.stem.partition("_det_")[2].strip("_")]
 
 
 def _results(path: Path) -> Iterator[tuple[str, float, list[float]]]:
@@ -99,8 +100,8 @@ def _results(path: Path) -> Iterator[tuple[str, float, list[float]]]:
         yield words[0], score, _box(where, corners)
 
 
-def _documents(folder: Path, nor: str = "") -> Iterator[tuple[Path, Element]]:
-    files = files_with_suffix(folder, ".xml")
+def _documents(folder: Folder, nor: str = "") -> Iterator[tuple[Path, Element]]:
+    files = folder.files(".xml")
     if not files:
         raise ValueError(f"{folder} holds no XML file{nor}")
     for path in files:
@@ -108,11 +109,11 @@ def _documents(folder: Path, nor: str = "") -> Iterator[tuple[Path, Element]]:
 
 
 def _objects(path: Path, root: Element) -> list[tuple[str, Element]]:
-    """Where each object stands, and the object; raises ValueError if the file has objects or is one of another tool."""
+    """The place and the element of each object; raises ValueError on a file of another tool."""
     if root.tag != "annotation":
         raise ValueError(f"{path} has the root <{_short(root.tag)}>; VOC's is <annotation>")
     objects = root.findall("object")
-    # Objects and boxes elsewhere, or under a namespace's prefix, would be an image without objects.
+    # A file whose objects or boxes stand elsewhere, or under a namespace, would count as an image without objects.
     within = {id(element) for entry in objects for element in entry.iter() if element.tag != "object"}
     within |= {id(entry) for entry in objects}
     for element in root.iter():

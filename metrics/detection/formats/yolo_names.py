@@ -1,14 +1,17 @@
-"""The names of YOLO's classes, from whichever file says them.
+"""The names of YOLO's classes, from the file that lists them.
 
-- ``classes.txt`` (LabelImg) and ``obj.names`` (darknet): the line's number, counted from 0, is the class;
-- ``data.yaml`` (Ultralytics, Roboflow): ``names`` is a list, or a mapping from class numbers to names.
+- ``classes.txt`` (LabelImg) and ``obj.names`` (darknet) have one name per line; the line's number, counted from 0, is
+  the number of the class.
+- ``data.yaml`` (Ultralytics, Roboflow) has ``names``: a list, or a mapping from class numbers to names.
 
-YAML is read with every scalar as text: nothing is constructed or executed, and a class ``no`` stays a word.
+YAML is read with every scalar as text: no object is constructed and no code runs, and a class called ``no`` stays a
+word.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from metrics.detection.formats.text_rows import read_lines
 
@@ -16,25 +19,35 @@ LISTS = ("classes.txt", "obj.names")
 YAML = ("data.yaml", "data.yml", "dataset.yaml")
 
 
-def read_names(folder: Path) -> tuple[dict[int, str], Path | None]:
-    """Class number -> name for a folder of labels, and the file that says so; nothing and None if there is none.
+class ClassNames(NamedTuple):
+    """Class number -> name, and the file that lists them; nothing and None where there is no such file."""
 
-    The file lies in the folder or above it: up to the root of a data set whose layout is ``labels/val``. Raises
-    ValueError that names the file if it cannot be read.
-    """
+    names: dict[int, str]
+    file: Path | None
+
+
+def read_names(folder: Path) -> ClassNames:
+    """The names of the classes of a folder of labels; raises ValueError that names the file if it cannot be read."""
+    return parse_names(find_names(folder))
+
+
+def find_names(folder: Path) -> Path | None:
+    """The file of names in a folder of labels or above it: up to the root of a data set laid out as ``labels/val``."""
     places = [folder, folder.parent]
     if "labels" in (folder.name, folder.parent.name):
         places.append(folder.parent.parent)
-    for place in places:
-        for name in (*LISTS, *YAML):
-            path = place / name
-            if path.is_file():
-                return _each_once(_of_lines(path) if name in LISTS else _of_yaml(path), path), path
-    return {}, None
+    return next((place / name for place in places for name in (*LISTS, *YAML) if (place / name).is_file()), None)
+
+
+def parse_names(file: Path | None) -> ClassNames:
+    """What a file of names lists; raises ValueError that names the file if it cannot be read."""
+    if file is None:
+        return ClassNames({}, None)
+    return ClassNames(_each_once(_of_lines(file) if file.name in LISTS else _of_yaml(file), file), file)
 
 
 def _each_once(names: dict[int, str], path: Path) -> dict[int, str]:
-    """Classes are matched by their names: two of one name would become one class."""
+    """Refuses a name that two classes share: classes are matched by name, so that the two would become one."""
     numbers: dict[str, int] = {}
     for number, name in names.items():
         if (first := numbers.setdefault(name, number)) != number:

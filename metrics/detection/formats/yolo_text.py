@@ -3,9 +3,9 @@
     dataset = read_yolo_truth("labels/val")                        # sizes from the images in images/val
     entries = read_yolo_detections("predictions", size=(480, 640))  # the last column is the score
 
-A line is ``class cx cy w h`` or, of a polygon with three points or more, ``class x1 y1 x2 y2 x3 y3 ...``, which counts
-as its bounding box; a prediction has its score as one more column. An image's id is its file's name without the suffix,
-and an image without a label file is background. A category's id is the class number; names are read by
+A line is ``class cx cy w h``, or ``class x1 y1 x2 y2 x3 y3 ...`` for a polygon of three points or more, of which the
+bounding box is taken. A prediction has its score as one more column. The id of an image is the name of its file without
+the suffix; an image without a label file is background. The id of a category is the class number; its name is read by
 ``metrics.detection.formats.yolo_names``.
 """
 
@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from metrics.detection.formats.text_rows import files_with_suffix, number, rows
-from metrics.detection.formats.yolo_names import LISTS, read_names
+from metrics.detection.formats.folders import Folder
+from metrics.detection.formats.text_rows import number, rows
+from metrics.detection.formats.yolo_names import LISTS, ClassNames, read_names
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _SHARES = ("cx", "cy", "w", "h")
@@ -29,11 +30,13 @@ _SHARES = ("cx", "cy", "w", "h")
 _SLACK = {False: 0.01, True: 0.5}
 
 Tell = Callable[[str], object]
-Folder = str | os.PathLike[str]
+Place = Folder | str | os.PathLike[str]
 
 
-class _Line(NamedTuple):
-    where: str
+class Line(NamedTuple):
+    """One object of a text file; its box as shares of the image."""
+
+    where: str  # "FILE: line N"
     image: str
     category: int
     shares: tuple[float, float, float, float]  # cx cy w h
@@ -41,71 +44,91 @@ class _Line(NamedTuple):
     polygon: bool
 
 
-def read_yolo_truth(
-    folder: Folder, *, images: Folder | None = None, size: tuple[int, int] | None = None, tell: Tell = warnings.warn
-) -> dict[str, Any]:
-    """A folder of labels as a COCO data set; ``size``: (height, width) of all images, else they are looked up.
+class Labels(NamedTuple):
+    """The text files of a folder: all lines, and the label file of each image that has one."""
 
-    ``images`` defaults to the folder with its last ``labels`` replaced by ``images``, and to the folder itself.
-    ``tell`` hears how many images are background and how many lines are polygons. Raises ValueError that names the
-    file, line and field: columns of another number or order, a number that is no share of the image, a class that the
-    file of names does not list, a label file without an image.
+    folder: Folder
+    lines: list[Line]
+    files: dict[str, Path]
+
+
+def read_yolo_truth(
+    folder: Place, *, images: Place | None = None, size: tuple[int, int] | None = None, tell: Tell = warnings.warn
+) -> dict[str, Any]:
+    """A folder of labels as a COCO data set.
+
+    ``size`` is the (height, width) of every image; without it the sizes are read from the files in ``images``, by
+    default the folder with its last ``labels`` replaced by ``images``, and the folder itself. ``tell`` hears how many
+    images are background and how many lines are polygons. Raises ValueError that names the file, the line and the
+    field: columns of another number or order, a number that is no share of the image, a class that the file of names
+    does not list, a label file without an image.
     """
-    pictures = _Pictures(Path(folder), images, size)
-    lines, files = _read(Path(folder), scored=False, tell=tell)
-    names, source = read_names(Path(folder))
-    for line in lines:
-        if source and line.category not in names:
-            raise ValueError(f"{line.where} has class {line.category}, which is none of the {len(names)} of {source}")
-    ids = sorted(files.keys() | pictures.files.keys())
-    if background := len(ids) - len(files):
-        tell(f"{folder}: images without a label file: {background}; they count as background")
-    shapes = {name: pictures.size(path) for name, path in files.items()}
-    annotations = []
-    for index, line in enumerate(lines, 1):
-        box = _pixels(line, shapes[line.image])
-        fields = {"id": index, "image_id": line.image, "category_id": line.category, "bbox": box}
-        annotations.append({**fields, "area": box[2] * box[3], "iscrowd": 0})
-    classes = sorted({line.category for line in lines} | names.keys())
-    return {
-        "images": [{"id": i} | dict(zip(("height", "width"), shapes.get(i, ()), strict=False)) for i in ids],
-        "annotations": annotations,
-        "categories": [{"id": k, "name": names.get(k, str(k))} for k in classes],
-    }
+    folder = Folder.at(folder)
+    pictures = Pictures(find_pictures(folder, images), size)
+    return make_truth(read_labels(folder, scored=False, tell=tell), read_names(folder.path), pictures, tell)
 
 
 def read_yolo_detections(
-    folder: Folder, *, images: Folder | None = None, size: tuple[int, int] | None = None, tell: Tell = warnings.warn
+    folder: Place, *, images: Place | None = None, size: tuple[int, int] | None = None, tell: Tell = warnings.warn
 ) -> list[dict[str, Any]]:
-    """A folder of predictions as COCO's result list; options and errors as for the truth, and on a score not in [0, 1].
+    """A folder of predictions as COCO's result list.
 
-    The order of the columns is checked by what they would mean: where many boxes leave the image as read, and none if
-    the score stood second or the numbers were corners, it is refused.
+    Options and errors are those of ``read_yolo_truth``; ValueError is raised too on a score outside [0, 1], and where
+    the order of the columns shows to be another: where many boxes leave the image as they are read, and hardly any if
+    the score stood second or the numbers were corners.
     """
-    pictures = _Pictures(Path(folder), images, size)
-    lines, files = _read(Path(folder), scored=True, tell=tell)
-    shapes = {name: pictures.size(path) for name, path in files.items()}
-    return [
-        {"image_id": x.image, "category_id": x.category, "bbox": _pixels(x, shapes[x.image]), "score": x.score}
-        for x in lines
-    ]
+    folder = Folder.at(folder)
+    pictures = Pictures(find_pictures(folder, images), size)
+    return make_detections(read_labels(folder, scored=True, tell=tell), pictures)
 
 
-def _read(folder: Path, *, scored: bool, tell: Tell) -> tuple[list[_Line], dict[str, Path]]:
-    """All lines, and the label file of each image that has one."""
-    files = {path.stem: path for path in files_with_suffix(folder, ".txt") if path.name not in LISTS}
+def read_labels(folder: Folder, *, scored: bool, tell: Tell) -> Labels:
+    """Parse the text files of a folder; ``scored``: each line ends with a score. Errors are those of the module."""
+    files = {path.stem: path for path in folder.files(".txt") if path.name not in LISTS}
     if not files:
-        within = sorted({str(path.parent) for path in folder.glob("*/*.txt")})[:3]
+        within = sorted({str(path.parent) for path in folder.path.glob("*/*.txt")})[:3]
         hint = f"; {', '.join(within)} does, and one folder is accepted" if within else ""
         raise ValueError(f"{folder} holds no text file of boxes{hint}")
     lines = [_line(where, stem, words, scored) for stem, path in files.items() for where, words in rows(path)]
     _check_order(lines, scored)
     if polygons := sum(line.polygon for line in lines):
         tell(f"{folder}: lines that are polygons: {polygons}; they count as their bounding boxes")
-    return lines, files
+    return Labels(folder, lines, files)
 
 
-def _line(where: str, image: str, words: list[str], scored: bool) -> _Line:
+def make_truth(labels: Labels, classes: ClassNames, pictures: Pictures, tell: Tell) -> dict[str, Any]:
+    """The COCO data set of labels; raises ValueError as ``read_yolo_truth`` does."""
+    names, source = classes
+    for line in labels.lines:
+        if source and line.category not in names:
+            raise ValueError(f"{line.where} has class {line.category}, which is none of the {len(names)} of {source}")
+    ids = sorted(labels.files.keys() | pictures.files.keys())
+    if background := len(ids) - len(labels.files):
+        tell(f"{labels.folder}: images without a label file: {background}; they count as background")
+    shapes = {name: pictures.size(path) for name, path in labels.files.items()}
+    annotations = []
+    for index, line in enumerate(labels.lines, 1):
+        box = _pixels(line, shapes[line.image])
+        fields = {"id": index, "image_id": line.image, "category_id": line.category, "bbox": box}
+        annotations.append({**fields, "area": box[2] * box[3], "iscrowd": 0})
+    numbers = sorted({line.category for line in labels.lines} | names.keys())
+    return {
+        "images": [{"id": i} | dict(zip(("height", "width"), shapes.get(i, ()), strict=False)) for i in ids],
+        "annotations": annotations,
+        "categories": [{"id": k, "name": names.get(k, str(k))} for k in numbers],
+    }
+
+
+def make_detections(labels: Labels, pictures: Pictures) -> list[dict[str, Any]]:
+    """COCO's result list of labels that have scores; raises ValueError on a label file without an image."""
+    shapes = {name: pictures.size(path) for name, path in labels.files.items()}
+    return [
+        {"image_id": x.image, "category_id": x.category, "bbox": _pixels(x, shapes[x.image]), "score": x.score}
+        for x in labels.lines
+    ]
+
+
+def _line(where: str, image: str, words: list[str], scored: bool) -> Line:
     numbers = words[1 : len(words) - scored]
     polygon = len(numbers) >= 6 and len(numbers) % 2 == 0
     if len(words) != 5 + scored and not polygon:
@@ -129,15 +152,15 @@ def _line(where: str, image: str, words: list[str], scored: bool) -> _Line:
     if not 0 <= score <= 1 + 1e-6:
         raise ValueError(f"{where} has score {score:g}; from 0 to 1 is accepted, in the last column")
     cx, cy, w, h = values
-    return _Line(where, image, int(category), (cx, cy, w, h), score, polygon)
+    return Line(where, image, int(category), (cx, cy, w, h), score, polygon)
 
 
-def _check_order(lines: list[_Line], scored: bool) -> None:
-    """Refuses columns in another order, of which every number alone would pass.
+def _check_order(lines: list[Line], scored: bool) -> None:
+    """Refuses columns that stand in another order, where each number alone would pass.
 
-    As read, some boxes of a file whose columns are shifted leave the image, and hardly any under the right order; of a
-    file in the right order nearly all boxes leave the image under another. Corners take four lines as evidence, since
-    a box that leaves the image at its upper left corner may pass for two corners.
+    If the columns are shifted, some boxes leave the image as they are read, and hardly any do under the right order; if
+    they are in order, nearly all boxes leave the image under another. For corners four such lines are asked for, since
+    a box that leaves the image at its upper left may pass for two corners.
     """
     boxes = [line for line in lines if not line.polygon]
     values = np.array([(*line.shares, line.score) for line in boxes]).reshape(-1, 5)
@@ -161,50 +184,65 @@ def _leaves(box: Float[np.ndarray, "n 4"]) -> np.ndarray:
     return ((low < -0.01) | (high > 1.01) | (box[:, 2:] < 0)).any(axis=1)
 
 
-def _pixels(line: _Line, shape: tuple[int, int]) -> list[float]:
+def _pixels(line: Line, shape: tuple[int, int]) -> list[float]:
     """The box ``xywh`` in pixels of an image of this height and width."""
     (cx, cy, w, h), (height, width) = line.shares, shape
     return [(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height]
 
 
-class _Pictures:
-    """The images of a folder of labels, by name without suffix; of those whose size is asked the header is read."""
+class Pictures:
+    """The images that labels belong to, by name without suffix; a header is read once, when its size is asked for.
 
-    def __init__(self, labels: Path, images: Folder | None, size: tuple[int, int] | None) -> None:
-        self.places = [Path(images)] if images is not None else image_folders(labels)
+    ``places``: the folders in which they lie, of which some may not exist; the first that has a name comes before the
+    others. ``size``: the height and width of all. Raises ValueError where one folder has two images of one name.
+    """
+
+    def __init__(self, places: Sequence[Folder], size: tuple[int, int] | None = None) -> None:
+        self.places = places
         self.files: dict[str, Path] = {}
         self._size = size
-        for place in self.places:
-            if not place.is_dir() and images is None:
-                continue
-            for path in files_with_suffix(place, *_SUFFIXES):
-                other = self.files.setdefault(path.stem, path)
-                if other.parent == path.parent and other != path:
-                    raise ValueError(f"{other} and {path} have one name; a name per image is accepted")
+        self._sizes: dict[str, tuple[int, int]] = {}
+        for path in (path for place in places if place.path.is_dir() for path in place.files(*_SUFFIXES)):
+            other = self.files.setdefault(path.stem, path)
+            if other.parent == path.parent and other != path:
+                raise ValueError(f"{other} and {path} have one name; a name per image is accepted")
 
     def size(self, label: Path) -> tuple[int, int]:
         """Height and width of the image of a label file, as it is shown (EXIF's rotation applied)."""
-        from PIL import Image
-
         if self._size:
             return self._size
         if label.stem not in self.files:
             looked = ", ".join(map(str, self.places))
             accepted = "the folder of the images (images=, --images) or size=(height, width) is accepted"
             raise ValueError(f"{label} has no image {label.stem}.* in {looked}; {accepted}")
-        picture = self.files[label.stem]
-        try:
-            with Image.open(picture) as image:
-                turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-                return (image.width, image.height) if turned else (image.height, image.width)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{picture} is no image: {error}") from None
+        if label.stem not in self._sizes:
+            self._sizes[label.stem] = _shown_size(self.files[label.stem])
+        return self._sizes[label.stem]
 
 
-def image_folders(labels: Path) -> list[Path]:
-    """Where the images of a folder of labels may lie: its last ``labels`` replaced by ``images``, and the folder."""
-    parts = labels.parts
+def find_pictures(labels: Folder, images: Place | None = None) -> list[Folder]:
+    """Where the images of a folder of labels lie: in ``images``, or where data sets usually have them.
+
+    That is the folder with its last ``labels`` replaced by ``images``, and the folder itself. Raises ValueError where
+    ``images`` is no folder.
+    """
+    if images is not None:
+        if not Folder.at(images).path.is_dir():
+            raise ValueError(f"{images} is no folder of images")
+        return [Folder.at(images)]
+    parts = labels.path.parts
     for index in reversed(range(len(parts))):
         if parts[index] == "labels":
-            return [Path(*parts[:index], "images", *parts[index + 1 :]), labels]
+            return [Folder(Path(*parts[:index], "images", *parts[index + 1 :])), labels]
     return [labels]
+
+
+def _shown_size(picture: Path) -> tuple[int, int]:
+    from PIL import Image
+
+    try:
+        with Image.open(picture) as image:
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{picture} is no image: {error}") from None
