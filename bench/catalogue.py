@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from implementations.catalogue import CATALOGUES
 from implementations.catalogue.entry import Catalogue, Entry
-from metrics.catalogue import METRICS
+from metrics.catalogue import METRICS, Metric
 from metrics.extractors import EXTRACTORS
 
 TASKS = Catalogue("tasks", Entry, [
@@ -36,24 +37,43 @@ TASKS = Catalogue("tasks", Entry, [
     Entry("detection_ap", "bench.tasks.metrics.detection:detection_ap", "AP of perturbed detections on scenes"),
 ])  # fmt: skip
 
+
+@dataclass(frozen=True)
+class MetricEntry(Entry):
+    """A metric; ``command`` gives it for one's own files, where there is such a command."""
+
+    of: str = ""  # images, detections, arrays
+    command: str = ""
+    others: tuple[str, ...] = ()  # names of earlier versions, which the command still takes
+
+
 SUITES_FOLDER = Path(__file__).parent / "suites"
 
 
 @cache
 def kinds() -> dict[str, Mapping[str, Any]]:
     """Every catalogue by the name of what it holds."""
-    metric_entries = [Entry(name, target, summary) for name, (target, summary) in METRICS.items()]
+    metric_entries = [
+        MetricEntry(m.name, m.target, f"{m.of}: {m.summary}", of=m.of, command=_command(m), others=m.others)
+        for m in METRICS.values()
+    ]
     extractors = [Entry(name, target, summary) for name, (target, summary) in EXTRACTORS.items()]
     suites = [
         Entry(file.stem, f"bench/suites/{file.name}", _summary(file)) for file in sorted(SUITES_FOLDER.glob("*.toml"))
     ]
     return {
         **CATALOGUES,
-        "metrics": Catalogue("metrics", Entry, metric_entries),
+        "metrics": Catalogue("metrics", MetricEntry, metric_entries),
         "extractors": Catalogue("extractors", Entry, extractors),
         "tasks": TASKS,
         "suites": Catalogue("suites", Entry, suites),
     }
+
+
+def _command(metric: Metric) -> str:
+    if metric.of == "images":
+        return f"fidmap evaluate images REAL GENERATED --metrics {metric.name}"
+    return f"fidmap evaluate detections TRUTH DETECTIONS {metric.option}".strip() if metric.of == "detections" else ""
 
 
 def _summary(file: Path) -> str:

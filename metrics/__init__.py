@@ -1,7 +1,7 @@
-"""What it is measured with: pure functions on arrays; imports nothing from bench or implementations.
+"""Metrics as pure functions on arrays; this package imports nothing from ``bench`` or ``implementations``.
 
-Names are imported on use, so that ``import metrics`` needs no torch. No module here has the name of its function:
-importing it would put the module in the function's place.
+Names are imported when they are used, so that ``import metrics`` needs no torch. No module directly in this package has
+the name of a function, since importing it would put the module in the place of the function.
 """
 
 import lazy_loader

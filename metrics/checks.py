@@ -1,4 +1,4 @@
-"""What every metric of samples asks of its input, in one place."""
+"""Checks of the input that all metrics of samples share."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ R = TypeVar("R")
 
 
 def takes_arrays(*names: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
-    """A decorator: the function's arguments of these names may be NumPy arrays, and reach it as tensors.
+    """Decorate a function so that its arguments of these names may be NumPy arrays too, which reach it as tensors.
 
-    None stays None. It raises ValueError that names the argument on anything else, and on arrays of other things than
-    numbers.
+    None stays None. A call raises ValueError that names the argument where it is neither, and on arrays that do not
+    hold numbers.
     """
 
     def decorate(function: Callable[..., R]) -> Callable[..., R]:
@@ -52,6 +52,31 @@ def remark_on_probabilities(scores: Float[Tensor, "n k"]) -> None:
             " probabilities=True",
             stacklevel=3,
         )
+
+
+def check_features(features: Float[Tensor, "n d"], what: str = "features", width: int | None = None) -> None:
+    """Raise ValueError on another shape than (n, d), or (n, width), and on values that are not finite."""
+    if features.ndim != 2 or width not in (None, features.shape[1]):
+        raise ValueError(f"{what} have the shape {tuple(features.shape)}; (n, {width or 'd'}) is accepted")
+    check_finite(features, what)
+
+
+def check_sides(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, least: int = 1) -> None:
+    """Raise ValueError on other shapes than (n, d) and (m, d), on fewer rows than ``least``, on values not finite."""
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
+        given = f"{tuple(x.shape)} and {tuple(y.shape)}"
+        raise ValueError(f"features have the shapes {given}; (n, d) and (m, d) are accepted")
+    if min(len(x), len(y)) < least:
+        raise ValueError(f"there are {len(x)} and {len(y)} rows of features; at least {least} are accepted")
+    for features in (x, y):
+        check_finite(features)
+
+
+def check_finite(features: Float[Tensor, "n d"], what: str = "features") -> None:
+    """Raise ValueError on values that are not finite; it says how many rows have one."""
+    wrong = int((~torch.isfinite(features).all(1)).sum())
+    if wrong:
+        raise ValueError(f"{wrong} of {len(features)} rows of {what} are not finite")
 
 
 def _tensor(name: str, values: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""Order of accuracy: the slope of an error over a ladder of step counts."""
+"""The order of accuracy of a solver: the slope of its error over a ladder of step counts, in logarithms."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class OrderFit:
-    """``error = exp(intercept) steps^-slope``; ``residual`` is the root mean square of the fit in log units.
+    """The fit ``error = exp(intercept) steps^-slope``; ``residual`` is its root mean square error in log units.
 
-    ``below_floor`` are the steps left out, whose error is rounding rather than discretisation.
+    ``below_floor`` are the step counts that are left out because their error is rounding rather than discretisation.
     """
 
     slope: float

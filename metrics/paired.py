@@ -1,7 +1,7 @@
-"""Two or more methods on the same cases: the mean difference, whether it is told from 0, and what could have been told.
+"""Two or more methods on the same cases: the mean difference, whether it is significant, and what would have been.
 
-Cases that are easy are easy for all methods, so the differences case by case vary far less than the figures do: two
-figures whose intervals overlap may well be told apart, and the overlap of intervals decides nothing.
+Easy cases are easy for all methods, so that the differences per case vary far less than the values: two means whose
+intervals overlap may well differ significantly, and the overlap of intervals decides nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ POWER = 0.8
 
 
 class PairedDifference(NamedTuple):
-    """The mean of a - b over n pairs, and what is known of it; see ``paired_difference``."""
+    """The mean of a - b over n pairs, and what ``paired_difference`` says of it."""
 
     mean: float
     interval: tuple[float, float]
@@ -30,13 +30,14 @@ class PairedDifference(NamedTuple):
 def paired_difference(
     a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"], *, level: float = 0.95, comparisons: int = 1
 ) -> PairedDifference:
-    """Student's t test on ``d = a - b`` case by case: mean, interval, two-sided p-value, detectable difference.
+    """Student's t test on ``d = a - b`` per case: mean, interval, two-sided p-value, detectable difference.
 
-    ``detectable = (t_{1 - alpha / 2m} + t_{.8}) sd(d) / sqrt(n)``, alpha = 1 - level and m = ``comparisons``: a true
-    difference of that size is told from 0 in four of five repetitions. The interval is at ``1 - alpha / m``, so that
-    all of m hold at once with probability ``level`` (Bonferroni); the p-value is that of this pair alone, which
-    ``holm`` adjusts. Where no case differs, the p-value is 1 and the interval a point. Raises ValueError on unequal
-    lengths, fewer than 2 pairs, numbers that are not finite, and a level outside of (0, 1).
+        detectable = (t_{1 - alpha / 2m} + t_{.8}) sd(d) / sqrt(n),    alpha = 1 - level, m = comparisons
+
+    A true difference of that size is significant in four of five repetitions. The interval is at ``1 - alpha / m``, so
+    that all m intervals hold at once with probability ``level`` (Bonferroni); the p-value is that of this pair alone,
+    which ``holm`` adjusts. Where all differences are 0, the p-value is 1 and the interval is a point. Raises ValueError
+    on unequal lengths, fewer than 2 pairs, numbers that are not finite, and a level outside of (0, 1).
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.ndim != 1 or a.shape != b.shape or len(a) < 2:
@@ -55,7 +56,7 @@ def paired_difference(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted so that those up to alpha are all right with probability 1 - alpha at least (Holm, 1979).
+    """P-values adjusted so that, with probability 1 - alpha, none up to alpha is of a true null (Holm, 1979).
 
     The k-th smallest of m becomes the largest of ``min(1, (m - j + 1) p_(j))`` over j up to k.
     """
@@ -69,11 +70,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def differences_from(
     first: Float[np.ndarray, " n"], others: Mapping[str, Float[np.ndarray, " n"]], *, level: float = 0.95
 ) -> dict[str, PairedDifference]:
-    """``first`` less each of the others, with p-values by Holm and intervals that hold at once.
+    """``first`` minus each of the others, with p-values by Holm and intervals that hold at once.
 
-    The first must have been chosen on other cases: the best of many on the cases that judge it is better by luck alone.
-    Of 2,000 trials with 20 others that equal the first, some was told from it in 5.0 % (normal differences, n = 300),
-    4.8 % (n = 10), 2.7 % (n = 300, most of them 0) and 7.9 % (n = 300, exponential: a long tail on one side).
+    The first must have been chosen on other cases, since the best of many is better by luck on the cases that chose it.
+    In 2,000 trials with 20 others that equal the first, at least one was significant in 5.0 % (normal differences, n =
+    300), 4.8 % (n = 10), 2.7 % (n = 300, most of them 0) and 7.9 % (n = 300, exponential: a long tail on one side).
     """
     found = {name: paired_difference(first, b, level=level, comparisons=len(others)) for name, b in others.items()}
     adjusted = holm([each.p_value for each in found.values()])

@@ -1,13 +1,14 @@
-"""How sure a figure is: intervals by resampling rows, and the floor that real data reach against real data.
+"""Uncertainty of figures: intervals by resampling rows, and the floor, which is the figure of real against real data.
 
-An interval by resampling is one of the figure *at this n*: of its mean over other samples of as many rows. Where the
-figure is biased (FD, precision, Vendi) that is not the figure of the laws.
+An interval by resampling covers the figure *at this n*: its mean over other samples with as many rows. Where the figure
+is biased (FD, precision, Vendi), that is not the figure of the distributions.
 """
 
 from __future__ import annotations
 
+import itertools
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import scipy.stats
@@ -15,9 +16,11 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+NORMAL = 1.959964  # half the width of a 95 % interval of a normal, in standard errors
+
 
 class Estimate(NamedTuple):
-    """A value and its standard error; ``float()`` is the value."""
+    """A value and its standard error; ``float()`` gives the value."""
 
     value: float
     standard_error: float
@@ -27,7 +30,7 @@ class Estimate(NamedTuple):
 
 
 class Floor(NamedTuple):
-    """Real against real at one n: the mean over draws, and the range in which most further draws lie."""
+    """Real against real data at one n: the mean over draws, and the range in which a further draw lies at the level."""
 
     mean: float
     low: float
@@ -45,14 +48,17 @@ def bootstrap(
 ) -> tuple[float, float]:
     """The interval (low, high) of ``function(*arrays)`` at a level, by resampling the rows of every array.
 
-    ``halves`` draws m = n / 2 rows without replacement, takes the deviation s of the values, times
-    ``sqrt(m / (n - m))``, and gives the value ± t s of ``resamples - 1`` degrees of freedom (Politis, Romano and Wolf,
-    1999): it repeats no row, which nearest neighbours, kernels and ranks take for a cluster, and the larger bias of a
-    half drops out. ``percentile`` draws n rows with replacement and takes the quantiles (Efron, 1979): for means and
-    shares, whose bounds it keeps, and with 200 resamples and more, for fewer have their 2.5th percentile further in.
-    ``paired`` draws the same rows of every array. Either is of the figure at this n; results/coverage has how often
-    they hold it. The same for one seed. Raises ValueError on fewer than 2 rows, unequal rows that are paired,
-    resamples < 2, a level outside (0, 1) and another kind.
+    ``halves`` draws m = n / 2 rows without replacement and gives
+
+        value ± t s,    s = sqrt(m / (n - m)) deviation of the values of the draws
+
+    with Student's t of ``resamples - 1`` degrees of freedom (Politis, Romano and Wolf, 1999). No row is repeated, which
+    nearest neighbours, kernels and ranks would take for a cluster, and the larger bias of a half cancels.
+    ``percentile`` draws n rows with replacement and takes the quantiles (Efron, 1979). It is for means and shares,
+    whose range it keeps, and for 200 resamples or more, since the 2.5th percentile of fewer lies too far in. ``paired``
+    draws the same rows of every array. Both kinds cover the figure at this n; results/coverage has how often. One seed
+    gives the same result. Raises ValueError on fewer than 2 rows, unequal numbers of rows that are paired, fewer
+    than 2 resamples, a level outside (0, 1) and another kind.
     """
     rows = [len(array) for array in arrays]
     if not rows or min(rows) < 2:
@@ -77,7 +83,7 @@ def bootstrap(
         values.append(float(function(*drawn)))
     found = torch.tensor(values, dtype=torch.float64)
     if kind == "halves":
-        n = min(rows)  # an odd n is cut a little below its half; the smaller array has the say
+        n = min(rows)  # an odd n has a half that is a little smaller; the smaller array decides
         value, reach = float(function(*arrays)), _student(resamples, level) * float(found.std())
         reach *= (n // 2 / (n - n // 2)) ** 0.5
         return value - reach, value + reach
@@ -85,14 +91,34 @@ def bootstrap(
     return low, high
 
 
+def split_figures(
+    function: Callable[..., Mapping[str, float]], names: Iterable[str]
+) -> Iterator[tuple[str, Callable[..., float]]]:
+    """A function for each figure of one that returns several, for ``bootstrap`` and the floors of one seed.
+
+    These draw the same rows, in the same order, for each figure, so that ``function`` is called for the first figure
+    alone, and its k-th result serves the k-th call of all others.
+    """
+    results: list[Mapping[str, float]] = []
+    for name in names:
+        calls = itertools.count()
+
+        def value(*sides: Tensor, name: str = name, calls: Iterator[int] = calls) -> float:
+            if (call := next(calls)) == len(results):
+                results.append(function(*sides))
+            return results[call][name]
+
+        yield name, value
+
+
 def floor(
     function: Callable[..., Any], reference: Tensor, n: int, *, draws: int = 20, seed: int = 0, level: float = 0.95
 ) -> Floor:
-    """``function(x, y)`` over random disjoint parts x and y, of n rows each, of the reference: what no model can beat.
+    """``function(x, y)`` of random disjoint parts x and y of the reference, n rows each: no model is expected below it.
 
     The range is Student's prediction interval (``prediction_interval``). Draws share rows where the reference has fewer
-    than ``2 n draws``; they then lie closer together than draws of other data. The same for one seed. Raises ValueError
-    where the reference has fewer than 2 n rows, and on draws < 2.
+    than ``2 n draws`` rows; they then vary less than draws of new data would. One seed gives the same result. Raises
+    ValueError where the reference has fewer than 2 n rows, and on draws < 2.
     """
     if n < 1 or len(reference) < 2 * n:
         raise ValueError(f"n is {n} and the reference has {len(reference)} rows; n from 1 to half of them is accepted")
@@ -114,14 +140,14 @@ def extrapolated_floor(
     seed: int = 0,
     level: float = 0.95,
 ) -> Floor:
-    """``function(reference, y)`` of n rows y of the reference's law that are not among it, as it has no such rows.
+    """An estimate of ``function(reference, y)`` for n further rows y of the distribution of the reference.
 
-    Disjoint parts x and y of the N rows keep the ratio N : n, once as large as can be, ``c = N / (N + n)`` of both
-    numbers, and once half of that. The mean is read off the line in ``n^-power`` through the two; deviations from it
-    shrink as ``n^-power``. The power is 1 for squared distances (both bias and chance of equal laws go as 1/n), 1/2
-    for distances and shares. The range is that in which a further value lies (Student's prediction interval), given
-    the reference. The same for one seed. Raises ValueError where n is above 3 N, which is too far from what the
-    reference can show, and on draws < 2.
+    Such rows do not exist. So the N rows are split into disjoint parts x and y in the ratio N : n, once as large as
+    possible, which is ``c = N / (N + n)`` times both numbers, and once half as large. The line in ``n^-power`` through
+    the two values gives the mean at N and n; deviations from it shrink as ``n^-power``. The power is 1 for squared
+    distances (of equal distributions, bias and deviation both go as 1/n), and 1/2 for distances and shares. The range
+    is the one in which a further value lies (Student's prediction interval), given the reference. One seed gives the
+    same result. Raises ValueError where n is above 3 N, which is too far to extrapolate, and on draws < 2.
     """
     rows = len(reference)
     if not 1 <= n <= 3 * rows:
@@ -136,7 +162,7 @@ def extrapolated_floor(
         order = torch.randperm(rows, generator=generator).to(reference.device)
         values.append([float(function(reference[order[:x]], reference[order[x : x + y]])) for x, y in sizes])
     large, small = torch.tensor(values, dtype=torch.float64).unbind(1)
-    # In units of what n^-power is at the large parts: 1 there, 2^power at the small ones, share^power at the sides.
+    # n^-power in units of its value at the large parts: 1 there, 2^power at the small parts, share^power at N and n.
     found = large + (large - small) * (1 - share**power) / (2**power - 1)
     spread = float(large.var()) * share ** (2 * power) + float(found.var()) / draws
     reach = _student(draws, level) * spread**0.5
@@ -144,10 +170,11 @@ def extrapolated_floor(
 
 
 def prediction_interval(values: Sequence[float], level: float = 0.95) -> Floor:
-    """The mean of independent draws, and the range in which one further draw lies at the level.
+    """The mean of independent draws, and the range in which a further draw lies at the level.
 
-    ``mean ± t sd sqrt(1 + 1/k)`` with Student's t of k - 1 degrees of freedom (exact for normal draws): it is wider
-    than an interval of the mean, and than the quantiles of few draws. Raises ValueError on fewer than 2 values.
+    The range is ``mean ± t sd sqrt(1 + 1/k)`` with Student's t of k - 1 degrees of freedom (exact for normal draws). It
+    is wider than the interval of the mean, and than the quantiles of few draws. Raises ValueError on fewer than 2
+    values.
     """
     k = len(values)
     _check_draws(k, level)

@@ -23,7 +23,8 @@ def images(
         typer.Option(help="A name with an optional @RESIZE, or a TorchScript file of yours  [default: fmnist]"),
     ] = None,
     metrics: Annotated[
-        str | None, typer.Option(help="Names, by commas; all: every one  [default: fd,kid,prdc]")
+        str | None,
+        typer.Option(help="Names with commas between, or all; see fidmap list metrics  [default: fd,kid,prdc]"),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 64,
     resamples: Annotated[int, typer.Option(min=0, help="For intervals; 0: neither intervals nor floors.")] = 50,

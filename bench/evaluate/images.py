@@ -16,6 +16,7 @@ from bench.evaluate.sides import Features, Images, Side, Statistics, read_side
 from bench.progress import Steps
 from bench.report.select import show
 from bench.report.tables import Table
+from metrics.catalogue import Metric
 from metrics.extractors import load_extractor
 from metrics.extractors.extractor import Extractor
 from metrics.samples.frechet import FeatureStatistics, frechet_distance
@@ -25,7 +26,7 @@ FID = "inception", "bilinear-tf-299"  # the published weights behind TensorFlow'
 
 @dataclass(frozen=True)
 class Origin:
-    """A side as the table states it."""
+    """Where the images of a side come from, as the table states it."""
 
     source: str
     n: int
@@ -34,8 +35,8 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """All figures, what they are of, and what is worth saying beside them."""
+class ImageReport:
+    """All figures, the sides and the extractor that they are of, and notes on what a reader should know."""
 
     figures: list[Figure]
     real: Origin
@@ -92,9 +93,9 @@ def evaluate(
     save_stats: Path | None = None,
     cache: bool = True,
     skip_bad: bool = False,
-) -> Evaluation:
+) -> ImageReport:
     """Read both sides, take their features, measure; raises UsageError that names the file or option at fault."""
-    chosen = figures.chosen(figures.DEFAULT if metrics is None else metrics)
+    chosen = figures.choose(figures.DEFAULT if metrics is None else metrics)
     if save_stats is not None and save_stats.suffix.lower() != ".safetensors":
         raise UsageError(f"--save-stats {save_stats}: a file that ends in .safetensors is accepted")
     sides = [read_side(source, skip_bad=skip_bad) for source in (real, generated)]
@@ -130,7 +131,7 @@ def evaluate(
     name = label.rpartition("@")[0]
     measured = [replace(figure, name=_title(figure.name, name, mode)) for figure in measured]
     origins = [_origin(side, features.get(i)) for i, side in enumerate(sides)]
-    return Evaluation(measured, origins[0], origins[1], label, mode, seed, notes)
+    return ImageReport(measured, origins[0], origins[1], label, mode, seed, notes)
 
 
 def _extractor(sides: list[Side], name: str | None, weights: Path | None, device: str) -> Extractor | None:
@@ -164,31 +165,31 @@ def _unlike_sizes(sides: list[Side], extractor: Extractor | None) -> list[str]:
 
 
 def _measure(
-    chosen: dict[str, figures.Metric], real: Tensor, generated: Tensor, extractor: Extractor | None, seed: int,
+    chosen: dict[str, Metric], real: Tensor, generated: Tensor, extractor: Extractor | None, seed: int,
     resamples: int, notes: list[str],
 ) -> list[Figure]:  # fmt: skip
     if real.shape[1] != generated.shape[1]:
         raise UsageError(
             f"the sides have {real.shape[1]} and {generated.shape[1]} features; equal numbers are accepted"
         )
-    every = len(chosen) == len(figures.METRICS)
+    every = len(chosen) == len(figures.OF_IMAGES)
     for name, metric in list(chosen.items()):
-        if reason := figures.refusal(name, metric, extractor, real, generated):
+        if reason := figures.explain_refusal(metric, extractor, real, generated):
             if not every:
                 raise UsageError(reason)
             notes.append(f"left out: {reason}")
             chosen = {kept: chosen[kept] for kept in chosen if kept != name}
     measured, planned = [], 0
-    with Steps("metrics", sum(figures.steps_of(metric, resamples) for metric in chosen.values())) as steps:
-        for name, metric in chosen.items():
+    with Steps("metrics", sum(figures.count_calls(metric, resamples) for metric in chosen.values())) as steps:
+        for metric in chosen.values():
             x, y = real, generated
-            if metric.of == "logits" and extractor is not None:
+            if metric.takes == "logits" and extractor is not None:
                 x, y = extractor.logits(real), extractor.logits(generated)
-            found, absent = figures.measure(name, metric, x, y, seed=seed, resamples=resamples, advance=steps.advance)
-            planned += figures.steps_of(metric, resamples)
+            found, missing = figures.measure(metric, x, y, seed=seed, resamples=resamples, advance=steps.advance)
+            planned += figures.count_calls(metric, resamples)
             steps.advance(planned - steps.done)  # a metric with an interval of its own needs fewer
             measured += found
-            notes += absent
+            notes += missing
     return measured
 
 

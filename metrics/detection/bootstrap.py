@@ -8,8 +8,8 @@ images, in turn:
     logit(value) - bias ± t(g - 1) s,    bias = mean of logit(resample) - logit(value),
     s² = (g - 1) / g sum over g groups of (logit(without) - their mean)² + variance of logit(resample) / resamples
 
-On the logit scale figures near 0 or 1 have little skew, and the bounds stay in between (Davison and Hinkley, 1997,
-sec. 2.7 and 5.2). ``results/coverage`` has how often such an interval contains the figure of very many images.
+On the logit scale figures near 0 or 1 have little skew, and the bounds stay in between (Davison and Hinkley, 1997, sec.
+2.7 and 5.2). ``results/coverage`` has how often such an interval contains the figure of very many images.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class CocoResult:
         return self.figures[name]
 
     def curve(self, category: Any = None, iou: float = 0.5) -> Float[np.ndarray, "recall=101"]:
-        """Precision at the recalls 0, .01, ..., 1 of a category, or its mean over categories; -1 without ground truth."""
+        """Precision at the recalls 0, .01, ..., 1 of a category, or the mean over categories; -1 without truths."""
         precision = self.precision[self.params.position(iou), :, :, 0, -1]
         if category is not None:
             return precision[:, _position(category, self.per_class)]
@@ -99,9 +99,9 @@ class CocoResult:
 
         A resample draws as many images as there are, with replacement; its figures are read off the matching with the
         number of draws of each image as its weight. That equals an evaluation of the resampled data set, provided that
-        no two detections of one image and class have equal scores (here the copies of each stay together). Resamples
-        in which a figure has no ground truth are left out; the interval is (-1, -1) without any ground truth, and of
-        one image. See ``metrics.detection.bootstrap``, and its ``measured_coverage`` below 100 images. Needs
+        no two detections of one image and class have equal scores (here the copies of each stay together). Resamples in
+        which a figure has no ground truth are left out; the interval is (-1, -1) without any ground truth, and of one
+        image. See ``metrics.detection.bootstrap``, and its ``measured_coverage`` below 100 images. Needs
         backend='fidmap'.
         """
         from metrics.detection.bootstrap import bootstrap_figures

@@ -1,7 +1,9 @@
 """Precision and recall of a matching, at all IoU thresholds and area ranges at once; images may have weights.
 
-precision, recall = trace_curves(matching)
-values = average(precision, recall, matching.params)    # AP, AP50, ..., ARl
+    precision, recall = trace_curves(matching)
+    values = average(precision, recall, matching.params)    # AP, AP50, ..., ARl
+
+Precision is the right-to-left envelope at the recalls 0, .01, ..., 1.
 """
 
 from __future__ import annotations

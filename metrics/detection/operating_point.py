@@ -7,8 +7,7 @@ wrong, and there are P truths, then
 
 and F1 is 0 where no detection is kept. Over all classes the counts are summed (micro-averaged), so that one threshold
 serves all; a detection of a class without truths is wrong. Ignored truths and detections
-(``metrics.detection.assignment``) are not counted, as for AP. At its threshold a point equals
-``CocoResult.at_score``.
+(``metrics.detection.assignment``) are not counted, as for AP. At its threshold a point equals ``CocoResult.at_score``.
 """
 
 from __future__ import annotations

@@ -49,8 +49,8 @@ def make_params(
 
     ``area_ranges`` maps a name to the least and greatest area in pixels, both of which belong to the range; its figures
     are called ``AP`` and ``AR`` with that name behind. The range of all areas is always there, and first.
-    ``max_detections`` are numbers of detections per image and class. Raises ValueError on thresholds outside (0, 1],
-    on names that are not made of letters and digits, on ranges that are empty, on numbers of detections below 1, on
+    ``max_detections`` are numbers of detections per image and class. Raises ValueError on thresholds outside (0, 1], on
+    names that are not made of letters and digits, on ranges that are empty, on numbers of detections below 1, on
     duplicates, and where there is no threshold or no number of detections.
     """
     thresholds = IOU_THRESHOLDS if iou_thresholds is None else tuple(sorted(_numbers(iou_thresholds, "iou_thresholds")))

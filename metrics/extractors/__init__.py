@@ -1,4 +1,4 @@
-"""Feature extractors: images in, one row of features an image out; each has a hash that records carry."""
+"""Feature extractors: images in, one row of features per image out; each has a hash that records state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from metrics.extractors.extractor import Extractor
 
-# name -> (module:function, summary); the function takes weights and a device. Importing this imports no torch.
+# name -> (module:function, summary); the function takes weights and a device. This module imports no torch.
 EXTRACTORS = {
     "fmnist": ("metrics.extractors.fmnist:load", "64 of the shipped Fashion-MNIST classifier"),
     "effnet_lite0": ("metrics.extractors.effnet_lite0:load", "1280 of EfficientNet-Lite0 (extra effnet)"),
@@ -21,11 +21,11 @@ EXTRACTORS = {
 
 
 def load_extractor(name: str, *, weights: str | Path | None = None, device: str = "cpu") -> Extractor:
-    """The extractor of a name, or of a TorchScript file, with ``@MODE`` behind it where it is to resize otherwise.
+    """The extractor of a name or of a TorchScript file; ``@MODE`` behind it replaces its resize mode.
 
-    ``effnet_lite0``, ``effnet_lite0@bilinear-antialias-224``, ``mine.pt@bicubic-antialias-64-grey``. Raises ValueError
-    on an unknown name or mode and on weights of another network, ModuleNotFoundError where an extra is not installed,
-    and FileNotFoundError where weights are not on this machine; the message says how to get them.
+    Examples: ``effnet_lite0``, ``effnet_lite0@bilinear-antialias-224``, ``mine.pt@bicubic-antialias-64-grey``. Raises
+    ValueError on an unknown name or mode and on weights of another network, ModuleNotFoundError where an extra is not
+    installed, and FileNotFoundError where weights are not on this machine; the message says how to get them.
     """
     base, _, mode = name.rpartition("@") if "@" in name else (name, "", "")
     if base in EXTRACTORS:

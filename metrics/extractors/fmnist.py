@@ -17,10 +17,10 @@ WEIGHTS = Path(__file__).with_suffix(".safetensors")
 
 
 class FmnistClassifier(nn.Module):
-    """A small convolutional classifier of 28x28 grey images in [0, 1], 0 the background.
+    """A small convolutional classifier of 28x28 grey images in [0, 1], where 0 is the background.
 
-    A 2x2 pixel-unshuffle and five 3x3 convolutions with batch norm at 14x14 and 7x7; the features are the mean over
-    the 7x7 positions of the last, as Inception's are, so they are not negative.
+    It has a 2x2 pixel-unshuffle and five 3x3 convolutions with batch norm at 14x14 and 7x7. The features are the mean
+    over the 7x7 positions of the last, as Inception's are, so that they are not negative.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class FmnistClassifier(nn.Module):
 
 @cache
 def load_fmnist(device: str = "cpu") -> FmnistClassifier:
-    """The shipped classifier in evaluation mode, one instance a device; its parameters take no gradient."""
+    """The shipped classifier in evaluation mode, one instance per device; its parameters take no gradient."""
     model = FmnistClassifier()
     model.load_state_dict(load_file(WEIGHTS))
     return model.to(device).eval().requires_grad_(False)
@@ -54,7 +54,7 @@ def load_fmnist(device: str = "cpu") -> FmnistClassifier:
 
 @cache
 def extractor_hash() -> str:
-    """The first 16 hex digits of the sha256 of the shipped weights; records name ``fmnist@<hash>``."""
+    """The first 16 hex digits of the sha256 of the shipped weights, which records name as ``fmnist@<hash>``."""
     return weights_hash(load_file(WEIGHTS))
 
 
@@ -62,8 +62,8 @@ def extractor_hash() -> str:
 def extract(images: Float[Tensor, "n 1 28 28"], batch: int = 256) -> Float[Tensor, "n 64"]:
     """Features of images in [0, 1], computed in float32 and returned in float64 on the images' device.
 
-    The batch size moves them only by the rounding of float32. Raises ValueError on another shape, on none, on
-    integers, and on values outside [0, 1] or not finite: samples in [-1, 1] are mapped first.
+    The batch size changes them by the rounding of float32 alone. Raises ValueError on another shape, on no images, on
+    integers, and on values outside [0, 1] or not finite: samples in [-1, 1] have to be mapped first.
     """
     if not len(images) or images.shape[1:] != (1, 28, 28) or not images.is_floating_point():
         given = f"{images.dtype} of shape {tuple(images.shape)}"
@@ -79,7 +79,7 @@ def extract(images: Float[Tensor, "n 1 28 28"], batch: int = 256) -> Float[Tenso
 
 
 def load(weights: str | Path | None = None, device: str = "cpu") -> Extractor:
-    """The extractor; other sizes are resized, and colour is made grey. Raises ValueError on weights of the caller's."""
+    """The extractor; other sizes are resized, colour becomes grey. Raises ValueError if weights are given."""
     if weights is not None:
         raise ValueError("fmnist comes with its weights; a path is not accepted")
     model = load_fmnist(device)

@@ -1,8 +1,9 @@
-"""The Inception network that ``fid`` is defined with: TensorFlow's of 2015-12-05, 2048 features (1706.08500).
+"""The Inception network that defines ``fid``: TensorFlow's of 2015-12-05, 2048 features (1706.08500).
 
-It differs from torchvision's Inception v3 (1512.00567) in four ways: 1008 classes; average pools leave the padding out
-of their mean; the last block pools by the maximum; and its input is (x - 128) / 128 of pixels x in 0..255. Weights of
-another Inception give another distance: the extractor of any file but the published one is called ``inception_other``.
+It differs from torchvision's Inception v3 (1512.00567) in four ways: it has 1008 classes; average pools leave the
+padding out of their mean; the last block pools by the maximum; and its input is (x - 128) / 128 of pixels x in 0..255.
+Weights of another Inception give another distance, so that the extractor of any file but the published one is called
+``inception_other``.
 """
 
 from __future__ import annotations

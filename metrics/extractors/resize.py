@@ -1,11 +1,12 @@
-"""How images reach an extractor's size: a mode has a name, such as ``bicubic-antialias-224``, and records carry it.
+"""Resize modes: how images reach the size of an extractor. Records state the mode by its name.
 
-- ``bilinear-antialias-S``, ``bicubic-antialias-S``: the filter widens with the reduction, as Pillow's does, without its
+- ``bilinear-antialias-S``, ``bicubic-antialias-S``: the filter widens with the reduction as Pillow's does, but without
   rounding to 8 bits (2104.11222).
-- ``bilinear-tf-S``: TensorFlow 1's, whose first pixels lie on each other and which aliases; ``fid`` is defined with it.
-- ``none``: as they are; all of one size.
+- ``bilinear-tf-S``: that of TensorFlow 1, which aligns the first pixels and does not average; ``fid`` uses it.
+- ``none``: images keep their size, which must be the same for all.
 
-``-grey`` at the end makes grey of colour by ITU-R 601's luma; without it, grey images get three equal channels.
+S is the size in pixels. ``-grey`` at the end turns colour into grey by the luma of ITU-R 601; without it, grey images
+get three equal channels.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class Resize:
-    """A mode taken apart; ``Resize.parse(name)`` is the only way in, ``str`` the way back."""
+    """The parts of a mode; ``Resize.parse(name)`` reads its name, ``str`` gives it back."""
 
     method: str
     size: int | None
@@ -31,7 +32,7 @@ class Resize:
 
     @classmethod
     def parse(cls, name: str) -> Resize:
-        """The mode of a name; raises ValueError on any other."""
+        """The mode of a name; raises ValueError on a name that is none."""
         if not (found := _MODE.fullmatch(name)):
             raise ValueError(
                 f"no resize mode {name!r}; there are bilinear-antialias-S, bicubic-antialias-S and bilinear-tf-S with "
@@ -43,7 +44,7 @@ class Resize:
         return self.method + (f"-{self.size}" if self.size else "") + ("-grey" if self.grey else "")
 
     def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n k s t"]:
-        """Images of 1 or 3 channels, resized, in [0, 1]: bicubic overshoots are clamped, nothing is rounded."""
+        """Resize images of 1 or 3 channels into [0, 1]; bicubic overshoots are clamped, nothing is rounded."""
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or not images.numel():
             given = f"{images.dtype} of shape {tuple(images.shape)}"
             raise ValueError(f"images are {given}; uint8 (n, c, h, w) with 1 or 3 channels, none empty, is accepted")
@@ -63,7 +64,7 @@ class Resize:
 
 
 def _tensorflow(x: Float[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c h s"]:
-    """Along the last axis: pixel i comes from ``i w / size``, where others take ``(i + 1/2) w / size - 1/2``."""
+    """Resize the last axis: pixel i is read at ``i w / size``, where other modes read ``(i + 1/2) w / size - 1/2``."""
     width = x.shape[-1]
     position = torch.arange(size, device=x.device) * (width / size)
     left = position.floor().long()

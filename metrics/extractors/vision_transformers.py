@@ -1,7 +1,7 @@
-"""DINOv2 (2304.07193) and CLIP (2103.00020) through transformers, from files on this machine alone.
+"""DINOv2 (2304.07193) and CLIP (2103.00020) by the library transformers, from files on this machine alone.
 
-``fd_dinov2`` is 2306.04675's: ViT-L/14, the class token after the last norm, at 224 pixels. CLIP is that of CMMD
-(2401.09603): ViT-L/14 at 336 pixels, projected, of length 1.
+``fd_dinov2`` is that of 2306.04675: ViT-L/14, the class token after the last norm, at 224 pixels. CLIP is that of CMMD
+(2401.09603): ViT-L/14 at 336 pixels, its projected features scaled to length 1.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from metrics.extractors.extractor import Extractor, weights_hash
 from metrics.extractors.weights import required
 
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation of a channel
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation per channel
 CLIP_DATA = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -36,7 +36,7 @@ def load_dinov2(weights: str | Path | None = None, device: str = "cpu") -> Extra
 
 
 def load_clip(weights: str | Path | None = None, device: str = "cpu") -> Extractor:
-    """CLIP's image side from a folder or the hub's cache, as ``load_dinov2``, at the size of its configuration."""
+    """The image side of CLIP from a folder or the hub's cache, as in ``load_dinov2``, at the configured size."""
     repository, file = "openai/clip-vit-large-patch14-336", "pytorch_model.bin"  # it has no safetensors
     model = _load("clip", "CLIPVisionModelWithProjection", repository, file, weights).to(device)
     scale = _Scale(*CLIP_DATA).to(device)

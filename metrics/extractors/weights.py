@@ -1,4 +1,4 @@
-"""Published weights: tensors alone are read, never a pickle, and what is missing is named with the way to get it."""
+"""Published weights: only tensors are read, never a pickle, and an error says how to get what is missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 def required(module: str, extractor: str, remedy: str) -> ModuleType:
-    """Import a module of an extra; raises ModuleNotFoundError that says what wants it and how to get it."""
+    """Import a module of an extra; raises ModuleNotFoundError that says what needs it and how to get it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -27,8 +27,8 @@ def required(module: str, extractor: str, remedy: str) -> ModuleType:
 def read_weights(module: nn.Module, file: str | Path) -> None:
     """Load a state dict, of safetensors or of ``torch.save`` (read with ``weights_only``), into a module.
 
-    Raises FileNotFoundError on a missing file and ValueError, with the first keys that differ, on one of another
-    network or of anything but tensors.
+    Raises FileNotFoundError on a missing file, and ValueError on a file of another network, with the first key that
+    differs, or of anything but tensors.
     """
     file = Path(file)
     if not file.is_file():
@@ -44,7 +44,7 @@ def read_weights(module: nn.Module, file: str | Path) -> None:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"weights {file}: a {type(state).__name__}; a state dict of tensors is accepted")
     wanted = module.state_dict()
-    counters = {key for key in wanted if key.endswith("num_batches_tracked")}  # older releases did not store them
+    counters = {key for key in wanted if key.endswith("num_batches_tracked")}  # which older releases did not store
     absent, unknown = wanted.keys() - state.keys() - counters, state.keys() - wanted.keys()
     for what, keys in (("lacks", absent), ("has an unknown", unknown)):
         if keys:

@@ -1,4 +1,4 @@
-"""Conditional accuracy: the share of samples that a classifier takes for the class they were asked to be."""
+"""Conditional accuracy: the share of samples that a classifier takes for the class that they were asked to be."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metrics.checks import takes_arrays
 
 
 class Share(NamedTuple):
-    """``hits`` of n with Wilson's interval, which keeps to [0, 1] and holds its level near both ends (1927)."""
+    """``hits / n`` with Wilson's interval (1927), which stays in [0, 1] and keeps its level near both ends."""
 
     value: float
     low: float
@@ -24,7 +24,7 @@ class Share(NamedTuple):
 
 
 class AccuracyResult(NamedTuple):
-    """The share over all samples, that of every class, and the mean of the classes that have samples."""
+    """The share over all samples, the share in each class, and the mean over the classes that have samples."""
 
     overall: Share
     per_class: tuple[Share, ...]
@@ -39,11 +39,12 @@ def conditional_accuracy(
     classes: int | None = None,
     level: float = 0.95,
 ) -> AccuracyResult:
-    """How often the label (of scores, the first of the highest) is the condition.
+    """How often the predicted label equals the condition.
 
-    The number of classes is that of the scores, or is given beside labels. A class without samples has the value NaN in
-    the interval [0, 1]. The floor of a conditional generator is what the classifier reaches on real samples. Raises
-    ValueError on other shapes or unequal lengths, no samples, scores that are NaN, and labels outside [0, classes).
+    ``predicted`` are scores (n, k), of which the label is the first of the highest, or labels (n,), which need
+    ``classes``. A class without samples has the value NaN in the interval [0, 1]. A conditional generator can be
+    compared with what the classifier reaches on real samples. Raises ValueError on other shapes or unequal lengths, no
+    samples, scores that are NaN, and labels outside [0, classes).
     """
     return accuracy_of_counts(count_hits(predicted, condition, classes), level)
 
@@ -51,7 +52,7 @@ def conditional_accuracy(
 def count_hits(
     predicted: Float[Tensor, "n k"] | Integer[Tensor, " n"], condition: Integer[Tensor, " n"], classes: int | None
 ) -> Int64[Tensor, "2 k"]:
-    """Hits and samples of every condition."""
+    """The numbers of hits and of samples of every class."""
     scored = predicted.is_floating_point()
     if predicted.ndim != 1 + scored or condition.shape != predicted.shape[:1]:
         given = f"{tuple(predicted.shape)} {predicted.dtype} and {tuple(condition.shape)}"
@@ -77,7 +78,7 @@ def count_hits(
 
 
 def accuracy_of_counts(counts: Int64[Tensor, "2 k"], level: float = 0.95) -> AccuracyResult:
-    """The result from hits and samples a class; raises ValueError where there are no samples."""
+    """The result from the hits and samples per class; raises ValueError where there are no samples."""
     if not int(counts[1].sum()):
         raise ValueError("there are no samples; at least 1 is accepted")
     per_class = tuple(share(hits, n, level) for hits, n in counts.mT.tolist())

@@ -1,12 +1,13 @@
-"""Precision, recall, density and coverage: which samples lie in the balls to the k-th neighbours of the other set.
+"""Precision, recall, density and coverage: which samples lie in the balls around the samples of the other set.
 
-Two schools give other figures from the same features; say which. ``kynkaanniemi`` (1904.06991 and its authors' code,
-StyleGAN, ADM's evaluator, torch-fidelity): k = 3, closed balls. ``prdc`` (the package of 2002.09797, dgm-eval): k = 5,
-open balls, most often of 10,000 samples a side.
+The radius of a ball is the distance to the k-th neighbour within its own set. Two conventions are in use, which give
+different values for the same features, so that a result has to say which one it follows. ``kynkaanniemi`` (1904.06991
+and its authors' code, StyleGAN, ADM's evaluator, torch-fidelity): k = 3 and closed balls. ``prdc`` (the package of
+2002.09797, dgm-eval): k = 5 and open balls, most often with 10,000 samples per side.
 
-All four depend on n: compare at equal n, beside ``metrics.uncertainty.floor``. Rows drawn twice have a neighbour at
-distance 0 and shrink the radii, so that intervals come from halves (``metrics.uncertainty.bootstrap``'s default), never
-from draws with replacement.
+All four depend on n: compare at equal n, beside ``metrics.uncertainty.floor``. A row that is drawn twice has a
+neighbour at distance 0, which shrinks the radii; intervals must come from halves (the default of
+``metrics.uncertainty.bootstrap``) and not from draws with replacement.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ class PrecisionRecall(NamedTuple):
 
 
 class DensityCoverage(NamedTuple):
-    """Real balls round a generated sample, over k; and the share of real balls that hold a generated sample."""
+    """The mean number of real balls around a generated sample, over k; the share of real balls that hold one."""
 
     density: float
     coverage: float
 
 
 class Prdc(NamedTuple):
-    """The four of them."""
+    """Precision, recall, density and coverage with one k and open balls."""
 
     precision: float
     recall: float
@@ -56,12 +57,14 @@ def precision_recall(
     samples: int | None = None,
     seed: int = 0,
 ) -> PrecisionRecall:
-    """Improved precision and recall (1904.06991, eqs. 1 and 2), by one school or the other.
+    """Improved precision and recall (1904.06991, eqs. 1 and 2), by either convention.
 
-    ``precision = mean over j of [some i: |x_i - y_j| <= r_i]`` with r_i the distance of real x_i to its k-th neighbour
-    among the real, itself not counted; recall likewise with the sides exchanged. ``neighbours`` replaces the school's
-    k; ``samples`` draws as many rows of either side, where it has more. Raises ValueError on unknown schools, on
-    features that are not (n, d) and finite, and where a side has no more rows than neighbours.
+        precision = mean over j of [there is an i with |x_i - y_j| <= r_i]
+
+    where r_i is the distance of the real x_i to its k-th neighbour among the other real samples; recall is the same
+    with the sides exchanged. ``neighbours`` replaces the k of the ``school``; where a side has more than ``samples``
+    rows, as many are drawn from it. Raises ValueError on an unknown school, on features that are not (n, d) and finite,
+    and where a side has no more rows than neighbours.
     """
     if school not in _SCHOOLS:
         raise ValueError(f"school is {school!r}; {sorted(_SCHOOLS)} are accepted")
@@ -82,7 +85,7 @@ def density_coverage(
     """Density and coverage (2002.09797, sec. 3), with open balls.
 
         density = 1 / (k m) sum over i, j of [|x_i - y_j| < r_i]
-        coverage = mean over i of [some j: |x_i - y_j| < r_i]
+        coverage = mean over i of [there is a j with |x_i - y_j| < r_i]
 
     Raises ValueError as ``precision_recall`` does.
     """
@@ -99,7 +102,7 @@ def prdc(
     samples: int | None = None,
     seed: int = 0,
 ) -> Prdc:
-    """All four with open balls, from one set of distances: the counts are those of the package ``prdc``.
+    """All four with open balls, from one set of distances; the counts equal those of the package ``prdc``.
 
     Raises ValueError as ``precision_recall`` does.
     """
@@ -111,7 +114,7 @@ def prdc(
 def _balls(
     real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], k: int, closed: bool, samples: int | None, seed: int
 ) -> tuple[Inside, Inside, int]:
-    """Counts within the real balls and within the generated ones."""
+    """Numbers of points in the real balls and in the generated ones, and k."""
     if samples is not None:
         if samples < 1:
             raise ValueError(f"samples is {samples}; a number from 1 is accepted")

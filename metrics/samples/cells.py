@@ -17,7 +17,7 @@ def cell_of(points: Float64[Tensor, "n d"], centres: Float64[Tensor, "k d"]) -> 
 def k_means(
     points: Float64[Tensor, "n d"], k: int, *, seed: int = 0, restarts: int = 10, iterations: int = 300
 ) -> Float64[Tensor, "k d"]:
-    """The k centres with the least sum of squared distances over restarts; the same for one seed.
+    """The k centres with the least sum of squared distances over ``restarts`` runs; one seed gives the same result.
 
     Raises ValueError where there are fewer different points than centres.
     """
@@ -29,7 +29,7 @@ def k_means(
             cells = cell_of(points, centres)
             counts = torch.bincount(cells, minlength=k)
             sums = torch.zeros_like(centres).index_add(0, cells, points)
-            # A cell that lost its points keeps its centre.
+            # A cell without points keeps its centre.
             moved = torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None], centres)
             settled, centres = torch.equal(moved, centres), moved
             if settled:
@@ -41,7 +41,7 @@ def k_means(
 
 
 def _spread(points: Float64[Tensor, "n d"], k: int, generator: torch.Generator) -> Float64[Tensor, "k d"]:
-    """The first at random, each further one with a chance in proportion to its squared distance to those before."""
+    """The first centre at random, each further one with probability proportional to its least squared distance."""
     chosen = [int(torch.randint(len(points), (1,), generator=generator))]
     squares = torch.full_like(points[:, 0], torch.inf)
     while len(chosen) < k:

@@ -1,4 +1,4 @@
-"""Energy distance of two sets of features (Székely and Rizzo, 2013): a kernel distance without a width to choose."""
+"""Energy distance of two sets of features (Székely and Rizzo, 2013): a kernel distance without a bandwidth."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from metrics.checks import takes_arrays
 from metrics.samples.kernel import maximum_mean_discrepancy
 from metrics.uncertainty import Estimate
 
-# Below this share of |x|² + |y|² the product form of |x - y|² has lost six digits of sixteen, and is replaced.
+# Where |x - y|² is below this share of |x|² + |y|², its product form has lost six of sixteen digits; it is replaced.
 _CLOSE, _AT_ONCE = 1e-6, 2**22
 
 
 @takes_arrays("x", "y")
 def energy_distance(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, unbiased: bool = True) -> Estimate:
-    """``2 E|x - y| - E|x - x'| - E|y - y'|``, in units of the features; 0 for equal distributions alone.
+    """``2 E|x - y| - E|x - x'| - E|y - y'|``, in units of the features; 0 only for equal distributions.
 
-    ``unbiased``: the U-statistic, which may lie below 0; otherwise the V-statistic, which counts pairs of a row with
-    itself (the square of SciPy's in one dimension). Its error is that of ``maximum_mean_discrepancy``, which also says
-    what is refused.
+    ``unbiased`` gives the U-statistic, which may lie below 0; otherwise it is the V-statistic, which includes the pairs
+    of a row with itself (in one dimension the square of SciPy's ``energy_distance``). The standard error and what is
+    raised are as in ``maximum_mean_discrepancy``.
     """
     return maximum_mean_discrepancy(x, y, lambda a, b: -distances(a, b), unbiased=unbiased)
 
 
 def distances(x: Float64[Tensor, "n d"], y: Float64[Tensor, "m d"]) -> Float64[Tensor, "n m"]:
-    """``|x - y|`` to ten digits and more: by a matrix product, and by differences for pairs that lie close."""
+    """``|x - y|`` to at least ten digits: by a matrix product, and by differences for pairs that lie close."""
     middle = y.mean(0)
     x, y = x - middle, y - middle
     scale = x.square().sum(1)[:, None] + y.square().sum(1)

@@ -1,7 +1,8 @@
-"""The Fréchet distance of the laws themselves, from finite samples: FD falls with n and stands above it.
+"""The Fréchet distance of two distributions from finite samples, whose own distance is too large and falls with n.
 
-``debiased_frechet_distance`` takes the bias off by half samples and has an interval that covers the laws' distance;
-``fd_infinity`` is the published extrapolation of the generated side (1911.07023), which leaves the reference's bias.
+``debiased_frechet_distance`` removes the bias by half samples, and its interval covers the distance of the
+distributions. ``fd_infinity`` is the published extrapolation over the number of generated samples (1911.07023), which
+leaves the bias of the reference.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ GROUPS = 20  # of rows, for the jackknife
 
 
 class FdInfinity(NamedTuple):
-    """Intercept and slope of d² against 1 / n, and the intercept's standard error; ``float()`` is the intercept."""
+    """Intercept and slope of d² against 1 / n, and the standard error of the intercept, which ``float()`` gives."""
 
     value: float
     standard_error: float
@@ -36,7 +37,7 @@ class FdInfinity(NamedTuple):
 
 
 class DebiasedDistance(NamedTuple):
-    """The distance of the laws, its interval at a level, and its standard error; ``float()`` is the distance."""
+    """The distance of the distributions, its interval and its standard error; ``float()`` gives the distance."""
 
     value: float
     low: float
@@ -51,16 +52,17 @@ class DebiasedDistance(NamedTuple):
 def debiased_frechet_distance(
     x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, splits: int = 4, level: float = 0.95, seed: int = 0
 ) -> DebiasedDistance:
-    """The squared distance d² of the laws of x and y, without the bias of finite n; it may lie below 0.
+    """The squared distance d² of the distributions of x and y, without the bias of finite n; it may lie below 0.
 
-        2 d²(k rows of x, k rows of y) - mean of d²(half of these, half of those),    k = min(n, m)
+        2 d²(k rows of x, k rows of y) - mean over halves of d²(k / 2 rows of x, k / 2 rows of y),    k = min(n, m)
 
-    averaged over ``splits`` random cuts, or over as many as it takes for every row to have its turn. The bias of d² at
-    equal n is ``a / n`` and little else, so that it doubles in the halves (Quenouille, 1956); at unequal numbers more
-    would stay. The standard error is the jackknife's of d² over ``GROUPS`` groups of rows of either side, and the
-    interval Student's with ``GROUPS - 1`` degrees of freedom. It covers the laws' distance: results/coverage says how
-    often. The same for one seed. Raises ValueError below 2 d + 2 rows on a side (the halves' covariances would be
-    singular) or ``2 GROUPS``, on splits < 1 and a level outside (0, 1), and as ``frechet_distance`` does.
+    averaged over ``splits`` random cuts, or over as many as it takes for every row to take part. At equal n the bias of
+    d² is nearly ``a / n``, so that it doubles in the halves (Quenouille, 1956); at unequal numbers more of it would
+    remain. The standard error is that of the jackknife of d² over ``GROUPS`` groups of rows per side, and the interval
+    is Student's with ``GROUPS - 1`` degrees of freedom; results/coverage has how often it contains the distance of the
+    distributions. One seed gives the same result. Raises ValueError below 2 d + 2 rows per side (the covariances of the
+    halves would be singular) or below ``2 GROUPS``, on splits < 1, on a level outside (0, 1), and as
+    ``frechet_distance`` does.
     """
     k, d = min(len(x), len(y)), x.shape[1]
     least = max(2 * d + 2, 2 * GROUPS)
@@ -93,11 +95,11 @@ def fd_infinity(
 ) -> FdInfinity:
     """The intercept of d² against 1 / n by least squares, over ``points`` random subsets from ``smallest`` rows to all.
 
-    As published, subsets are of the generated side ``y`` and ``x`` is a fixed reference, whose own bias stays;
-    ``vary="both"`` takes n of either and extrapolates both. ``smallest`` is a tenth of the rows unless given (5,000 of
-    50,000 there); up to n = d the points lie on no line. The error is that of the fit: subsets share rows, so that
-    the features' own chance is larger. The same for one seed. Raises ValueError on points < 3, a smallest outside 2 to
-    all rows but one, and as ``frechet_distance`` does.
+    As published, subsets are of the generated side ``y``, and ``x`` is a fixed reference, whose own bias remains;
+    ``vary="both"`` takes n rows of both sides and extrapolates both. ``smallest`` defaults to a tenth of the rows (the
+    paper: 5,000 of 50,000); up to n = d the points are not on a line. The standard error is that of the fit: subsets
+    share rows, so that the sampling error of the features themselves is larger. One seed gives the same result. Raises
+    ValueError on points < 3, on ``smallest`` below 2 or not below the number of rows, and as ``frechet_distance`` does.
     """
     if vary not in ("y", "both"):
         raise ValueError(f"vary is {vary!r}; 'y' and 'both' are accepted")
@@ -127,7 +129,7 @@ def fd_infinity(
 
 
 def _parts(x: Float[Tensor, "n d"], k: int, generator: torch.Generator) -> Iterator[Float[Tensor, "k d"]]:
-    """Random disjoint parts of k rows, then others, without end."""
+    """Disjoint random parts of k rows, in one random order after another, without end."""
     while True:
         order = torch.randperm(len(x), generator=generator).to(x.device)
         for start in range(0, len(x) - k + 1, k):
@@ -135,17 +137,24 @@ def _parts(x: Float[Tensor, "n d"], k: int, generator: torch.Generator) -> Itera
 
 
 def _jackknife(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], generator: torch.Generator) -> float:
-    """The standard error of d² by leaving out a group of one side at a time."""
-    dealt = [
+    """The standard error of d² by leaving out each group of one side in turn."""
+    sides = [
         [FeatureStatistics.from_features(part) for part in next(_parts(side, len(side), generator)).chunk(GROUPS)]
         for side in (x, y)
     ]
-    whole = [functools.reduce(operator.add, groups) for groups in dealt]
+    whole = [functools.reduce(operator.add, groups) for groups in sides]
     variance = 0.0
-    for groups, other in zip(dealt, reversed(whole), strict=True):
-        left = [
-            frechet_distance(functools.reduce(operator.add, groups[:i] + groups[i + 1 :]), other)
-            for i in range(len(groups))
-        ]
-        variance += (len(left) - 1) * statistics.pvariance(left)
+    for groups, other in zip(sides, reversed(whole), strict=True):
+        values = [frechet_distance(rest, other) for rest in _leave_one_out(groups)]
+        variance += (len(values) - 1) * statistics.pvariance(values)
     return variance**0.5
+
+
+def _leave_one_out(groups: list[FeatureStatistics]) -> Iterator[FeatureStatistics]:
+    """The statistics of all groups but one, for each: the sum of those before it plus the sum of those after it."""
+    after = list(itertools.accumulate(reversed(groups[1:]), operator.add))
+    before = groups[0]
+    yield after.pop()
+    for group in groups[1:]:
+        yield before + after.pop() if after else before
+        before = before + group

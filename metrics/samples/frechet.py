@@ -1,15 +1,17 @@
-"""Fréchet distance of two sets of features, each taken for a Gaussian (1706.08500, eq. 6).
+"""Fréchet distance of two sets of features, each modelled by a Gaussian (1706.08500, eq. 6).
 
     d² = |m1 - m2|² + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)
 
-The last term is the nuclear norm of ``R1 R2'`` for any roots ``R'R = S``: by singular values nothing turns complex, no
-rounding is magnified by a square root, and rank-deficient covariances are right. For large covariances that are far
-from singular it is the sum of ``sqrt(eigenvalues of L' S2 L)``, ``L L' = S1``, at a fraction of the time; whether they
-are is decided by a bound on the error. The order of the two arguments makes no difference, to the bit. It is named
-after its extractor (``fd_fmnist``); only Inception features with the original weights give ``fid``. Its bias falls with
-n: compare at equal n, beside the distance of real data to real data (``metrics.floor``). ``metrics.bootstrap`` gives an
-interval of the mean distance at this n, which seldom holds the distance of the laws;
-``metrics.debiased_frechet_distance`` estimates that one, with an interval that does.
+with the means m and the covariances S. The last trace is the nuclear norm of ``R1 R2'`` for any roots ``R'R = S``. It
+is computed by singular values, so that nothing becomes complex, no rounding is magnified by a square root, and
+rank-deficient covariances are handled exactly. For large covariances that are far from singular it is computed as the
+sum of ``sqrt(eigenvalues of L' S2 L)`` with ``L L' = S1``, which is several times as fast; a bound on the error decides
+whether they are far enough. Exchanging the two arguments changes no bit of the result.
+
+A distance is named after its extractor (``fd_fmnist``); only Inception features with the original weights give ``fid``.
+It is biased upwards, the more the smaller n: compare at equal n, beside the distance of real data to real data
+(``metrics.floor``). ``metrics.bootstrap`` gives an interval of the mean distance at this n, which seldom contains the
+distance of the distributions; ``metrics.debiased_frechet_distance`` estimates that one, with an interval that does.
 """
 
 from __future__ import annotations
@@ -28,19 +30,20 @@ from safetensors.torch import save_file
 from scipy.linalg import eigvalsh, lapack
 from torch import Tensor
 
-from metrics.checks import takes_arrays
+from metrics.checks import check_features, takes_arrays
 
-ROWS = 8192  # made float64 and centred at a time
-# Below so many features the singular values cost little; above, eigenvalues may have an error of so much of the traces.
-# The bound was at least 7 times what was found over seven spectra in four relations (at most 6e-14 where it held).
+ROWS = 8192  # converted to float64 and centred at a time
+# With fewer features than this the singular values cost little; with more, eigenvalues are used if the bound on their
+# error is below this share of the traces. Over seven spectra in four relations the bound was at least 7 times the error
+# (at most 6e-14 of the traces where it held).
 _LARGE, _TOLERANCE = 256, 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureStatistics:
-    """Count, mean and scatter of features, with what the features are of; ``+`` merges shards.
+    """Count, mean and scatter of features, and where the features come from; ``+`` merges shards.
 
-    ``scatter`` is ``sum (x - mean)(x - mean)'``: sums of x x' would lose as many digits as the mean is far from 0.
+    ``scatter`` is ``sum (x - mean)(x - mean)'``: sums of x x' would lose digits where the mean is far from 0.
     ``extractor`` is name@hash, ``resize`` the interpolation before it, ``data`` the hash of the images.
     """
 
@@ -56,16 +59,16 @@ class FeatureStatistics:
     def from_features(
         cls, features: Float[Tensor, "n d"], *, extractor: str = "", resize: str = "", data: str = ""
     ) -> FeatureStatistics:
-        """Those of features, in float64; raises ValueError on another shape and on values that are not finite."""
-        _check(features)
+        """The statistics of features, in float64; raises ValueError on another shape and on values not finite."""
+        check_features(features)
         blocks = (cls(*_moments(rows.double()), extractor, resize, data) for rows in features.split(ROWS))
         return functools.reduce(operator.add, blocks)
 
     def __add__(self, other: FeatureStatistics) -> FeatureStatistics:
         """The statistics of both sets together (Chan, Golub and LeVeque, 1983).
 
-        ``M = M_a + M_b + n_a n_b / n (m_b - m_a)(m_b - m_a)'``. Raises ValueError where extractor, resize, data or
-        the number of features differ.
+        ``M = M_a + M_b + n_a n_b / n (m_b - m_a)(m_b - m_a)'``. Raises ValueError where extractor, resize, data or the
+        number of features differ.
         """
         _require_same(self, other, ("extractor", "resize", "data"))
         count, apart = self.count + other.count, other.mean - self.mean
@@ -95,7 +98,7 @@ class FeatureStatistics:
 
     @classmethod
     def load(cls, file: str | Path) -> FeatureStatistics:
-        """Read what ``save`` wrote; raises ValueError on a file that is cut off or of something else."""
+        """Read what ``save`` wrote; raises ValueError on a file that is cut off or holds something else."""
         try:
             with safe_open(file, "pt") as stored:
                 tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
@@ -116,7 +119,7 @@ class FeatureStatistics:
 
 
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
-    """The squared distance d² of two statistics, in squared units of the features; 0 of equal ones.
+    """The squared distance d² of two statistics, in squared units of the features; 0 for equal ones.
 
     Raises ValueError where the extractor, the resize mode or the number of features differ, and below two samples.
     """
@@ -135,13 +138,14 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
 
 @takes_arrays("x", "y")
 def frechet_distance_from_features(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:
-    """The squared distance d² of two sets of features, without ever squaring them into a covariance.
+    """The squared distance d² of two sets of features, without forming their covariances.
 
-    The root of each covariance is the triangle of the centred features' QR decomposition (for n < d, those features):
-    the more accurate way, and the fast one for n < d. Raises ValueError as ``frechet_distance`` does.
+    The root of each covariance is the triangular factor of a QR decomposition of the centred features (for n < d, the
+    centred features themselves): more accurate than the covariance, and faster for n < d. Raises ValueError as
+    ``frechet_distance`` does.
     """
-    _check(x)
-    _check(y)
+    check_features(x)
+    check_features(y)
     x, y = x.double(), y.double()
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"the sets have {x.shape[1]} and {y.shape[1]} features; equal numbers are accepted")
@@ -157,7 +161,7 @@ def _distance(apart: Float64[Tensor, " d"], traces: float, cross: float) -> floa
 
 
 def _compare(a: Float64[Tensor, "*shape"], b: Float64[Tensor, "*shape"]) -> int:
-    """The sign of the first difference: an order of the two arguments that does not depend on theirs."""
+    """The sign of the first difference, by which the two arguments are put in an order of their own."""
     unequal = (a != b).flatten()
     first = int(unequal.to(torch.uint8).argmax()) if len(unequal) else 0
     return int((a - b).flatten()[first].sign()) if unequal.any() else 0
@@ -168,14 +172,14 @@ def _by_singular_values(root_a: Float64[Tensor, "r d"], root_b: Float64[Tensor, 
 
 
 def _by_eigenvalues(s_a: Float64[Tensor, "d d"], s_b: Float64[Tensor, "d d"], count: int) -> float | None:
-    """``tr (S_a S_b)^(1/2)`` from the eigenvalues of ``M = L' S_b L``, or None where they may not be good enough.
+    """``tr (S_a S_b)^(1/2)`` from the eigenvalues of ``M = L' S_b L``, or None where they may not be accurate enough.
 
-    An error E of M moves ``2 sum sqrt(m_i)`` by ``sum E_ii / sqrt(m_i)``, at most ``|E| |M^(-1/2)|`` in Frobenius
-    norms; one F of S_a, from its factor, by ``tr F T`` with the map T that takes one Gaussian to the other, whose
-    ``T S_a T = S_b`` gives ``|T|² <= tr S_b |S_a^-1| <= tr S_b |S_b| |M^-1|``. With a rounding of ``eps |S_a|`` for S_a
-    and ``eps |S_a| |S_b|`` for M, ``eps |S_a| sqrt(tr S_b |S_b|) |M^(-1/2)|`` is at least either. It must be small
-    against the traces, and E against the least m_i. The condition of both sides must be such that ``_root`` would take
-    no eigenvalue for rounding.
+    An error E of M changes ``2 sum sqrt(m_i)`` by ``sum E_ii / sqrt(m_i)``, which is at most ``|E| |M^(-1/2)|`` in
+    Frobenius norms. An error F of S_a, from its factor, changes it by ``tr F T``, where T is the map that takes one
+    Gaussian to the other; ``T S_a T = S_b`` gives ``|T|² <= tr S_b |S_a^-1| <= tr S_b |S_b| |M^-1|``. With a rounding
+    of ``eps |S_a|`` in S_a and ``eps |S_a| |S_b|`` in M, both are at most ``eps |S_a| sqrt(tr S_b |S_b|) |M^(-1/2)|``.
+    This bound must be small against the traces, and E against the least m_i. Both covariances must be so well
+    conditioned that ``_root`` would take none of their eigenvalues for rounding.
     """
     factor = _factor(s_a, count)
     if factor is None or _factor(s_b, count) is None:
@@ -192,8 +196,8 @@ def _by_eigenvalues(s_a: Float64[Tensor, "d d"], s_b: Float64[Tensor, "d d"], co
 def _factor(covariance: Float64[Tensor, "d d"], count: int) -> np.ndarray | None:
     """Cholesky's lower factor, or None where the least eigenvalue may be within the rounding of the largest.
 
-    Their quotient is at least LAPACK's reciprocal condition in the 1-norm, whose estimate is seldom three times too
-    large: ten is asked for.
+    The quotient of the two is at least the reciprocal condition number in the 1-norm. LAPACK's estimate of that is
+    seldom more than three times too large; a factor of ten is allowed for.
     """
     matrix = covariance.cpu().numpy().T  # symmetric, so that .T is LAPACK's order at no cost
     factor, failed = lapack.dpotrf(matrix, lower=1)
@@ -204,14 +208,14 @@ def _factor(covariance: Float64[Tensor, "d d"], count: int) -> np.ndarray | None
 
 
 def _rounding(d: int, count: int) -> float:
-    """Of eigenvalues, in units of the largest: theirs is of d eps, that of a sum of n terms walks as sqrt(n) eps."""
+    """The rounding of eigenvalues relative to the largest: d eps of their own, and sqrt(n) eps of a sum of n terms."""
     return (d + count**0.5) * torch.finfo(torch.float64).eps
 
 
 def _root(covariance: Float64[Tensor, "d d"], count: int) -> Float64[Tensor, "r d"]:
-    """R with R'R = S and a row a positive eigenvalue.
+    """R with R'R = S, one row per positive eigenvalue.
 
-    Those within rounding are taken for 0: the square root of a spurious 1e-16 would be 1e-8.
+    Eigenvalues within rounding are taken for 0, since the square root of a spurious 1e-16 would be 1e-8.
     """
     values, vectors = torch.linalg.eigh(covariance)
     kept = values > _rounding(len(values), count) * values[-1]
@@ -231,14 +235,6 @@ def _moments(x: Float64[Tensor, "n d"]) -> tuple[int, Float64[Tensor, " d"], Flo
     mean = x.sum(0) / max(len(x), 1)
     centred = x - mean
     return len(x), mean, centred.mT @ centred
-
-
-def _check(features: Float[Tensor, "n d"]) -> None:
-    if features.ndim != 2:
-        raise ValueError(f"features have the shape {tuple(features.shape)}; (n, d) is accepted")
-    wrong = int((~torch.isfinite(features).all(1)).sum())
-    if wrong:
-        raise ValueError(f"{wrong} of {len(features)} rows of features are not finite")
 
 
 def _require_same(a: FeatureStatistics, b: FeatureStatistics, fields: tuple[str, ...]) -> None:

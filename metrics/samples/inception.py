@@ -1,10 +1,10 @@
-"""Inception score of any classifier (1606.03498, sec. 4): how sure it is of each sample, and how even over all.
+"""Inception score by any classifier (1606.03498, sec. 4): high if it is sure of each sample and the classes are even.
 
     IS = exp(mean over samples of KL(p(y|x) || p(y))),    p(y) = the mean of p(y|x)
 
-It needs no real data, so its floor is what real data themselves score at the same n. It lies below the score of
-infinitely many samples, by a factor of about ``1 - (k - 1) / (2 n)`` at worst, since the entropy of a mean of n is too
-small: compare at equal n and equal splits.
+It uses no real data; compare it with the score of real data at the same n. It is lower than the score of infinitely
+many samples, at worst by a factor of about ``1 - (k - 1) / (2 n)``, since the entropy of a mean of n is too small:
+compare at equal n and equal splits.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from jaxtyping import Float, Float64
 from scipy.stats import norm
 from torch import Tensor
 
-from metrics.checks import remark_on_probabilities, takes_arrays
+from metrics.checks import check_finite, remark_on_probabilities, takes_arrays
 
 
 class InceptionResult(NamedTuple):
-    """The mean over splits, its interval, and the standard deviation between splits (over S, as in the authors' code).
+    """The mean over splits, its interval, and the standard deviation over splits (1/S, as in the authors' code).
 
-    The interval is that of log IS by the influence ``KL(p(y|x) || p(y)) - log IS`` of a sample, from all samples in one
-    split. ``spread`` is 0 for one split.
+    The interval is that of log IS of all samples in one split, from the influence ``KL(p(y|x) || p(y)) - log IS`` of
+    each sample. ``spread`` is 0 for one split.
     """
 
     score: float
@@ -42,13 +42,13 @@ def inception_score(
     seed: int | None = None,
     level: float = 0.95,
 ) -> InceptionResult:
-    """The score of logits, or of probabilities (whose rows are then brought to the sum 1).
+    """The score of logits, or of probabilities (whose rows are normalised to the sum 1).
 
-    Sample i is in split ``i mod splits``, after a shuffle where a seed is given. Published figures are for 10 splits of
-    50,000; one split is less biased. Raises ValueError on another shape, values that are not finite, probabilities that
-    are negative or whose rows do not add up to 1 within 1e-3, fewer than 2 samples and fewer samples than splits.
+    Sample i is in split ``i mod splits``, after a shuffle if a seed is given. Published scores are of 50,000 samples in
+    10 splits; one split is less biased. Raises ValueError on another shape, values that are not finite, probabilities
+    that are negative or whose rows do not add up to 1 within 1e-3, fewer than 2 samples and fewer samples than splits.
     """
-    z = samples(scores, probabilities)
+    z = moment_rows(scores, probabilities)
     if seed is not None:
         z = z[torch.randperm(len(z), generator=torch.Generator().manual_seed(seed)).to(z.device)]
     if splits < 1:
@@ -56,13 +56,11 @@ def inception_score(
     return score_of_sums(torch.stack([outer_sum(z[i::splits]) for i in range(splits)]), level)
 
 
-def samples(scores: Float[Tensor, "n k"], probabilities: bool) -> Float64[Tensor, "n k2"]:
-    """Rows ``(1, p, sum p log p)``: the score is a function of their sum, its variance of the sum of their products."""
+def moment_rows(scores: Float[Tensor, "n k"], probabilities: bool) -> Float64[Tensor, "n k2"]:
+    """A row ``z = (1, p, sum p log p)`` per sample: ``sum z`` gives the score, ``sum z z'`` its variance."""
     if scores.ndim != 2 or scores.shape[1] < 1:
         raise ValueError(f"scores have the shape {tuple(scores.shape)}; (n, k) is accepted")
-    wrong = int((~torch.isfinite(scores).all(1)).sum())
-    if wrong:
-        raise ValueError(f"{wrong} of {len(scores)} rows of scores are not finite")
+    check_finite(scores, "scores")
     p = scores.double()
     if probabilities:
         wrong = int(((p < 0).any(1) | ((p.sum(1) - 1).abs() > 1e-3)).sum())  # half precision adds up to 1e-3
@@ -94,7 +92,7 @@ def score_of_sums(sums: Float64[Tensor, "splits e e"], level: float = 0.95) -> I
 
 
 def _log_score(sums: Float64[Tensor, "e e"]) -> tuple[float, float]:
-    """log IS and its standard error: mean and deviation of ``KL = w'z``, with w = (0, -log p(y), 1)."""
+    """log IS and its standard error: the mean and deviation of ``KL = w'z`` with ``w = (0, -log p(y), 1)``."""
     n, mean = sums[0, 0], sums[0] / sums[0, 0]
     marginal = mean[1:-1]
     w = torch.ones_like(mean)

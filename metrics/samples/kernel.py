@@ -1,10 +1,10 @@
-"""Distances of two sets of features as mean differences of a kernel: KID (1801.01401), CMMD (2401.09603), any other.
+"""Maximum mean discrepancies of two sets of features: KID (1801.01401), CMMD (2401.09603), or any other kernel.
 
     MMD² = E k(x, x') + E k(y, y') - 2 E k(x, y)                                                     (0805.2368, eq. 3)
 
-All pairs are taken, a block of rows against a block of rows, so that memory is linear in n. The standard error is the
-jackknife's over both sets (Arvesen, 1969), which the sums over rows give in closed form. It is at most too large: by
-sqrt 2 where the distributions are equal.
+All pairs are used, by blocks of rows, so that memory is linear in n. The standard error is that of the jackknife over
+both sets (Arvesen, 1969), which the sums over rows give in closed form. It is never too small; where the distributions
+are equal it is too large by a factor of sqrt 2.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from metrics.checks import takes_arrays
+from metrics.checks import check_sides, takes_arrays
 from metrics.uncertainty import Estimate
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
 
-BLOCK = 2048  # rows of either side at once: 32 MiB a block of kernel values
+BLOCK = 2048  # rows of each side at once: 32 MiB of kernel values per block
 
 
 class KidSubsets(NamedTuple):
-    """Mean and population standard deviation of KID over subsets; ``float()`` is the mean."""
+    """Mean and population standard deviation of KID over subsets; ``float()`` gives the mean."""
 
     mean: float
     std: float
@@ -47,12 +47,13 @@ def kid(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Estimate:
 def kid_subsets(
     x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, subsets: int = 100, size: int = 1000, seed: int = 0
 ) -> KidSubsets:
-    """``kid`` of ``subsets`` random subsets of ``size`` rows of either side, as it is mostly published.
+    """``kid`` of ``subsets`` random subsets with ``size`` rows of each side, as it is mostly published.
 
-    Subsets overlap, so that their deviation is no error of the mean; it is that of KID at ``size``. The same for one
-    seed. Raises ValueError on a size outside 2 to the smaller set and on subsets < 1.
+    Subsets overlap, so that their deviation is not the standard error of the mean; it is the deviation of KID at
+    ``size`` rows. One seed gives the same result. Raises ValueError on a size below 2 or above the smaller set, and on
+    subsets < 1.
     """
-    _check(x, y, least=2)
+    check_sides(x, y, least=2)
     if not 2 <= size <= min(len(x), len(y)) or subsets < 1:
         raise ValueError(
             f"size is {size} and subsets is {subsets}; 2 to {min(len(x), len(y))} rows and 1 subset are accepted"
@@ -69,15 +70,16 @@ def kid_subsets(
 
 @takes_arrays("x", "y")
 def cmmd(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, sigma: float = 10.0, scale: float = 1000.0) -> Estimate:
-    """CMMD, where the features are CLIP's, each of length 1: 1000 times the squared distance of a Gaussian kernel.
+    """``scale`` times MMD² of a Gaussian kernel: CMMD, if the features are CLIP's, each of length 1.
 
-    Their estimator is the V-statistic, pairs of a row with itself among them (2401.09603, eq. 4): never below 0, with a
-    bias of ``scale (1 - E k)(1/n + 1/m)``. Raises ValueError as ``maximum_mean_discrepancy`` does, and on sigma <= 0.
+    The authors' estimator is the V-statistic, which includes the pairs of a row with itself (2401.09603, eq. 4): it is
+    never below 0, and has a bias of ``scale (1 - E k)(1/n + 1/m)``. Raises ValueError as ``maximum_mean_discrepancy``
+    does, and on sigma <= 0.
     """
     if not sigma > 0:
         raise ValueError(f"sigma is {sigma}; a number above 0 is accepted")
-    _check(x, y, least=1)
-    middle = (x.double().sum(0) + y.double().sum(0)) / (len(x) + len(y))  # distances then lose no digits to a far mean
+    check_sides(x, y)
+    middle = (x.double().sum(0) + y.double().sum(0)) / (len(x) + len(y))  # without it a far mean would cost digits
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
         return gaussian_kernel(a - middle, b - middle, sigma=sigma)
@@ -101,13 +103,13 @@ def gaussian_kernel(x: Float64[Tensor, "n d"], y: Float64[Tensor, "m d"], *, sig
 def maximum_mean_discrepancy(
     x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], kernel: Kernel, *, unbiased: bool = True
 ) -> Estimate:
-    """The squared distance of two sets under a kernel ``(n, d), (m, d) -> (n, m)``, in float64, with its error.
+    """MMD² of two sets under a kernel ``(n, d), (m, d) -> (n, m)``, in float64, with its standard error.
 
-    ``unbiased``: the U-statistic, which leaves out pairs of a row with itself and may lie below 0; otherwise the
-    V-statistic. The error needs a third row on both sides and is NaN without. Raises ValueError on other shapes, values
-    that are not finite, and below 2 rows (1 for the V-statistic).
+    ``unbiased`` gives the U-statistic, which leaves out the pairs of a row with itself and may lie below 0; otherwise
+    it is the V-statistic. The standard error needs 3 rows on both sides, and is NaN below. Raises ValueError on other
+    shapes, values that are not finite, and below 2 rows (1 for the V-statistic).
     """
-    _check(x, y, least=2 if unbiased else 1)
+    check_sides(x, y, least=2 if unbiased else 1)
     xx, own_x = _within(x, kernel)
     yy, own_y = _within(y, kernel)
     xy, yx = _between(x, y, kernel)
@@ -117,7 +119,7 @@ def maximum_mean_discrepancy(
     value = side_x + side_y - 2 * across / (n * m)
     if min(n, m) < 3:
         return Estimate(float(value), float("nan"))
-    # The value without row i of one side; what does not depend on i drops out of the deviations.
+    # The value without row i of one side, up to terms that do not depend on i, which the deviations do not need.
     deviations = (
         (n, without_x - 2 * (across - xy) / ((n - 1) * m)),
         (m, without_y - 2 * (across - yx) / (n * (m - 1))),
@@ -129,7 +131,7 @@ def maximum_mean_discrepancy(
 def _side(
     rows: Float64[Tensor, " n"], own: Float64[Tensor, " n"], unbiased: bool
 ) -> tuple[Float64[Tensor, ""], Float64[Tensor, " n"]]:
-    """The mean of the kernel over one side's pairs, and that without each row, from sums over others and k(x, x)."""
+    """The mean of the kernel over the pairs of one side, and without each row in turn, from row sums and k(x, x)."""
     n, total, itself = len(rows), rows.sum(), own.sum()
     if unbiased:
         return total / (n * (n - 1)), (total - 2 * rows) / max((n - 1) * (n - 2), 1)
@@ -137,7 +139,7 @@ def _side(
 
 
 def _within(x: Float[Tensor, "n d"], kernel: Kernel) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " n"]]:
-    """A row's sum over the others, and its kernel with itself; each block above the diagonal is taken once."""
+    """The sum of each row over the others, and its kernel with itself; only blocks above the diagonal are computed."""
     sums, own = torch.zeros(2, len(x), dtype=torch.float64, device=x.device)
     for i, rows in _blocks(x):
         values = kernel(rows, rows)
@@ -153,7 +155,7 @@ def _within(x: Float[Tensor, "n d"], kernel: Kernel) -> tuple[Float64[Tensor, " 
 def _between(
     x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], kernel: Kernel
 ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " m"]]:
-    """Sums over y of each row of x, and over x of each row of y."""
+    """The sum over y for each row of x, and the sum over x for each row of y."""
     xy = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     yx = torch.zeros(len(y), dtype=torch.float64, device=x.device)
     for i, rows in _blocks(x):
@@ -168,15 +170,3 @@ def _blocks(x: Float[Tensor, "n d"], start: int = 0) -> Iterator[tuple[slice, Fl
     for at in range(start, len(x), BLOCK):
         rows = slice(at, min(at + BLOCK, len(x)))
         yield rows, x[rows].double()
-
-
-def _check(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, least: int) -> None:
-    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
-        given = f"{tuple(x.shape)} and {tuple(y.shape)}"
-        raise ValueError(f"features have the shapes {given}; (n, d) and (m, d) are accepted")
-    if min(len(x), len(y)) < least:
-        raise ValueError(f"there are {len(x)} and {len(y)} rows of features; at least {least} are accepted")
-    for features in (x, y):
-        wrong = int((~torch.isfinite(features).all(1)).sum())
-        if wrong:
-            raise ValueError(f"{wrong} of {len(features)} rows of features are not finite")

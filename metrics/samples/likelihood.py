@@ -1,12 +1,11 @@
-"""Bits a dimension: a log-likelihood as the code length of data with whole-numbered levels (1511.01844, sec. 3.1).
+"""Bits per dimension: a log-likelihood as the code length of data with whole-numbered levels (1511.01844, sec. 3.1).
 
-The model sees ``y = scale (x + u) + offset`` of grey levels x with noise u in [0, 1)^d and has the density p(y). Then
+The model has a density p(y) of ``y = scale (x + u) + offset``, where x are grey levels and u is noise in [0, 1)^d:
 
     bits/dim = -(log p(y) - log q(u|x) + d log scale) / (d log 2)
 
-The offset drops out. Uniform noise has log q = 0, a variational dequantiser its own (1902.00275), and the figure
-is an upper bound of the code length of x. A density that is even over 256 levels has 8 bits a dimension, whatever the
-scale.
+The offset cancels. For uniform noise log q = 0; a variational dequantiser has its own q (1902.00275). The result is an
+upper bound of the code length of x. A uniform density over 256 levels has 8 bits per dimension, whatever the scale.
 """
 
 from __future__ import annotations
@@ -40,12 +39,12 @@ def bits_per_dim(
     dequantisation: Float[Tensor, " n"] | None = None,
     level: float = 0.95,
 ) -> BitsResult:
-    """Bits a dimension from log-likelihoods in nats, one a sample.
+    """Bits per dimension from log-likelihoods in nats, one value per sample.
 
-    ``scale`` is what one grey level is to the model: 1/256 where it sees [0, 1), 1/128 for [-1, 1). ``dequantisation``
-    is log q(u|x) a sample; without it the noise is uniform. For the probability of whole levels (an autoregressive
-    model) neither is given. Raises ValueError on other shapes, values that are not finite, dimensions < 1, a scale that
-    is not positive and finite, and fewer than 2 samples.
+    ``scale`` is the size of one grey level as the model sees it: 1/256 for pixels in [0, 1), 1/128 for [-1, 1).
+    ``dequantisation`` is log q(u|x) per sample; without it the noise is uniform. A model of whole levels
+    (autoregressive, say) needs neither. Raises ValueError on other shapes, values that are not finite, dimensions < 1,
+    a scale that is not positive and finite, and fewer than 2 samples.
     """
     return bits_of_sums(sum_bits(log_likelihood, dimensions, scale, dequantisation), level)
 
@@ -53,7 +52,7 @@ def bits_per_dim(
 def sum_bits(
     log_likelihood: Float[Tensor, " n"], dimensions: int, scale: float, dequantisation: Float[Tensor, " n"] | None
 ) -> Float64[Tensor, " 3"]:
-    """n, sum and sum of squares of the samples' bits a dimension."""
+    """n, sum and sum of squares of the bits per dimension of samples."""
     check_model(dimensions, scale)
     noise = torch.zeros_like(log_likelihood) if dequantisation is None else dequantisation
     if log_likelihood.ndim != 1 or noise.shape != log_likelihood.shape:
@@ -81,7 +80,7 @@ def bits_of_sums(sums: Float64[Tensor, " 3"], level: float = 0.95) -> BitsResult
 
 
 def check_model(dimensions: int, scale: float) -> None:
-    """Raise ValueError on dimensions or a scale that no density has."""
+    """Raise ValueError on fewer than 1 dimension and on a scale that is not positive and finite."""
     if dimensions < 1 or not 0 < scale < math.inf:
         raise ValueError(
             f"dimensions is {dimensions} and scale is {scale}; >= 1, and positive and finite, are accepted"

@@ -1,9 +1,10 @@
 """Whether samples copy the training set: the data-copying test C_T, authenticity, and the nearest-neighbour ratio.
 
-All go by the distance to the nearest training sample, which falls as the training set grows: compare at equal numbers
-of training samples. For intervals of the two shares take ``metrics.uncertainty.bootstrap`` with its halves, for rows
-drawn twice are copies themselves. C_T is in units of its own deviation already and grows as the root of n: it is not
-resampled, its null stands beside it. The floor of all three is held-out real data in the place of the generated.
+All three use the distance to the nearest training sample, which falls as the training set grows: compare at equal
+numbers of training samples. Intervals of the two shares come from halves (the default of
+``metrics.uncertainty.bootstrap``), since a row that is drawn twice is a copy itself. C_T is a test statistic in units
+of its own deviation and grows as sqrt(n): it is not resampled, and its null distribution is given beside it. All three
+can be compared with held-out real data in the place of the generated samples.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from metrics.samples.neighbours import alike, nearest
 
 
 class DataCopying(NamedTuple):
-    """C_T; its standard deviation if generated and test samples are alike; the share of test samples in its cells."""
+    """C_T, its standard deviation under the null, and the share of the test samples in the cells it is taken over."""
 
     statistic: float
     null_deviation: float
@@ -49,12 +50,13 @@ def data_copying(
 
         C_T = sum of P(c) Z(c) / sum of P(c),   Z = (U - m l / 2) / sqrt(m l (m + l + 1) / 12)
 
-    over the cells c with more than ``minimum`` generated samples: P is the cell's share of the test samples, U the
-    Mann-Whitney statistic of the distances to the nearest training sample of the same cell, generated against test. Far
-    below 0: copies; far above: farther from the training set than real data are; its null is N(0, null_deviation²).
-    Cells are k-means' of the training set, after its principal components where it has more than ``components``
-    features (None: never), as in dgm-eval; the authors' code adds 1/2 to U. Raises ValueError on features that are not
-    (n, d) and finite, where a cell has no training or test sample, and where none has enough generated ones.
+    over the cells c with more than ``minimum`` generated samples. P is the share of the test samples in the cell, and U
+    is the Mann-Whitney statistic of the distances to the nearest training sample of the cell, of m generated against l
+    test samples. A value far below 0 means copies; far above 0, samples farther from the training set than real data
+    are; under the null it is N(0, null_deviation²). Cells are those of k-means on the training set, in its principal
+    components where it has more than ``components`` features (None: never), as in dgm-eval; the authors' code adds 1/2
+    to U. Raises ValueError on features that are not (n, d) and finite, where a cell has no training or test sample, and
+    where no cell has enough generated samples.
     """
     if cells < 1 or minimum < 0 or (components is not None and components < 1):
         given = f"cells is {cells}, components {components}, minimum {minimum}"
@@ -82,11 +84,12 @@ def data_copying(
 
 @takes_arrays("real", "fake")
 def authenticity(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"]) -> float:
-    """The share of generated samples farther from their nearest training sample than that one is from the others.
+    """The share of generated samples farther from their nearest training sample than that is from the others.
 
-    ``mean over j of [min over l != i of |x_i - x_l| < |x_i - y_j|]`` with ``x_i`` the training sample nearest to
-    ``y_j`` (2102.08921; AuthPct of FLS and dgm-eval is 100 times this); 0 for copies. Raises ValueError on features
-    that are not (n, d) and finite, and below two training samples.
+        mean over j of [min over l != i of |x_i - x_l| < |x_i - y_j|]
+
+    where ``x_i`` is the training sample nearest to ``y_j`` (2102.08921; AuthPct of FLS and dgm-eval is 100 times this);
+    0 for copies. Raises ValueError on features that are not (n, d) and finite, and below two training samples.
     """
     real, fake = alike(real, fake)
     closest = nearest(fake, real, 1)
@@ -100,9 +103,10 @@ def nearest_neighbour_ratio(
 ) -> NeighbourRatio:
     """How much nearer the nearest training sample is than the second: ``|y_j - x_(1)| / |y_j - x_(2)|``, from 0 to 1.
 
-    Below the threshold (1/3 in 2310.02664) a generated sample counts as memorised. A training set that holds an image
-    twice hides its copies (both neighbours are as near) unless they are exact: 0 / 0 is taken for 0. Raises ValueError
-    on features that are not (n, d) and finite, below two training samples, and on thresholds outside (0, 1].
+    A generated sample whose ratio is below the threshold (1/3 in 2310.02664) counts as memorised. Where the training
+    set contains an image twice, the copies of that image are not seen (both neighbours are equally near) unless they
+    are exact: 0 / 0 is taken for 0. Raises ValueError on features that are not (n, d) and finite, below two training
+    samples, and on thresholds outside (0, 1].
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is {threshold}; a number above 0 and at most 1 is accepted")
@@ -112,7 +116,7 @@ def nearest_neighbour_ratio(
 
 
 def _rank_score(generated: Float64[Tensor, " m"], test: Float64[Tensor, " l"]) -> float:
-    """Z of Mann and Whitney's U (1947): pairs where the generated one is larger, and half of those that are equal."""
+    """Z of Mann and Whitney's U (1947): the pairs whose generated distance is larger, and half of the equal ones."""
     m, l = len(generated), len(test)  # noqa: E741 (the paper's letters)
     ordered = test.sort().values
     below, up_to = (torch.searchsorted(ordered, generated, right=right).sum() for right in (False, True))
@@ -120,7 +124,7 @@ def _rank_score(generated: Float64[Tensor, " m"], test: Float64[Tensor, " l"]) -
 
 
 def _principal(*sets: Float[Tensor, "_ d"], components: int | None) -> list[Float64[Tensor, "_ c"]]:
-    """Every set in the principal axes of the first one, where it has more features than components."""
+    """Each set in the principal components of the first, where that has more features than ``components``."""
     doubles = [x.double() for x in sets]
     train = doubles[0]
     if components is None or train.ndim != 2 or train.shape[1] <= components:
@@ -130,5 +134,5 @@ def _principal(*sets: Float[Tensor, "_ d"], components: int | None) -> list[Floa
     return [(x - train.mean(0)) @ axes for x in doubles]
 
 
-def _share(held: Bool[Tensor, " n"]) -> float:
-    return int(held.sum()) / len(held)
+def _share(hits: Bool[Tensor, " n"]) -> float:
+    return int(hits.sum()) / len(hits)

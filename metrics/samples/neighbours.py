@@ -1,14 +1,14 @@
-"""Exact nearest neighbours, and how many points lie within balls, of sets too large for a matrix of distances.
+"""Exact nearest neighbours, and the number of points in balls, for sets too large for a matrix of distances.
 
-A block of ``|a|² + |b|² - 2 a'b`` by one float32 matrix product bounds each squared distance from either side, for less
-than ``2 (d + 16) eps (|a|² + |b|²)`` is lost in rounding. The bounds settle nearly every pair; the few that they leave
-open are taken from the differences themselves, in float64, where equal differences give equal distances and ties stay
-ties. A block that leaves many open (tight clusters far apart) is bounded again in float64. Features are centred first,
-so that a common offset costs no digits. Memory is linear in the number of rows.
+A block of ``|a|² + |b|² - 2 a'b`` by one float32 matrix product bounds each squared distance from both sides, since its
+rounding error is below ``2 (d + 16) eps (|a|² + |b|²)``. The bounds decide nearly every pair. The few that they leave
+open are computed from the differences of the features in float64, where equal differences give equal distances, so that
+ties stay ties. A block that leaves many pairs open (tight clusters far apart) is bounded again in float64. Features are
+centred first, so that a common offset costs no digits. Memory is linear in the number of rows.
 
-Distances are rounded to the dtype of the features before they are compared, as scikit-learn and torch do: those of
-float32 features that differ by less than 6e-8 are tied. ``.double()`` compares finer, and so does ``FeatureMetric``,
-which keeps features in float64.
+Distances are rounded to the dtype of the features before they are compared, as scikit-learn and torch do: float32
+distances that differ by less than 6e-8 (relative) are tied. Features in float64 are compared more finely;
+``FeatureMetric`` keeps features in float64.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ import torch
 from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor
 
-ROWS, COLUMNS = 256, 16384  # a block: 16 MiB in float32; wide, so that the first guess is near the last
+ROWS, COLUMNS = 256, 16384  # of a block: 16 MiB in float32; it is wide, so that the first guess is good
 GROUPS = 16  # columns whose smallest distance stands for all, in the first guess at a k-th distance
-OPEN = 64  # at most one pair in so many may stay open after float32
-DIFFERENCES = 2**17  # numbers held at once where differences are taken: 1 MiB in float64, within a cache
+OPEN = 64  # a block with more than one open pair in so many after float32 is bounded again
+DIFFERENCES = 2**17  # numbers in memory at once where differences are taken: 1 MiB in float64, within a cache
 
 
 class Neighbours(NamedTuple):
-    """Distances, in ascending order, and row numbers of the nearest; among equals the lowest row comes first."""
+    """Distances of the nearest rows in ascending order, and their row numbers; the lowest row comes first on a tie."""
 
     distances: Float[Tensor, "n k"]
     rows: Int64[Tensor, "n k"]
 
 
 class Inside(NamedTuple):
-    """How many points each ball holds, and how many balls hold each point."""
+    """The number of points in each ball, and the number of balls around each point."""
 
     balls: Int64[Tensor, " n"]
     points: Int64[Tensor, " m"]
@@ -45,9 +45,9 @@ class Inside(NamedTuple):
 def nearest(
     queries: Float[Tensor, "n d"], reference: Float[Tensor, "m d"], k: int, *, exclude_self: bool = False
 ) -> Neighbours:
-    """The k nearest rows of the reference to each query; ``exclude_self`` leaves row i out of query i's neighbours.
+    """The k rows of the reference nearest to each query; ``exclude_self``: row i is no neighbour of query i.
 
-    Raises ValueError on other shapes, values that are not finite, and k below 1 or above the rows there are to find.
+    Raises ValueError on other shapes, values that are not finite, and k below 1 or above the number of candidates.
     """
     queries, reference = alike(queries, reference)
     n, m = len(queries), len(reference) - exclude_self
@@ -78,9 +78,9 @@ def inside(
     y_radii: Float[Tensor, " m"],
     closed: bool,
 ) -> tuple[Inside, Inside]:
-    """The rows of y in balls around those of x, and the rows of x in balls around those of y.
+    """Count the rows of y in balls around the rows of x, and the rows of x in balls around the rows of y.
 
-    A closed ball holds its boundary (``<=``), an open one does not (``<``). Raises ValueError on other shapes and on
+    A closed ball includes its boundary (``<=``), an open one does not (``<``). Raises ValueError on other shapes and on
     values that are not finite.
     """
     x, y = alike(x, y)
@@ -100,7 +100,7 @@ def inside(
 
 @dataclass
 class _Block:
-    """Scores ``s = (1 - c) |b|² - 2 a'b`` of a block: ``s + low <= square <= s + high + wide``, all in scaled units."""
+    """Scores ``s = (1 - c) |b|² - 2 a'b`` of a block; ``s + low <= |a - b|² <= s + high + wide`` in scaled units."""
 
     scores: Float[Tensor, "r c"]
     low: Float64[Tensor, "r 1"]
@@ -109,15 +109,15 @@ class _Block:
 
 
 class _Pairs:
-    """Squared distances of the rows of two sets: bounds by blocks, and the exact ones of chosen pairs."""
+    """Squared distances between the rows of two sets: bounds by blocks, and exact values of single pairs."""
 
     def __init__(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> None:
         self.x, self.y = x, y
         self.centre = sum(part.double().sum(0) for part in y.split(ROWS)).div(len(y)).to(y.dtype)
         largest = max(float((z - self.centre).abs().amax()) for part in (x, y) for z in part.split(ROWS))
-        # A power of two brings the largest to 1 without rounding, so that squares stay within float32.
+        # A power of two scales the largest value to about 1 without rounding, so that squares stay within float32.
         self.scale = 2.0 ** -torch.tensor(largest, dtype=torch.float64).frexp().exponent.item() if largest else 1.0
-        # The bound holds for products in float32 proper, not in the TF32 or bfloat16 a user may have asked for.
+        # The bound holds for products in float32 itself, not in the TF32 or bfloat16 that a user may have allowed.
         self.first = torch.float32 if torch.get_float32_matmul_precision() == "highest" else torch.float64
         self.sides = (
             {torch.float32: [self._side(z, torch.float32) for z in (x, y)]} if self.first == torch.float32 else {}
@@ -150,7 +150,7 @@ class _Pairs:
     def closer(
         self, rows: range, columns: range, limit: Float64[Tensor, " r"], k: int, own: tuple[Tensor, Tensor] | None
     ) -> tuple[Int64[Tensor, " p"], Int64[Tensor, " p"]]:
-        """Pairs of the block, row by row, with all those that may be among the k nearest and below a square."""
+        """Pairs of the block, row by row: at least those of the k nearest whose squared distance is below the limit."""
         for dtype in dict.fromkeys((self.first, torch.float64)):
             block = self.block(rows, columns, dtype)
             if own is not None:
@@ -161,14 +161,14 @@ class _Pairs:
             # No square is below 0, whatever the bounds say.
             threshold = torch.where(limit > 0, bound - block.low[:, 0], -torch.inf)
             if own is not None:
-                threshold = threshold.clamp(max=torch.finfo(dtype).max)  # which leaves infinity out, itself
+                threshold = threshold.clamp(max=torch.finfo(dtype).max)  # below the infinity of the row itself
             i, j = _below(block.scores, _up(threshold, dtype)[:, None])
             if len(i) <= block.scores.numel() // OPEN + k * len(rows):
                 break
         return i, j
 
     def _guess(self, block: _Block, k: int) -> Float64[Tensor, " r"]:
-        """An upper bound of the k-th smallest square: that of the smallest in groups of columns."""
+        """An upper bound of the k-th smallest squared distance, from the smallest of each group of columns."""
         size = GROUPS if block.scores.shape[1] >= GROUPS * 4 * k else 1
         used = block.scores.shape[1] // size * size
         least = block.scores[:, :used].unflatten(1, (size, -1)).amin(1)
@@ -180,8 +180,8 @@ class _Pairs:
     def within(
         self, rows: range, columns: range, radii: Float[Tensor, "#r #c"], closed: bool
     ) -> tuple[Int64[Tensor, " p"], Int64[Tensor, " p"]]:
-        """Pairs of the block whose distance is within the radius of their row, or of their column."""
-        slack = 4 * torch.finfo(self.x.dtype).eps  # of the rounded root of a rounded square
+        """Pairs of the block whose distance is within the radius of their row or of their column."""
+        slack = 4 * torch.finfo(self.x.dtype).eps  # the rounding of the root of a rounded square
         squares = radii.double().square() * self.scale**2
         for dtype in dict.fromkeys((self.first, torch.float64)):
             block = self.block(rows, columns, dtype)
@@ -205,16 +205,16 @@ class _Pairs:
         return i[keep], j[keep]
 
     def squares(self, i: Int64[Tensor, " p"], j: Int64[Tensor, " p"]) -> Float64[Tensor, " p"]:
-        """The squared distances of pairs, from differences of the features as they were given."""
+        """The squared distances of pairs, from the differences of the original features."""
         size = max(1, DIFFERENCES // self.x.shape[1])
         parts = zip(i.split(size), j.split(size), strict=True)
         return torch.cat([self.x[a].double().sub_(self.y[b]).square_().sum(1) for a, b in parts])
 
 
 def rounded_root(square: Float64[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
-    """The nearest number to the root of the square as the dtype has it, as IEEE 754 wants it.
+    """The correctly rounded root (IEEE 754) of the square in a dtype.
 
-    torch's root on a CPU is an ulp off in one of seven: a distance could then tie with a radius that it exceeds.
+    On a CPU torch's root is one ulp off in one case of seven: a distance could tie with a radius that it exceeds.
     """
     square = square.to(dtype)
     return square.sqrt() if square.device.type != "cpu" else torch.from_numpy(np.sqrt(square.numpy()))
@@ -223,7 +223,7 @@ def rounded_root(square: Float64[Tensor, "*shape"], dtype: torch.dtype) -> Float
 def _below(
     scores: Float[Tensor, "r c"], threshold: Float[Tensor, "r 1"]
 ) -> tuple[Int64[Tensor, " p"], Int64[Tensor, " p"]]:
-    """Where scores are at most their row's threshold, row by row: few, so that eight flags at a time are looked at."""
+    """The pairs whose score is at most the threshold of its row; they are few, so eight flags are tested at once."""
     flags = torch.zeros(len(scores), -(-scores.shape[1] // 8) * 8, dtype=torch.bool, device=scores.device)
     torch.le(scores, threshold, out=flags[:, : scores.shape[1]])
     i, eight = flags.view(torch.int64).nonzero(as_tuple=True)
@@ -236,9 +236,9 @@ def _merge(
     numbers: Int64[Tensor, "r k"],
     i: Int64[Tensor, " p"],
     j: Int64[Tensor, " p"],
-    found: Float64[Tensor, " p"],
+    new: Float64[Tensor, " p"],
 ) -> tuple[Float64[Tensor, "r k"], Int64[Tensor, "r k"]]:
-    """The k smallest of those held and found, whose rows i ascend; the sort is stable, so the earlier goes first."""
+    """The k smallest of the old and the new squares, whose rows i ascend; by a stable sort the earlier comes first."""
     if not len(i):
         return squares, numbers
     counts = torch.bincount(i, minlength=len(squares))
@@ -247,19 +247,19 @@ def _merge(
     wider = torch.cat([squares, squares.new_full((len(squares), width), torch.inf)], 1)
     wider_numbers = torch.cat([numbers, numbers.new_zeros(len(squares), width)], 1)
     k = squares.shape[1]
-    wider[i, k + place], wider_numbers[i, k + place] = found, j
+    wider[i, k + place], wider_numbers[i, k + place] = new, j
     ordered = wider.sort(dim=1, stable=True)
     return ordered.values[:, :k], wider_numbers.gather(1, ordered.indices[:, :k])
 
 
 def _up(threshold: Float64[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
-    """The threshold in another dtype, not below itself."""
+    """The threshold in another dtype, rounded up."""
     rounded = threshold.to(dtype)
     return torch.where(rounded.double() < threshold, rounded.nextafter(torch.full_like(rounded, torch.inf)), rounded)
 
 
 def _own(rows: range, columns: range) -> tuple[Int64[Tensor, " p"], Int64[Tensor, " p"]]:
-    """Where the block crosses the diagonal."""
+    """The entries of the block on the diagonal."""
     start = max(rows.start, columns.start)
     both = torch.arange(start, max(start, min(rows.stop, columns.stop)))
     return both - rows.start, both - columns.start
@@ -270,14 +270,14 @@ def _blocks(n: int, size: int) -> Iterator[range]:
 
 
 def alike(x: Shaped[Tensor, "..."], y: Shaped[Tensor, "..."]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
-    """Both in one dtype, float32 at least; raises ValueError on what is no set of features."""
+    """Both sets in one dtype, at least float32; raises ValueError on other shapes and on values that are not finite."""
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or not x.shape[1]:
         given = f"{tuple(x.shape)} and {tuple(y.shape)}"
         raise ValueError(f"features have the shapes {given}; (n, d) and (m, d) are accepted")
     for z in (x,) if y is x else (x, y):
-        suspect = ~torch.isfinite(z.sum(1))  # a quick look; large values may add up to infinity
+        suspect = ~torch.isfinite(z.sum(1))  # a quick test; large values may add up to infinity
         wrong = int((~torch.isfinite(z[suspect]).all(1)).sum())
         if wrong:
             raise ValueError(f"{wrong} of {len(z)} rows of features are not finite")
     dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
-    return x.to(dtype), y.to(dtype)  # themselves, where they have it
+    return x.to(dtype), y.to(dtype)

@@ -1,14 +1,15 @@
-"""Sliced 2-Wasserstein distance of streams: a histogram a direction, on bins fixed beforehand, at constant memory.
+"""Sliced 2-Wasserstein distance of streams at constant memory: a histogram per direction, on bins fixed in advance.
 
-Every bin keeps the count, sum and sum of squares of what fell into it, measured from its middle; sketches add. A bin
-then stands for a uniform segment of that mass, mean and variance, so that the quantile function of a sketch is linear
-between the bins' shares, and the distance of two sketches is an integral in closed form. Bins are even in
-``asinh(u'(x - centre) / scale)``: of one width about the centre, of one share of the distance far from it.
+Each bin keeps the count, the sum and the sum of squares of the projected samples in it, measured from its middle;
+sketches add. A bin stands for a uniform segment of that mass, mean and variance, so that the quantile function of a
+sketch is piecewise linear and the distance of two sketches is an integral in closed form. Bins have equal widths in
+``asinh(u'(x - centre) / scale)``: near the centre a constant width, far from it a width proportional to the distance.
 
-The error of binning is second order in the width for a smooth density, 0 where values of a bin coincide, and never more
-than ``SlicedResult.bound``: in L2 over shares and directions, the quantile functions of samples and of sketch differ by
-at most sqrt(2) of the deviation within bins (two increasing functions correlate). Beside it stands the bias that every
-sliced distance of finite samples has, about +(1/n + 1/m), on its square: ``SlicedResult.floor``.
+The error of binning is of second order in the width for a smooth density, and 0 where the values in each bin coincide.
+It never exceeds ``SlicedResult.bound``: in L2 over quantile levels and directions, the quantile functions of the
+samples and of the sketch differ by at most sqrt(2) times the deviation within bins (two increasing functions correlate
+positively). Separate from it is the bias that every sliced distance of finite samples has, about +(1/n + 1/m) on its
+square: ``SlicedResult.floor``.
 """
 
 from __future__ import annotations
@@ -22,20 +23,20 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from metrics.checks import takes_arrays
-from metrics.samples.sliced import _bases
+from metrics.checks import check_features, takes_arrays
+from metrics.samples.sliced import draw_bases
 
-GROUPS = 8  # that samples are dealt into in turn, for the jackknife and the floor
-REACH = 1e4  # scales from the centre to the middle of the last bin, which also takes what lies beyond
-_CHUNK = 2**20  # projected values held at once
+GROUPS = 8  # of samples, assigned in turn, for the jackknife and the floor
+REACH = 1e4  # scales from the centre to the middle of the last bin, which includes all values beyond
+_CHUNK = 2**20  # projected values in memory at once
 
 
 @dataclass(frozen=True)
 class Slices:
-    """Directions and the bins along them: what two sketches must share. ``centre`` and ``scale`` need only be rough.
+    """Directions and the bins along them, which two sketches must share. ``centre`` and ``scale`` may be rough.
 
-    ``resolution`` is the width of a bin about the centre, in scales. Raises ValueError on a number that is not positive
-    and finite, or a centre that has neither one number nor ``dimension`` of them.
+    ``resolution`` is the width of the bins near the centre, in scales. Raises ValueError on a number that is not
+    positive and finite, and on a centre that is neither one finite number nor ``dimension`` of them.
     """
 
     dimension: int
@@ -47,7 +48,7 @@ class Slices:
 
     @classmethod
     def around(cls, features: Float[Tensor, "n d"], **options: Any) -> Slices:
-        """Bins about the mean of some features, in units of their root mean variance; further options as they are."""
+        """Bins around the mean of features, in units of the root of their mean variance; options are passed on."""
         variance, mean = torch.var_mean(features.double(), 0, correction=0)
         return cls(len(mean), centre=mean, scale=math.sqrt(float(variance.mean())), **options)
 
@@ -58,17 +59,17 @@ class Slices:
         middle = torch.as_tensor(self.centre, dtype=torch.float64)
         if middle.shape not in ((), (self.dimension,)) or not bool(torch.isfinite(middle).all()):
             raise ValueError(f"centre is {self.centre}; one finite number or {self.dimension} are accepted")
-        # Numbers, so that two can be compared; the dataclass is frozen.
+        # Plain numbers, so that two can be compared; the dataclass is frozen.
         object.__setattr__(self, "centre", tuple(middle.tolist()) if middle.ndim else float(middle))
 
     @functools.cached_property
     def directions(self) -> Float64[Tensor, "d k"]:
-        """Those of ``sliced_wasserstein`` with the same seed."""
-        return torch.cat(list(_bases(self.dimension, self.projections, self.seed)), 1)
+        """Unit vectors: those of ``sliced_wasserstein`` with the same seed."""
+        return torch.cat(list(draw_bases(self.dimension, self.projections, self.seed)), 1)
 
     @functools.cached_property
     def middles(self) -> Float64[Tensor, " bins"]:
-        """Where bins have their origin, along every direction."""
+        """The middles of the bins, as offsets from the centre, the same along every direction."""
         half = math.ceil(math.asinh(REACH) / self.resolution)
         return self.scale * torch.sinh(self.resolution * torch.arange(-half, half + 1, dtype=torch.float64))
 
@@ -76,8 +77,8 @@ class Slices:
 class SlicedResult(NamedTuple):
     """A sliced distance of streams, with its standard error, the bound on its binning error, and the floor.
 
-    ``error`` is the jackknife's over groups of samples. ``floor`` is the distance of the real side's halves, brought
-    from half of n to the n and m at hand by the bias's law, sqrt(1/n + 1/m); ``value`` has that bias too.
+    ``error`` is that of the jackknife over groups of samples. ``floor`` is the distance between the halves of the real
+    side, scaled from n / 2 rows each to n and m by the law of the bias, sqrt(1/n + 1/m); ``value`` has that bias too.
     """
 
     value: float
@@ -88,29 +89,25 @@ class SlicedResult(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SlicedSketch:
-    """Count, sum and sum of squares of the projected samples, from the middle of their bin; ``+`` merges shards."""
+    """Count, sum and sum of squares of projected samples, from the middle of their bin; ``+`` merges shards."""
 
     slices: Slices
     sums: Float64[Tensor, "3 groups k bins"]
 
     @classmethod
     def empty(cls, slices: Slices) -> SlicedSketch:
-        """Of no samples."""
+        """The sketch of no samples."""
         shape = (3, GROUPS, slices.projections, len(slices.middles))
         return cls(slices, torch.zeros(shape, dtype=torch.float64))
 
     @classmethod
     @takes_arrays("features")
     def from_features(cls, features: Float[Tensor, "n d"], slices: Slices, *, start: int = 0) -> SlicedSketch:
-        """Of features, the first of which goes to group ``start`` modulo GROUPS.
+        """The sketch of features, the first of which belongs to group ``start`` modulo GROUPS.
 
         Raises ValueError on another shape than (n, dimension) and on values that are not finite.
         """
-        if features.shape[1:] != (slices.dimension,):
-            raise ValueError(f"features have the shape {tuple(features.shape)}; (n, {slices.dimension}) is accepted")
-        wrong = int((~torch.isfinite(features).all(1)).sum())
-        if wrong:
-            raise ValueError(f"{wrong} of {len(features)} rows of features are not finite")
+        check_features(features, width=slices.dimension)
         device = features.device
         directions, middles = slices.directions.to(device), slices.middles.to(device)
         centre = torch.as_tensor(slices.centre, dtype=torch.float64, device=device)
@@ -119,7 +116,7 @@ class SlicedSketch:
         columns = torch.arange(k, device=device) * bins + half
         for rows in features.split(max(1, _CHUNK // k)):
             values = (rows.double() - centre) @ directions
-            # A value at the centre lies in the middle of a bin: rounding does not throw constant features about.
+            # A value at the centre lies in the middle of a bin, so that rounding does not move constant features.
             steps = (torch.asinh(values / slices.scale) / slices.resolution).round_().clamp_(-half, half).long()
             offsets = values - middles[steps + half]
             group = (start + torch.arange(len(rows), device=device)) % GROUPS
@@ -136,14 +133,14 @@ class SlicedSketch:
 
     @property
     def count(self) -> int:
-        """How many samples it has seen."""
+        """The number of samples seen."""
         return int(self.sums[0, :, 0].sum())
 
 
 def sliced_wasserstein_of_sketches(real: SlicedSketch, fake: SlicedSketch) -> SlicedResult:
     """SW_2 of two sketches, in units of the features.
 
-    Raises ValueError where directions or bins differ, and below two samples a group (16) on a side.
+    Raises ValueError where directions or bins differ, and below two samples per group (16) on a side.
     """
     _require_same(real, fake)
     n, m = real.count, fake.count
@@ -163,15 +160,17 @@ def sliced_wasserstein_of_sketches(real: SlicedSketch, fake: SlicedSketch) -> Sl
 def _distance(
     x: Float64[Tensor, "3 k bins"], y: Float64[Tensor, "3 k bins"], middles: Float64[Tensor, " bins"]
 ) -> float:
-    """The root mean over directions of the integral over shares of (F^-1 - G^-1)^2, both linear between shares."""
+    """The root mean over directions of the integral of (F^-1 - G^-1)^2, both piecewise linear in the quantile level."""
     n, m = (side[0, 0].sum().long() for side in (x, y))
-    # Shares in whole 1/(n m), so that those of both sides are equal or are not.
+    # Quantile levels as whole multiples of 1/(n m), so that equal ones of both sides are exactly equal.
     ends = [side[0].long().cumsum(1) * other for side, other in ((x, m), (y, n))]  # (k, bins)
     edges = torch.cat([torch.zeros_like(ends[0][:, :1]), *ends], 1).sort(1).values
     low, high = edges[:, :-1].contiguous(), edges[:, 1:].contiguous()
     quantiles = []
     for side, end, other in ((x, ends[0], m), (y, ends[1], n)):
-        bins = torch.searchsorted(end, low, right=True).clamp_(max=len(middles) - 1)  # of no width: any bin
+        bins = torch.searchsorted(end, low, right=True).clamp_(
+            max=len(middles) - 1
+        )  # where the level has no width, any bin will do
         count = side[0].clamp(min=1)
         mean, width = middles + side[1] / count, (12 * _variance(side)).sqrt()
         left = end - side[0].long() * other
@@ -185,7 +184,7 @@ def _distance(
 
 
 def _within(side: Float64[Tensor, "3 k bins"]) -> float:
-    """sqrt(2) of the root mean square deviation within bins."""
+    """sqrt(2) times the root mean square deviation within bins."""
     share = side[0] / side[0, 0].sum()
     return float((2 * (share * _variance(side)).sum(1).mean()).sqrt())
 
@@ -194,7 +193,7 @@ def _variance(side: Float64[Tensor, "3 k bins"]) -> Float64[Tensor, "k bins"]:
     count, sums, squares = side
     mean, square = sums / count.clamp(min=1), squares / count.clamp(min=1)
     variance = square - mean.square()
-    return torch.where(variance > 1e-12 * square, variance, 0.0)  # values that coincide, but for rounding
+    return torch.where(variance > 1e-12 * square, variance, 0.0)  # values that coincide up to rounding
 
 
 def _require_same(a: SlicedSketch, b: SlicedSketch) -> None:

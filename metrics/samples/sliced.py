@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from metrics.checks import takes_arrays
+from metrics.checks import check_finite, takes_arrays
 
-_CHUNK = 2**23  # projected values held at once: 64 MiB in float64
+_CHUNK = 2**23  # projected values in memory at once: 64 MiB in float64
 
 
 @takes_arrays("x", "y")
@@ -27,9 +27,9 @@ def sliced_wasserstein(
 
         SW_p^p = mean over u of W_p^p(u'x, u'y),    W_p^p = integral over q in [0, 1] of |F^-1(q) - G^-1(q)|^p
 
-    n and m may differ. Directions are uniform on the sphere and come as whole random orthonormal bases (the last one
-    cut off where d does not divide ``projections``): a shift s then gives SW_2 = |s| / sqrt(d) exactly, and the spread
-    over seeds is smaller than that of independent directions. Computed in float64, the same for one seed. Raises
+    n and m may differ. Directions are uniform on the sphere and come as whole random orthonormal bases (the last is cut
+    off where d does not divide ``projections``): a shift by s then gives SW_2 = |s| / sqrt(d) exactly, and results vary
+    less over seeds than with independent directions. Computed in float64; one seed gives the same result. Raises
     ValueError on empty samples, different shapes, values that are not finite, p < 1 and projections < 1.
     """
     if x.shape[1:] != y.shape[1:] or x.ndim < 2:
@@ -40,12 +40,12 @@ def sliced_wasserstein(
     if projections < 1 or not 1 <= p < math.inf:
         raise ValueError(f"projections is {projections} and p is {p}; projections >= 1 and finite p >= 1 are accepted")
     x, y = x.flatten(1).double(), y.flatten(1).double()
-    if not bool(torch.isfinite(x).all()) or not bool(torch.isfinite(y).all()):
-        raise ValueError("a sample holds values that are not finite")
+    for sample in (x, y):
+        check_finite(sample, "samples")
     i, j, weight = (part.to(x.device) for part in _coupling(len(x), len(y)))
     at_once = max(1, _CHUNK // len(weight))
     costs = []
-    for basis in _bases(x.shape[1], projections, seed):
+    for basis in draw_bases(x.shape[1], projections, seed):
         for u in basis.to(x.device).split(at_once, dim=1):
             a, b = (x @ u).sort(dim=0).values, (y @ u).sort(dim=0).values
             costs.append(weight @ (a[i] - b[j]).abs().pow(p))
@@ -53,16 +53,16 @@ def sliced_wasserstein(
 
 
 def _coupling(n: int, m: int) -> tuple[Int64[Tensor, " k"], Int64[Tensor, " k"], Float64[Tensor, " k"]]:
-    """Between which order statistics, and how much of it, the monotone coupling carries mass (in whole 1/(n m))."""
+    """Pairs of order statistics that the monotone coupling joins, and the mass of each, a multiple of 1/(n m)."""
     edges = torch.cat([torch.arange(n + 1) * m, torch.arange(m + 1) * n]).unique()
     left = edges[:-1]
     return left // m, left // n, edges.diff().double() / (n * m)
 
 
-def _bases(d: int, projections: int, seed: int) -> Iterator[Float64[Tensor, "d k"]]:
-    """Random orthonormal columns, many small bases side by side in one block.
+def draw_bases(d: int, projections: int, seed: int) -> Iterator[Float64[Tensor, "d k"]]:
+    """Draw random orthonormal columns, many small bases side by side in one block.
 
-    QR leaves the signs of the columns its own, so the bases are not Haar; but u and -u project to the same distance.
+    QR decides the signs of the columns, so that the bases are not Haar distributed; u and -u give the same distance.
     """
     generator = torch.Generator().manual_seed(seed)
     together = max(1, 256 // d)

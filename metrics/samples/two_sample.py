@@ -13,17 +13,17 @@ from scipy.special import expit
 from scipy.stats import binomtest
 from torch import Tensor
 
-from metrics.checks import takes_arrays
+from metrics.checks import check_sides, takes_arrays
 
-WIDTH = 1000  # at most, of a hidden layer
+WIDTH = 1000  # of a hidden layer, at most
 EPOCHS = 1000  # at most
 BATCH = 200
 
 
 class C2STResult(NamedTuple):
-    """The share of ``tested`` samples told right, its Wilson interval, and the p-value of "no better than chance".
+    """The share of the ``tested`` samples classified correctly, its Wilson interval, and the p-value against chance.
 
-    One half is the floor, at any n: equal distributions give it on the average.
+    Equal distributions give one half on average, at any n.
     """
 
     accuracy: float
@@ -43,23 +43,25 @@ def classifier_two_sample_test(
     seed: int = 0,
     level: float = 0.95,
 ) -> C2STResult:
-    """The accuracy on samples held out of equally many of both sides; the larger side is cut to the smaller's n.
+    """The accuracy of a classifier on held-out samples, equally many of both sides (the larger side is subsampled).
 
-    - ``mlp``: sbibm's (2101.04653): two hidden layers of 10 d (at most 1,000) ReLU, Adam at 1e-3, batches of 200, until
-      the training loss has gained less than 1e-4 in each of 10 epochs.
-    - ``logistic``: logistic regression with the penalty |w|^2 / 2. It sees means alone.
-    - ``nearest``: the label of the nearest neighbour. Where generated samples are copies of the real ones that it was
-      trained on it falls below one half.
+    - ``mlp`` is sbibm's (2101.04653): two hidden layers of 10 d (at most 1,000) ReLU, Adam at 1e-3, batches of 200,
+      until the training loss has improved by less than 1e-4 in each of 10 epochs.
+    - ``logistic`` is logistic regression with the penalty |w|^2 / 2. It sees differences of means alone.
+    - ``nearest`` is the label of the nearest neighbour. It falls below one half where generated samples are copies of
+      the real samples that it was trained on.
 
-    Features are standardised by the training part of both sides. Without ``folds`` half of each side trains and half
-    tests (sec. 3): under the null hypothesis hits spread at most as binomial ones do (Hoeffding, 1956), so the
-    one-sided p-value is valid. With folds every sample is tested by a classifier of the others (sbibm: 5): all n count,
-    but hits of two folds depend on each other, so the interval is too narrow, and the p-value is twice the mean of the
-    folds' own, valid under any dependence (Rueschendorf, 1982). The same for one seed on one machine. Raises ValueError
-    on other shapes, values that are not finite, an unknown classifier, folds outside [2, n], a level outside (0, 1) and
-    fewer than 2 samples a side.
+    Features are standardised by the training part of both sides. Without ``folds`` half of each side is for training
+    and half for testing (sec. 3): under the null hypothesis the hits spread at most as binomial ones (Hoeffding, 1956),
+    so that the one-sided p-value is valid. With folds each sample is tested by a classifier of the others (sbibm: 5):
+    all n count, but the hits of two folds are dependent, so that the interval is too narrow; the p-value is twice the
+    mean of the p-values of the folds, valid under any dependence (Rueschendorf, 1982). One seed gives the same result
+    on one machine. Raises ValueError on other shapes, values that are not finite, an unknown classifier, folds outside
+    [2, n], a level outside (0, 1) and fewer than 2 samples per side.
     """
-    _check(x, y, classifier)
+    check_sides(x, y)
+    if classifier not in CLASSIFIERS:
+        raise ValueError(f"classifier is {classifier!r}; {', '.join(map(repr, CLASSIFIERS))} are accepted")
     n = min(len(x), len(y))
     if n < 2 or (folds is not None and not 2 <= folds <= n) or not 0 < level < 1:
         raise ValueError(
@@ -90,10 +92,10 @@ def _right(
     classifier: str,
     generator: torch.Generator,
 ) -> Bool[Tensor, " t2"]:
-    """Which of the test samples, x before y, a classifier trained on x and y tells right."""
+    """Which of the test samples, x before y, a classifier trained on x and y classifies correctly."""
     features, test = torch.cat([x, y]), torch.cat([x_test, y_test])
     scale, mean = torch.std_mean(features, 0, correction=0)
-    scale = torch.where(scale > 0, scale, 1.0)  # a feature that does not vary says nothing
+    scale = torch.where(scale > 0, scale, 1.0)  # a constant feature carries no information
     labels, truth = (torch.arange(2 * len(z), device=z.device) >= len(z) for z in (x, x_test))
     return CLASSIFIERS[classifier]((features - mean) / scale, labels, (test - mean) / scale, generator) == truth
 
@@ -106,7 +108,7 @@ def _logistic(
 
 
 def fit_logistic(features: Float64[Tensor, "n d"], labels: Bool[Tensor, " n"]) -> Float64[Tensor, " d1"]:
-    """The weights, and last the intercept, of least ``sum log(1 + exp(-s z)) + |w|^2 / 2``, s = 1 or -1 the side."""
+    """Weights w and intercept b that minimise ``sum log(1 + exp(-s (w'x + b))) + |w|^2 / 2``, s = ±1 the side."""
     a, side = features.cpu().numpy(), np.where(labels.cpu().numpy(), 1.0, -1.0)
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
@@ -127,7 +129,7 @@ def fit_logistic(features: Float64[Tensor, "n d"], labels: Bool[Tensor, " n"]) -
 def _nearest(
     features: Float64[Tensor, "n d"], labels: Bool[Tensor, " n"], test: Float64[Tensor, "t d"], _: torch.Generator
 ) -> Bool[Tensor, " t"]:
-    # Distances by differences, so that a copy is at 0.
+    # By differences, so that a copy has the distance 0.
     exact = "donot_use_mm_for_euclid_dist"
     nearest: list[Int64[Tensor, " r"]] = [
         torch.cdist(rows, features, compute_mode=exact).argmin(1) for rows in test.split(1024)
@@ -135,7 +137,7 @@ def _nearest(
     return labels[torch.cat(nearest)]
 
 
-@torch.inference_mode(False)  # it trains, also where the caller forbids gradients
+@torch.inference_mode(False)  # it needs gradients, even where the caller has turned them off
 @torch.enable_grad()
 def _mlp(
     features: Float64[Tensor, "n d"],
@@ -143,7 +145,7 @@ def _mlp(
     test: Float64[Tensor, "t d"],
     generator: torch.Generator,
 ) -> Bool[Tensor, " t"]:
-    """Trained in float32, with scikit-learn's defaults (Glorot's weights, L2 of 1e-4 / batch, its rule to stop)."""
+    """Trained in float32 with scikit-learn's defaults (Glorot's weights, L2 of 1e-4 / batch, its stopping rule)."""
     width, device = min(10 * features.shape[1], WIDTH), features.device
     sizes = [features.shape[1], width, width, 1]
     weights = [_glorot(rows, columns, generator).to(device) for rows, columns in itertools.pairwise(sizes)]
@@ -180,12 +182,3 @@ def _glorot(rows: int, columns: int, generator: torch.Generator) -> Float[Tensor
 
 
 CLASSIFIERS = {"mlp": _mlp, "logistic": _logistic, "nearest": _nearest}
-
-
-def _check(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], classifier: str) -> None:
-    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
-        raise ValueError(f"samples have the shapes {tuple(x.shape)} and {tuple(y.shape)}; (n, d), (m, d) are accepted")
-    if not bool(torch.isfinite(x).all()) or not bool(torch.isfinite(y).all()):
-        raise ValueError("a sample holds values that are not finite")
-    if classifier not in CLASSIFIERS:
-        raise ValueError(f"classifier is {classifier!r}; {', '.join(map(repr, CLASSIFIERS))} are accepted")

@@ -1,4 +1,4 @@
-"""COCO's figures as a ``torchmetrics.Metric``; a file of its own, since importing torchmetrics takes seconds."""
+"""COCO's figures as a ``torchmetrics.Metric``, in a file of its own, since importing torchmetrics takes seconds."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from metrics.detection.coco import CocoResult, evaluate_coco
 from metrics.detection.formats.arrays import Columns, read_arrays
 from metrics.detection.params import make_params
 
-# Rows of the states: ids, labels and counts are whole numbers of 64 bits, the rest is float64.
+# Width and dtype of the rows of each state: ids, labels and counts are whole numbers of 64 bits, the rest is float64.
 _STATES: dict[str, tuple[int, torch.dtype]] = {
-    "images": (4, torch.int64),  # id, whether it has one, how many truths, how many detections
+    "images": (4, torch.int64),  # id, whether it has one, number of truths, number of detections
     "truths": (6, torch.float64),  # x y w h, area, crowd
     "truth_labels": (1, torch.int64),
     "detections": (5, torch.float64),  # x y w h, score
@@ -29,12 +29,13 @@ _STATES: dict[str, tuple[int, torch.dtype]] = {
 class CocoAP(Metric):
     """COCO's twelve figures of detections seen in batches, boxes ``xyxy``.
 
-    ``update(preds, target)`` takes lists of one mapping an image: ``boxes, scores, labels``, and ``boxes, labels`` with
-    ``iscrowd`` and ``area`` if there are any. The states are the boxes themselves, so that shards and ranks merge
-    exactly. ``image_id`` in the targets (torchvision's data sets have it) names an image: equal scores of different
-    images then stand in the order of the ids, whatever the shards, and an image that a sampler repeats to fill its
-    batches counts once. Without ids images stand as they come. Ids and labels are whole numbers of 64 bits, and stay
-    exact. The parameters are those of ``evaluate_coco``, the options those of ``torchmetrics.Metric``.
+    ``update(preds, target)`` takes lists with one mapping per image: ``boxes, scores, labels`` in ``preds``, and
+    ``boxes, labels``, optionally ``iscrowd`` and ``area``, in ``target``. The states are the boxes themselves, so that
+    shards and ranks merge exactly. ``image_id`` in the targets (torchvision's data sets have it) identifies an image:
+    equal scores of different images are then ordered by id, whatever the shards, and an image that a sampler repeats to
+    fill its batches counts once. Without ids images keep the order in which they come. Ids and labels are whole numbers
+    of 64 bits, and stay exact. The parameters are those of ``evaluate_coco``, the options those of
+    ``torchmetrics.Metric``.
     """
 
     higher_is_better = True
@@ -53,12 +54,12 @@ class CocoAP(Metric):
         super().__init__(**options)
         self.max_detections, self.iou_thresholds, self.area_ranges = max_detections, iou_thresholds, area_ranges
         self.class_agnostic = class_agnostic
-        make_params(iou_thresholds, area_ranges, max_detections)  # raises now, and not after an epoch
+        make_params(iou_thresholds, area_ranges, max_detections)  # raises now rather than after an epoch
         for name in _STATES:
             self.add_state(name, [], dist_reduce_fx="cat")
 
     def update(self, preds: Sequence[Mapping[str, Any]], target: Sequence[Mapping[str, Any]]) -> None:
-        """Add a batch; raises ValueError as ``evaluate_coco`` does, on sides of unlike length and on inexact ids."""
+        """Add a batch; raises ValueError as ``evaluate_coco`` does, on sides of unequal length and on inexact ids."""
         if len(preds) != len(target):
             raise ValueError(f"{len(target)} images in the targets, {len(preds)} in the predictions")
         if not len(target):
@@ -66,7 +67,7 @@ class CocoAP(Metric):
         truth, found = read_arrays(target, "ground truth"), read_arrays(preds, "detections")
         if truth is None or found is None:
             raise ValueError(
-                "lists of mappings, one an image, with boxes, labels and (predictions) scores are accepted"
+                "lists with one mapping per image, with boxes, labels and (predictions) scores, are accepted"
             )
         ids = [_image_id(i, entry) for i, entry in enumerate(target)]
         counts = (np.bincount(side.image, minlength=len(ids)) for side in (truth, found))
@@ -81,7 +82,7 @@ class CocoAP(Metric):
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in self.result().figures.items()}
 
     def result(self) -> CocoResult:
-        """All that ``evaluate_coco`` gives, of what this process holds."""
+        """The whole result of ``evaluate_coco`` for the boxes of this process."""
         images, truths, truth_labels, detections, labels = (self._rows(name) for name in _STATES)
         ids, named = images[:, 0], images[:, 1] > 0
         if named.any() and not named.all():
@@ -104,7 +105,7 @@ class CocoAP(Metric):
         )  # fmt: skip
 
     def sync(self, *arguments: Any, **options: Any) -> None:
-        """As torchmetrics has it; a rank without images contributes rows of the right width."""
+        """Gather the states of all ranks; a rank without images contributes no rows, of the right width."""
         for name, (width, dtype) in _STATES.items():
             if not len(getattr(self, name)):
                 setattr(self, name, [torch.zeros(0, width, dtype=dtype, device=self.device)])
@@ -122,7 +123,7 @@ class CocoAP(Metric):
 
 
 def _image_id(index: int, entry: Mapping[str, Any]) -> int | None:
-    """An image's id, None without; raises ValueError on what 64 bits do not hold exactly."""
+    """The id of an image, None without one; raises ValueError on an id that 64 bits do not hold exactly."""
     value = entry.get("image_id")
     if value is None:
         return None

@@ -1,4 +1,4 @@
-"""Any function of two sets of features as a ``torchmetrics.Metric`` that keeps the features of both sides."""
+"""Any function of two sets of features as a ``torchmetrics.Metric``, which keeps the features of both sides."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from metrics.checks import takes_arrays
+from metrics.checks import check_features, takes_arrays
 
-ROWS = 8192  # hashed at a time
+ROWS = 8192  # hashed at once
 _METRIC_OPTIONS = (
     "compute_on_cpu", "compute_with_cache", "dist_sync_fn", "dist_sync_on_step", "distributed_available_fn",
     "process_group", "sync_on_compute",
@@ -23,7 +23,7 @@ _METRIC_OPTIONS = (
 
 
 class TwoSides(Metric):
-    """Rows of features of a real and a fake side, as states of lists that ranks and shards put together."""
+    """Rows of features of a real and a fake side, in lists that are concatenated over shards and ranks."""
 
     higher_is_better = None
     is_differentiable = False
@@ -37,19 +37,12 @@ class TwoSides(Metric):
     @takes_arrays("features")
     def update(self, features: Float[Tensor, "n d"], real: bool) -> None:
         """Add a batch; raises ValueError on another number of features and on values that are not finite."""
-        if features.ndim != 2:
-            raise ValueError(f"features have the shape {tuple(features.shape)}; (n, d) is accepted")
-        width = self._width()
-        if width and features.shape[1] != width:
-            raise ValueError(f"features have the shape {tuple(features.shape)}; (n, {width}) is accepted")
-        wrong = int((~torch.isfinite(features).all(1)).sum())
-        if wrong:
-            raise ValueError(f"{wrong} of {len(features)} rows of features are not finite")
-        # One dtype, since ranks gather in one: float64 holds every other float exactly.
+        check_features(features, width=self._width() or None)
+        # Ranks are gathered in one dtype, and float64 holds every other float exactly.
         getattr(self, "real" if real else "fake").append(features.detach().double())
 
     def rows(self, side: str) -> Float[Tensor, "n d"]:
-        """Those of "real" or "fake", on this rank or, while ranks are gathered, on all."""
+        """All rows of the side "real" or "fake": of this rank or, while ranks are gathered, of all ranks."""
         batches = getattr(self, side)
         if not len(batches):
             raise ValueError(f"no features of the {side} side were seen; at least one batch is accepted")
@@ -61,7 +54,7 @@ class TwoSides(Metric):
     def _sync_dist(
         self, dist_sync_fn: Callable[..., list[Tensor]] = gather_all_tensors, process_group: Any | None = None
     ) -> None:
-        """Gather; a rank without features learns their number from the others; its empty state has none."""
+        """Gather all ranks; one without rows learns from the others how many features a row has."""
         width = torch.tensor(self._width(), device=self.device)
         widths = dist_sync_fn(width, group=process_group or self.process_group)
         for side in ("real", "fake"):
@@ -74,12 +67,12 @@ class TwoSides(Metric):
 class FeatureMetric(TwoSides):
     """``function(real, fake, **options)`` of the features seen in batches, over all shards and ranks.
 
-    ``update(features, real)`` takes (n, d) features of either side; ``compute`` gives a float64 scalar, or a dict of
-    them where the function gives a mapping or a named tuple. Rows are handed over in an order of their own (that of
-    ``in_order``), so that a function which draws rows at random gives the same whatever the batches, shards and ranks.
-    Memory grows with the samples: where sums are enough, a class of sums is better (``FrechetDistance``, ``BlockKid``).
-    Options of ``torchmetrics.Metric`` (``process_group``, ...) are passed on to it. Raises TypeError on an option that
-    the function does not have.
+    ``update(features, real)`` takes (n, d) features of one side; ``compute`` gives a float64 scalar, or a dict of them
+    where the function gives a mapping or a named tuple. The function gets the rows in an order that depends on their
+    values alone (``in_order``), so that one that draws rows at random gives the same result whatever the batches,
+    shards and ranks. Memory grows with the samples: where sums are enough, use a class whose states are sums
+    (``FrechetDistance``, ``BlockKid``). Options of ``torchmetrics.Metric`` (``process_group``, ...) are passed on to
+    it. Raises TypeError on an option that the function does not have.
     """
 
     def __init__(self, function: Callable[..., Any], **options: Any) -> None:
@@ -88,7 +81,7 @@ class FeatureMetric(TwoSides):
         self.function, self.options = function, options
 
     def compute(self) -> Tensor | dict[str, Tensor]:
-        """The function's value; raises ValueError where a side has no features."""
+        """The value of the function; raises ValueError where a side has no features."""
         found = self.function(*(in_order(self.rows(side)) for side in ("real", "fake")), **self.options)
         if hasattr(found, "_asdict"):
             found = found._asdict()
@@ -98,9 +91,9 @@ class FeatureMetric(TwoSides):
 
 
 def in_order(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    """The rows in an order that depends on their values alone: by a 64-bit hash of each.
+    """The rows in an order that depends on their values alone: by a 64-bit hash of each row.
 
-    Whole numbers wrap around, so that the hash is exact whatever the other rows.
+    The hash is computed in whole numbers that wrap around, so that it is exact.
     """
     return features[_hash(features).argsort(stable=True)]
 
@@ -111,7 +104,7 @@ def _hash(features: Float[Tensor, "n d"]) -> Int64[Tensor, " n"]:
     first, second = (2 * torch.randint(*bounds, generator=generator) + 1).to(features.device)  # odd: one to one
 
     def block(rows: Float[Tensor, "n d"]) -> Int64[Tensor, " n"]:
-        # Features fill the high bits alone (float32, counts) and products carry upwards only, hence the shifts.
+        # Features may fill the high bits alone (float32, counts), and products carry upwards only: hence the shifts.
         bits = (rows.double() + 0.0).view(torch.int64)  # + 0 makes -0 and 0 one
         bits = (bits ^ (bits >> 32)) * first
         bits = (bits ^ (bits >> 29)) * second

@@ -1,4 +1,4 @@
-"""The Fréchet distance as a ``torchmetrics.Metric``; a file of its own, since importing torchmetrics takes seconds."""
+"""The Fréchet distance as a ``torchmetrics.Metric``, in a file of its own, as importing torchmetrics takes seconds."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from metrics.samples.frechet import FeatureStatistics, frechet_distance
 class FrechetDistance(Metric):
     """The squared Fréchet distance of features seen in batches; its states merge, and so do ranks.
 
-    ``update(features, real)`` takes (n, d) features of either side. Features come from any extractor; the caller sees
-    to it that both sides have the same. A side is one state, ``[[count, mean], [0, scatter]]``, since its merge needs
-    all three.
+    ``update(features, real)`` takes (n, d) features of one side. They may come from any extractor, which must be the
+    same for both sides. Each side is one state, ``[[count, mean], [0, scatter]]``, since a merge needs all three.
     """
 
     higher_is_better = False
@@ -42,7 +41,7 @@ class FrechetDistance(Metric):
         setattr(self, side, _pack(_unpack(getattr(self, side)) + FeatureStatistics.from_features(features)))
 
     def compute(self) -> Float64[Tensor, ""]:
-        """The distance of what was seen; raises ValueError below two samples on a side."""
+        """The distance of all samples seen; raises ValueError below two samples on a side."""
         return torch.tensor(frechet_distance(_unpack(self.real), _unpack(self.fake)), dtype=torch.float64)
 
 

@@ -1,4 +1,4 @@
-"""KID of streams, as a mean over blocks: constant memory at any number of samples (1307.1954)."""
+"""KID of streams as a mean over blocks: constant memory for any number of samples (1307.1954)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from metrics.streams.features import TwoSides
 
 
 class BlockKid(TwoSides):
-    """The mean of the unbiased ``kid`` over blocks of ``block`` rows of either side, in the order they come.
+    """The mean of the unbiased ``kid`` over blocks of ``block`` rows of each side, in the order in which they come.
 
-    ``update(features, real)`` takes (n, d) features; as soon as both sides have a block it is summed up and dropped, so
-    that memory is constant where the sides take turns (a side that runs ahead waits). Blocks are independent: the
-    standard error is their deviation over the root of their number. States are sums, and the rows that still wait;
-    shards and ranks that hold whole blocks give what a single pass gives, to rounding, and from others the rows left
-    over form new blocks: another estimate, as good. Rows that fill no block count for nothing. For all pairs, whatever
-    the split, there is ``FeatureMetric(kid)``. Raises ValueError on a block below 2.
+    ``update(features, real)`` takes (n, d) features. As soon as both sides have a block, its value is added to the sums
+    and its rows are dropped, so that memory is constant where the sides alternate (rows of a side that is ahead are
+    kept). Blocks are independent, so that the standard error is their deviation over the root of their number. The
+    states are the sums and the remaining rows. Shards and ranks with whole blocks give the result of a single pass, to
+    rounding; from others the remaining rows form new blocks, which is another estimate of the same quality. Rows that
+    fill no block are not used. ``FeatureMetric(kid)`` uses all pairs. Raises ValueError on a block below 2.
     """
 
     def __init__(self, block: int = 1000, **options: Any) -> None:
@@ -39,7 +39,7 @@ class BlockKid(TwoSides):
             self.sums, self.real, self.fake = self._summed()
 
     def compute(self) -> dict[str, Float64[Tensor, ""]]:
-        """Value, standard error (NaN of one block) and number of blocks; raises ValueError before the first."""
+        """Value, standard error (NaN for one block) and number of blocks; raises ValueError without a whole block."""
         sums = self._summed()[0] if self._ready() >= self.block else self.sums
         blocks, total, squares = sums
         if not blocks:
@@ -56,7 +56,7 @@ class BlockKid(TwoSides):
         return batches if isinstance(batches, list) else [batches]
 
     def _summed(self) -> tuple[Float64[Tensor, "3"], list[Tensor], list[Tensor]]:
-        """The sums with every whole block added, and what is left of both sides."""
+        """The sums with every whole block added, and the remaining rows of both sides."""
         real, fake = self.rows("real"), self.rows("fake")
         whole = min(len(real), len(fake)) // self.block * self.block
         found = [

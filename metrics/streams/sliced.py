@@ -12,11 +12,11 @@ from metrics.samples.sketch import SlicedSketch, Slices, sliced_wasserstein_of_s
 
 
 class SlicedWasserstein(Metric):
-    """SW_2 of features seen in batches, at constant memory; its states are sums, so shards and ranks merge.
+    """SW_2 of features seen in batches, at constant memory; its states are sums, so that shards and ranks merge.
 
-    ``slices`` says which directions and bins; ``compute`` gives the fields of ``SlicedResult``. Value and bound are
-    those of one pass, whatever the shards; error and floor come from groups into which every shard deals its samples
-    in turn, and so are estimates of the same over other groups.
+    ``slices`` has the directions and bins; ``compute`` gives the fields of ``SlicedResult``. Value and bound equal
+    those of one pass, whatever the shards. Error and floor come from groups to which every shard assigns its samples in
+    turn; they estimate the same quantities over other groups.
     """
 
     higher_is_better = False
@@ -37,7 +37,7 @@ class SlicedWasserstein(Metric):
         setattr(self, side, (seen + SlicedSketch.from_features(features, self.slices, start=seen.count)).sums)
 
     def compute(self) -> dict[str, Tensor]:
-        """The distance of what was seen; raises ValueError below 16 samples on a side."""
+        """The distance of all samples seen; raises ValueError below 16 samples on a side."""
         sketches = (SlicedSketch(self.slices, side) for side in (self.real, self.fake))
         found = sliced_wasserstein_of_sketches(*sketches)
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in found._asdict().items()}

@@ -1,4 +1,4 @@
-"""Inception score, conditional accuracy and bits a dimension as ``torchmetrics.Metric`` with states that are sums."""
+"""Inception score, conditional accuracy and bits per dimension as ``torchmetrics.Metric`` whose states are sums."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torchmetrics import Metric
 
 from metrics.checks import takes_arrays
 from metrics.samples.accuracy import accuracy_of_counts, count_hits
-from metrics.samples.inception import outer_sum, samples, score_of_sums
+from metrics.samples.inception import moment_rows, outer_sum, score_of_sums
 from metrics.samples.likelihood import bits_of_sums, check_model, sum_bits
 
 
@@ -19,12 +19,11 @@ class _Sums(Metric):
 
 
 class InceptionScore(_Sums):
-    """The Inception score of a classifier's scores seen in batches, with the fields of ``InceptionResult``.
+    """The Inception score of a classifier's scores, seen in batches; ``compute`` has the fields of ``InceptionResult``.
 
-    Memory is ``splits (classes + 2)^2``. One split merges exactly, whatever the shards. With more, every shard deals
-    its samples into the splits in turn, and the splits are merged one by one: each is a part of the samples seen, but
-    which samples are in it depends on the shards (where all shards but the last see a multiple of ``splits``, it does
-    not).
+    Memory is ``splits (classes + 2)^2`` numbers. One split merges exactly, however the samples are sharded. With more,
+    every shard assigns its samples to the splits in turn, so that the members of a split depend on the shards (unless
+    all shards but the last see a multiple of ``splits`` samples).
     """
 
     higher_is_better = True
@@ -34,7 +33,7 @@ class InceptionScore(_Sums):
         if classes < 1 or splits < 1:
             raise ValueError(f"classes is {classes} and splits is {splits}; at least 1 is accepted")
         self.classes, self.probabilities = classes, probabilities
-        self.dealt = 0  # no state: ``forward`` sets states back for every batch, and the deal goes on
+        self.dealt = 0  # samples assigned so far; no state, since ``forward`` resets states for every batch
         empty = torch.zeros(splits, classes + 2, classes + 2, dtype=torch.float64)
         self.add_state("sums", empty, dist_reduce_fx="sum")
 
@@ -43,21 +42,21 @@ class InceptionScore(_Sums):
         """Add a batch; raises ValueError as ``inception_score`` does, and on another number of classes."""
         if scores.shape[1:] != (self.classes,):
             raise ValueError(f"scores have the shape {tuple(scores.shape)}; (n, {self.classes}) is accepted")
-        z, splits = samples(scores, self.probabilities), len(self.sums)
+        z, splits = moment_rows(scores, self.probabilities), len(self.sums)
         for i in range(min(splits, len(z))):
             self.sums[(self.dealt + i) % splits] += outer_sum(z[i::splits])
         self.dealt += len(z)
 
     def compute(self) -> dict[str, Tensor]:
-        """The score of what was seen; raises ValueError on fewer than 2 samples or fewer than 1 a split."""
+        """The score of all samples seen; raises ValueError on fewer than 2 samples or an empty split."""
         return _tensors(score_of_sums(self.sums)._asdict())
 
 
 class ConditionalAccuracy(_Sums):
-    """The share of samples whose label is their condition: overall, of each class, and the mean of classes.
+    """The share of samples whose label equals their condition: overall, in each class, and the mean over classes.
 
-    ``compute`` gives ``value, low, high`` (Wilson's interval) and ``balanced``, and ``per_class`` of shape (classes, 3)
-    with the value and interval of each.
+    ``compute`` gives ``value, low, high`` (Wilson's interval), ``balanced``, and ``per_class`` of shape (classes, 3)
+    with the value and the interval of each class.
     """
 
     higher_is_better = True
@@ -75,7 +74,7 @@ class ConditionalAccuracy(_Sums):
         self.counts += count_hits(predicted, condition, self.classes)
 
     def compute(self) -> dict[str, Tensor]:
-        """The accuracy of what was seen; raises ValueError where nothing was."""
+        """The accuracy over all samples seen; raises ValueError where there are none."""
         found = accuracy_of_counts(self.counts)
         value, low, high, *_ = found.overall
         per_class = [part[:3] for part in found.per_class]
@@ -83,7 +82,7 @@ class ConditionalAccuracy(_Sums):
 
 
 class BitsPerDim(_Sums):
-    """Bits a dimension of log-likelihoods in nats seen in batches, with the fields of ``BitsResult``."""
+    """Bits per dimension of log-likelihoods in nats, seen in batches; ``compute`` has the fields of ``BitsResult``."""
 
     higher_is_better = False
 
@@ -99,7 +98,7 @@ class BitsPerDim(_Sums):
         self.sums += sum_bits(log_likelihood, self.dimensions, self.scale, dequantisation)
 
     def compute(self) -> dict[str, Tensor]:
-        """The mean of what was seen; raises ValueError below two samples."""
+        """The mean over all samples seen; raises ValueError below two samples."""
         return _tensors(bits_of_sums(self.sums)._asdict())
 
 

@@ -361,8 +361,8 @@ def test_a_side_too_small_for_a_metric_is_named_and_one_too_small_for_its_halves
 
 def test_all_metrics_leave_out_what_the_extractor_cannot_give(folders):
     result = evaluate(*folders, metrics="all", resamples=2)
-    missing = set(figures.METRICS) - {"cmmd", "fd_debiased"}
-    names = {field.name for name in missing for field in figures.METRICS[name].fields.values()}
+    given = set(figures.OF_IMAGES) - {"cmmd", "fd_debiased"}
+    names = {quantity.name for name in given for quantity in figures.OF_IMAGES[name].quantities.values()}
     assert {figure.name.removesuffix("_fmnist") for figure in result.figures} == names
     assert any("left out: cmmd is defined on clip" in note for note in result.notes)
     assert any("left out: fd_debiased takes at least 130 images a side" in note for note in result.notes)
@@ -381,7 +381,7 @@ def test_only_inceptions_own_weights_and_resize_are_called_fid():
 
 
 def test_progress_is_lines_on_stderr_where_it_is_no_terminal(folders, monkeypatch, capsys):
-    from bench.evaluate import progress
+    from bench import progress
 
     monkeypatch.setattr(progress, "EVERY", 0.0)
     evaluate(*folders, metrics="fd", resamples=2, batch=16)

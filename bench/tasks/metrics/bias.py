@@ -1,8 +1,8 @@
 """How a figure of generated images depends on n alone: real images against real ones, or against noisy ones.
 
-Both sides have n features, drawn anew each time from the 10,000 test images; what changes over n is bias, what
-changes over the draws is chance. Draws share images, the more the larger n: their spread is that of cuts of these
-images, and smaller than that of other images.
+Both sides have n features, drawn anew each time from the 10,000 test images; what changes over n is bias, what changes
+over the draws is chance. Draws share images, the more the larger n: their spread is that of cuts of these images, and
+smaller than that of other images.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ interval.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
@@ -37,9 +36,8 @@ from metrics.samples.memorisation import authenticity, nearest_neighbour_ratio
 from metrics.samples.sliced import sliced_wasserstein
 from metrics.samples.two_sample import classifier_two_sample_test
 from metrics.samples.vendi import vendi_score
-from metrics.uncertainty import Estimate, bootstrap, extrapolated_floor
+from metrics.uncertainty import NORMAL, Estimate, bootstrap, extrapolated_floor, split_figures
 
-NORMAL = 1.959964  # standard errors of a normal at 95 %
 IMAGES = 20_000  # three times as many give the figures of a law of detections
 
 
@@ -134,29 +132,13 @@ def _sides(parameters: Parameters, seed: int) -> tuple[Tensor, Tensor]:
     return FeatureLaw(law, parameters.d).draw(parameters.n, parameters.n, _generator(seed))
 
 
-def _one_at_a_time(
-    of: Callable[[Tensor, Tensor], Mapping[str, float]], names: tuple[str, ...]
-) -> Iterator[tuple[str, Callable[[Tensor, Tensor], float]]]:
-    """A function a figure, for callers that draw the same rows for each: what one call found serves all."""
-    measured: list[Mapping[str, float]] = []
-    for name in names:
-        calls = itertools.count()
-
-        def value(x: Tensor, y: Tensor, name: str = name, calls: Iterator[int] = calls) -> float:
-            if (call := next(calls)) == len(measured):
-                measured.append(of(x, y))
-            return measured[call][name]
-
-        yield name, value
-
-
 def _resampled(
     of: Callable[[Tensor, Tensor], Mapping[str, float]], names: tuple[str, ...], parameters: Parameters, seed: int
 ) -> Iterator[tuple[str, Interval]]:
     """By halves, as ``fidmap evaluate`` does."""
     sides = _sides(parameters, seed)
     whole = of(*sides)
-    for name, value in _one_at_a_time(of, names):
+    for name, value in split_figures(of, names):
         yield name, Interval(whole[name], *bootstrap(value, *sides, resamples=parameters.resamples, seed=seed))
 
 
@@ -185,7 +167,7 @@ def _floored(*names: str, of: Callable[[Tensor, Tensor], Mapping[str, float]], p
         n = parameters.n
         rows = FeatureLaw(law, parameters.d).draw(2 * n, 1, _generator(seed)).real
         fresh = of(rows[:n], rows[n:])
-        for name, value in _one_at_a_time(of, names):
+        for name, value in split_figures(of, names):
             found = extrapolated_floor(value, rows[:n], n, power=power, seed=seed)
             yield f"{name}_floor", Interval(fresh[name], found.low, found.high)
 
