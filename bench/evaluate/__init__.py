@@ -1,1 +1,1 @@
-"""``fidmap evaluate``: the metrics on files of one's own; ``cli`` holds its commands, one module each does the work."""
+"""``fidmap evaluate``: metrics on the user's own files; ``cli`` has the commands."""

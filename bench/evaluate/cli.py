@@ -1,4 +1,4 @@
-"""The commands ``fidmap evaluate ...``: they parse, call and print; what is slow to import is imported inside."""
+"""The commands ``fidmap evaluate ...``: they parse, call and print, and import inside what is slow to import."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def detections(
     detections: Annotated[
         Path, typer.Argument(help="The same with scores, .jsonl, or VOC's result files.", show_default=False)
     ],
-    per_class: Annotated[bool, typer.Option("--per-class", help="A row a class.")] = False,
-    tide: Annotated[bool, typer.Option("--tide", help="TIDE's types of error and what each costs.")] = False,
+    per_class: Annotated[bool, typer.Option("--per-class", help="A row per class.")] = False,
+    tide: Annotated[bool, typer.Option("--tide", help="TIDE's types of error and what each costs in AP.")] = False,
     confusion: Annotated[bool, typer.Option("--confusion", help="Which class is taken for which.")] = False,
     calibration: Annotated[bool, typer.Option("--calibration", help="D-ECE and LaECE, and scores by bins.")] = False,
     as_json: AsJson = False,

@@ -1,4 +1,4 @@
-"""Features of a side, kept by the hash of its images, of the extractor's weights, and the resize mode."""
+"""Features of a side, cached under the hashes of its images and of the extractor's weights, and the resize mode."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bench.files import digest, write_atomic
 from bench.progress import Steps
 from metrics.extractors.extractor import Extractor
 
-FORM = "2"  # of what is kept beside the features: remarks on the images
+FORM = "2"  # version of what is stored beside the features: remarks on the images
 
 
 def cache_folder() -> Path:
@@ -37,7 +37,7 @@ def cache_folder() -> Path:
 def features_of(
     side: Images, extractor: Extractor, *, batch: int, cache: bool, skip_bad: bool, notes: list[str]
 ) -> Tensor:
-    """Features (n, d) of a side, from the cache where they are; what is worth saying is added to ``notes``.
+    """Features (n, d) of a side, from the cache if it has them; remarks on the images are added to ``notes``.
 
     Raises UsageError on an image that cannot be decoded and on features that are not finite.
     """
@@ -72,7 +72,7 @@ def _extract(side: Images, extractor: Extractor, batch: int) -> Tensor:
 
 
 def _packed(features: Tensor, identity: dict[str, str], side: Images) -> bytes:
-    exact = torch.equal(features.float().double(), features)  # they come from float32: half the room
+    exact = torch.equal(features.float().double(), features)  # features that come from float32 take half the space
     metadata = {**identity, "skipped": json.dumps(side.skipped), "seen": json.dumps(side.seen)}
     return save({"features": features.float() if exact else features}, metadata)
 
@@ -94,7 +94,7 @@ def _load(file: Path, identity: dict[str, str], side: Images, notes: list[str]) 
 
 
 def sizes_of(side: Images) -> list[str]:
-    """The sizes of a side's images as width x height, once they were read."""
+    """The sizes, as width x height, of the images that have been read."""
     return sorted(name.removeprefix("size ") for name in side.seen if name.startswith("size "))
 
 

@@ -135,7 +135,7 @@ def evaluate(
 
 
 def _extractor(sides: list[Side], name: str | None, weights: Path | None, device: str) -> Extractor | None:
-    """That of the option, else that of saved statistics on one side, else fmnist; None where there are no images."""
+    """That of the option, or of saved statistics on one side, or fmnist; None where there are no images."""
     given = [side for side in sides if isinstance(side, Features)]
     images = [side for side in sides if isinstance(side, Images)]
     if given and len(given) < 2:
@@ -157,7 +157,7 @@ def _extractor(sides: list[Side], name: str | None, weights: Path | None, device
 
 
 def _unlike_sizes(sides: list[Side], extractor: Extractor | None) -> list[str]:
-    """A network that sees images as they are tells sizes apart before it tells their content apart."""
+    """A note where the sides differ in image size and nothing resizes: a network then sees the sizes above all."""
     one, two = (sizes_of(side) if isinstance(side, Images) else [] for side in sides)
     if extractor is None or not extractor.resize.startswith("none") or not one or not two or one == two:
         return []

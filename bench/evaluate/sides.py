@@ -1,4 +1,4 @@
-"""One side of an evaluation: a folder of images, an npy, npz or safetensors, saved statistics, or a data set's name."""
+"""One side of ``fidmap evaluate images``: a folder, an npy, npz or safetensors file, saved statistics, a data set."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 
 @dataclass
 class Images:
-    """Images of a side, decoded as they are asked for; ``skipped`` and ``seen`` fill as they are read.
+    """Images of a side, which are decoded when they are read; ``skipped`` and ``seen`` are filled meanwhile.
 
-    ``left_out`` says what of a folder was not taken for an image, and why.
+    ``left_out`` counts the files of a folder that are not taken for images, by reason.
     """
 
     source: str
@@ -41,13 +41,13 @@ class Images:
     hash: str  # of the files' bytes, in order of name
     read: Callable[[Images], Iterator[Tensor]]  # uint8 (c, h, w), c 1 or 3
     skipped: list[str] = field(default_factory=list)
-    seen: Counter[str] = field(default_factory=Counter)  # sizes, and what was done to images that are not plain
+    seen: Counter[str] = field(default_factory=Counter)  # sizes, and conversions of images that are not plain
     left_out: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
 class Features:
-    """Features that somebody has extracted already."""
+    """Features that have been extracted before."""
 
     source: str
     features: Tensor
@@ -56,7 +56,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Saved statistics: they give Frechet distances alone."""
+    """Saved statistics, which give Frechet distances alone."""
 
     source: str
     statistics: FeatureStatistics
@@ -66,10 +66,10 @@ Side = Images | Features | Statistics
 
 
 def read_side(source: str, *, skip_bad: bool = False) -> Side:
-    """What a name on the command line stands for; raises UsageError that names the file and what is wrong with it.
+    """The side that a name on the command line stands for; raises UsageError that says what is wrong with the file.
 
-    A path that exists comes before a data set of the same name. ``skip_bad`` leaves out, and counts, images of a folder
-    that cannot be decoded.
+    A path that exists comes before a data set of the same name. ``skip_bad`` leaves out the images of a folder that
+    cannot be decoded, and counts them.
     """
     path = Path(source)
     if path.is_dir():
@@ -100,7 +100,7 @@ def _data_set(name: str) -> Images:
 
 
 def _in_memory(source: str, images: Tensor, content: str) -> Images:
-    """Images (n, c, h, w) that are there already."""
+    """Images (n, c, h, w) that are in memory already."""
 
     def read(side: Images) -> Iterator[Tensor]:
         side.seen.clear()
@@ -111,14 +111,14 @@ def _in_memory(source: str, images: Tensor, content: str) -> Images:
 
 
 def _files(folder: Path) -> tuple[list[Path], Counter[str]]:
-    """The image files below a folder, in order of name, and how many others were left out, by reason.
+    """The image files below a folder, sorted by name, and the numbers of other files that are left out, by reason.
 
-    Links are followed, to each folder once; files and folders whose names begin with a dot are hidden and left out.
+    Links are followed, to each folder once. Files and folders whose names begin with a dot are left out.
     """
     files, left_out, visited = [], Counter[str](), set()
     for root, folders, names in os.walk(folder, followlinks=True):
         here = Path(root)
-        if (real := here.resolve()) in visited:  # a link back to where the walk has been
+        if (real := here.resolve()) in visited:  # a link to a folder that has been read
             folders.clear()
             left_out["links to a folder that is read already"] += 1
             continue
@@ -167,14 +167,14 @@ def _folder(folder: Path, skip_bad: bool) -> Images:
 
 
 def _why(error: Exception) -> str:
-    """An error on one line; of what Pillow does not know, its message names the buffer's address and not the cause."""
+    """An error on one line; for an unknown format Pillow's own message has an address in place of the cause."""
     if isinstance(error, UnidentifiedImageError):
         return "no image that Pillow knows"
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def _decode(content: bytes, seen: Counter[str]) -> Tensor:
-    """An image file's first frame, uint8: grey stays grey, all else becomes RGB."""
+    """The first frame of an image file as uint8: grey stays grey, everything else becomes RGB."""
     with Image.open(io.BytesIO(content)) as opened:
         image: Image.Image = opened
         if getattr(image, "n_frames", 1) > 1:
@@ -200,7 +200,7 @@ def _decode(content: bytes, seen: Counter[str]) -> Tensor:
 
 
 def _numpy(file: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz by name, or that of an .npy, which has none; nothing is unpickled."""
+    """The arrays of an .npz by name, or the one of an .npy under an empty name; nothing is unpickled."""
     try:
         stored = np.load(file, allow_pickle=False)
         if isinstance(stored, np.ndarray):

@@ -61,21 +61,21 @@ def data_copying(
     if cells < 1 or minimum < 0 or (components is not None and components < 1):
         given = f"cells is {cells}, components {components}, minimum {minimum}"
         raise ValueError(f"{given}; cells and components from 1 and minimum from 0 are accepted")
-    train, generated, held = _principal(real, fake, test, components=components)
+    train, generated, held_out = _principal(real, fake, test, components=components)
     centres = k_means(train, cells, seed=seed)
-    homes = [cell_of(x, centres) for x in (train, generated, held)]
+    homes = [cell_of(x, centres) for x in (train, generated, held_out)]
     total, weight, squares = 0.0, 0.0, 0.0
     for cell in range(cells):
-        in_train, in_generated, in_held = (
-            x[home == cell] for x, home in zip((train, generated, held), homes, strict=True)
+        in_train, in_generated, in_test = (
+            x[home == cell] for x, home in zip((train, generated, held_out), homes, strict=True)
         )
-        if not len(in_train) or not len(in_held):
-            given = f"{len(in_train)} training and {len(in_held)} test samples"
+        if not len(in_train) or not len(in_test):
+            given = f"{len(in_train)} training and {len(in_test)} test samples"
             raise ValueError(f"cell {cell} of {cells} has {given}; at least 1 each is accepted: take fewer cells")
         if len(in_generated) <= minimum:
             continue
-        share = len(in_held) / len(held)
-        distances = (nearest(x, in_train, 1).distances[:, 0] for x in (in_generated, in_held))
+        share = len(in_test) / len(held_out)
+        distances = (nearest(x, in_train, 1).distances[:, 0] for x in (in_generated, in_test))
         total, weight, squares = total + share * _rank_score(*distances), weight + share, squares + share**2
     if not weight:
         raise ValueError(f"no cell has more than {minimum} of the {len(fake)} generated samples; take fewer cells")

@@ -1,1 +1,1 @@
-"""Tasks of metrics."""
+"""Tasks that measure metrics: what they respond to, their bias, their intervals, their time."""

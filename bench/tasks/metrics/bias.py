@@ -1,8 +1,8 @@
 """How a figure of generated images depends on n alone: real images against real ones, or against noisy ones.
 
-Both sides have n features, drawn anew each time from the 10,000 test images; what changes over n is bias, what changes
-over the draws is chance. Draws share images, the more the larger n: their spread is that of cuts of these images, and
-smaller than that of other images.
+Each side has n features, drawn anew for each draw from the 10,000 test images. The change of the mean over n is bias,
+the spread over draws is chance. Draws share images, the more the larger n is, so that they vary less than draws of new
+images would.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FIGURES = {
 
 
 class Parameters(TaskParameters):
-    """``noise``: 0 for real images on both sides; ``draws`` of n features a side."""
+    """``noise``: 0 for real images on both sides; ``draws``: how many, each with n features per side."""
 
     figure: Literal[
         "fd_fmnist", "fd_infinity", "kid_fmnist", "cmmd_fmnist", "energy_fmnist",
@@ -61,7 +61,7 @@ class Parameters(TaskParameters):
     ],
 )
 def metric_bias(parameters: Parameters, context: Context) -> Measurements:
-    """A figure at n features a side, over several draws."""
+    """A figure at n features per side, over several draws."""
     images, labels = fashion_mnist.load("test")
     generator = torch.Generator().manual_seed(context.seed)
     real = real_features()

@@ -1,8 +1,8 @@
-"""How often an interval holds what it says it holds: seeded trials on laws whose figures are known.
+"""How often an interval contains what it is of: seeded trials on distributions whose figures are known.
 
-An interval of the laws' figure is held against that figure, which is exact, or for detections that of 60,000 images;
-one of the figure at this n against the mean over all trials. The laws (``bench.data.laws``) do not change to suit an
-interval.
+An interval of the figure of the distributions is compared with that figure, which is exact, or for detections that of
+60,000 images; an interval of the figure at this n, with the mean over all trials. The distributions
+(``bench.data.laws``) were not chosen to suit an interval.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from metrics.samples.two_sample import classifier_two_sample_test
 from metrics.samples.vendi import vendi_score
 from metrics.uncertainty import NORMAL, Estimate, bootstrap, extrapolated_floor, split_figures
 
-IMAGES = 20_000  # three times as many give the figures of a law of detections
+IMAGES = 20_000  # three times as many give the figures of a distribution of detections
 
 
-class Interval(NamedTuple):
-    """Of one trial."""
+class Trial(NamedTuple):
+    """A figure of one trial and its interval."""
 
     value: float
     low: float
@@ -50,7 +50,7 @@ class Interval(NamedTuple):
 
 
 class Parameters(TaskParameters):
-    """``n`` samples a side, or images; ``d`` features. Laws of features and of detections have names of their own."""
+    """``n``: samples per side, or images; ``d``: features. The last two laws are of detections."""
 
     interval: Literal[
         "fd", "fd_debiased", "fd_infinity", "kid", "cmmd", "energy", "sliced_w2", "precision", "recall", "density",
@@ -99,25 +99,29 @@ def coverage(parameters: Parameters, context: Context) -> Measurements:
 
 @lru_cache(maxsize=2)
 def trials(parameters: Parameters, seed: int) -> dict[str, np.ndarray]:
-    """Value, low and high of each trial, by figure: those of one group come from the same draws."""
+    """Value, low and high of each trial, by figure; the figures of one group come from the same draws."""
     group = next(group for group in GROUPS if parameters.interval in group.names)
-    found: dict[str, list[Interval]] = {name: [] for name in group.names}
+    results: dict[str, list[Trial]] = {name: [] for name in group.names}
     for trial in range(parameters.trials):
         for name, interval in group.trial(parameters, int(np.random.SeedSequence([seed, trial]).generate_state(1)[0])):
-            found[name].append(interval)
-    return {name: np.array(intervals, dtype=float) for name, intervals in found.items()}
+            results[name].append(interval)
+    return {name: np.array(intervals, dtype=float) for name, intervals in results.items()}
 
 
-def _share(held: np.ndarray) -> Value:
-    ends = binomtest(int(held.sum()), len(held)).proportion_ci(0.95, method="wilson")
-    return Value(float(held.mean()), (float(ends.low), float(ends.high)), n=len(held))
+def _share(hits: np.ndarray) -> Value:
+    ends = binomtest(int(hits.sum()), len(hits)).proportion_ci(0.95, method="wilson")
+    return Value(float(hits.mean()), (float(ends.low), float(ends.high)), n=len(hits))
 
 
 class Group(NamedTuple):
-    """Figures that one trial gives together; what the laws' are; whether the interval is of the mean at this n."""
+    """Figures that one trial gives together, and what their intervals are of.
+
+    ``laws`` gives the figure of the distributions, where it is known; ``at_n``: the interval is of the mean at this n;
+    ``further``: it is a prediction interval, of one further value.
+    """
 
     names: tuple[str, ...]
-    trial: Callable[[Parameters, int], Iterator[tuple[str, Interval]]]
+    trial: Callable[[Parameters, int], Iterator[tuple[str, Trial]]]
     laws: Callable[[Parameters], float | None] | None = None
     at_n: bool = False
     further: bool = False
@@ -134,12 +138,12 @@ def _sides(parameters: Parameters, seed: int) -> tuple[Tensor, Tensor]:
 
 def _resampled(
     of: Callable[[Tensor, Tensor], Mapping[str, float]], names: tuple[str, ...], parameters: Parameters, seed: int
-) -> Iterator[tuple[str, Interval]]:
-    """By halves, as ``fidmap evaluate`` does."""
+) -> Iterator[tuple[str, Trial]]:
+    """Figures with intervals by halves, as in ``fidmap evaluate``."""
     sides = _sides(parameters, seed)
     whole = of(*sides)
     for name, value in split_figures(of, names):
-        yield name, Interval(whole[name], *bootstrap(value, *sides, resamples=parameters.resamples, seed=seed))
+        yield name, Trial(whole[name], *bootstrap(value, *sides, resamples=parameters.resamples, seed=seed))
 
 
 def _halves(*names: str, of: Callable[..., Mapping[str, float]], laws: Any = None) -> Group:
@@ -147,38 +151,38 @@ def _halves(*names: str, of: Callable[..., Mapping[str, float]], laws: Any = Non
 
 
 def _direct(name: str, of: Callable[[Tensor, Tensor], Any], **options: Any) -> Group:
-    """Of a function that returns its own interval, or a standard error."""
+    """A figure of a function that returns its own interval, or a standard error."""
 
-    def trial(parameters: Parameters, seed: int) -> Iterator[tuple[str, Interval]]:
+    def trial(parameters: Parameters, seed: int) -> Iterator[tuple[str, Trial]]:
         found = of(*_sides(parameters, seed))
         if isinstance(found, Estimate):
             reach = NORMAL * found.standard_error
-            found = Interval(found.value, found.value - reach, found.value + reach)
-        yield name, Interval(found[0], found.low, found.high)
+            found = Trial(found.value, found.value - reach, found.value + reach)
+        yield name, Trial(found[0], found.low, found.high)
 
     return Group((name,), trial, **options)
 
 
 def _floored(*names: str, of: Callable[[Tensor, Tensor], Mapping[str, float]], power: float) -> Group:
-    """Figures of fresh rows of the reference's law, and their floors from the reference alone."""
+    """Figures of new rows of the distribution of the reference, and their floors from the reference alone."""
 
-    def trial(parameters: Parameters, seed: int) -> Iterator[tuple[str, Interval]]:
+    def trial(parameters: Parameters, seed: int) -> Iterator[tuple[str, Trial]]:
         law: Any = parameters.law
         n = parameters.n
         rows = FeatureLaw(law, parameters.d).draw(2 * n, 1, _generator(seed)).real
         fresh = of(rows[:n], rows[n:])
         for name, value in split_figures(of, names):
             found = extrapolated_floor(value, rows[:n], n, power=power, seed=seed)
-            yield f"{name}_floor", Interval(fresh[name], found.low, found.high)
+            yield f"{name}_floor", Trial(fresh[name], found.low, found.high)
 
     return Group(tuple(f"{name}_floor" for name in names), trial, further=True)
 
 
 def _numbers(name: str, of: Callable[[np.ndarray, int], tuple[float, float, float]], laws: float) -> Group:
-    """Of n numbers from a generator."""
+    """A figure of n standard normal numbers."""
 
-    def trial(parameters: Parameters, seed: int) -> Iterator[tuple[str, Interval]]:
-        yield name, Interval(*of(np.random.default_rng(seed).standard_normal((2, parameters.n)), seed))
+    def trial(parameters: Parameters, seed: int) -> Iterator[tuple[str, Trial]]:
+        yield name, Trial(*of(np.random.default_rng(seed).standard_normal((2, parameters.n)), seed))
 
     return Group((name,), trial, lambda parameters: laws)
 
@@ -204,7 +208,7 @@ def _ratio(normals: np.ndarray, seed: int) -> tuple[float, float, float]:
 
 
 def _rank(name: str, normals: np.ndarray, seed: int) -> tuple[float, float, float]:
-    """Of normals with a correlation of one half."""
+    """A rank correlation of normals whose correlation is one half."""
     x, y = normals
     found = correlation(name, x, 0.5 * x + math.sqrt(0.75) * y, resamples=100, seed=seed)
     assert found is not None
@@ -212,25 +216,25 @@ def _rank(name: str, normals: np.ndarray, seed: int) -> tuple[float, float, floa
     return found.value, *found.interval
 
 
-def _predicted(parameters: Parameters, seed: int) -> Iterator[tuple[str, Interval]]:
-    """A chi-squared variable of eight degrees after ``n`` of them, as a squared distance of draws is one."""
+def _predicted(parameters: Parameters, seed: int) -> Iterator[tuple[str, Trial]]:
+    """The prediction of one more chi-squared number (eight degrees of freedom, as of squared distances) from ``n``."""
     draws = np.random.default_rng(seed).chisquare(8, parameters.n + 1)
     values = iter(draws[1:].tolist())
     found = floor_of(lambda drawn: next(values), lambda: torch.empty(0), sets=parameters.n)
     assert found.interval is not None
-    yield "prediction", Interval(float(draws[0]), *found.interval)
+    yield "prediction", Trial(float(draws[0]), *found.interval)
 
 
 AVERAGES = ("AP", "AP50", "AP75", "AR100")
 
 
-def _detected(parameters: Parameters, seed: int) -> Iterator[tuple[str, Interval]]:
+def _detected(parameters: Parameters, seed: int) -> Iterator[tuple[str, Trial]]:
     law: Any = parameters.law
     scenes = DetectionLaw(law).draw(parameters.n, np.random.default_rng(seed))
     result = evaluate_coco(*scenes, area_ranges={})
     intervals = result.intervals(parameters.resamples, seed=seed)
     for name in AVERAGES:
-        yield name, Interval(result.figures[name], *intervals[name])
+        yield name, Trial(result.figures[name], *intervals[name])
 
 
 @lru_cache(maxsize=2)

@@ -1,7 +1,7 @@
-"""COCO AP of detections made from the truth of scenes by one kind of error, dosed from 0 (perfect) to 1.
+"""COCO's AP of detections that are made from the truth of scenes by one kind of error, at a level from 0 (none) to 1.
 
-It shows what each figure of COCO answers to, and holds this project's evaluation against pycocotools on the way. One
-draw of random numbers serves every level of a kind, so that a greater level is the same error, larger.
+It shows which errors each figure of COCO responds to, and compares this project's evaluation with pycocotools. All
+levels of a kind use the same random numbers, so that a higher level is the same error, only larger.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from metrics.detection.coco import evaluate_coco
 
 
 class Parameters(TaskParameters):
-    """``scenes``: how many; their seed is the cell's."""
+    """``scenes``: their number; their seed is that of the cell."""
 
     perturbation: Literal["jitter", "drop", "duplicate", "score_noise", "class_swap", "background"]
     level: float = Field(0.1, ge=0, le=1)
@@ -37,15 +37,15 @@ class Detections(NamedTuple):
     score: Float[np.ndarray, " n"]
 
     def select(self, keep: np.ndarray) -> Detections:
-        """Those at an index or under a mask."""
+        """The detections at an index or under a mask."""
         return Detections(*(column[keep] for column in self))
 
     def join(self, other: Detections) -> Detections:
-        """These, then the others."""
+        """These detections, followed by the others."""
         return Detections(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
 
     def entries(self) -> list[dict[str, Any]]:
-        """As a COCO result file has them."""
+        """The detections in the form of a COCO result file."""
         keys = ("image_id", "category_id", "bbox", "score")
         return [dict(zip(keys, row, strict=True)) for row in zip(*(column.tolist() for column in self), strict=True)]
 
@@ -83,20 +83,21 @@ def detection_ap(parameters: Parameters, context: Context) -> Measurements:
 
 
 def perturb(dataset: dict[str, Any], perturbation: str, level: float, seed: int = 0) -> Detections:
-    """Detections of a COCO data set: its truth (but crowds), scored at random in [.5, 1), with one kind of error.
+    """Detections of a COCO data set: its truths without crowds, scored at random in [.5, 1), with one kind of error.
 
-    - ``jitter``: the centre moves by ``level`` standard normals of the sides, which grow by ``exp(level z)``.
-    - ``drop``: a share ``level`` is missing.
-    - ``duplicate``: a share ``level`` has a second detection, jittered at level .05, scored like any other.
-    - ``score_noise``: beside each truth stands a false positive scored in [0, .5); all scores get ``level`` normals.
+    - ``jitter``: the centre moves by ``level`` z sides, and the sides grow by ``exp(level z)``, with standard normal z.
+    - ``drop``: a share ``level`` of the detections is missing.
+    - ``duplicate``: a share ``level`` has a second detection, jittered at level .05 and scored like the others.
+    - ``score_noise``: each truth also has a false positive scored in [0, .5), and ``level`` z is added to all scores.
     - ``class_swap``: a share ``level`` has another class.
-    - ``background``: to a share ``level`` comes a false positive of its sides, anywhere, of any class, scored alike.
+    - ``background``: for a share ``level`` there is a false positive with the same sides, at a random place of the
+      image, of a random class, and scored like the others.
 
     Raises ValueError on another kind.
     """
     if perturbation not in _PERTURBATIONS:
         raise ValueError(f"perturbation {perturbation!r} is not one of {', '.join(_PERTURBATIONS)}")
-    rng = np.random.default_rng([seed, 0, 2])  # no stream of a scene: those are [seed, i] and [seed, i, 1]
+    rng = np.random.default_rng([seed, 0, 2])  # scenes use the streams [seed, i] and [seed, i, 1]
     truths = [truth for truth in dataset["annotations"] if not truth["iscrowd"]]
     image, category = (np.array([t[key] for t in truths], dtype=np.int64) for key in ("image_id", "category_id"))
     box = np.array([t["bbox"] for t in truths], dtype=float).reshape(-1, 4)
@@ -145,7 +146,7 @@ def _background(found: Detections, level: float, rng: np.random.Generator, datas
 
 
 def _false_positives(found: Detections, rng: np.random.Generator, dataset: dict[str, Any]) -> Detections:
-    """One to each detection: its sides anywhere in its image, any class."""
+    """One for each detection, with its sides, at a random place of its image and of a random class."""
     size = {image["id"]: (image["width"], image["height"]) for image in dataset["images"]}
     room = np.array([size[image] for image in found.image.tolist()]).reshape(-1, 2) - found.box[:, 2:]
     corner = rng.random(room.shape) * room

@@ -1,7 +1,7 @@
-"""What each figure of generated images answers to: real images with one kind of fault, against others without.
+"""What each figure of generated images responds to: real images with one kind of fault against images without.
 
-The test images are cut at random into a reference, the images that get the fault, and held-out ones. At level 0 both
-sides are real: the row of every figure's floor at this n.
+The test images are divided at random into a reference, the images that get the fault, and held-out images. At level 0
+both sides are real, so that this row has the floor of every figure at this n.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EXTRACTOR = f"fmnist@{fmnist.extractor_hash()}"
 
 
 class Parameters(TaskParameters):
-    """``n`` images a side."""
+    """``n``: images per side."""
 
     disturbance: Literal["blur", "noise", "class_drop", "mode_drop", "memorised"]
     level: float = Field(0.5, ge=0, le=1)
@@ -57,7 +57,7 @@ def metric_sensitivity(parameters: Parameters, context: Context) -> Measurements
     images, labels = fashion_mnist.load("test")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(context.seed))
     parts = [order[i * parameters.n : (i + 1) * parameters.n] for i in range(3)]
-    reference, held = (real_features()[part] for part in (parts[0], parts[2]))
+    reference, held_out = (real_features()[part] for part in (parts[0], parts[2]))
     faulty = disturb(
         images[parts[1]], labels[parts[1]], parameters.disturbance, parameters.level,
         reference=images[parts[0]], seed=context.seed,
@@ -71,7 +71,7 @@ def metric_sensitivity(parameters: Parameters, context: Context) -> Measurements
         **shares._asdict(),
         "precision_k3": closed.precision,
         "recall_k3": closed.recall,
-        "c_t": data_copying(reference, found, test=held, seed=context.seed).statistic,
+        "c_t": data_copying(reference, found, test=held_out, seed=context.seed).statistic,
         "authenticity": authenticity(reference, found),
         "memorised": nearest_neighbour_ratio(reference, found).memorised,
         "vendi": vendi_score(found),

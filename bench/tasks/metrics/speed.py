@@ -1,11 +1,11 @@
-"""Metrics against other libraries' on the same input, in one process by turns: a ratio of medians each.
+"""The time of metrics beside that of other libraries on the same input, called in turn in one process.
 
-- ``frechet``: the distance of two statistics of 2,048 features whose variances fall as 1/k; ``frechet_mixed``: of
-  normal features mixed by square normal matrices, whose covariances are as ill-conditioned as full rank gets; peer:
-  ``scipy.linalg.sqrtm`` in the formula.
-- ``prdc``: precision, recall, density and coverage of 10,000 x 512 features; peer: the package ``prdc``.
-- ``coco``: the 12 figures of 5,000 images, 36,781 boxes, 500,000 detections of 80 classes, from tensors; peer:
-  faster-coco-eval from its own objects.
+- ``frechet``: the distance of two statistics of 2,048 features whose variances fall as 1/k; ``frechet_mixed``: that of
+  normal features mixed by square normal matrices, whose covariances have full rank but are ill-conditioned. The peer is
+  the formula with ``scipy.linalg.sqrtm``.
+- ``prdc``: precision, recall, density and coverage of 10,000 x 512 features. The peer is the package ``prdc``.
+- ``coco``: the 12 figures of 5,000 images, 36,781 boxes and 500,000 detections of 80 classes, from tensors. The peer is
+  faster-coco-eval on its own objects.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Contest = Literal["frechet", "frechet_mixed", "prdc", "coco"]
 
 
 class Parameters(TaskParameters):
-    """Who takes part: the last is what ratios are to. ``share`` shrinks the case, for a trial."""
+    """``entries``: the last is the one that ratios are taken to. ``share`` makes the case smaller, for a trial."""
 
     entries: list[str] = Field(min_length=2)
     contest: Contest
@@ -47,12 +47,12 @@ class Parameters(TaskParameters):
     measures=[
         Measure("time", "median time of a call, and its range", unit="s", deterministic=False),
         Measure("ratio", "of medians to the last entry's, and the range of paired ratios", deterministic=False),
-        # Both compute one figure in float64, whose last digits depend on the processor: no share of it is allowed.
+        # Both compute the same figure in float64, whose last digits depend on the processor: the window is absolute.
         Measure("difference", "largest from the last entry's result", direction="lower", window=0, floor=1e-6),
     ],
 )
 def metric_speed(parameters: Parameters, context: Context) -> ContestMeasurements:
-    """Seconds of a metric beside a peer on the same input, and how far their results are apart."""
+    """Seconds of a metric and of a peer on the same input, and the largest difference of their results."""
     functions = _CONTESTS[parameters.contest](parameters.share, context.seed)
     if unknown := [name for name in parameters.entries if name not in functions]:
         raise ValueError(f"{unknown[0]!r} takes no part in {parameters.contest}; there are {', '.join(functions)}")
