@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-from metrics.detection.formats.arrays import Columns, read_arrays
+from metrics.detection.formats.arrays import ArrayBoxes, read_arrays
 from metrics.detection.formats.coco_json import Boxes, look_up, read_detections, read_truth, results_of
 from metrics.detection.formats.coco_masks import image_sizes, read_masks
 from metrics.detection.formats.sources import FORMATS, open_sources
@@ -119,7 +119,7 @@ def _read(
             entries = results_of(entries)
             boxes, known = read_detections(entries, truth, iou_type, tell_of_detections)
         else:
-            boxes, known = _look_up(arrays, truth.images, truth.categories)
+            boxes, known = _look_up(arrays.boxes, truth.images, truth.categories)
     left_out = int(np.count_nonzero(~known))
     inputs = Inputs(truth.boxes, boxes, truth.images, truth.categories, truth.names, left_out, truth.id_zero)
     if iou_type == "bbox":
@@ -147,38 +147,40 @@ def _naming(file: str | None, tell: Callable[[str], object]) -> Iterator[Callabl
         raise ValueError(f"{file}: {error}" if file else str(error)) from None
 
 
-def _from_arrays(truths: Columns, detections: Columns | None, source: Any) -> Inputs:
+def _from_arrays(truth_arrays: ArrayBoxes, arrays: ArrayBoxes | None, source: Any) -> Inputs:
     """Both sides from arrays; ``source`` is what the detections were before they were found to be no arrays."""
-    if detections is None:
+    truths, n = truth_arrays
+    if arrays is None:
         if not isinstance(source, list | tuple) or len(source):
             raise ValueError("the ground truth is arrays and the detections are not; give both as arrays")
-        detections = truths.none()
-    if truths.n_images is not None and detections.n_images not in (None, truths.n_images):
-        raise ValueError(f"{truths.n_images} images in the ground truth, {detections.n_images} in the detections")
-    n = truths.n_images if truths.n_images is not None else detections.n_images
+        arrays = ArrayBoxes(truths.select(np.zeros(0, int)), None)
+    detections, n_detections = arrays
+    if n is not None and n_detections not in (None, n):
+        raise ValueError(f"{n} images in the ground truth, {n_detections} in the detections")
+    n = n if n is not None else n_detections
     image_ids = np.union1d(truths.image, detections.image) if n is None else np.arange(n)
-    for side, what in ((truths, "ground truth"), (detections, "detections")):
-        for name in side.image[~np.isin(side.image, image_ids)][:1].tolist():
+    for boxes, what in ((truths, "ground truth"), (detections, "detections")):
+        for name in boxes.image[~np.isin(boxes.image, image_ids)][:1].tolist():
             raise ValueError(f"{what} has images {name}, while the other side is a list of {n} images")
     category_ids = np.union1d(truths.category, detections.category)
     images, categories = ({name: i for i, name in enumerate(ids.tolist())} for ids in (image_ids, category_ids))
-    first, second = (
-        side.boxes(np.searchsorted(image_ids, side.image), np.searchsorted(category_ids, side.category))
-        for side in (truths, detections)
+    truths, detections = (
+        boxes._replace(
+            image=np.searchsorted(image_ids, boxes.image), category=np.searchsorted(category_ids, boxes.category)
+        )
+        for boxes in (truths, detections)
     )
-    return Inputs(first, second, images, categories, {name: str(name) for name in categories}, 0, 0)
+    return Inputs(truths, detections, images, categories, {name: str(name) for name in categories}, 0, 0)
 
 
-def _look_up(
-    arrays: Columns, images: dict[Any, int], categories: dict[Any, int]
-) -> tuple[Boxes, Bool[np.ndarray, " n"]]:
+def _look_up(boxes: Boxes, images: dict[Any, int], categories: dict[Any, int]) -> tuple[Boxes, Bool[np.ndarray, " n"]]:
     """Arrays of detections under the ids of a COCO data set."""
-    ids, image = np.unique(arrays.image, return_inverse=True)
-    labels, category = np.unique(arrays.category, return_inverse=True)
+    ids, image = np.unique(boxes.image, return_inverse=True)
+    labels, category = np.unique(boxes.category, return_inverse=True)
     position = look_up(ids.tolist(), images, "detections", "images")
     for name in ids[position < 0][:1].tolist():
         raise ValueError(f"detections have images {name}, which is none of the {len(images)} ids of the ground truth")
     image = position[image]
     category = look_up(labels.tolist(), categories, "detections", "labels")[category]
     known = category >= 0
-    return arrays.boxes(image, category).select(known), known
+    return boxes._replace(image=image, category=category).select(known), known

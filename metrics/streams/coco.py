@@ -13,7 +13,8 @@ from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
 from metrics.detection.coco import CocoResult, evaluate_coco
-from metrics.detection.formats.arrays import Columns, read_arrays
+from metrics.detection.formats.arrays import ArrayBoxes, read_arrays
+from metrics.detection.formats.coco_json import Boxes
 from metrics.detection.params import make_params
 
 # Width and dtype of the rows of each state: ids, labels and counts are whole numbers of 64 bits, the rest is float64.
@@ -70,12 +71,12 @@ class CocoAP(Metric):
                 "lists with one mapping per image, with boxes, labels and (predictions) scores, are accepted"
             )
         ids = [_image_id(i, entry) for i, entry in enumerate(target)]
-        counts = (np.bincount(side.image, minlength=len(ids)) for side in (truth, found))
+        counts = (np.bincount(side.boxes.image, minlength=len(ids)) for side in (truth, found))
         self._append("images", [name or 0 for name in ids], [name is not None for name in ids], *counts)
-        self._append("truths", truth.box, truth.area, truth.crowd)
-        self._append("truth_labels", truth.category)
-        self._append("detections", found.box, found.score)
-        self._append("detection_labels", found.category)
+        self._append("truths", truth.boxes.box, truth.boxes.area, truth.boxes.crowd)
+        self._append("truth_labels", truth.boxes.category)
+        self._append("detections", found.boxes.box, found.boxes.score)
+        self._append("detection_labels", found.boxes.category)
 
     def compute(self) -> dict[str, Float64[Tensor, ""]]:
         """The figures by COCO's names, -1 without ground truth; raises ValueError if only some images have ids."""
@@ -95,13 +96,13 @@ class CocoAP(Metric):
         truths, detections = truths[keep], detections[found_keep]
         none, no = np.zeros(len(truths)), np.zeros(len(truths), bool)
         area, crowd = truths[:, 4], truths[:, 5].astype(bool)
-        truth = Columns(at[keep], truth_labels[keep, 0], truths[:, :4], area, none, crowd, no, len(first))
+        truth = Boxes(at[keep], truth_labels[keep, 0], truths[:, :4], area, none, crowd, no)
         box, no = detections[:, :4], np.zeros(len(detections), bool)
         area, score = box[:, 2] * box[:, 3], detections[:, 4]
-        found = Columns(found_at[found_keep], labels[found_keep, 0], box, area, score, no, no, len(first))
+        found = Boxes(found_at[found_keep], labels[found_keep, 0], box, area, score, no, no)
         return evaluate_coco(
-            truth, found, iou_thresholds=self.iou_thresholds, area_ranges=self.area_ranges,
-            max_detections=self.max_detections, class_agnostic=self.class_agnostic,
+            ArrayBoxes(truth, len(first)), ArrayBoxes(found, len(first)), iou_thresholds=self.iou_thresholds,
+            area_ranges=self.area_ranges, max_detections=self.max_detections, class_agnostic=self.class_agnostic,
         )  # fmt: skip
 
     def sync(self, *arguments: Any, **options: Any) -> None:

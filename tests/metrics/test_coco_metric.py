@@ -102,7 +102,7 @@ def test_bad_updates(case):
     metric = CocoAP()
     with pytest.raises(ValueError, match="20 images in the targets, 19 in the predictions"):
         metric.update(outputs[:-1], targets)
-    with pytest.raises(ValueError, match="one an image, with boxes, labels"):
+    with pytest.raises(ValueError, match="one mapping per image, with boxes, labels"):
         metric.update([{}], [{}])
     with pytest.raises(ValueError, match=r"detections\[0\] has scores\[0\] nan"):
         metric.update([outputs[0] | {"scores": outputs[0]["scores"] * torch.nan}], targets[:1])

@@ -35,7 +35,7 @@ def test_the_case_is_of_the_asked_size(case):
     again = detections_at_scale(images=40, truths=300, detections=4000, classes=5, seed=1)
     assert again.entries == case.entries
     assert again.coco == case.coco
-    with pytest.raises(ValueError, match="two detections a truth"):
+    with pytest.raises(ValueError, match="two detections per truth"):
         detections_at_scale(images=1, truths=9, detections=17)
 
 

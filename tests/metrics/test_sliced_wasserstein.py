@@ -72,7 +72,7 @@ def test_seeded_and_the_same_in_chunks(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("projections", [1, 5, 8, 512])
 def test_draws_as_many_directions_as_asked_and_orthonormal_ones(projections: int):
-    directions = torch.cat(list(sliced._bases(8, projections, 0)), 1)
+    directions = torch.cat(list(sliced.draw_bases(8, projections, 0)), 1)
     assert directions.shape == (8, projections)
     for basis in directions.split(8, dim=1):
         torch.testing.assert_close(basis.mT @ basis, torch.eye(basis.shape[1]).double(), rtol=0, atol=1e-14)

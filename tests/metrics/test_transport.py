@@ -97,7 +97,7 @@ def test_bad_input_is_refused_by_name():
     x = draw(5, 3)
     for wrong, message in [
         (lambda: exact_wasserstein(x, draw(5, 4)), r"\(5, 3\) and \(5, 4\)"),
-        (lambda: exact_wasserstein(x, x[:0]), "5 and 0 samples"),
+        (lambda: exact_wasserstein(x, x[:0]), "5 and 0 rows"),
         (lambda: exact_wasserstein(x, x * math.nan), "not finite"),
         (lambda: exact_wasserstein(draw(99, 1), draw(100, 1)), "99 and 100 samples need an assignment of 9900 rows"),
     ]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 
 from metrics.detection.formats.coco_json import LARGEST, Boxes
 
@@ -20,35 +20,21 @@ FLAT = {
 _NEEDED = {"ground truth": ("boxes", "labels"), "detections": ("boxes", "labels", "scores")}
 
 
-class Columns(NamedTuple):
-    """One side, with its ids as they are in the arrays."""
+class ArrayBoxes(NamedTuple):
+    """One side from arrays: its boxes, with ids in place of positions, and the number of images if that is known."""
 
-    image: Int[np.ndarray, " n"]
-    category: Int[np.ndarray, " n"]
-    box: Float[np.ndarray, "n 4"]  # xywh
-    area: Float[np.ndarray, " n"]
-    score: Float[np.ndarray, " n"]
-    crowd: Bool[np.ndarray, " n"]
-    difficult: Bool[np.ndarray, " n"]
+    boxes: Boxes
     n_images: int | None  # of a list with one mapping per image
 
-    def boxes(self, image: Int[np.ndarray, " n"], category: Int[np.ndarray, " n"]) -> Boxes:
-        """The same boxes with positions in place of ids."""
-        return Boxes(image, category, self.box, self.area, self.score, self.crowd, self.difficult)
 
-    def none(self) -> Columns:
-        """No boxes, of the same images."""
-        return self._replace(**{name: getattr(self, name)[:0] for name in self._fields[:-1]})
-
-
-def read_arrays(source: Any, what: str) -> Columns | None:
+def read_arrays(source: Any, what: str) -> ArrayBoxes | None:
     """The columns of ``what`` (ground truth or detections), or None where the source is not arrays.
 
     Raises ValueError that names the mapping, the key and the row: a missing key, unlike lengths, another shape, an
     array that does not hold numbers, a score or area that is not finite, a box that is not finite or has a negative
     side, a label or image that is no whole number, an ``iscrowd`` other than 0 and 1.
     """
-    if isinstance(source, Columns):
+    if isinstance(source, ArrayBoxes):
         return source
     if isinstance(source, Mapping) and "boxes" in source:
         return _flat(source, what)
@@ -61,7 +47,7 @@ def read_arrays(source: Any, what: str) -> Columns | None:
     return None
 
 
-def _flat(source: Mapping[str, Any], what: str) -> Columns:
+def _flat(source: Mapping[str, Any], what: str) -> ArrayBoxes:
     for key in ("images", *_NEEDED[what]):
         if key not in source:
             raise ValueError(f"{what} has no {key!r}; it has {', '.join(map(str, source))}")
@@ -71,7 +57,7 @@ def _flat(source: Mapping[str, Any], what: str) -> Columns:
     return _columns(image, values, what, lambda i: (what, i), None)
 
 
-def _per_image(source: Sequence[Mapping[str, Any]], what: str) -> Columns:
+def _per_image(source: Sequence[Mapping[str, Any]], what: str) -> ArrayBoxes:
     for i, entry in enumerate(source):
         for key in _NEEDED[what]:
             if not isinstance(entry, Mapping) or key not in entry:
@@ -115,7 +101,9 @@ def _optional(entry: Mapping[str, Any], key: str, n: int) -> Any:
     return (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
 
 
-def _columns(image: np.ndarray, values: dict[str, np.ndarray], what: str, where: Any, n_images: int | None) -> Columns:
+def _columns(
+    image: np.ndarray, values: dict[str, np.ndarray], what: str, where: Any, n_images: int | None
+) -> ArrayBoxes:
     n = len(image)
     for key, column in values.items():
         shape = (n, 4) if key == "boxes" else (n,)
@@ -143,7 +131,7 @@ def _columns(image: np.ndarray, values: dict[str, np.ndarray], what: str, where:
         name, at = where(int(row))
         raise ValueError(f"{name} has iscrowd[{at}] {crowd[row]}; 0 or 1 is accepted")
     label = _whole(values["labels"], "labels", where)
-    return Columns(image, label, box, area, score, crowd.astype(bool), np.zeros(n, bool), n_images)
+    return ArrayBoxes(Boxes(image, label, box, area, score, crowd.astype(bool), np.zeros(n, bool)), n_images)
 
 
 def _whole(values: np.ndarray, key: str, where: Any) -> Int[np.ndarray, " n"]:
