@@ -1,5 +1,6 @@
 """The contract of box losses: identities, and the boxes that break such losses; test_box_formulas has their values."""
 
+import functools
 import inspect
 import math
 import pickle
@@ -109,13 +110,14 @@ def test_scale_and_place_do_not_matter(name):
     torch.testing.assert_close(moved, value, rtol=0, atol=1e-12 * steep)  # coordinates of 100 round to 1e-14
 
 
-@pytest.mark.parametrize("name", ["l1", "smooth_l1", "nwd"])
-def test_three_losses_know_scale(name):
+def test_three_losses_know_scale():
+    """Each by its own law: a length, a length in units of beta, and a share in units of the constant."""
     pred, target = boxes(200, 7), boxes(200, 8)
-    value = LOSSES[name](pred, target)
-    ratio = LOSSES[name](4 * pred, 4 * target) / value
-    assert (ratio - 4).abs().max() < (1e-14 if name == "l1" else 15)
-    assert (ratio > 1).all()
+    rounding = {"rtol": 1e-13, "atol": 0}
+    of_four = {name: LOSSES[name](4 * pred, 4 * target) for name in ("l1", "smooth_l1", "nwd")}
+    torch.testing.assert_close(of_four["l1"], 4 * LOSSES["l1"](pred, target), **rounding)
+    torch.testing.assert_close(of_four["smooth_l1"], 4 * LOSSES["smooth_l1"](pred, target, beta=0.25), **rounding)
+    torch.testing.assert_close(of_four["nwd"], 1 - (1 - LOSSES["nwd"](pred, target)) ** 4, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "iou_log"])  # eps is its largest value
@@ -128,16 +130,23 @@ def label(value):
     return value if isinstance(value, str) else "-".join(map(str, value.values()))
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=label)
-def test_finite_for_every_finite_box(name, options, dtype):
+@functools.cache
+def nasty_pairs(dtype):
+    """Pairs of boxes whose coordinates are of all sizes: apart, identical, touching at a corner or along a side."""
     generator = torch.Generator().manual_seed(0)
     largest = torch.finfo(dtype).max
     values = torch.tensor(NASTY, dtype=torch.float64).clamp(-largest, largest).to(dtype)
-    pred, target = (values[torch.randint(len(NASTY), (50_000, 4), generator=generator)] for _ in range(2))
-    target[::5] = pred[::5]  # identical
-    target[1::5, :2] = pred[1::5, 2:]  # touching at a corner
-    target[2::5, 0] = pred[2::5, 2]  # touching along a side
+    pred, target = (values[torch.randint(len(NASTY), (20_000, 4), generator=generator)] for _ in range(2))
+    target[::5] = pred[::5]
+    target[1::5, :2] = pred[1::5, 2:]
+    target[2::5, 0] = pred[2::5, 2]
+    return pred, target
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=label)
+def test_finite_for_every_finite_box(name, options, dtype):
+    pred, target = nasty_pairs(dtype)
     value, gradient = value_and_gradient(name, pred, target, **options)
     assert value.isfinite().all()
     assert gradient.isfinite().all()
@@ -181,10 +190,10 @@ def test_the_gradient_has_the_stated_bound(name, options, dtype):
                 assert slopes.max() <= torch.finfo(dtype).max
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=8, max_size=8))
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=96, max_size=96))
 def test_finite_for_any_finite_float(coordinates):
-    pred, target = torch.tensor(coordinates, dtype=torch.float32).view(2, 1, 4)
+    pred, target = torch.tensor(coordinates, dtype=torch.float32).view(2, 12, 4)
     for name in NAMES:
         value, gradient = value_and_gradient(name, pred, target)
         assert value.isfinite().all()
