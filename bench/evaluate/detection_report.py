@@ -124,7 +124,7 @@ class DetectionReport:
             size = _SIZES[rest] if AREAS.get(rest) == (low, high) else f"area of {low:g} to {high:g} pixels"
             return f"{what}, {size}"
         if what == "recall":
-            return f"{what}, at most {rest} detections of an image and class"
+            return f"{what}, at most {rest} detections per image and class"
         if rest:
             return f"{what} at IoU .{rest}"
         if params.iou_thresholds == IOU_THRESHOLDS:

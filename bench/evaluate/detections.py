@@ -220,7 +220,7 @@ def _tell_what_is_unusual(
     if coco.left_out:
         tell(f"{detections}: left out {coco.left_out} detections of categories that {ground_truth} does not list")
     if beyond := counts.get("beyond_max_detections", 0):
-        tell(f"{detections}: left out {beyond} detections beyond {coco.max_detections[-1]} of an image and class")
+        tell(f"{detections}: left out {beyond} detections beyond {coco.max_detections[-1]} per image and class")
     if coco.id_zero:
         tell(f"{ground_truth}: annotations with the id 0: {coco.id_zero}; they count as any other here, "
              "while pycocotools takes what matches them for unmatched")  # fmt: skip

@@ -91,10 +91,10 @@ def explain_refusal(metric: Metric, extractor: Extractor | None, real: Tensor, g
     if metric.takes == "logits" and (extractor is None or extractor.head is None):
         return f"{name} needs a classifier; the extractor {base} is none"
     if metric.most and largest > metric.most:
-        return f"{name} takes at most {metric.most} images a side; there are {largest}"
+        return f"{name} takes at most {metric.most} images per side; there are {largest}"
     least = max(2 * real.shape[1] + 2, 40)
     if metric.covariances and smallest < least:
-        return f"{name} takes at least {least} images a side for {real.shape[1]} features; there are {smallest}"
+        return f"{name} takes at least {least} images per side for {real.shape[1]} features; there are {smallest}"
     return None
 
 

@@ -82,7 +82,7 @@ def score_of_sums(sums: Float64[Tensor, "splits e e"], level: float = 0.95) -> I
     """The score from every split's ``sum z z'``; raises ValueError as ``inception_score`` does on too few samples."""
     n = int(sums[:, 0, 0].sum())
     if n < 2 or bool((sums[:, 0, 0] == 0).any()):
-        raise ValueError(f"there are {n} samples in {len(sums)} splits; at least 2, and 1 a split, are accepted")
+        raise ValueError(f"there are {n} samples in {len(sums)} splits; at least 2, and 1 per split, are accepted")
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; between 0 and 1 is accepted")
     found = torch.tensor([math.exp(_log_score(split)[0]) for split in sums], dtype=torch.float64)

@@ -65,8 +65,8 @@ def classifier_two_sample_test(
     n = min(len(x), len(y))
     if n < 2 or (folds is not None and not 2 <= folds <= n) or not 0 < level < 1:
         raise ValueError(
-            f"there are {n} samples a side, folds is {folds} and level is {level}; at least 2 samples, folds from 2 to "
-            "their number and a level between 0 and 1 are accepted"
+            f"there are {n} samples per side, folds is {folds} and level is {level}; at least 2 samples, folds from "
+            "2 to their number and a level between 0 and 1 are accepted"
         )
     generator = torch.Generator().manual_seed(seed)
     x, y = (z[torch.randperm(len(z), generator=generator)[:n].to(z.device)].double() for z in (x, y))

@@ -365,7 +365,7 @@ def test_all_metrics_leave_out_what_the_extractor_cannot_give(folders):
     names = {quantity.name for name in given for quantity in figures.OF_IMAGES[name].quantities.values()}
     assert {figure.name.removesuffix("_fmnist") for figure in result.figures} == names
     assert any("left out: cmmd is defined on clip" in note for note in result.notes)
-    assert any("left out: fd_debiased takes at least 130 images a side" in note for note in result.notes)
+    assert any("left out: fd_debiased takes at least 130 images per side" in note for note in result.notes)
     for figure in result.figures:
         assert np.isfinite(figure.value), figure.name
 

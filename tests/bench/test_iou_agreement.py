@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from bench.task import Context
-from bench.tasks.boxes.agreement import Parameters, correlation, iou_agreement
+from bench.tasks.boxes.agreement import Parameters, iou_agreement
+from bench.tasks.intervals import correlate
 
 FAST = {"pairs": 200, "iterations": 30, "resamples": 40}
 
@@ -18,17 +19,17 @@ def run(loss, seed=0, **changes):
 @pytest.mark.parametrize("name", ["spearman", "kendall"])
 def test_a_correlation_is_of_ranks(name):
     x = np.random.default_rng(0).random(100)
-    rising = correlation(name, x, np.exp(9 * x), resamples=30, seed=0)
+    rising = correlate(name, x, np.exp(9 * x), resamples=30, seed=0)
     assert rising.value == pytest.approx(1)
     assert rising.interval == pytest.approx((1, 1))
-    assert correlation(name, x, -(x**3), resamples=30, seed=0).value == pytest.approx(-1)
-    assert correlation(name, x, np.ones(100), resamples=30, seed=0) is None
-    assert correlation(name, np.zeros(100), x, resamples=30, seed=0) is None
+    assert correlate(name, x, -(x**3), resamples=30, seed=0).value == pytest.approx(-1)
+    assert correlate(name, x, np.ones(100), resamples=30, seed=0) is None
+    assert correlate(name, np.zeros(100), x, resamples=30, seed=0) is None
 
 
 def test_kendall_by_hand():
     # Of six pairs of (1, 2, 3, 4) and (2, 1, 3, 4), one is exchanged: (5 - 1) / 6.
-    value = correlation("kendall", np.arange(4.0), np.array([2.0, 1, 3, 4]), resamples=20, seed=0)
+    value = correlate("kendall", np.arange(4.0), np.array([2.0, 1, 3, 4]), resamples=20, seed=0)
     assert value.value == pytest.approx(4 / 6)
     assert value.n == 4
 
@@ -39,7 +40,7 @@ def test_an_interval_covers_the_truth():
     for seed in range(100):
         x = rng.standard_normal(80)
         y = 0.5 * x + 0.75**0.5 * rng.standard_normal(80)
-        low, high = correlation("kendall", x, y, resamples=100, seed=seed).interval
+        low, high = correlate("kendall", x, y, resamples=100, seed=seed).interval
         held += low <= 1 / 3 <= high
     assert held >= 84
 

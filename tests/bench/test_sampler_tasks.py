@@ -11,12 +11,13 @@ import bench.tasks.samplers.error as sampler_error_module
 from bench.plan.cells import expand
 from bench.plan.suite import find, read
 from bench.task import Context
+from bench.tasks.intervals import measure_floor
 from bench.tasks.samplers import images, problems
 from bench.tasks.samplers.error import sampler_error
 from bench.tasks.samplers.ledger import sampler_ledger
 from bench.tasks.samplers.order import ladder_grid, sampler_order
 from bench.tasks.samplers.overhead import sampler_overhead
-from bench.tasks.samplers.problems import Budgeted, floor_of, gaussian, generator, make_path, solve
+from bench.tasks.samplers.problems import Budgeted, gaussian, generator, make_path, solve
 from bench.tasks.samplers.quality import sampler_latency, sampler_quality
 from bench.tasks.samplers.spectrum import sampler_spectrum
 from implementations.catalogue import SAMPLERS, SCHEDULES
@@ -89,7 +90,7 @@ def test_a_floor_s_range_is_a_prediction_interval():
 
     held = 0
     for _ in range(1000):
-        low, high = floor_of(float, draw).interval
+        low, high = measure_floor(float, draw).interval
         held += low <= float(draw()) <= high
     assert abs(held / 1000 - 0.95) < 0.035
 

@@ -131,7 +131,7 @@ def test_bad_input_is_refused_by_name():
         (lambda: classifier_two_sample_test(x, draw(5, 4)), r"\(5, 3\) and \(5, 4\)"),
         (lambda: classifier_two_sample_test(x, x / 0), "not finite"),
         (lambda: classifier_two_sample_test(x, x, classifier="svm"), "classifier is 'svm'; 'mlp', 'logistic'"),
-        (lambda: classifier_two_sample_test(x, x[:1]), "1 samples a side"),
+        (lambda: classifier_two_sample_test(x, x[:1]), "1 samples per side"),
         (lambda: classifier_two_sample_test(x, x, folds=6), "folds is 6"),
         (lambda: classifier_two_sample_test(x, x, level=0.0), r"level is 0\.0"),
     ]:

@@ -9,18 +9,13 @@ resamples of the pairs.
 from __future__ import annotations
 
 import itertools
-import warnings
 
-import numpy as np
-import scipy.stats
 import torch
-from jaxtyping import Float
 from pydantic import Field
 
 from bench.task import Context, Direction, Measure, Measurements, Value, task
 from bench.tasks.boxes.pairs import LossParameters, descend, iou, unit_pairs
-
-CORRELATIONS = {"spearman": scipy.stats.spearmanr, "kendall": scipy.stats.kendalltau}
+from bench.tasks.intervals import CORRELATIONS, correlate
 
 
 class Parameters(LossParameters):
@@ -65,27 +60,7 @@ def iou_agreement(parameters: Parameters, context: Context) -> Measurements:
         chosen = overlap > (0 if where == "overlapping" else -1)
         columns = [each[chosen].cpu().numpy() for each in (loss, 1 - (final if when else overlap))]
         for name in CORRELATIONS:
-            value = correlation(name, *columns, resamples=parameters.resamples, seed=context.seed)
+            value = correlate(name, *columns, resamples=parameters.resamples, seed=context.seed)
             if value is not None:
                 measured[f"{when}{name}_{where}"] = value
     return measured
-
-
-def correlation(
-    name: str, x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], *, resamples: int, seed: int
-) -> Value | None:
-    """A rank correlation of x and y (Spearman's rho or Kendall's tau-b) with its 95 % bootstrap interval.
-
-    None where all values of x or all values of y are equal.
-    """
-    if (x == x[0]).all() or (y == y[0]).all():
-        return None
-    rng = np.random.default_rng(seed)
-    found = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", scipy.stats.ConstantInputWarning)  # a resample may lack all but one value
-        for _ in range(resamples):
-            rows = rng.integers(len(x), size=len(x))
-            found.append(CORRELATIONS[name](x[rows], y[rows]).statistic)
-    low, high = np.nanquantile(found, [0.025, 0.975])
-    return Value(float(CORRELATIONS[name](x, y).statistic), (float(low), float(high)), n=len(x))

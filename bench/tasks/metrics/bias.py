@@ -17,8 +17,8 @@ from torch import Tensor
 from bench.data import fashion_mnist
 from bench.data.disturbances import disturb
 from bench.task import Context, Measure, Measurements, TaskParameters, Value, task
+from bench.tasks.intervals import measure_floor
 from bench.tasks.metrics.sensitivity import EXTRACTOR, features_of, real_features
-from bench.tasks.samplers.problems import floor_of
 from metrics import frechet_distance_from_features
 from metrics.samples.balls import prdc
 from metrics.samples.energy import energy_distance
@@ -74,7 +74,7 @@ def metric_bias(parameters: Parameters, context: Context) -> Measurements:
         order = torch.randperm(len(real), generator=generator)
         return torch.stack([real[order[:n]], noisy[order[n : 2 * n]]])
 
-    found = floor_of(lambda drawn: float(figure(*drawn)), draw, sets=parameters.draws)
+    found = measure_floor(lambda drawn: float(figure(*drawn)), draw, sets=parameters.draws)
     return {
         "value": Value(found.value, found.interval, n=n, extractor=EXTRACTOR, reference=fashion_mnist.data_hash("test"))
     }

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from bench.data.laws import DetectionLaw, FeatureLaw
 from bench.task import Context, Measure, Measurements, TaskParameters, Value, task
-from bench.tasks.boxes.agreement import correlation
-from bench.tasks.samplers.problems import floor_of
+from bench.tasks.intervals import correlate, measure_floor
 from bench.timing import median_interval, paired_ratio
 from metrics.detection.coco import evaluate_coco
 from metrics.samples.accuracy import share
@@ -210,7 +209,7 @@ def _ratio(normals: np.ndarray, seed: int) -> tuple[float, float, float]:
 def _rank(name: str, normals: np.ndarray, seed: int) -> tuple[float, float, float]:
     """A rank correlation of normals whose correlation is one half."""
     x, y = normals
-    found = correlation(name, x, 0.5 * x + math.sqrt(0.75) * y, resamples=100, seed=seed)
+    found = correlate(name, x, 0.5 * x + math.sqrt(0.75) * y, resamples=100, seed=seed)
     assert found is not None
     assert found.interval is not None
     return found.value, *found.interval
@@ -220,7 +219,7 @@ def _predicted(parameters: Parameters, seed: int) -> Iterator[tuple[str, Trial]]
     """The prediction of one more chi-squared number (eight degrees of freedom, as of squared distances) from ``n``."""
     draws = np.random.default_rng(seed).chisquare(8, parameters.n + 1)
     values = iter(draws[1:].tolist())
-    found = floor_of(lambda drawn: next(values), lambda: torch.empty(0), sets=parameters.n)
+    found = measure_floor(lambda drawn: next(values), lambda: torch.empty(0), sets=parameters.n)
     assert found.interval is not None
     yield "prediction", Trial(float(draws[0]), *found.interval)
 

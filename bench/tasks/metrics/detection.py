@@ -63,7 +63,7 @@ _exact = partial(Measure, direction="higher", window=1e-9)
         _exact("APs", "AP of objects up to 32^2 pixels, -1 without any"),
         _exact("APm", "AP of objects from 32^2 to 96^2 pixels, -1 without any"),
         _exact("APl", "AP of objects from 96^2 pixels, -1 without any"),
-        _exact("AR100", "recall of at most 100 detections an image and class"),
+        _exact("AR100", "recall of at most 100 detections per image and class"),
         Measure(
             "parity", "largest difference of a figure from pycocotools'", direction="target", window=0, floor=1e-12
         ),

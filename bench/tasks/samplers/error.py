@@ -17,13 +17,13 @@ from pydantic import Field
 from torch import Tensor
 
 from bench.task import Context, Measure, Measurements, Value, task
+from bench.tasks.intervals import measure_floor
 from bench.tasks.samplers.problems import (
     COSTS,
     ORACLES,
     Budgeted,
     OracleName,
     Solution,
-    floor_of,
     generator,
     make_path,
     marginal,
@@ -112,8 +112,8 @@ def truth(oracle: OracleName, path: str, samples: int, seed: int, device: str, t
     def draw() -> Tensor:
         return marginal(source, t, samples, stream)
 
-    sliced = floor_of(lambda again: _sliced_w2(again, draws, seed), draw)
-    return Truth(draws, sliced, floor_of(lambda again: energy_distance(again, draws).value, draw))
+    sliced = measure_floor(lambda again: _sliced_w2(again, draws, seed), draw)
+    return Truth(draws, sliced, measure_floor(lambda again: energy_distance(again, draws).value, draw))
 
 
 @lru_cache(maxsize=16)

@@ -23,14 +23,12 @@ from implementations.diffusion.grid import Callback
 from implementations.diffusion.noise import PerSampleNoise
 from implementations.diffusion.oracle import GaussianOracle, MixtureOracle
 from implementations.diffusion.path import Path
-from metrics.uncertainty import prediction_interval
 
 OracleName = Literal["gaussian", "mixture", "classes"]
 Role: TypeAlias = Literal["start", "noise", "truth", "directions", "warm-up", "data"]
 
 WARM_UP = 64  # samples from which an artifact is learnt
 FINE = 120  # steps of the grid on which a method learns
-SETS = 20  # sets of exact draws per floor; with fewer, Student's interval is wider than the differences to decide
 COSTS = [
     Measure("evaluations", "evaluations of the model, counted", direction="target", window=0.0),
     Measure("prepare_evaluations", "evaluations spent once, to learn beforehand", direction="target", window=0.0),
@@ -276,16 +274,6 @@ def seed_of(seed: int, role: Role) -> int:
 def generator(seed: int, role: Role) -> torch.Generator:
     """A generator with the seed that ``seed_of`` gives a role."""
     return torch.Generator().manual_seed(seed_of(seed, role))
-
-
-def floor_of(distance: Callable[[Tensor], float], draw: Callable[[], Tensor], sets: int = SETS) -> Value:
-    """What a perfect sampler reaches: the mean distance of ``sets`` sets of exact draws, and a prediction interval.
-
-    A further set lies within it with probability 95 % (Student's ``metrics.uncertainty.prediction_interval``); ``n`` is
-    the number of sets.
-    """
-    found = prediction_interval([distance(draw()) for _ in range(sets)])
-    return Value(found.mean, (found.low, found.high), n=sets)
 
 
 def require_samples(found: Tensor, x: Tensor) -> Tensor:

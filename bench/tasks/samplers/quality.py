@@ -17,9 +17,10 @@ from torch import Tensor
 
 from bench.data import fashion_mnist
 from bench.task import Context, Measure, Measurements, Value, task
+from bench.tasks.intervals import SETS, measure_floor
 from bench.tasks.samplers.images import EXTRACTOR, class_mixture, empirical, features, mixture_pixels, pixels
 from bench.tasks.samplers.overhead import Idle
-from bench.tasks.samplers.problems import COSTS, SETS, Budgeted, Solution, floor_of, generator, make_path, solve
+from bench.tasks.samplers.problems import COSTS, Budgeted, Solution, generator, make_path, solve
 from bench.timing import clock_for, measure, median_interval
 from implementations.diffusion.path import VP
 from metrics import FeatureStatistics, frechet_distance
@@ -178,6 +179,6 @@ def _floors(oracle: ImageOracleName, images: int, samples: int, seed: int) -> di
         return pool[torch.randint(len(pool), (samples,), generator=stream)]
 
     def floor(name: str, sets: int = SETS) -> Value:
-        return floor_of(lambda drawn: image_figures(drawn, reference, only=name)[name], draw, sets)
+        return measure_floor(lambda drawn: image_figures(drawn, reference, only=name)[name], draw, sets)
 
     return {"fd_fmnist": floor("fd_fmnist", 40), "precision": floor("precision"), "recall": floor("recall")}
