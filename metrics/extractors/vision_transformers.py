@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from metrics.extractors.extractor import Extractor, weights_hash
-from metrics.extractors.weights import required
+from metrics.extractors.weights import require
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation per channel
 CLIP_DATA = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -59,7 +59,7 @@ class _Scale(nn.Module):
 
 def _load(extractor: str, kind: str, repository: str, file: str, weights: str | Path | None) -> nn.Module:
     """The model in float32; every parameter comes from the files, or ValueError is raised."""
-    transformers = required("transformers", extractor, "pip install 'fidmap[vit]'")
+    transformers = require("transformers", extractor, "pip install 'fidmap[vit]'")
     if weights is None:
         from huggingface_hub import try_to_load_from_cache
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 
-def required(module: str, extractor: str, remedy: str) -> ModuleType:
+def require(module: str, extractor: str, remedy: str) -> ModuleType:
     """Import a module of an extra; raises ModuleNotFoundError that says what needs it and how to get it."""
     try:
         return importlib.import_module(module)

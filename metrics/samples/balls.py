@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metrics.checks import takes_arrays
-from metrics.samples.neighbours import Inside, alike, inside, nearest
+from metrics.samples.neighbours import Inside, count_inside, find_nearest, unify
 
 _SCHOOLS = {"kynkaanniemi": (3, True), "prdc": (5, False)}  # neighbours, closed balls
 
@@ -120,12 +120,12 @@ def _balls(
             raise ValueError(f"samples is {samples}; a number from 1 is accepted")
         generator = torch.Generator().manual_seed(seed)
         real, fake = (x[torch.randperm(len(x), generator=generator)[:samples].to(x.device)] for x in (real, fake))
-    real, fake = alike(real, fake)
+    real, fake = unify(real, fake)
     if not 1 <= k < min(len(real), len(fake)):
         given = f"{len(real)} real and {len(fake)} generated samples"
         raise ValueError(f"neighbours is {k} and there are {given}; from 1 and below both numbers is accepted")
-    x_radii, y_radii = (nearest(x, x, k, exclude_self=True).distances[:, -1] for x in (real, fake))
-    return *inside(real, fake, x_radii=x_radii, y_radii=y_radii, closed=closed), k
+    x_radii, y_radii = (find_nearest(x, x, k, exclude_self=True).distances[:, -1] for x in (real, fake))
+    return *count_inside(real, fake, x_radii=x_radii, y_radii=y_radii, closed=closed), k
 
 
 def _share(counts: Tensor) -> float:

@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from metrics.samples.neighbours import nearest
+from metrics.samples.neighbours import find_nearest
 
 
 def cell_of(points: Float64[Tensor, "n d"], centres: Float64[Tensor, "k d"]) -> Int64[Tensor, " n"]:
     """The number of the nearest centre."""
-    return nearest(points, centres, 1).rows[:, 0]
+    return find_nearest(points, centres, 1).rows[:, 0]
 
 
 def k_means(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from metrics.checks import takes_arrays
 from metrics.samples.cells import cell_of, k_means
-from metrics.samples.neighbours import alike, nearest
+from metrics.samples.neighbours import find_nearest, unify
 
 
 class DataCopying(NamedTuple):
@@ -75,7 +75,7 @@ def data_copying(
         if len(in_generated) <= minimum:
             continue
         share = len(in_test) / len(held_out)
-        distances = (nearest(x, in_train, 1).distances[:, 0] for x in (in_generated, in_test))
+        distances = (find_nearest(x, in_train, 1).distances[:, 0] for x in (in_generated, in_test))
         total, weight, squares = total + share * _rank_score(*distances), weight + share, squares + share**2
     if not weight:
         raise ValueError(f"no cell has more than {minimum} of the {len(fake)} generated samples; take fewer cells")
@@ -91,9 +91,9 @@ def authenticity(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"]) -> floa
     where ``x_i`` is the training sample nearest to ``y_j`` (2102.08921; AuthPct of FLS and dgm-eval is 100 times this);
     0 for copies. Raises ValueError on features that are not (n, d) and finite, and below two training samples.
     """
-    real, fake = alike(real, fake)
-    closest = nearest(fake, real, 1)
-    among_real = nearest(real, real, 1, exclude_self=True).distances[:, 0]
+    real, fake = unify(real, fake)
+    closest = find_nearest(fake, real, 1)
+    among_real = find_nearest(real, real, 1, exclude_self=True).distances[:, 0]
     return _share(among_real[closest.rows[:, 0]] < closest.distances[:, 0])
 
 
@@ -110,7 +110,7 @@ def nearest_neighbour_ratio(
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is {threshold}; a number above 0 and at most 1 is accepted")
-    first, second = nearest(fake, real, 2).distances.double().unbind(1)
+    first, second = find_nearest(fake, real, 2).distances.double().unbind(1)
     ratio = torch.where(first > 0, first / second, 0.0)
     return NeighbourRatio(float(ratio.mean()), _share(ratio < threshold))
 

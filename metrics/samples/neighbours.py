@@ -42,14 +42,14 @@ class Inside(NamedTuple):
     points: Int64[Tensor, " m"]
 
 
-def nearest(
+def find_nearest(
     queries: Float[Tensor, "n d"], reference: Float[Tensor, "m d"], k: int, *, exclude_self: bool = False
 ) -> Neighbours:
     """The k rows of the reference nearest to each query; ``exclude_self``: row i is no neighbour of query i.
 
     Raises ValueError on other shapes, values that are not finite, and k below 1 or above the number of candidates.
     """
-    queries, reference = alike(queries, reference)
+    queries, reference = unify(queries, reference)
     n, m = len(queries), len(reference) - exclude_self
     if not 1 <= k <= m:
         raise ValueError(f"k is {k} and there are {m} neighbours to find; k from 1 to their number is accepted")
@@ -65,12 +65,12 @@ def nearest(
             i, j = pairs.closer(rows, columns, squares[:, -1], k, own)
             distances = pairs.squares(i + rows.start, j + columns.start)
             squares, numbers = _merge(squares, numbers, i, j + columns.start, distances)
-        found.append((rounded_root(squares, queries.dtype), numbers))
+        found.append((round_root(squares, queries.dtype), numbers))
     distances, numbers = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Neighbours(distances, numbers)
 
 
-def inside(
+def count_inside(
     x: Float[Tensor, "n d"],
     y: Float[Tensor, "m d"],
     *,
@@ -83,7 +83,7 @@ def inside(
     A closed ball includes its boundary (``<=``), an open one does not (``<``). Raises ValueError on other shapes and on
     values that are not finite.
     """
-    x, y = alike(x, y)
+    x, y = unify(x, y)
     pairs = _Pairs(x, y)
     around_x = Inside(*(torch.zeros(len(z), dtype=torch.int64, device=x.device) for z in (x, y)))
     around_y = Inside(*(torch.zeros(len(z), dtype=torch.int64, device=x.device) for z in (y, x)))
@@ -197,7 +197,7 @@ class _Pairs:
                 break
         square = self.squares(i[doubtful] + rows.start, j[doubtful] + columns.start)
         distance, limit = (
-            rounded_root(square, self.x.dtype),
+            round_root(square, self.x.dtype),
             radii.to(self.x.dtype).expand(block.scores.shape)[i, j][doubtful],
         )
         keep = torch.ones_like(i, dtype=torch.bool)
@@ -211,7 +211,7 @@ class _Pairs:
         return torch.cat([self.x[a].double().sub_(self.y[b]).square_().sum(1) for a, b in parts])
 
 
-def rounded_root(square: Float64[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
+def round_root(square: Float64[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
     """The correctly rounded root (IEEE 754) of the square in a dtype.
 
     On a CPU torch's root is one ulp off in one case of seven: a distance could tie with a radius that it exceeds.
@@ -269,7 +269,7 @@ def _blocks(n: int, size: int) -> Iterator[range]:
     return (range(start, min(start + size, n)) for start in range(0, n, size))
 
 
-def alike(x: Shaped[Tensor, "..."], y: Shaped[Tensor, "..."]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
+def unify(x: Shaped[Tensor, "..."], y: Shaped[Tensor, "..."]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
     """Both sets in one dtype, at least float32; raises ValueError on other shapes and on values that are not finite."""
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or not x.shape[1]:
         given = f"{tuple(x.shape)} and {tuple(y.shape)}"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from metrics.samples import neighbours
-from metrics.samples.neighbours import inside, nearest, rounded_root
+from metrics.samples.neighbours import count_inside, find_nearest, round_root
 
 KINDS = (
     "normal", "grid", "copies", "doubled", "clusters", "tight clusters", "offset", "huge", "tiny", "outlier",
@@ -60,13 +60,13 @@ def check(x: Tensor, y: Tensor, k: int):
         if alone:
             truth.fill_diagonal_(torch.inf)
         ordered = truth.sort(dim=1, stable=True)
-        found = nearest(queries, reference, k, exclude_self=alone)
+        found = find_nearest(queries, reference, k, exclude_self=alone)
         assert torch.equal(found.distances, root(ordered.values[:, :k], x.dtype))
         assert torch.equal(found.rows, ordered.indices[:, :k])
-    x_radii, y_radii = (nearest(z, z, k, exclude_self=True).distances[:, -1] for z in (x, y))
+    x_radii, y_radii = (find_nearest(z, z, k, exclude_self=True).distances[:, -1] for z in (x, y))
     distances = root(squares(x, y), x.dtype)
     for closed, compare in ((True, torch.le), (False, torch.lt)):
-        around_x, around_y = inside(x, y, x_radii=x_radii, y_radii=y_radii, closed=closed)
+        around_x, around_y = count_inside(x, y, x_radii=x_radii, y_radii=y_radii, closed=closed)
         within_x, within_y = compare(distances, x_radii[:, None]), compare(distances, y_radii)
         assert torch.equal(around_x.balls, within_x.sum(1))
         assert torch.equal(around_x.points, within_x.sum(0))
@@ -98,10 +98,10 @@ def test_most_pairs_are_settled_without_their_differences(kind: str, monkeypatch
     taken, exact = [], neighbours._Pairs.squares
     monkeypatch.setattr(neighbours._Pairs, "squares", lambda self, i, j: taken.append(len(i)) or exact(self, i, j))
     x, y = pair(kind, 1500, 1500, 64, 0, torch.float64)
-    radii = nearest(x, x, 5, exclude_self=True).distances[:, -1]
+    radii = find_nearest(x, x, 5, exclude_self=True).distances[:, -1]
     assert sum(taken) < 10 * len(x)
     taken.clear()
-    inside(x, y, x_radii=radii, y_radii=radii, closed=False)
+    count_inside(x, y, x_radii=radii, y_radii=radii, closed=False)
     assert sum(taken) < len(x)
 
 
@@ -121,10 +121,10 @@ def test_bounds_hold_for_every_pair_in_both_dtypes():
 def test_lower_precision_of_products_is_not_trusted():
     x, y = pair("normal", 300, 300, 64, 2, torch.float32)
     before = torch.get_float32_matmul_precision()
-    truth = nearest(x, y, 3)
+    truth = find_nearest(x, y, 3)
     torch.set_float32_matmul_precision("medium")
     try:
-        found = nearest(x, y, 3)
+        found = find_nearest(x, y, 3)
         assert neighbours._Pairs(x, y).first == torch.float64
     finally:
         torch.set_float32_matmul_precision(before)
@@ -135,34 +135,34 @@ def test_lower_precision_of_products_is_not_trusted():
 def test_permutation_and_mixed_dtypes():
     x, y = pair("normal", 50, 60, 7, 3, torch.float32)
     order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
-    found, shuffled = nearest(x, y, 4), nearest(x, y[order], 4)
+    found, shuffled = find_nearest(x, y, 4), find_nearest(x, y[order], 4)
     assert torch.equal(found.distances, shuffled.distances)
     assert torch.equal(found.rows, order[shuffled.rows])
-    mixed = nearest(x, y.double(), 4)
+    mixed = find_nearest(x, y.double(), 4)
     assert mixed.distances.dtype == torch.float64
-    assert torch.equal(mixed.distances.float(), nearest(x.double(), y.double(), 4).distances.float())
-    assert nearest(x.half(), y.half(), 4).distances.dtype == torch.float32
+    assert torch.equal(mixed.distances.float(), find_nearest(x.double(), y.double(), 4).distances.float())
+    assert find_nearest(x.half(), y.half(), 4).distances.dtype == torch.float32
 
 
 @pytest.mark.unchecked
 def test_bad_input_is_refused_by_name():
     x = torch.zeros(5, 3)
     with pytest.raises(ValueError, match=r"\(5, 3\) and \(5, 4\)"):
-        nearest(x, torch.zeros(5, 4), 1)
+        find_nearest(x, torch.zeros(5, 4), 1)
     with pytest.raises(ValueError, match=r"\(5,\)"):
-        nearest(torch.zeros(5), x, 1)
+        find_nearest(torch.zeros(5), x, 1)
     with pytest.raises(ValueError, match="5 of 5 rows of features are not finite"):
-        nearest(x, x + math.nan, 1)
+        find_nearest(x, x + math.nan, 1)
     with pytest.raises(ValueError, match="k is 5 and there are 4 neighbours"):
-        nearest(x, x, 5, exclude_self=True)
+        find_nearest(x, x, 5, exclude_self=True)
     with pytest.raises(ValueError, match="k is 0"):
-        nearest(x, x, 0)
+        find_nearest(x, x, 0)
     with pytest.raises(ValueError, match="5 queries and 6 rows"):
-        nearest(x, torch.zeros(6, 3), 1, exclude_self=True)
+        find_nearest(x, torch.zeros(6, 3), 1, exclude_self=True)
 
 
 def test_roots_are_rounded_as_numpys_are():
     squares = 2000 * torch.rand(100_003, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for dtype in (torch.float32, torch.float64):
         expected = np.sqrt(squares.to(dtype).numpy())
-        assert (rounded_root(squares, dtype).numpy() == expected).all()
+        assert (round_root(squares, dtype).numpy() == expected).all()

@@ -142,7 +142,7 @@ def look_up(
     if ids and known and isinstance(ids[0], str) != isinstance(next(iter(known)), str):
         if not named or not any(name in named for name in ids if isinstance(name, str)):
             kind = _kind(next(iter(known)))
-            raise ValueError(f"{what}[0] has {key} {short(ids[0])}, a {_kind(ids[0])}, which is none of the "
+            raise ValueError(f"{what}[0] has {key} {shorten(ids[0])}, a {_kind(ids[0])}, which is none of the "
                              f"{len(known)} ids of the ground truth: each of those is a {kind}")  # fmt: skip
         tell(f"{what} have names for {key}; they are looked up among those of the ground truth")
         known = named
@@ -151,9 +151,8 @@ def look_up(
     except KeyError:
         position = np.fromiter((known.get(name, -1) for name in ids), np.int64, len(ids))
     for index in np.flatnonzero(position < 0)[:1] if required else ():
-        raise ValueError(
-            f"{what}[{index}] has {key} {short(ids[index])}, which is none of the {len(known)} ids of the ground truth"
-        )
+        name = shorten(ids[index])
+        raise ValueError(f"{what}[{index}] has {key} {name}, which is none of the {len(known)} ids of the ground truth")
     return position
 
 
@@ -184,10 +183,10 @@ def _ids(entries: Any, key: str, what: str) -> list[Any]:
         return values
     for index, value in enumerate(values):
         if not (isinstance(value, str) or _is_whole(value)):
-            raise ValueError(f"{what}[{index}] has {key} {short(value)}; a whole number or a text is accepted")
+            raise ValueError(f"{what}[{index}] has {key} {shorten(value)}; a whole number or a text is accepted")
         if isinstance(value, str) != isinstance(values[0], str):
-            raise ValueError(f"{what}[{index}] has {key} {short(value)}, a {_kind(value)}, and {what}[0] "
-                             f"{short(values[0])}, a {_kind(values[0])}; one of the two is accepted")  # fmt: skip
+            raise ValueError(f"{what}[{index}] has {key} {shorten(value)}, a {_kind(value)}, and {what}[0] "
+                             f"{shorten(values[0])}, a {_kind(values[0])}; one of the two is accepted")  # fmt: skip
     return [int(value) for value in values]
 
 
@@ -196,7 +195,9 @@ def _positions(ids: list[Any], what: str) -> dict[Any, int]:
     if len(positions) < len(ids):
         first: dict[Any, int] = {}
         again, name = next((i, name) for i, name in enumerate(ids) if first.setdefault(name, i) != i)
-        raise ValueError(f"{what}[{again}] has id {short(name)}, as {what}[{first[name]}] has; an id may be used once")
+        raise ValueError(
+            f"{what}[{again}] has id {shorten(name)}, as {what}[{first[name]}] has; an id may be used once"
+        )
     return positions
 
 
@@ -221,7 +222,7 @@ def _column(entries: Any, key: str, what: str) -> list[Any]:
         return [entry[key] for entry in entries]
     except (KeyError, TypeError):
         index, entry = next((i, e) for i, e in enumerate(entries) if not isinstance(e, Mapping) or key not in e)
-        holds = f"it has {', '.join(map(str, entry))}" if isinstance(entry, Mapping) else f"it is {short(entry)}"
+        holds = f"it has {', '.join(map(str, entry))}" if isinstance(entry, Mapping) else f"it is {shorten(entry)}"
         raise ValueError(f"{what}[{index}] has no {key!r}; {holds}") from None
 
 
@@ -233,9 +234,9 @@ def _numbers(entries: Any, key: str, what: str) -> Float[np.ndarray, " n"]:
             return numbers
     for index, value in enumerate(values):
         if not _is_number(value):
-            raise ValueError(f"{what}[{index}] has {key} {short(value)}, which is not a number")
+            raise ValueError(f"{what}[{index}] has {key} {shorten(value)}, which is not a number")
         if not _is_finite(value):
-            raise ValueError(f"{what}[{index}] has {key} {short(value)}; a finite number is accepted")
+            raise ValueError(f"{what}[{index}] has {key} {shorten(value)}; a finite number is accepted")
     return np.fromiter(map(float, values), float, len(values))
 
 
@@ -246,7 +247,7 @@ def _flags(entries: Sequence[Mapping[str, Any]], key: str) -> Bool[np.ndarray, "
         return np.array(values, dtype=bool)
     for index, value in enumerate(values):
         if not (isinstance(value, bool | np.bool_) or (_is_number(value) and value in (0, 1))):
-            raise ValueError(f"annotations[{index}] has {key} {short(value)}; 0 or 1 is accepted")
+            raise ValueError(f"annotations[{index}] has {key} {shorten(value)}; 0 or 1 is accepted")
     return np.array(values, dtype=bool)
 
 
@@ -278,7 +279,7 @@ def _shapes(entries: Sequence[Mapping[str, Any]], what: str, iou_type: str) -> F
         index = next((i for i, value in enumerate(values) if not _is_box(value)), None)
         if index is not None:
             accepted = f"x, y, width >= 0, height >= 0, all finite and below {LARGEST:g}, are accepted"
-            raise ValueError(f"{what}[{index}] has bbox {short(values[index])}; {accepted}")
+            raise ValueError(f"{what}[{index}] has bbox {shorten(values[index])}; {accepted}")
         boxes = np.array([[float(x) for x in value] for value in values]).reshape(-1, 4)
     return boxes
 
@@ -317,6 +318,6 @@ _SHORT.maxlong = 40
 _SHORT.maxlist = _SHORT.maxdict = 6
 
 
-def short(value: Any) -> str:
+def shorten(value: Any) -> str:
     """A value as an error message shows it: on one line, and cut where it is long."""
     return _SHORT.repr(value)

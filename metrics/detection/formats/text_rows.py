@@ -19,14 +19,14 @@ def read_lines(path: Path) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
-def rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+def read_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
     """The place ("FILE: line N") and the words of each line that is not empty; raises as ``read_lines`` does."""
     for index, line in enumerate(read_lines(path), 1):
         if words := line.split():
             yield f"{path}: line {index}", words
 
 
-def number(where: Any, key: str, text: str) -> float:
+def parse_number(where: Any, key: str, text: str) -> float:
     """The finite number that a text spells; raises ValueError that names the place and the field."""
     try:
         value = math.nan if "_" in text else float(text)  # Python reads 1_0 as 10

@@ -22,7 +22,7 @@ from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 from metrics.detection.formats.folders import Folder
-from metrics.detection.formats.text_rows import number, rows
+from metrics.detection.formats.text_rows import parse_number, read_rows
 
 _ENDS = ("xmin", "ymin", "xmax", "ymax")
 _SCORES = ("score", "confidence")
@@ -81,7 +81,7 @@ def read_voc_detections(folder: Folder | str | os.PathLike[str]) -> list[dict[st
                 key = next((key for key in _SCORES if entry.find(key) is not None), None)
                 if key is None:
                     raise ValueError(f"{where} has no score; <score> or <confidence> in each object is accepted")
-                score = number(where, key, entry.findtext(key) or "")
+                score = parse_number(where, key, entry.findtext(key) or "")
                 entries.append({"image_id": path.stem, **_object(where, entry), "score": score})
     return entries
 
@@ -92,11 +92,11 @@ def result_files(folder: Folder) -> list[Path]:
 
 
 def _results(path: Path) -> Iterator[tuple[str, float, list[float]]]:
-    for where, words in rows(path):
+    for where, words in read_rows(path):
         if len(words) != 6:
             raise ValueError(f"{where} has {len(words)} words; image score xmin ymin xmax ymax is accepted")
-        score = number(where, "score", words[1])
-        corners = [number(where, key, word) for key, word in zip(_ENDS, words[2:], strict=True)]
+        score = parse_number(where, "score", words[1])
+        corners = [parse_number(where, key, word) for key, word in zip(_ENDS, words[2:], strict=True)]
         yield words[0], score, _box(where, corners)
 
 
@@ -156,7 +156,7 @@ def _side(where: Any, parent: Element, key: str) -> float:
     text = parent.findtext(key)
     if text is None:
         raise ValueError(f"{where} has no {parent.tag}/{key}")
-    return number(where, key, text)
+    return parse_number(where, key, text)
 
 
 def _parse(path: Path) -> Element:

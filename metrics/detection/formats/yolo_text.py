@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float
 
 from metrics.detection.formats.folders import Folder
-from metrics.detection.formats.text_rows import number, rows
+from metrics.detection.formats.text_rows import parse_number, read_rows
 from metrics.detection.formats.yolo_names import LISTS, ClassNames, read_names
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -89,7 +89,7 @@ def read_labels(folder: Folder, *, scored: bool, tell: Tell) -> Labels:
         within = sorted({str(path.parent) for path in folder.path.glob("*/*.txt")})[:3]
         hint = f"; {', '.join(within)} does, and one folder is accepted" if within else ""
         raise ValueError(f"{folder} holds no text file of boxes{hint}")
-    lines = [_line(where, stem, words, scored) for stem, path in files.items() for where, words in rows(path)]
+    lines = [_line(where, stem, words, scored) for stem, path in files.items() for where, words in read_rows(path)]
     _check_order(lines, scored)
     if polygons := sum(line.polygon for line in lines):
         tell(f"{folder}: lines that are polygons: {polygons}; they count as their bounding boxes")
@@ -135,11 +135,11 @@ def _line(where: str, image: str, words: list[str], scored: bool) -> Line:
         columns = "class cx cy w h" + " score" * scored
         rest = "class and the points of a polygon" + " and score" * scored
         raise ValueError(f"{where} has {len(words)} columns; {columns} is accepted, or {rest}")
-    category = number(where, "class", words[0])
+    category = parse_number(where, "class", words[0])
     if category < 0 or category != int(category) or category >= 2**31:
         raise ValueError(f"{where} has class {words[0]!r}; a whole number from 0 is accepted")
     keys = [f"{axis}{i // 2 + 1}" for i in range(len(numbers)) for axis in "xy"[i % 2]] if polygon else _SHARES
-    values = [number(where, key, word) for key, word in zip(keys, numbers, strict=True)]
+    values = [parse_number(where, key, word) for key, word in zip(keys, numbers, strict=True)]
     if not polygon and min(values[2:]) < 0:
         raise ValueError(f"{where} has w {values[2]}, h {values[3]}; neither may be negative")
     for key, value in zip(keys, values, strict=True):
@@ -148,7 +148,7 @@ def _line(where: str, image: str, words: list[str], scored: bool) -> Line:
     if polygon:
         x1, x2, y1, y2 = min(values[::2]), max(values[::2]), min(values[1::2]), max(values[1::2])
         values = [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
-    score = number(where, "score", words[-1]) if scored else 0.0
+    score = parse_number(where, "score", words[-1]) if scored else 0.0
     if not 0 <= score <= 1 + 1e-6:
         raise ValueError(f"{where} has score {score:g}; from 0 to 1 is accepted, in the last column")
     cx, cy, w, h = values
