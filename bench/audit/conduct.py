@@ -24,7 +24,8 @@ def cost(subject: Subject) -> Measurement:
     if entry.adaptive:
         raise NotApplicable("it chooses its steps")
     function = entry._resolved
-    if entry.source != "fidmap" and not (hasattr(function, "stages") or hasattr(function, "count") or entry.stages > 1):
+    counts = getattr(function, "count", None) is not None
+    if entry.source != "fidmap" and not (hasattr(function, "stages") or counts or entry.stages > 1):
         raise NotApplicable("it states no cost")
     path, figure, says = subject.path(), 0, ""
     for steps in (*FEW, 10):

@@ -23,7 +23,7 @@ def as_tensor(value: Any, dtype: torch.dtype | None = None) -> Tensor:
     return torch.as_tensor(value, dtype=dtype)
 
 
-def whole(name: str, value: Any, least: int, most: int | None = None) -> int:
+def check_integer(name: str, value: Any, least: int, most: int | None = None) -> int:
     """Give an integer, NumPy's included; raises ValueError where it is none, or lies outside ``least`` to ``most``."""
     integer = isinstance(value, Integral) and not isinstance(value, bool)
     if not integer or value < least or (most is not None and value > most):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -66,6 +65,7 @@ class Prediction:
         self.x = x.to(dtype)
         self._views = {name: view.to(dtype) for name, view in heads.items()}
         self._heads = tuple(name for name in HEADS if name in heads)
+        self._known_scales: tuple[Number, Number] | None = None
 
     @property
     def x0(self) -> Images:
@@ -110,15 +110,17 @@ class Prediction:
             raise ValueError(self._reason("velocity"))
         return self._sum(f, self.x, -g * g / 2, self._views["score"])
 
-    def told(self, t: float, alpha: float, sigma: float) -> Prediction:
-        """Take the path's scales from a caller who has them, in place of working them out; of no other t than this."""
-        if self.t.ndim == 0 and self.t.item() == t:
-            self.__dict__.setdefault("_scales", (alpha, sigma))
-        return self
+    def take_scales(self, t: float, alpha: float, sigma: float) -> None:
+        """Take the path's alpha and sigma from a caller who has them; ignored where ``t`` is not the prediction's."""
+        if self._known_scales is None and self.t.ndim == 0 and self.t.item() == t:
+            self._known_scales = alpha, sigma
 
-    @cached_property
+    @property
     def _scales(self) -> tuple[Number, Number]:
-        return self._at(self.path.alpha), self._at(self.path.sigma)
+        """alpha and sigma at t."""
+        if self._known_scales is None:
+            self._known_scales = self._at(self.path.alpha), self._at(self.path.sigma)
+        return self._known_scales
 
     def _at(self, function: Callable[[Tensor], Tensor]) -> Number:
         """A coefficient at t: a float for a scalar t, so that a step of a sampler is arithmetic on floats."""

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from implementations.diffusion.checks import as_tensor, whole
+from implementations.diffusion.checks import as_tensor, check_integer
 from implementations.diffusion.denoiser import Prediction
 from implementations.diffusion.oracle import Oracle, checked_labels, floating
 from implementations.diffusion.path import Images, Path, Time
@@ -33,7 +33,7 @@ class EmpiricalOracle(Oracle):
         data = as_tensor(data)
         if data.ndim < 1 or len(data) == 0:
             raise ValueError(f"data must hold at least one sample, got shape {tuple(data.shape)}")
-        self.chunk = whole("chunk", chunk, 1)
+        self.chunk = check_integer("chunk", chunk, 1)
         self.path, self.shape, self.dtype = path, tuple(data.shape[1:]), floating(data.dtype)
         self._data = data.reshape(len(data), -1).double()
         self._norms = self._data.square().sum(1)

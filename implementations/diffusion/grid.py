@@ -1,25 +1,24 @@
-"""A time grid as solvers read it: the path's coefficients as floats, the checks, and the loop they share."""
+"""A time grid as solvers read it: checked times, and the path's coefficients at each of them as floats."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.checks import as_tensor
-from implementations.diffusion.denoiser import Denoiser, Prediction
+from implementations.diffusion.denoiser import Prediction
 from implementations.diffusion.path import Images, Path
 
-Sampler = TypeVar("Sampler", bound=Callable[..., Any])
 Callback = Callable[[int, Tensor, Images, Prediction], Any]  # (step, time and state after it, prediction before it)
 
 
 class Point(NamedTuple):
-    """The path at one time of the grid."""
+    """The path at one time."""
 
     t: float
     alpha: float
@@ -52,20 +51,58 @@ class Point(NamedTuple):
         return math.atan2(self.sigma, self.alpha)
 
 
-class Grid:
-    """Times, checked: at least 2, finite, strictly monotone, within the path, and ``down``, ``up`` or ``either`` way.
+class Points(NamedTuple):
+    """The path at many times: the fields of ``Point`` as float64 tensors of one shape."""
 
-    A time that its own dtype's rounding parts from an end of the path is that end, so that alpha = 0 and sigma = 0 are
-    met exactly. Raises ValueError otherwise, naming the value.
+    t: Tensor
+    alpha: Tensor
+    sigma: Tensor
+    log_snr: Tensor
+
+    @classmethod
+    def at_log_snrs(cls, path: Path, log_snr: Tensor) -> Points:
+        """Give the points of log-SNRs within the path."""
+        t = path.time(log_snr).clamp(path.t_min, path.t_max)
+        return cls(t, path.alpha(t), path.sigma(t), log_snr)
+
+    @classmethod
+    def at_times(cls, path: Path, t: Tensor) -> Points:
+        """Give the points of times within the path."""
+        return cls(t, path.alpha(t), path.sigma(t), path.log_snr(t))
+
+    def unbind(self) -> list[Point]:
+        """Give them one by one, of one dimension."""
+        return [Point(*row) for row in zip(*(column.tolist() for column in self), strict=True)]
+
+    @property
+    def ratio(self) -> Tensor:
+        """``sigma / alpha``."""
+        return self.sigma / self.alpha
+
+    @property
+    def radius(self) -> Tensor:
+        """``hypot(alpha, sigma)``."""
+        return torch.hypot(self.alpha, self.sigma)
+
+    @property
+    def angle(self) -> Tensor:
+        """``atan2(sigma, alpha)``."""
+        return torch.atan2(self.sigma, self.alpha)
+
+
+class Grid:
+    """The times of a call, checked, and the path at each of them.
+
+    There must be at least 2, finite, strictly monotone and within the path: ValueError otherwise, naming the value. A
+    time that the rounding of its own dtype parts from an end of the path is taken for that end, so that alpha = 0 and
+    sigma = 0 are met exactly.
     """
 
-    def __init__(
-        self, path: Path, times: Float[Tensor, " points"], direction: Literal["either", "down", "up"] = "either"
-    ):
+    def __init__(self, path: Path, times: Float[Tensor, " points"]):
         times = as_tensor(times).detach().cpu()
         if times.ndim != 1 or len(times) < 2:
             raise ValueError(f"times must be a vector of at least 2 (one step), got shape {tuple(times.shape)}")
-        times = _at_the_ends(times, path)
+        times = _snap_to_ends(times, path)
         outside = ~((times >= path.t_min) & (times <= path.t_max))  # true of NaN, too
         if bool(outside.any()):
             wrong = times[outside][0].item()
@@ -73,16 +110,21 @@ class Grid:
         steps = times.diff()
         if not (bool((steps < 0).all()) or bool((steps > 0).all())):
             raise ValueError(f"times must be strictly monotone, got {[round(t, 6) for t in times.tolist()]}")
-        if direction == "down" and bool(steps[0] > 0):
-            raise ValueError("ascending times invert a sampler, and one that adds noise has no inverse")
-        if direction == "up" and bool(steps[0] < 0):
-            raise ValueError("times must ascend, from data to noise: this sampler inverts another")
         self.path, self.times = path, times.unbind()
-        columns = (times, path.alpha(times), path.sigma(times), path.log_snr(times))
-        self.points = [Point(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+        self.points = Points.at_times(path, times).unbind()
 
     def __len__(self) -> int:
         return len(self.points) - 1
+
+    def require_descending(self) -> None:
+        """Raise ValueError unless the times go from noise to data."""
+        if self.points[0].t < self.points[1].t:
+            raise ValueError("ascending times invert a sampler, and one that adds noise has no inverse")
+
+    def require_ascending(self) -> None:
+        """Raise ValueError unless the times go from data to noise."""
+        if self.points[0].t > self.points[1].t:
+            raise ValueError("times must ascend, from data to noise: this sampler inverts another")
 
     def at(self, log_snr: float) -> Point:
         """Give the point of a log-SNR within the path, for a stage between two times."""
@@ -93,45 +135,8 @@ class Grid:
         """Give the point of a time within the path."""
         return Point(t, *(float(f(t)) for f in (self.path.alpha, self.path.sigma, self.path.log_snr)))
 
-    def solve(
-        self,
-        denoiser: Denoiser,
-        x: Images,
-        step: Callable[[int, Images, Prediction], Images],
-        callback: Callback | None,
-        condition: Any,
-        lift: Callable[[int, Images], tuple[Point, Images]] | None = None,
-        regular: bool = False,
-    ) -> Images:
-        """Run ``step(i, x, prediction)`` from ``times[i]`` to ``times[i+1]`` over the grid, in float32 at least.
-
-        A step that touches alpha = 0 or sigma = 0 is the first-order data-prediction step ``alpha' x0 + sigma' eps``,
-        unless ``step`` is ``regular`` there.
-        ``lift(i, x)`` may carry the state to a noisier point before the model sees it.
-        ``callback(i, t, x, prediction)`` sees the time and the state after step i and the prediction before it.
-        Raises ValueError where ``x`` is empty or not finite, FloatingPointError if it ceases to be: the message has
-        the step.
-        """
-        x = checked_start(x)
-        # An element of each sample a step, and the whole state at the end, since NaN stays; looked at when all is done:
-        # a sum of everything would be a fifth of a step, and a look at each step would synchronise a GPU.
-        watch = []
-        for i, (here, there) in enumerate(zip(self.points, self.points[1:], strict=False)):
-            if lift is not None:
-                here, x = lift(i, x)
-            prediction = ask(denoiser, x, here, condition)
-            x = prediction.x.to(x.dtype)  # a corrector may have moved the state
-            end = not regular and (self.points[i].end or there.end)
-            x = prediction.combine(there.alpha, there.sigma) if end else step(i, x, prediction)
-            watch.append(x.detach().reshape(len(x), -1)[:, 0].sum())
-            if callback is not None:
-                callback(i, self.times[i + 1], x, prediction)
-            del prediction  # it holds the state before: kept into the next step, memory would go back and forth
-        self.check(torch.stack([*watch[:-1], x.detach().sum()]))
-        return x
-
-    def check(self, sums: Float[Tensor, " steps"]) -> None:
-        """Raise FloatingPointError with the first step after which the state's sum is not finite."""
+    def check_finite(self, sums: Float[Tensor, " steps"]) -> None:
+        """Raise FloatingPointError with the first step after which a sum over the state is not finite."""
         finite = sums.isfinite()
         if not bool(finite.all()):
             first = int((~finite).nonzero()[0])
@@ -143,14 +148,7 @@ class Grid:
             )
 
 
-def ask(denoiser: Denoiser, x: Images, point: Point, condition: Any) -> Prediction:
-    """Ask the denoiser at a point, whose alpha and sigma its prediction need not work out again."""
-    prediction = denoiser(x, point.time, condition)
-    same = prediction.path is denoiser.path
-    return prediction.told(point.t, point.alpha, point.sigma) if same else prediction
-
-
-def checked_start(x: Images) -> Images:
+def check_start(x: Images) -> Images:
     """Give ``x`` in float32 at least; raises ValueError where it is empty, of integers or not finite."""
     if not isinstance(x, Tensor):
         raise ValueError(f"x must be a tensor, a batch of samples, got {type(x).__name__}")
@@ -162,8 +160,8 @@ def checked_start(x: Images) -> Images:
     return x
 
 
-def combined(*terms: tuple[float, Images]) -> Images:
-    """``sum_k c_k x_k`` in one new tensor; terms of weight 0 are left out."""
+def add_scaled(*terms: tuple[float, Images]) -> Images:
+    """``sum_k c_k x_k`` of terms (c, x), in one new tensor; terms of weight 0 are left out."""
     (first, x), *rest = [term for term in terms if term[0] != 0] or terms[:1]
     total = x * first
     for weight, y in rest:
@@ -171,27 +169,7 @@ def combined(*terms: tuple[float, Images]) -> Images:
     return total
 
 
-def costs(count: Callable[..., int | None]) -> Callable[[Sampler], Sampler]:
-    """State a sampler's evaluations: ``count(touching, **options)``, touching[i] is whether step i touches an end."""
-
-    def mark(sampler: Sampler) -> Sampler:
-        sampler.count = count  # type: ignore[attr-defined]
-        return sampler
-
-    return mark
-
-
-def order_of(rule: Callable[..., int | None]) -> Callable[[Sampler], Sampler]:
-    """State a sampler's order of accuracy where options other than ``order`` decide it: ``rule(**options)``."""
-
-    def mark(sampler: Sampler) -> Sampler:
-        sampler.order_of = rule  # type: ignore[attr-defined]
-        return sampler
-
-    return mark
-
-
-def _at_the_ends(times: Tensor, path: Path) -> Float[Tensor, " points"]:
+def _snap_to_ends(times: Tensor, path: Path) -> Float[Tensor, " points"]:
     """In float64, an end where the times' dtype has the end rounded, or is an ulp beyond it."""
     exact = times.double()
     if not times.is_floating_point():

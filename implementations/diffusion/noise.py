@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from implementations.diffusion.checks import whole
+from implementations.diffusion.checks import check_integer
 from implementations.diffusion.path import Images
 
 Noise = Callable[[int, Images], Images]
@@ -27,14 +27,14 @@ class PerSampleNoise:
 
     Philox (Salmon et al., 2011, 10.1145/2063384.2063405) keyed by the seed; its counter holds the draw and the stream.
     Numbers are drawn in float64 on the CPU and then cast, so that they are bit-identical over batches and devices.
-    Calling it gives the stream ``start``. What takes a noise as an argument draws from a stream of its own: a sampler
-    from ``steps``, a forward process from ``forward``, a likelihood from ``probes``, dequantisation from ``levels``.
-    So a start drawn with the seeds of a call is never equal to a noise of that call.
-    Raises ValueError where a seed is no integer in [0, 2^128), or where there are not as many as samples.
+    Calling it gives the stream ``start``. A function that takes a noise as an argument draws from a stream of its own:
+    a sampler from ``steps``, a forward process from ``forward``, a likelihood from ``probes``, dequantisation from
+    ``levels``. So a start drawn with the seeds of a call never equals a noise of that call.
+    Raises ValueError where a seed is no integer in [0, 2^128), or where there are not as many seeds as samples.
     """
 
     def __init__(self, seeds: Iterable[Any], stream: Stream = "start"):
-        self.seeds, self.stream = _checked_seeds(seeds), stream
+        self.seeds, self.stream = _check_seeds(seeds), stream
         self._word = STREAMS.index(stream)
 
     def of(self, stream: Stream) -> PerSampleNoise:
@@ -45,7 +45,7 @@ class PerSampleNoise:
         """Draw number ``draw`` with the shape, dtype and device of ``like``."""
         if len(like) != len(self.seeds):
             raise ValueError(f"{len(self.seeds)} seeds were given for a batch of {len(like)}")
-        draw = whole("draw", draw, 0)
+        draw = check_integer("draw", draw, 0)
         values = np.empty((len(like), like[0].numel()))
         for row, seed in zip(values, self.seeds, strict=True):
             # the draw is the counter's highest word: no draw is long enough to run into the next
@@ -55,18 +55,18 @@ class PerSampleNoise:
 
 
 def noise_of(noise: Noise | None, generator: Generators | None, stream: Stream) -> Noise:
-    """Give the noise of one call, from what its caller handed over; seeds are drawn when the first draw is asked for.
+    """Give the noise of one call from the arguments of its caller; no seed is drawn before the first draw of noise.
 
     ``noise``, a function ``noise(draw, like)``, is used as it is, a ``PerSampleNoise`` in its ``stream``. ``generator``
     gives one base of 64 bits, and sample i has the seed ``base 2^64 + i``; a list of generators, one per sample, gives
     a base each, so that a sample's noise does not depend on its batch. With neither, the base is drawn from torch's
     global generator: ``torch.manual_seed`` repeats the call, and a second call has new noise.
-    Raises ValueError where both are given, or where one of them is something else.
+    Raises ValueError where both are given, or where either is something else.
     """
     if noise is not None and generator is not None:
         raise ValueError("noise and generator exclude each other: give one of them")
     if noise is None:
-        return _Drawn(_checked_generators(generator), stream)
+        return _LazyNoise(_check_generators(generator), stream)
     if isinstance(noise, PerSampleNoise):
         return noise.of(stream)
     if isinstance(noise, torch.Generator):
@@ -74,36 +74,32 @@ def noise_of(noise: Noise | None, generator: Generators | None, stream: Stream) 
     if isinstance(noise, Tensor) or not callable(noise):
         what = f"a tensor of shape {tuple(noise.shape)}" if isinstance(noise, Tensor) else repr(noise)
         raise ValueError(f"noise must be a function noise(draw, like) that gives draw k of the batch, got {what}")
-    return functools.partial(_checked_draw, noise)
+    return functools.partial(_draw, noise)
 
 
 def draws(stream: Stream) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
-    """Let a function that takes ``noise`` take ``generator``, too, and hand it the noise of the call (``noise_of``)."""
-    return functools.partial(handed, stream=stream, check=lambda *_, **__: None)
+    """Make ``noise`` of a function optional and add ``generator``: the function is given ``noise_of`` the two."""
 
+    def wrap(function: Callable[..., Result]) -> Callable[..., Result]:
+        @functools.wraps(function)
+        def call(*args: Any, noise: Noise | None = None, generator: Generators | None = None, **kwargs: Any) -> Result:
+            return function(*args, noise=noise_of(noise, generator, stream), **kwargs)
 
-def handed(function: Callable[..., Result], stream: Stream, check: Callable[..., None]) -> Callable[..., Result]:
-    """Let a function take ``noise`` and ``generator``, check its call first, and hand it the noise (``noise_of``)."""
+        signature = inspect.signature(function)
+        options = {"noise": _option("noise", "Noise"), "generator": _option("generator", "Generators")}
+        made: Any = call
+        made.__signature__ = signature.replace(parameters=[*{**signature.parameters, **options}.values()])
+        return call
 
-    @functools.wraps(function)
-    def call(*args: Any, noise: Noise | None = None, generator: Generators | None = None, **kwargs: Any) -> Result:
-        check(*args, **kwargs)
-        return function(*args, noise=noise_of(noise, generator, stream), **kwargs)
-
-    signature = inspect.signature(function)
-    own = {"noise": _option("noise", "Noise"), "generator": _option("generator", "Generators")}
-    named = {**signature.parameters, **own}
-    rest = [named.pop(p.name) for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
-    call.__signature__ = signature.replace(parameters=[*named.values(), *rest])  # type: ignore[attr-defined]
-    return call
+    return wrap
 
 
 def _option(name: str, kind: str) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=f"{kind} | None")
 
 
-class _Drawn:
-    """Noise whose seeds are drawn when the first draw is asked for, so that a call without noise draws nothing."""
+class _LazyNoise:
+    """Noise whose seeds are drawn with its first draw, so that a call without noise draws nothing."""
 
     def __init__(self, generator: Generators | None, stream: Stream):
         self.generator, self.stream = generator, stream
@@ -124,13 +120,13 @@ class _Drawn:
 
 
 def _base(generator: torch.Generator | None) -> int:
-    """64 random bits, as an unsigned integer."""
+    """Draw 64 random bits, as an unsigned integer."""
     device = "cpu" if generator is None else generator.device
     bits = torch.empty((), dtype=torch.int64, device=device).random_(-(2**63), None, generator=generator)
     return int(bits) + 2**63
 
 
-def _checked_draw(noise: Noise, draw: int, like: Images) -> Images:
+def _draw(noise: Noise, draw: int, like: Images) -> Images:
     z = noise(draw, like)
     if not isinstance(z, Tensor) or z.shape != like.shape:
         found = f"shape {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
@@ -138,7 +134,7 @@ def _checked_draw(noise: Noise, draw: int, like: Images) -> Images:
     return z
 
 
-def _checked_seeds(seeds: Any) -> list[int]:
+def _check_seeds(seeds: Any) -> list[int]:
     if isinstance(seeds, str | bytes) or not isinstance(seeds, Iterable):
         raise ValueError(f"seeds must be a sequence of integers, one per sample, got {seeds!r}")
     found = []
@@ -154,7 +150,7 @@ def _checked_seeds(seeds: Any) -> list[int]:
     return found
 
 
-def _checked_generators(generator: Any) -> Generators | None:
+def _check_generators(generator: Any) -> Generators | None:
     if generator is None or isinstance(generator, torch.Generator):
         return generator
     if isinstance(generator, list | tuple) and all(isinstance(one, torch.Generator) for one in generator):

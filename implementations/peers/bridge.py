@@ -1,4 +1,4 @@
-"""A path, its grid and a denoiser as a peer sees them: states and noise levels of the frame that the peer works in.
+"""A call under the samplers' contract, in the frame of states and noise levels that a peer works in.
 
 | frame    | state             | level                 |
 |----------|-------------------|-----------------------|
@@ -11,17 +11,18 @@ Rescaling is exact up to rounding, so that a peer written for one frame runs on 
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from implementations.diffusion.denoiser import Denoiser, Prediction
-from implementations.diffusion.grid import Callback, Grid, Point, checked_start
-from implementations.diffusion.noise import Noise
-from implementations.diffusion.path import Images
+from implementations.diffusion.denoiser import Prediction
+from implementations.diffusion.grid import Point
+from implementations.diffusion.path import Images, Path
+from implementations.samplers.contract import Count, Problem, Sampler
 
 Frame = Literal["exploding", "unit", "straight"]
 SCALES: dict[str, Callable[[Point], float]] = {
@@ -29,33 +30,64 @@ SCALES: dict[str, Callable[[Point], float]] = {
     "unit": lambda point: point.radius,
     "straight": lambda point: point.alpha + point.sigma,
 }
+Run = Callable[[], Images]
 
 
-class Bridge:
-    """A call under the samplers' contract, on its way into a peer: checks as ``Grid``, and counts draws and steps."""
+class PeerSampler(Sampler):
+    """A peer's method under the samplers' contract, with what it states of itself besides.
+
+    ``bare(x, network, steps, draw, **options)`` makes a run by the peer's own API, in its own frame, on a network that
+    answers with ``head``. ``own`` are the options that ``solver`` takes as ``**options``.
+    """
 
     def __init__(
         self,
-        denoiser: Denoiser,
-        x: Images,
-        times: Any,
-        noise: Noise,
-        callback: Callback | None,
-        condition: Any,
-        frame: Frame,
-        direction: Literal["down", "up"] = "down",
+        solver: Callable[..., Images],
+        bare: Callable[..., Run],
+        *,
+        doc: str,
+        own: Sequence[inspect.Parameter] = (),
+        open_ended: bool = False,  # it takes further options, too
+        count: Count | None = None,
+        head: Literal["eps", "x0", "v", "velocity"] = "eps",
+        home: type[Path] = Path,  # as shipped, it runs on this kind of path
+        settings: Sequence[str] = (),  # as shipped, it takes these options, too
+        from_noise: bool = False,  # a grid may begin at alpha = 0
+        to_data: Literal["may", "must", "never"] = "may",  # whether a grid ends at sigma = 0
+        most_steps: int | None = None,  # as shipped, of what its model is distilled for
+        to_sigma_min: bool = False,  # its network answers with a sample at sigma_min, of which the next state is made
     ):
-        self.denoiser, self.condition, self.callback = denoiser, condition, callback
-        self.grid, self.scale, self.frame = Grid(denoiser.path, times, direction), SCALES[frame], frame
-        self.x, self.noise = checked_start(x), noise
+        super().__init__(solver, count)
+        self.bare, self.head, self.home, self.settings = bare, head, home, list(settings)
+        self.from_noise, self.to_data = from_noise, to_data
+        self.most_steps, self.to_sigma_min = most_steps, to_sigma_min
+        self.__doc__ = doc
+        *named, rest = self.__signature__.parameters.values()
+        named += [p.replace(kind=p.KEYWORD_ONLY) for p in own]
+        self.__signature__ = self.__signature__.replace(parameters=[*named, *([rest] if open_ended else [])])
+
+
+class Bridge:
+    """A problem on its way into a peer and back, which counts the peer's draws and steps.
+
+    Raises ValueError on ascending times, or on descending ones where the peer goes ``up``.
+    """
+
+    def __init__(self, problem: Problem, frame: Frame, direction: Literal["down", "up"] = "down"):
+        self.problem, self.grid, self.x = problem, problem.grid, problem.x
+        self.scale, self.frame = SCALES[frame], frame
+        if direction == "down":
+            self.grid.require_descending()
+        else:
+            self.grid.require_ascending()
         self.draws = self.steps = 0
         self._increment: tuple[float, float, Images] | None = None
-        self._before: Prediction | None = None
+        self._latest: Prediction | None = None  # with which the step that is being taken began
 
     @property
     def begun(self) -> bool:
         """Whether a step has begun."""
-        return self._before is not None
+        return self._latest is not None
 
     @property
     def clean(self) -> bool:
@@ -68,29 +100,29 @@ class Bridge:
         return torch.tensor([self.level(point) for point in self.grid.points], dtype=torch.float64)
 
     def level(self, point: Point) -> float:
-        """Noise level of a point in the peer's frame."""
+        """Give the noise level of a point in the peer's frame."""
         return point.sigma / (point.alpha + point.sigma) if self.frame == "straight" else point.ratio
 
     def point(self, level: float, eps: float = 1e-12) -> Point:
-        """Give the point of a level, a point of the grid where it is that one to ``eps``."""
+        """Give the point of a level, which is a point of the grid where its level agrees to ``eps``, relatively."""
         nearest = min(self.grid.points, key=lambda point: abs(self.level(point) - level))
         if abs(self.level(nearest) - level) <= eps * level:
             return nearest
         return self.grid.at(-math.log(level / (1 - level) if self.frame == "straight" else level))
 
-    def between(self, i: int, shares: tuple[float, ...]) -> list[Point]:
-        """Points inside step i, by their shares of its log-SNR."""
+    def divide(self, i: int, shares: tuple[float, ...]) -> list[Point]:
+        """Give the points inside step i at these shares of its log-SNR."""
         here, there = self.grid.points[i], self.grid.points[i + 1]
         return [self.grid.at(here.log_snr + share * (there.log_snr - here.log_snr)) for share in shares]
 
     def enter(self) -> Images:
-        """Give the start as the peer has it; raises ValueError at alpha = 0 where its frame has no such state."""
+        """Give the start in the peer's frame; raises ValueError at alpha = 0 where the frame has no such state."""
         if self.grid.points[0].alpha == 0 and self.frame != "straight":
             raise ValueError(f"this peer starts at alpha > 0, got alpha = 0 at t = {self.grid.points[0].t}")
         return self.x / self.scale(self.grid.points[0])
 
     def leave(self, y: Images) -> Images:
-        """Give the end as the path has it; raises FloatingPointError where it is not finite."""
+        """Give the peer's end in the path's frame; raises FloatingPointError where it is not finite."""
         x = y * self.scale(self.grid.points[-1])
         self._report(self.grid.times[-1], x)
         if not bool(x.sum().isfinite()):
@@ -102,23 +134,23 @@ class Bridge:
 
     def predict(self, y: Images, point: Point) -> Prediction:
         """Ask the denoiser at the peer's state."""
-        return self.denoiser(y * self.scale(point), point.time, self.condition)
+        return self.problem.denoiser(y * self.scale(point), point.time, self.problem.condition)
 
     def begin(self, prediction: Prediction) -> None:
-        """Say that a step begins with this prediction: the one before has ended where it was made."""
+        """Begin a step with this prediction, which ends the step before at the prediction's state."""
         self._report(prediction.t, prediction.x)
-        self._before = prediction
+        self._latest = prediction
 
     def draw(self, like: Images) -> Images:
-        """The next draw of noise; steps that took none have left theirs."""
+        """Give the next draw of noise: draw i in step i at the earliest, so that a step may take none."""
         number = max(self.draws, self.steps)
         self.draws = number + 1
-        return self.noise(number, like)
+        return self.problem.noise(number, like)
 
     def brownian(self, start: Any, end: Any) -> Images:
-        """The increment of a Brownian motion in the level from ``start`` to ``end``, in units of its deviation.
+        """Give the increment of a Brownian motion in the level from ``start`` to ``end``, in units of its deviation.
 
-        One that starts where the last did and goes on beyond it holds that one.
+        Where the increment before had the same start and a nearer end, this one contains it.
         """
         high, low = float(start), float(end)
         z = self.draw(self.x)
@@ -130,7 +162,7 @@ class Bridge:
 
     def _report(self, time: Tensor, x: Images) -> None:
         """Tell the callback of the step that ended here."""
-        if self._before is not None:
-            if self.callback is not None:
-                self.callback(self.steps, time, x, self._before)
+        if self._latest is not None:
+            if self.problem.callback is not None:
+                self.problem.callback(self.steps, time, x, self._latest)
             self.steps += 1

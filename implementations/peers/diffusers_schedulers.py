@@ -1,12 +1,13 @@
 """diffusers' schedulers under the samplers' contract.
 
-``mode="solver"`` runs a scheduler on the given times: its levels are set from the grid, in float64, and the denoiser is
-asked at the level that the scheduler then steps from. A step to sigma = 0 is the scheduler's own first-order one, where
-it has one; ``lower_order_final`` and the like are off elsewhere.
-``mode="shipped"`` leaves the scheduler its ``set_timesteps``, as many steps as the times have, its start
+``mode="solver"`` runs a scheduler on the times of the call: its levels are set from the grid, in float64, and the
+denoiser is asked at the level from which the scheduler then steps. A step to sigma = 0 is the scheduler's own
+first-order one, where it has one; ``lower_order_final`` and the like are off elsewhere.
+``mode="shipped"`` leaves the scheduler its ``set_timesteps``, with as many steps as the times have, its start
 (``init_noise_sigma``) and its conditioning (rounded timesteps); options of its constructor (``timestep_spacing``,
-``use_karras_sigmas``, ...) may be given. It lives on its home: the discrete path's table of betas, and for others the
-straight, circular or exploding path. Data are not clipped in either mode, unless ``clip_sample`` says so.
+``use_karras_sigmas``, ...) are options of the call. It runs on its home alone: a discrete path's table of betas, or for
+some schedulers the straight, circular or exploding path. Data are not clipped in either mode unless ``clip_sample`` is
+set.
 """
 
 from __future__ import annotations
@@ -24,35 +25,34 @@ import diffusers
 import torch
 from torch import Tensor
 
-from implementations.diffusion.denoiser import Denoiser, Prediction
+from implementations.diffusion.denoiser import Prediction
 from implementations.diffusion.discrete import DiscreteVP
-from implementations.diffusion.grid import Callback, Point
-from implementations.diffusion.noise import Noise
+from implementations.diffusion.grid import Point
 from implementations.diffusion.path import EDM, Images, Path, RectifiedFlow, TrigFlow
-from implementations.peers.bridge import Bridge, Frame
-from implementations.samplers.contract import sampler
+from implementations.peers.bridge import Bridge, Frame, PeerSampler
+from implementations.samplers.contract import Problem
 
 diffusers.logging.set_verbosity_error()  # a scheduler warns of arguments that a bench has reason to give
 
 
 class Ask(NamedTuple):
-    """One evaluation of the denoiser: where, what the scheduler calls this time, and whether a step begins here."""
+    """One evaluation of the denoiser: its point, the scheduler's name for it, and whether a step begins there."""
 
     point: Point
     timestep: Any
     begins: bool = True
 
 
-Placed = Callable[[Any, Bridge], Iterable[Ask]]
+Place = Callable[[Any, Bridge], Iterable[Ask]]  # (scheduler, bridge): set the grid, and give what to ask step by step
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A scheduler: the frame of its states, how a grid is set in it, and what it takes for a prediction."""
+    """A scheduler: the frame of its states, how a grid is set in it, and what it takes as the network's output."""
 
     name: str
     frame: Frame
-    place: Placed
+    place: Place
     head: Literal["eps", "x0", "v", "velocity", "preconditioned"] = "eps"
     config: Mapping[str, Any] = field(default_factory=dict)  # of the constructor, in both modes
     solver: Mapping[str, Any] = field(default_factory=dict)  # of the constructor, in solver mode
@@ -61,10 +61,10 @@ class Peer:
     direction: Literal["down", "up"] = "down"
     stages: int = 1
     reaches_zero: bool = True
-    shipped_stages: int | None = None  # where they are others
+    shipped_stages: int | None = None  # where they differ from ``stages``
     extra: int = 0  # evaluations that any run of two steps or more has on top
-    most_steps: int | None = None  # as shipped, of what its model is distilled for
-    to_sigma_min: bool = False  # its network answers with a sample at sigma_min, of whose noise the next state is made
+    most_steps: int | None = None  # these two as ``PeerSampler``'s
+    to_sigma_min: bool = False
 
     @property
     def settings(self) -> list[str]:
@@ -73,7 +73,7 @@ class Peer:
         return [name for name in known if name not in ("self", "kwargs")]
 
     def make(self, options: Mapping[str, Any]) -> Any:
-        """The scheduler; raises ValueError on an option that its constructor does not have."""
+        """Make the scheduler; raises ValueError on an option that its constructor does not have."""
         if unknown := set(options) - set(self.settings):
             names = ", ".join(self.settings)
             raise ValueError(f"{', '.join(sorted(unknown))} is no option of {self.name}; there are {names}")
@@ -85,14 +85,14 @@ class Peer:
         return scheduler
 
     def count(self, touching: list[bool], mode: str = "solver", **_: Any) -> int:
-        """Evaluations; as shipped it ends at sigma = 0, or spends its last step as if it did."""
+        """Count evaluations; as shipped it ends at sigma = 0, or spends its last step as if it did."""
         stages, extra = self.stages, self.extra * (len(touching) > 1)
         if mode == "shipped":
             stages, touching = self.shipped_stages or stages, [False] * (len(touching) - 1) + [True]
         return extra + sum(1 if end else stages for end in touching)
 
     def output(self, prediction: Prediction, y: Images, level: float, scheduler: Any) -> Images:
-        """What the scheduler takes for the network's output."""
+        """Give what the scheduler takes as the network's output."""
         if self.head == "v":
             return prediction.v / math.hypot(
                 *(float(f(prediction.t)) for f in (prediction.path.alpha, prediction.path.sigma))
@@ -110,45 +110,34 @@ class Peer:
         return getattr(prediction, self.head)  # type: ignore[no-any-return]
 
 
-def _adapt(peer: Peer) -> Callable[..., Images]:
+def _adapt(peer: Peer) -> PeerSampler:
     own = inspect.signature(peer.options).parameters
 
-    @sampler
-    def call(
-        denoiser: Denoiser,
-        x: Images,
-        times: Any,
-        *,
-        noise: Noise,
-        callback: Callback | None = None,
-        condition: Any = None,
-        mode: str = "solver",
-        **given: Any,
-    ) -> Images:
+    def solve(problem: Problem, *, mode: str = "solver", **options: Any) -> Images:
         if mode not in ("solver", "shipped"):
             raise ValueError(f"mode must be solver or shipped, got {mode!r}")
-        bridge = Bridge(denoiser, x, times, noise, callback, condition, peer.frame, peer.direction)
-        config, step = peer.options(**{name: given.pop(name) for name in own if name in given})
-        if mode == "solver" and given:
-            raise ValueError(f"{', '.join(given)} belongs to mode='shipped', or is no option of {peer.name}")
+        bridge = Bridge(problem, peer.frame, peer.direction)
+        config, step = peer.options(**{name: options.pop(name) for name in own if name in options})
+        if mode == "solver" and options:
+            raise ValueError(f"{', '.join(options)} belongs to mode='shipped', or is no option of {peer.name}")
         run = _solve if mode == "solver" else _ship
-        return run(peer, bridge, {**peer.config, **config, **given}, step)
+        return run(peer, bridge, {**peer.config, **config, **options}, step)
 
-    call.__doc__ = f"diffusers' ``{peer.name}``; in mode ``shipped`` any option of its constructor, too."
-    named = [p for p in inspect.signature(call).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    own_named = [p.replace(kind=p.KEYWORD_ONLY) for p in own.values()]
-    rest = inspect.Parameter("given", inspect.Parameter.VAR_KEYWORD)
-    call.__signature__ = inspect.Signature([*named, *own_named, rest])  # type: ignore[attr-defined]
-    call.count = peer.count  # type: ignore[attr-defined]
-    call.from_noise = peer.frame == "straight"  # type: ignore[attr-defined]
-    call.to_data = (  # type: ignore[attr-defined]
-        "must" if peer.place is _few_steps else "may" if peer.reaches_zero else "never"
+    return PeerSampler(
+        solve,
+        partial(_bare, peer),
+        doc=f"diffusers' ``{peer.name}``; in mode ``shipped`` any option of its constructor, too.",
+        own=list(own.values()),
+        open_ended=True,
+        count=peer.count,
+        head=peer.head if peer.head in ("v", "velocity") else "eps",
+        home=peer.home,
+        settings=peer.settings,
+        from_noise=peer.frame == "straight",
+        to_data="must" if peer.place is _set_few_steps else "may" if peer.reaches_zero else "never",
+        most_steps=peer.most_steps,
+        to_sigma_min=peer.to_sigma_min,
     )
-    call.home, call.settings = peer.home, peer.settings  # type: ignore[attr-defined]
-    call.most_steps, call.to_sigma_min = peer.most_steps, peer.to_sigma_min  # type: ignore[attr-defined]
-    call.bare = partial(_bare, peer)  # type: ignore[attr-defined]
-    call.head = peer.head if peer.head in ("v", "velocity") else "eps"  # type: ignore[attr-defined]
-    return call
 
 
 def _solve(peer: Peer, bridge: Bridge, config: dict[str, Any], call: dict[str, Any]) -> Images:
@@ -158,7 +147,7 @@ def _solve(peer: Peer, bridge: Bridge, config: dict[str, Any], call: dict[str, A
         config["final_sigmas_type"] = "zero" if bridge.clean and peer.reaches_zero else "sigma_min"
     scheduler = peer.make({**config, **peer.solver})
     y = bridge.enter()
-    step = _lent(scheduler, bridge)
+    step = _lend_draws(scheduler, bridge)
     for ask in peer.place(scheduler, bridge):
         prediction = bridge.predict(y, ask.point)
         if ask.begins:
@@ -177,7 +166,7 @@ def _ship(peer: Peer, bridge: Bridge, config: dict[str, Any], call: dict[str, An
     scheduler.set_timesteps(len(bridge.grid))
     if hasattr(scheduler, "noise_sampler"):
         scheduler.noise_sampler = bridge.brownian
-    step = _lent(scheduler, bridge)
+    step = _lend_draws(scheduler, bridge)
     on_table = isinstance(path, DiscreteVP)
     if on_table:
         y = bridge.x / bridge.grid.points[0].radius * float(scheduler.init_noise_sigma)
@@ -187,7 +176,7 @@ def _ship(peer: Peer, bridge: Bridge, config: dict[str, Any], call: dict[str, An
         time = _time_at_home(path, timestep, scheduler)
         scaled = scheduler.scale_model_input(y, timestep) if hasattr(scheduler, "scale_model_input") else y
         # a network on the table sees a variance-preserving state; elsewhere the state is the path's own
-        prediction = bridge.denoiser(scaled if on_table else y, time, bridge.condition)
+        prediction = bridge.problem.denoiser(scaled if on_table else y, time, bridge.problem.condition)
         bridge.begin(prediction)
         level = float(path.ratio(time))
         y = step(peer.output(prediction, y, level, scheduler), timestep, y, **call).prev_sample
@@ -227,11 +216,11 @@ def _time_at_home(path: Path, timestep: Tensor, scheduler: Any) -> Tensor:
     return timestep
 
 
-def _lent(scheduler: Any, bridge: Bridge) -> Callable[..., Any]:
-    def drawn(shape: Any, *_: Any, dtype: torch.dtype | None = None, **__: Any) -> Tensor:
+def _lend_draws(scheduler: Any, bridge: Bridge) -> Callable[..., Any]:
+    def draw(shape: Any, *_: Any, dtype: torch.dtype | None = None, **__: Any) -> Tensor:
         return bridge.draw(bridge.x).to(dtype or bridge.x.dtype)
 
-    return _with_draws(scheduler, drawn)
+    return _with_draws(scheduler, draw)
 
 
 def _with_draws(scheduler: Any, draw: Callable[..., Tensor]) -> Callable[..., Any]:
@@ -246,7 +235,7 @@ def _with_draws(scheduler: Any, draw: Callable[..., Tensor]) -> Callable[..., An
 # How a grid is set in a scheduler
 
 
-def _levels(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
+def _set_levels(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
     """Into ``sigmas``, one evaluation a step."""
     return _set(scheduler, bridge, bridge.grid.points)
 
@@ -271,7 +260,7 @@ def _reset(scheduler: Any, steps: int) -> None:
     scheduler.set_begin_index(0)
 
 
-def _inserted(*shares: float) -> Placed:
+def _insert(*shares: float) -> Place:
     """Into ``sigmas``, with points inside each step at these shares of its log-SNR: the stages of a single step."""
 
     def place(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
@@ -279,7 +268,7 @@ def _inserted(*shares: float) -> Placed:
         orders: list[int] = []
         for i, here in enumerate(bridge.grid.points[:-1]):
             whole = bridge.grid.points[i + 1].sigma > 0
-            points += [here, *(bridge.between(i, shares) if whole else [])]
+            points += [here, *(bridge.divide(i, shares) if whole else [])]
             orders += range(1, len(shares) + 2) if whole else [1]
         asks = _set(scheduler, bridge, [*points, bridge.grid.points[-1]])
         for k, ask in enumerate(asks):
@@ -290,7 +279,7 @@ def _inserted(*shares: float) -> Placed:
     return place
 
 
-def _doubled(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
+def _double(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
     """Into the doubled ``sigmas`` of a scheduler of two stages, which may ask between two levels."""
     levels, steps = bridge.levels, len(bridge.grid)
     here, there = levels[:-1], levels[1:]
@@ -320,40 +309,40 @@ def _twice(values: Tensor) -> Tensor:
     return torch.cat([values[:1], values[1:].repeat_interleave(2)])
 
 
-def _table(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
+def _set_table(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
     """Into ``alphas_cumprod``: timestep k for the k-th point from the end, 0 for the last but one of a clean grid."""
     points, steps = bridge.grid.points, len(bridge.grid)
     bars = torch.tensor([(point.alpha / point.radius) ** 2 for point in points], dtype=torch.float64)
-    _one_step_is_one_timestep(scheduler, steps)
+    _reset_table(scheduler, steps)
     scheduler.alphas_cumprod = (bars[:-1] if bridge.clean else bars).flip(0)
     scheduler.final_alpha_cumprod = scheduler.one = bars[-1]
     scheduler.timesteps = torch.arange(steps, 0, -1) - int(bridge.clean)
     return [Ask(point, t) for point, t in zip(points, scheduler.timesteps, strict=False)]
 
 
-def _table_upwards(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
+def _set_table_upwards(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
     """Into ``alphas_cumprod``, for the way to noise: step k goes to timestep k."""
     points, steps = bridge.grid.points, len(bridge.grid)
-    _one_step_is_one_timestep(scheduler, steps)
+    _reset_table(scheduler, steps)
     scheduler.alphas_cumprod = torch.tensor(
         [(point.alpha / point.radius) ** 2 for point in points], dtype=torch.float64
     )
     return [Ask(point, torch.tensor(k + 1)) for k, point in enumerate(points[:-1])]
 
 
-def _one_step_is_one_timestep(scheduler: Any, steps: int) -> None:
+def _reset_table(scheduler: Any, steps: int) -> None:
     """Start it anew, with ``num_train_timesteps // num_inference_steps`` of 1."""
     scheduler.register_to_config(num_train_timesteps=steps)
     scheduler.set_timesteps(steps)
 
 
-def _plms(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
+def _set_plms(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
     """As ``_table``; the second point is asked twice."""
-    asks = list(_table(scheduler, bridge))
+    asks = list(_set_table(scheduler, bridge))
     return [*asks[:2], *([asks[1]._replace(begins=False)] if len(asks) > 1 else []), *asks[2:]]
 
 
-def _few_steps(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
+def _set_few_steps(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
     """Into ``alphas_cumprod``, where the last step returns the data predicted whatever the grid's end."""
     if not bridge.clean:
         raise ValueError(f"{type(scheduler).__name__} ends at the data predicted: the grid must end at sigma = 0")
@@ -365,7 +354,7 @@ def _few_steps(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
     return [Ask(point, t) for point, t in zip(points, scheduler.timesteps, strict=False)]
 
 
-def _angles(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
+def _set_angles(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
     """Into ``betas``, which are sines, and ``alphas``, which are cosines."""
     points = bridge.grid.points
     _reset(scheduler, len(bridge.grid))
@@ -380,7 +369,7 @@ _X0 = {"prediction_type": "sample"}
 _SIGMAS = {"lower_order_final": False}
 
 
-def _peer(name: str, frame: Frame, place: Placed, **about: Any) -> Callable[..., Images]:
+def _peer(name: str, frame: Frame, place: Place, **about: Any) -> PeerSampler:
     return _adapt(Peer(name, frame, place, **about))
 
 
@@ -391,29 +380,29 @@ def _order(default: int, name: str = "solver_order") -> Callable[..., tuple[dict
     return options
 
 
-def _multistep(algorithm: str, order: int, **about: Any) -> Callable[..., Images]:
+def _multistep(algorithm: str, order: int, **about: Any) -> PeerSampler:
     """DPM-Solver in several steps; ``solver_type`` is the form of its second order."""
 
     def options(solver_type: str = "midpoint") -> tuple[dict[str, Any], dict[str, Any]]:
         return {"solver_order": order, "solver_type": solver_type, "algorithm_type": algorithm}, {}
 
     about = {"head": "x0", "config": _X0, "solver": _SIGMAS, "options": options} | about
-    return _peer("DPMSolverMultistepScheduler", "unit", _levels, **about)
+    return _peer("DPMSolverMultistepScheduler", "unit", _set_levels, **about)
 
 
-def _singlestep(algorithm: str, order: int, *shares: float, **about: Any) -> Callable[..., Images]:
+def _singlestep(algorithm: str, order: int, *shares: float, **about: Any) -> PeerSampler:
     def options(solver_type: str = "midpoint") -> tuple[dict[str, Any], dict[str, Any]]:
         return {"solver_order": order, "solver_type": solver_type, "algorithm_type": algorithm}, {}
 
     about = {"head": "x0", "config": _X0, "options": options, "stages": order, "shipped_stages": 1} | about
-    return _peer("DPMSolverSinglestepScheduler", "unit", _inserted(*shares), **about)
+    return _peer("DPMSolverSinglestepScheduler", "unit", _insert(*shares), **about)
 
 
-def _unipc(form: str) -> Callable[..., Images]:
+def _unipc(form: str) -> PeerSampler:
     def options(order: int = 2) -> tuple[dict[str, Any], dict[str, Any]]:
         return {"solver_order": order, "solver_type": form}, {}
 
-    return _peer("UniPCMultistepScheduler", "unit", _levels, head="x0", config=_X0, solver=_SIGMAS, options=options)
+    return _peer("UniPCMultistepScheduler", "unit", _set_levels, head="x0", config=_X0, solver=_SIGMAS, options=options)
 
 
 def _eta(eta: float = 0.0) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -443,19 +432,19 @@ _UNCLIPPED = {"clip_sample": False}
 _SHORT = {"num_train_timesteps": 50}  # on a grid of ours the table is not read, and a long one takes long to set up
 _EPS = {"head": "eps", "config": {"final_sigmas_type": "sigma_min"}, "reaches_zero": False}
 
-ddim = _peer("DDIMScheduler", "unit", _table, config=_UNCLIPPED, options=_eta)
-ddim_inversion = _peer("DDIMInverseScheduler", "unit", _table_upwards, config=_UNCLIPPED, direction="up")
-ddpm = _peer("DDPMScheduler", "unit", _table, config=_UNCLIPPED, options=_variance)
-plms = _peer("PNDMScheduler", "unit", _plms, config={"skip_prk_steps": True}, extra=1)
-ipndm = _peer("IPNDMScheduler", "unit", _angles, head="v", home=TrigFlow)
-euler = _peer("EulerDiscreteScheduler", "exploding", _levels, options=_churn)
-euler_ancestral = _peer("EulerAncestralDiscreteScheduler", "exploding", _levels)
-heun = _peer("HeunDiscreteScheduler", "exploding", _doubled, solver=_SHORT, stages=2)
-dpm_2 = _peer("KDPM2DiscreteScheduler", "exploding", _doubled, solver=_SHORT, stages=2)
-dpm_2_ancestral = _peer("KDPM2AncestralDiscreteScheduler", "exploding", _doubled, solver=_SHORT, stages=2)
-lms = _peer("LMSDiscreteScheduler", "exploding", _levels, options=_lms_order)
-dpmpp_sde = _peer("DPMSolverSDEScheduler", "exploding", _doubled, solver=_SHORT, stages=2)
-deis = _peer("DEISMultistepScheduler", "unit", _levels, solver=_SIGMAS, options=_order(2), reaches_zero=False)
+ddim = _peer("DDIMScheduler", "unit", _set_table, config=_UNCLIPPED, options=_eta)
+ddim_inversion = _peer("DDIMInverseScheduler", "unit", _set_table_upwards, config=_UNCLIPPED, direction="up")
+ddpm = _peer("DDPMScheduler", "unit", _set_table, config=_UNCLIPPED, options=_variance)
+plms = _peer("PNDMScheduler", "unit", _set_plms, config={"skip_prk_steps": True}, extra=1)
+ipndm = _peer("IPNDMScheduler", "unit", _set_angles, head="v", home=TrigFlow)
+euler = _peer("EulerDiscreteScheduler", "exploding", _set_levels, options=_churn)
+euler_ancestral = _peer("EulerAncestralDiscreteScheduler", "exploding", _set_levels)
+heun = _peer("HeunDiscreteScheduler", "exploding", _double, solver=_SHORT, stages=2)
+dpm_2 = _peer("KDPM2DiscreteScheduler", "exploding", _double, solver=_SHORT, stages=2)
+dpm_2_ancestral = _peer("KDPM2AncestralDiscreteScheduler", "exploding", _double, solver=_SHORT, stages=2)
+lms = _peer("LMSDiscreteScheduler", "exploding", _set_levels, options=_lms_order)
+dpmpp_sde = _peer("DPMSolverSDEScheduler", "exploding", _double, solver=_SHORT, stages=2)
+deis = _peer("DEISMultistepScheduler", "unit", _set_levels, solver=_SIGMAS, options=_order(2), reaches_zero=False)
 dpm_solver_multistep_2 = _multistep("dpmsolver", 2, **_EPS)
 dpm_solver_multistep_3 = _multistep("dpmsolver", 3, **_EPS)
 dpmpp_2m = _multistep("dpmsolver++", 2)
@@ -468,25 +457,25 @@ dpmpp_2s = _singlestep("dpmsolver++", 2, 1 / 2)
 dpmpp_3s = _singlestep("dpmsolver++", 3, 1 / 3, 2 / 3)
 unipc_bh1 = _unipc("bh1")
 unipc_bh2 = _unipc("bh2")
-edm_euler = _peer("EDMEulerScheduler", "exploding", _levels, head="preconditioned", options=_churn, home=EDM)
+edm_euler = _peer("EDMEulerScheduler", "exploding", _set_levels, head="preconditioned", options=_churn, home=EDM)
 edm_dpmpp_2m = _peer(
-    "EDMDPMSolverMultistepScheduler", "exploding", _levels, head="preconditioned", solver=_SIGMAS, home=EDM
+    "EDMDPMSolverMultistepScheduler", "exploding", _set_levels, head="preconditioned", solver=_SIGMAS, home=EDM
 )
-flow_euler = _peer("FlowMatchEulerDiscreteScheduler", "straight", _levels, head="velocity", home=RectifiedFlow)
-flow_heun = _peer("FlowMatchHeunDiscreteScheduler", "straight", _doubled, head="velocity", stages=2, home=RectifiedFlow)
+flow_euler = _peer("FlowMatchEulerDiscreteScheduler", "straight", _set_levels, head="velocity", home=RectifiedFlow)
+flow_heun = _peer("FlowMatchHeunDiscreteScheduler", "straight", _double, head="velocity", stages=2, home=RectifiedFlow)
 flow_stochastic = _peer(
-    "FlowMatchEulerDiscreteScheduler", "straight", _levels, head="velocity", config={"stochastic_sampling": True},
+    "FlowMatchEulerDiscreteScheduler", "straight", _set_levels, head="velocity", config={"stochastic_sampling": True},
     home=RectifiedFlow,
 )  # fmt: skip
 sa_solver = _peer(
-    "SASolverScheduler", "unit", _levels, head="x0", config=_X0, solver=_SIGMAS, options=_tau, reaches_zero=False
+    "SASolverScheduler", "unit", _set_levels, head="x0", config=_X0, solver=_SIGMAS, options=_tau, reaches_zero=False
 )
 consistency = _peer(
-    "CMStochasticIterativeScheduler", "exploding", _levels, head="preconditioned", config={"clip_denoised": False},
+    "CMStochasticIterativeScheduler", "exploding", _set_levels, head="preconditioned", config={"clip_denoised": False},
     solver={"num_train_timesteps": 4000, "sigma_min": 0.0, "sigma_max": 1e9}, home=EDM,
     most_steps=40, to_sigma_min=True,
 )  # fmt: skip
 # a scaling of the timestep this large leaves nothing of the boundary condition: denoised is the data predicted
 lcm = _peer(
-    "LCMScheduler", "unit", _few_steps, config=_UNCLIPPED, solver={"timestep_scaling": 1e12}, most_steps=50
+    "LCMScheduler", "unit", _set_few_steps, config=_UNCLIPPED, solver={"timestep_scaling": 1e12}, most_steps=50
 )  # fmt: skip

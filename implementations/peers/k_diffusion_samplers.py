@@ -1,8 +1,9 @@
 """k-diffusion's samplers under the contract, in the frame x / alpha against sigma / alpha in which they are written.
 
-``mode``: ``solver`` runs a sampler on the given times; ``shipped`` on a grid of k-diffusion's own as long as these,
-between the same noise levels and then 0: ``spacing`` is the name of one of its ``get_sigmas_`` functions.
-Only its modules of samplers and helpers are loaded: the package imports its training code, with requirements of many.
+``mode``: ``solver`` runs a sampler on the times of the call; ``shipped`` on a grid of k-diffusion's own with as many
+steps, between the same noise levels and then to 0: ``spacing`` is the name of one of its ``get_sigmas_`` functions.
+Only its modules of samplers and helpers are loaded: the package itself imports its training code, which has many
+requirements.
 """
 
 from __future__ import annotations
@@ -19,19 +20,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from implementations.diffusion.denoiser import Denoiser, Prediction
-from implementations.diffusion.grid import Callback
-from implementations.diffusion.noise import Noise
-from implementations.diffusion.path import Images, Path
-from implementations.peers.bridge import Bridge
-from implementations.samplers.contract import sampler
+from implementations.diffusion.denoiser import Prediction
+from implementations.diffusion.path import Images
+from implementations.peers.bridge import Bridge, PeerSampler, Run
+from implementations.samplers.contract import Problem
 
 ALIAS = "_k_diffusion_without_training"  # a package of these two modules; k_diffusion itself stays unimported
 
 
 @functools.cache
 def sampling() -> types.ModuleType:
-    """k_diffusion.sampling; raises ImportError where it is not installed."""
+    """Load k_diffusion.sampling; raises ImportError where it is not installed."""
     spec = importlib.util.find_spec("k_diffusion")
     if spec is None or spec.submodule_search_locations is None:
         raise ImportError("k-diffusion is not installed: pip install --no-deps k-diffusion; pip install torchsde")
@@ -42,7 +41,7 @@ def sampling() -> types.ModuleType:
 
 
 class _Torch:
-    """torch, whose ``randn_like`` is ours."""
+    """torch with another ``randn_like``."""
 
     def __init__(self, draw: Callable[[Tensor], Tensor]):
         self.randn_like = draw
@@ -51,11 +50,11 @@ class _Torch:
         return getattr(torch, name)
 
 
-def _lent(function: Callable[..., Any], draw: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
-    """A sampler with our draws for its ``randn_like``; the module itself stays as it is."""
+def _lend_draws(function: Callable[..., Any], draw: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
+    """Copy a sampler with ``draw`` for its ``randn_like``; the module itself stays as it is."""
     raw = inspect.unwrap(function)
-    lent = types.FunctionType(raw.__code__, raw.__globals__ | {"torch": _Torch(draw)}, raw.__name__, raw.__defaults__)
-    return torch.no_grad()(lent)
+    copy = types.FunctionType(raw.__code__, raw.__globals__ | {"torch": _Torch(draw)}, raw.__name__, raw.__defaults__)
+    return torch.no_grad()(copy)
 
 
 def _adapt(
@@ -64,25 +63,14 @@ def _adapt(
     stages: int = 1,
     sampler_of_noise: bool = False,
     adaptive: bool = False,
-) -> Callable[..., Images]:
-    """The peer ``sample_<name>``; ``adaptive``: it takes the ends of the grid alone."""
-    own = dict(options or {})
+) -> PeerSampler:
+    """Adapt ``sample_<peer>``; one that is ``adaptive`` takes the ends of the grid alone."""
+    defaults: dict[str, Any] = {"disable": True, **(options or {})}
+    own = list(options or {})
 
-    @sampler
-    def call(
-        denoiser: Denoiser,
-        x: Images,
-        times: Any,
-        *,
-        noise: Noise,
-        callback: Callback | None = None,
-        condition: Any = None,
-        mode: str = "solver",
-        spacing: str | None = None,
-        **given: Any,
-    ) -> Images:
-        bridge = Bridge(denoiser, x, times, noise, callback, condition, "exploding")
-        if unknown := set(given) - set(own):
+    def solve(problem: Problem, *, mode: str = "solver", spacing: str | None = None, **options: Any) -> Images:
+        bridge = Bridge(problem, "exploding")
+        if unknown := set(options) - set(own):
             raise ValueError(
                 f"{', '.join(sorted(unknown))} is no option of {peer}; there are {', '.join(own) or 'none'}"
             )
@@ -96,10 +84,10 @@ def _adapt(
                 bridge.begin(latest[0])
             return latest[0].x0
 
-        arguments: dict[str, Any] = {"disable": True, **own, **given}
+        arguments = {**defaults, **options}
         if sampler_of_noise:
             arguments["noise_sampler"] = bridge.brownian
-        function = _lent(getattr(sampling(), f"sample_{peer}"), bridge.draw)
+        function = _lend_draws(getattr(sampling(), f"sample_{peer}"), bridge.draw)
         if not adaptive:
             arguments["callback"] = lambda _: bridge.begin(latest[0])
             return bridge.leave(function(model, bridge.enter(), levels.to(bridge.x), **arguments))
@@ -108,32 +96,33 @@ def _adapt(
         return bridge.leave(function(model, bridge.enter(), float(levels[-1]), float(levels[0]), **arguments))
 
     def bare(
-        x: Images, network: Callable[[Images], Images], steps: int, draw: Callable[[], Images], **given: Any
-    ) -> Callable[[], Images]:
-        """A run as a user makes it: a Karras grid, and the sampler on a model of the data."""
-        function = _lent(getattr(sampling(), f"sample_{peer}"), lambda _: draw())
-        arguments: dict[str, Any] = {"disable": True, **own, **given}
+        x: Images, network: Callable[[Images], Images], steps: int, draw: Callable[[], Images], **options: Any
+    ) -> Run:
+        """Make a run as a user makes it: a Karras grid, and the sampler on a model of the data."""
+        function = _lend_draws(getattr(sampling(), f"sample_{peer}"), lambda _: draw())
+        arguments = {**defaults, **options}
         if sampler_of_noise:
             arguments["noise_sampler"] = lambda *_: draw()
         grid = sampling().get_sigmas_karras
         return lambda: function(lambda y, _: network(y), x, grid(steps, 0.01, 80.0, device=x.device), **arguments)
 
-    call.bare, call.head = bare, "x0"  # type: ignore[attr-defined]
-    call.from_noise, call.home = False, Path  # type: ignore[attr-defined]
-    call.to_data = "never" if adaptive else "may"  # type: ignore[attr-defined]
-    call.settings = [] if adaptive else ["spacing"]  # type: ignore[attr-defined]
-    call.__doc__ = f"k-diffusion's ``sample_{peer}``, whose options are its own."
-    extra = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v) for n, v in own.items()]
-    named = [p for p in inspect.signature(call).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    call.__signature__ = inspect.Signature([*named, *extra])  # type: ignore[attr-defined]
-    if not adaptive:
-        # a step to sigma = 0 is its first-order one
-        call.count = lambda touching, **_: sum(1 if end else stages for end in touching)  # type: ignore[attr-defined]
-    return call
+    def count(touching: list[bool], **_: Any) -> int:
+        return sum(1 if end else stages for end in touching)  # a step to sigma = 0 is its first-order one
+
+    return PeerSampler(
+        solve,
+        bare,
+        doc=f"k-diffusion's ``sample_{peer}``, whose options are its own.",
+        own=[inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v) for n, v in (options or {}).items()],
+        count=None if adaptive else count,
+        head="x0",
+        settings=[] if adaptive else ["spacing"],
+        to_data="never" if adaptive else "may",
+    )
 
 
 def _levels(bridge: Bridge, mode: str, spacing: str | None) -> Tensor:
-    """The sigmas that the peer steps through."""
+    """Give the sigmas that the peer steps through."""
     if mode == "solver":
         if spacing is not None:
             raise ValueError(f"spacing is an option of mode='shipped', got {spacing!r}")

@@ -7,90 +7,56 @@ method is its weights, which sum to 1.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
 
-from jaxtyping import Float
-from torch import Tensor
-
-from implementations.diffusion.denoiser import Denoiser
-from implementations.diffusion.grid import Callback, Grid, Point, combined
-from implementations.diffusion.noise import Noise
+from implementations.diffusion.denoiser import Prediction
+from implementations.diffusion.grid import Point, add_scaled
 from implementations.diffusion.path import Images
-from implementations.samplers.contract import sampler
-from implementations.samplers.exponential import History, checked_order, weights
+from implementations.samplers.contract import Problem, sampler
+from implementations.samplers.exponential import History, check_order, weights
 
-Times: TypeAlias = Float[Tensor, " points"]
-FIXED = [[1.0], [3 / 2, -1 / 2], [23 / 12, -16 / 12, 5 / 12], [55 / 24, -59 / 24, 37 / 24, -9 / 24]]  # equal steps
-FLAT = [1.0, 1 / 2, 1 / 3, 1 / 4]  # int_0^1 u^k du
+EQUAL_STEPS = [[1.0], [3 / 2, -1 / 2], [23 / 12, -16 / 12, 5 / 12], [55 / 24, -59 / 24, 37 / 24, -9 / 24]]  # by order
+POWERS = [1.0, 1 / 2, 1 / 3, 1 / 4]  # int_0^1 u^k du
 
 
 @sampler
-def lms(
-    denoiser: Denoiser,
-    x: Images,
-    times: Times,
-    *,
-    noise: Noise,
-    callback: Callback | None = None,
-    condition: Any = None,
-    order: int = 4,
-) -> Images:
+def lms(problem: Problem, *, order: int = 4) -> Images:
     """Variable-step Adams-Bashforth: eps is the polynomial in sigma/alpha through its last ``order`` values (1 to 4).
 
     Its integral is exact. This is also DEIS's rhoAB (2204.13902). The first steps use the values there are.
     """
-    grid = Grid(denoiser.path, times)
-    ratios = [point.ratio for point in grid.points]
+    ratios = [point.ratio for point in problem.points]
 
     def shares(i: int, n: int) -> Sequence[float]:
         reach = ratios[i + 1] - ratios[i]
-        return weights([(ratios[i - j] - ratios[i]) / reach for j in range(n)], FLAT[:n])
+        return weights([(ratios[i - j] - ratios[i]) / reach for j in range(n)], POWERS[:n])
 
-    return adams(denoiser, x, grid, checked_order(order, 4), shares, callback, condition)
+    return adams(problem, check_order(order, 4), shares)
 
 
 @sampler
-def ipndm(
-    denoiser: Denoiser,
-    x: Images,
-    times: Times,
-    *,
-    noise: Noise,
-    callback: Callback | None = None,
-    condition: Any = None,
-    order: int = 4,
-) -> Images:
+def ipndm(problem: Problem, *, order: int = 4) -> Images:
     """Improved PNDM: Adams-Bashforth of ``order`` 1 to 4 with the weights of equal steps, whatever the steps are.
 
-    PNDM (2202.09778, eq. 12) whose first steps use the values there are (2204.13902). Of its nominal order on equal
-    steps of sigma/alpha; of order 2 at most where steps change slowly, of order 1 where they alternate.
+    PNDM (2202.09778, eq. 12) whose first steps use the values there are (2204.13902). It has its nominal order on equal
+    steps of sigma/alpha; order 2 at most where the steps change slowly, and order 1 where they alternate.
     """
-    grid, order = Grid(denoiser.path, times), checked_order(order, 4)
-    return adams(denoiser, x, grid, order, lambda i, n: FIXED[n - 1], callback, condition)
+    return adams(problem, check_order(order, 4), lambda i, n: EQUAL_STEPS[n - 1])
 
 
-def adams(
-    denoiser: Denoiser,
-    x: Images,
-    grid: Grid,
-    order: int,
-    shares: Callable[[int, int], Sequence[float]],
-    callback: Callback | None,
-    condition: Any,
-) -> Images:
-    """Run a method of weights ``shares(i, n)``: of step i with n values, of the steps i, i - 1, ..., i - n + 1."""
+def adams(problem: Problem, order: int, shares: Callable[[int, int], Sequence[float]]) -> Images:
+    """Run a method of weights ``shares(i, n)``: in step i with n values, of the steps i, i - 1, ..., i - n + 1."""
     history = History(order)
 
-    def step(i: int, x: Images, prediction: Any) -> Images:
-        here, there = grid.points[i], grid.points[i + 1]
+    def step(i: int, x: Images, prediction: Prediction) -> Images:
+        here, there = problem.points[i], problem.points[i + 1]
         past = [eps for _, eps in history.push(i, here.log_snr, prediction.eps)]
         return transfer(here, there, x, shares(i, len(past)), past)
 
-    return grid.solve(denoiser, x, step, callback, condition)
+    return problem.solve(step)
 
 
 def transfer(here: Point, there: Point, x: Images, shares: Sequence[float], values: Sequence[Images]) -> Images:
     """Step with ``eps = sum_j shares[j] values[j]``: exact where eps is constant (2202.09778, eq. 9)."""
     a = there.alpha / here.alpha
     b = there.sigma - here.sigma * a
-    return combined((a, x), *((b * share, eps) for share, eps in zip(shares, values, strict=True)))
+    return add_scaled((a, x), *((b * share, eps) for share, eps in zip(shares, values, strict=True)))

@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, TypeAlias
+from typing import Literal
 
-from jaxtyping import Float
 from torch import Tensor
 
-from implementations.diffusion.denoiser import Denoiser, Prediction
-from implementations.diffusion.grid import Callback, Grid, Point
-from implementations.diffusion.noise import Noise
+from implementations.diffusion.denoiser import Prediction
+from implementations.diffusion.grid import Point
 from implementations.diffusion.path import Images
-from implementations.samplers.contract import sampler
-from implementations.samplers.stochastic import checked_eta, checked_s_noise
-
-Times: TypeAlias = Float[Tensor, " points"]
+from implementations.samplers.contract import Problem, sampler
+from implementations.samplers.stochastic import check_eta, check_s_noise, fresh_share
 
 
 @sampler
-def ddim(
-    denoiser: Denoiser,
-    x: Images,
-    times: Times,
-    *,
-    noise: Noise,
-    callback: Callback | None = None,
-    condition: Any = None,
-    eta: float = 0.0,
-    s_noise: float = 1.0,
-) -> Images:
+def ddim(problem: Problem, *, eta: float = 0.0, s_noise: float = 1.0) -> Images:
     """DDIM: ``x' = alpha' x0 + sqrt(sigma'^2 - s^2) eps + s z`` (2010.02502, eq. 12 and 16).
 
     ``s^2 = eta^2 sigma'^2 (1 - e^(2 (lambda - lambda')))``; ``eta`` in [0, 1] goes from the probability flow to
@@ -37,56 +23,48 @@ def ddim(
     Euler of other libraries. ``s_noise`` multiplies the noise. Raises ValueError on another eta or s_noise, and on
     ascending times unless eta is 0.
     """
-    eta, s_noise = checked_eta(eta, 1.0), checked_s_noise(s_noise)
-    grid = Grid(denoiser.path, times, "either" if eta == 0 else "down")
+    eta, s_noise = check_eta(eta, 1.0), check_s_noise(s_noise)
+    if eta:
+        problem.require_descending()
 
-    def step(i: int, x: Images, prediction: Any) -> Images:
-        here, there = grid.points[i], grid.points[i + 1]
+    def step(i: int, x: Images, prediction: Prediction) -> Images:
+        here, there = problem.points[i], problem.points[i + 1]
         if eta == 0:
             return prediction.combine(there.alpha, there.sigma)
-        fresh = eta**2 * _fresh(here, there)
+        fresh = eta**2 * fresh_share(here, there)
         mean = prediction.combine(there.alpha, there.sigma * math.sqrt(1 - fresh))
-        return mean.add_(noise(i, x), alpha=there.sigma * math.sqrt(fresh) * s_noise)
+        return mean.add_(problem.noise(i, x), alpha=there.sigma * math.sqrt(fresh) * s_noise)
 
-    return grid.solve(denoiser, x, step, callback, condition)
+    return problem.solve(step)
 
 
 @sampler
-def ddpm(
-    denoiser: Denoiser,
-    x: Images,
-    times: Times,
-    *,
-    noise: Noise,
-    callback: Callback | None = None,
-    condition: Any = None,
-    variance: Literal["small", "large", "learned_range"] = "small",
-) -> Images:
+def ddpm(problem: Problem, *, variance: Literal["small", "large", "learned_range"] = "small") -> Images:
     """Ancestral sampling: the posterior of ``x'`` given x and the data predicted (2006.11239, alg. 2).
 
     ``variance``: ``small`` is the posterior's; ``large`` the forward variance of the step on the variance-preserving
     path of the same log-SNR, ``1 - alpha^2/alpha'^2`` there (2006.11239, sec. 3.2); ``learned_range`` lies between them
     in the logarithm, by the tensor v of the shape of x that the prediction holds as ``aux``: small at v = -1, large at
-    v = 1 (2102.09672, eq. 15, whose v in [0, 1] is ours (v + 1)/2, as networks give it). A step that touches an end of
+    v = 1 (2102.09672, eq. 15, whose v in [0, 1] is (v + 1)/2 here, as networks give it). A step that touches an end of
     the path takes no noise. Raises ValueError on another variance, on a prediction without such an aux where it is
-    wanted, and on ascending times.
+    needed, and on ascending times.
     """
     if variance not in ("small", "large", "learned_range"):
         raise ValueError(f"variance must be small, large or learned_range, got {variance!r}")
-    grid = Grid(denoiser.path, times, "down")
+    problem.require_descending()
 
-    def step(i: int, x: Images, prediction: Any) -> Images:
-        here, there = grid.points[i], grid.points[i + 1]
-        fresh = _fresh(here, there)
+    def step(i: int, x: Images, prediction: Prediction) -> Images:
+        here, there = problem.points[i], problem.points[i + 1]
+        fresh = fresh_share(here, there)
         mean = prediction.combine(there.alpha, there.sigma * math.sqrt(1 - fresh))
         small, large = there.sigma * math.sqrt(fresh), _forward_deviation(here, there)
         if variance == "learned_range":
             v = _interpolation(prediction)
-            # small (large/small)^((v + 1)/2), a value an element
-            return mean.addcmul_(noise(i, x), ((v + 1) * (math.log(large / small) / 2)).exp_(), value=small)
-        return mean.add_(noise(i, x), alpha=small if variance == "small" else large)
+            # small (large/small)^((v + 1)/2), one value per element
+            return mean.addcmul_(problem.noise(i, x), ((v + 1) * (math.log(large / small) / 2)).exp_(), value=small)
+        return mean.add_(problem.noise(i, x), alpha=small if variance == "small" else large)
 
-    return grid.solve(denoiser, x, step, callback, condition)
+    return problem.solve(step)
 
 
 def _interpolation(prediction: Prediction) -> Images:
@@ -100,15 +78,10 @@ def _interpolation(prediction: Prediction) -> Images:
     return v.to(prediction.x.dtype)
 
 
-def _fresh(here: Point, there: Point) -> float:
-    """Share of sigma'^2 that is drawn afresh in the posterior, ``1 - e^(2 (lambda - lambda'))``."""
-    return -math.expm1(2 * (here.log_snr - there.log_snr))
-
-
 def _forward_deviation(here: Point, there: Point) -> float:
-    """Of the forward step from ``there`` to ``here``, in units of the path at ``there``.
+    """Standard deviation of the forward step from ``there`` to ``here``, in units of the path at ``there``.
 
-    With sigma_vp^2 = 1 / (1 + e^(2 lambda)), it is ``sigma_vp^2 (1 - e^(2 (lambda - lambda')))``.
+    With ``sigma_vp^2 = 1 / (1 + e^(2 lambda))`` its square is ``sigma_vp^2 (1 - e^(2 (lambda - lambda')))``.
     """
     sigma_vp2 = 1 / (1 + math.exp(2 * here.log_snr))
-    return math.hypot(there.alpha, there.sigma) * math.sqrt(_fresh(here, there) * sigma_vp2)
+    return math.hypot(there.alpha, there.sigma) * math.sqrt(fresh_share(here, there) * sigma_vp2)

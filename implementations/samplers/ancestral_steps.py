@@ -2,96 +2,63 @@
 
 In units of the data, r = sigma/alpha, a step goes down to ``r_down = sqrt(r'^2 - r_up^2)`` and is given noise of
 ``r_up = eta r' sqrt(1 - r'^2/r^2)``, so that at ``eta`` = 1 a step of first order is DDPM's. Its law is exact but for
-the error of the flow's step, whose order is therefore the weak order, too.
+the error of the flow's step, whose order is therefore also the weak order.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, TypeAlias
 
-from jaxtyping import Float
-from torch import Tensor
-
-from implementations.diffusion.denoiser import Denoiser
-from implementations.diffusion.grid import Callback, Grid, Point, ask
-from implementations.diffusion.noise import Noise
+from implementations.diffusion.denoiser import Prediction
+from implementations.diffusion.grid import Point
 from implementations.diffusion.path import Images
-from implementations.samplers.contract import sampler
-from implementations.samplers.exponential import FORMS, midpoint
-from implementations.samplers.stochastic import checked_eta, checked_s_noise
-
-Times: TypeAlias = Float[Tensor, " points"]
+from implementations.samplers.contract import Problem, sampler
+from implementations.samplers.exponential import FORMS, Form, midpoint_moments
+from implementations.samplers.stochastic import check_eta, check_s_noise
 
 
 @sampler
-def dpm_2_ancestral(
-    denoiser: Denoiser,
-    x: Images,
-    times: Times,
-    *,
-    noise: Noise,
-    callback: Callback | None = None,
-    condition: Any = None,
-    eta: float = 1.0,
-    s_noise: float = 1.0,
-) -> Images:
+def dpm_2_ancestral(problem: Problem, *, eta: float = 1.0, s_noise: float = 1.0) -> Images:
     """Ancestral DPM-Solver-2: ``d(x/alpha) = eps dr`` from r to r_down, by eps midway in log-SNR (2206.00927, alg. 1).
 
     ``eta`` in [0, 1]: at 0 it is ``midpoint``; ``s_noise`` multiplies the noise. Raises ValueError on others, and on
     ascending times unless eta is 0.
     """
-    return _ancestral(denoiser, x, times, "noise", eta, s_noise, noise, callback, condition)
+    return _solve_ancestrally(problem, FORMS["noise"], eta, s_noise)
 
 
 @sampler
-def dpmpp_2s_ancestral(
-    denoiser: Denoiser,
-    x: Images,
-    times: Times,
-    *,
-    noise: Noise,
-    callback: Callback | None = None,
-    condition: Any = None,
-    eta: float = 1.0,
-    s_noise: float = 1.0,
-) -> Images:
+def dpmpp_2s_ancestral(problem: Problem, *, eta: float = 1.0, s_noise: float = 1.0) -> Images:
     """Ancestral DPM-Solver++(2S), r1 = 1/2, from r to r_down (2211.01095, alg. 1).
 
     ``eta`` in [0, 1]: at 0 it is ``dpmpp_2s``; ``s_noise`` multiplies the noise. Raises as ``dpm_2_ancestral``.
     """
-    return _ancestral(denoiser, x, times, "data", eta, s_noise, noise, callback, condition)
+    return _solve_ancestrally(problem, FORMS["data"], eta, s_noise)
 
 
-def _ancestral(
-    denoiser: Denoiser,
-    x: Images,
-    times: Times,
-    prediction: str,
-    eta: float,
-    s_noise: float,
-    noise: Noise,
-    callback: Callback | None,
-    condition: Any,
-) -> Images:
-    eta, s_noise = checked_eta(eta, 1.0), checked_s_noise(s_noise)
-    form, grid = FORMS[prediction], Grid(denoiser.path, times, "down" if eta else "either")
+def _solve_ancestrally(problem: Problem, form: Form, eta: float, s_noise: float) -> Images:
+    eta, s_noise = check_eta(eta, 1.0), check_s_noise(s_noise)
+    if eta:
+        problem.require_descending()
 
-    def step(i: int, x: Images, prediction: Any) -> Images:
-        here, there = grid.points[i], grid.points[i + 1]
-        down, up = lowered(here, there, eta)
-        middle = grid.at((here.log_snr + down.log_snr) / 2)  # above the next level: at eta = 1 it is that level
+    def step(i: int, x: Images, prediction: Prediction) -> Images:
+        here, there = problem.points[i], problem.points[i + 1]
+        down, up = aim_below(here, there, eta)
+        middle = problem.grid.at((here.log_snr + down.log_snr) / 2)  # above the next level: at eta = 1 it is that level
         values = [(here.log_snr, form.read(prediction))]
-        moved = form.integrate(here, middle, x, values)
-        values.append((middle.log_snr, form.read(ask(denoiser, moved, middle, condition))))
-        moved = form.integrate(here, down, x, values, midpoint)
-        return moved.add_(noise(i, x), alpha=up * s_noise) if eta else moved
+        stage = problem.ask(form.integrate(here, middle, x, values), middle)
+        values.append((middle.log_snr, form.read(stage)))
+        y = form.integrate(here, down, x, values, midpoint_moments)
+        return y.add_(problem.noise(i, x), alpha=up * s_noise) if eta else y
 
-    return grid.solve(denoiser, x, step, callback, condition)
+    return problem.solve(step)
 
 
-def lowered(here: Point, there: Point, eta: float) -> tuple[Point, float]:
-    """The point below ``there`` that noise lifts back to it, on its scale alpha', and that noise's deviation."""
+def aim_below(here: Point, there: Point, eta: float) -> tuple[Point, float]:
+    """Give the point below ``there`` from which noise lifts the state back to it, and the deviation of that noise.
+
+    Both are on the scale alpha' of ``there``.
+    """
     if eta == 0:
         return there, 0.0
     fresh = -(eta**2) * math.expm1(2 * (here.log_snr - there.log_snr))  # share of sigma'^2

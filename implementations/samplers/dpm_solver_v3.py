@@ -13,21 +13,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple
 
-from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.artifact import Artifact
-from implementations.diffusion.denoiser import Denoiser
-from implementations.diffusion.grid import Callback, Grid, Point, order_of
-from implementations.diffusion.noise import Noise
+from implementations.diffusion.denoiser import Prediction
+from implementations.diffusion.grid import Point
 from implementations.diffusion.path import Images
-from implementations.samplers.contract import sampler
-from implementations.samplers.exponential import checked_order, form_named, weights
+from implementations.samplers.contract import Problem, sampler
+from implementations.samplers.exponential import FormName, check_order, form_named, weights
 from implementations.samplers.model_statistics import Constant, Interval, Model, Table, Value
-
-Times: TypeAlias = Float[Tensor, " points"]
 
 
 def _order(*, order: int, pseudo: bool, corrector: str, lower_order_final: bool, **_: Any) -> int:
@@ -36,18 +32,12 @@ def _order(*, order: int, pseudo: bool, corrector: str, lower_order_final: bool,
     return min(order, 2) if pseudo or lower_order_final else order
 
 
-@sampler
-@order_of(_order)
+@sampler(order_of=_order)
 def dpm_solver_v3(
-    denoiser: Denoiser,
-    x: Images,
-    times: Times,
+    problem: Problem,
     *,
-    noise: Noise,
-    callback: Callback | None = None,
-    condition: Any = None,
     artifact: Artifact | None = None,
-    prediction: Literal["data", "noise"] = "data",
+    prediction: FormName = "data",
     order: int = 3,
     pseudo: bool = False,
     corrector: Literal["none", "same", "pseudo"] = "none",
@@ -65,21 +55,20 @@ def dpm_solver_v3(
     Raises ValueError on options that are none of these, on an artifact of another method or shape of sample, and on
     times beyond its log-SNRs.
     """
-    checked_order(order, 3)
+    check_order(order, 3)
     if corrector not in ("none", "same", "pseudo"):
         raise ValueError(f"corrector must be none, same or pseudo, got {corrector!r}")
     if not corrected_above >= 0:
         raise ValueError(f"corrected_above must be a noise level of at least 0, got {corrected_above}")
     form = form_named(prediction)
     constant = Constant(1.0, 0.0) if form.view == "x0" else Constant(0.0, -1.0)
-    model: Model = constant if artifact is None else Table(artifact, x)
-    grid = Grid(denoiser.path, times)
-    rule = _differences if pseudo else weights
-    correcting = _differences if corrector == "pseudo" else weights
+    model: Model = constant if artifact is None else Table(artifact, problem.x)
+    rule = _weigh_differences if pseudo else weights
+    corrector_rule = _weigh_differences if corrector == "pseudo" else weights
     before: dict[int, _Step] = {}
 
-    def step(i: int, x: Images, prediction: Any) -> Images:
-        here, there = grid.points[i], grid.points[i + 1]
+    def step(i: int, x: Images, prediction: Prediction) -> Images:
+        here, there = problem.points[i], problem.points[i + 1]
         f = model.quantity(prediction, here)
         last, nodes = before.pop(i - 1, None), list[Node]()
         if last is not None:
@@ -87,15 +76,15 @@ def dpm_solver_v3(
             known = [start, Node(here.log_snr, f, 1 / last.over.growth, last.over.shift), *others]
             count = 0 if corrector == "none" else last.used + (corrector == "pseudo")
             if count > 1 and here.ratio > corrected_above:
-                x = _integrate(last.here, here, last.x, known[:count], last.over, correcting)
-            nodes = [node.rebased(last.over) for node in last.nodes]
+                x = _integrate(last.here, here, last.x, known[:count], last.over, corrector_rule)
+            nodes = [node.rebase(last.over) for node in last.nodes]
         nodes = [Node(here.log_snr, f, 1.0, 0.0), *nodes[: order - 1]]
-        used = min(len(nodes), len(grid) - i) if lower_order_final else len(nodes)
+        used = min(len(nodes), len(problem) - i) if lower_order_final else len(nodes)
         over = model.interval(here.log_snr, there.log_snr, order + 1)
         before[i] = _Step(here, x, nodes, used, over)
         return _integrate(here, there, x, nodes[:used], over, rule)
 
-    return grid.solve(denoiser, x, step, callback, condition)
+    return problem.solve(step)
 
 
 class Node(NamedTuple):
@@ -106,7 +95,7 @@ class Node(NamedTuple):
     share: Value
     shift: Value
 
-    def rebased(self, over: Interval) -> Node:
+    def rebase(self, over: Interval) -> Node:
         """See it from the end of the step."""
         return Node(self.log_snr, self.f, over.growth * self.share, over.growth * (self.shift - over.shift))
 
@@ -135,7 +124,7 @@ def _integrate(
     return total.add_(_like(rest * there.alpha, x)) if isinstance(rest, Tensor) else total
 
 
-def _differences(nodes: Sequence[float], moments: Sequence[Any]) -> list[Any]:
+def _weigh_differences(nodes: Sequence[float], moments: Sequence[Any]) -> list[Any]:
     """Weights of ``sum_k m_k g[u_0, ..., u_k]``: divided differences for the Taylor coefficients at the first node."""
     total: list[Any] = [0.0] * len(nodes)
     for k, moment in enumerate(moments):

@@ -1,7 +1,7 @@
-"""ER-SDE-Solvers: the reverse SDE by a function of the noise level, its prediction a polynomial in that level.
+"""ER-SDE-Solvers: reverse SDEs whose noise is a function of the noise level, by a polynomial in that level.
 
 With r = sigma/alpha and a noise scale phi(r) that grows at least as fast as r, ``phi(r)/r`` says how much noise there
-is: none for phi = r, the forward process reversed for r^2 (2309.06169). Then exactly
+is: none for phi = r, that of the reversed forward process for r^2 (2309.06169). Then exactly
 
 ``x'/alpha' = (phi'/phi) x/alpha + int x0(r) d(phi'/phi(r)) + sqrt(r'^2 - r^2 (phi'/phi)^2) z``
 """
@@ -12,18 +12,16 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from implementations.diffusion.denoiser import Denoiser
-from implementations.diffusion.grid import Callback, Grid, combined, order_of
-from implementations.diffusion.noise import Noise
+from implementations.diffusion.denoiser import Prediction
+from implementations.diffusion.grid import Grid, add_scaled
 from implementations.diffusion.path import Images
-from implementations.samplers.contract import sampler
-from implementations.samplers.exponential import History, checked_order, weights
-from implementations.samplers.stochastic import checked_s_noise
+from implementations.samplers.contract import Problem, sampler
+from implementations.samplers.deis import NODES, gauss_legendre
+from implementations.samplers.exponential import History, check_order, weights
+from implementations.samplers.stochastic import check_s_noise
 
 Log: TypeAlias = Callable[[Tensor], Tensor]
 Scale: TypeAlias = str | Callable[[Tensor], Tensor] | None
@@ -43,48 +41,38 @@ def _order(*, order: int, scale: Scale, divided: bool, **_: Any) -> int:
     return min(order, 2) if scale is not None or divided else order
 
 
-@sampler
-@order_of(_order)
+@sampler(order_of=_order)
 def er_sde(
-    denoiser: Denoiser,
-    x: Images,
-    times: Float[Tensor, " points"],
-    *,
-    noise: Noise,
-    callback: Callback | None = None,
-    condition: Any = None,
-    order: int = 3,
-    scale: Scale = "er_sde_5",
-    s_noise: float = 1.0,
-    divided: bool = False,
+    problem: Problem, *, order: int = 3, scale: Scale = "er_sde_5", s_noise: float = 1.0, divided: bool = False
 ) -> Images:
     """ER-SDE-Solver of ``order`` 1 to 3: x0 is the polynomial in sigma/alpha through its last values (2309.06169).
 
     ``scale`` is phi: one of ``LOG_SCALES``, a function of sigma/alpha (a float64 tensor of levels), or None for the
     flow; ``er_sde_4`` holds up to sigma/alpha = 1000 or so. Integrals over it are Gauss's, exact to rounding, where the
-    authors sum 100 rectangles. ``divided`` takes the last divided difference for the derivative, as the
-    authors' code does: it makes order 3 order 2. With noise the weak order is 2 at most. ``s_noise`` is its factor.
+    authors sum 100 rectangles. ``divided`` takes the last divided difference for the derivative, as the authors' code
+    does, which makes order 3 order 2. With noise the weak order is 2 at most. ``s_noise`` multiplies the noise.
     Raises ValueError on another order or scale, on a phi that is not positive or grows more slowly than the level, and
     on ascending times unless scale is None.
     """
-    order, s_noise, log_phi = checked_order(order, 3), checked_s_noise(s_noise), _log_of(scale)
-    grid = Grid(denoiser.path, times, "either" if scale is None else "down")
-    kernels, history = _kernels(grid, log_phi, order), History(order)
+    order, s_noise, log_phi = check_order(order, 3), check_s_noise(s_noise), _log_of(scale)
+    if scale is not None:
+        problem.require_descending()
+    kernels, history = _kernels(problem.grid, log_phi, order), History(order)
 
-    def step(i: int, x: Images, prediction: Any) -> Images:
-        here, there = grid.points[i], grid.points[i + 1]
+    def step(i: int, x: Images, prediction: Prediction) -> Images:
+        here, there = problem.points[i], problem.points[i + 1]
         decay, spread, moments = kernels[i]
         values = history.push(i, here.log_snr, prediction.x0)
         nodes = [_fraction(log_snr - here.log_snr, there.log_snr - here.log_snr) for log_snr, _ in values]
         shares = _taylor(nodes, moments) if divided and len(nodes) == 3 else weights(nodes, moments[: len(nodes)])
         mass = -there.alpha * math.expm1(-decay)
-        moved = combined(
+        mean = add_scaled(
             (there.alpha / here.alpha * math.exp(-decay), x),
             *((mass * share, x0) for share, (_, x0) in zip(shares, values, strict=True)),
         )
-        return moved if scale is None else moved.add_(noise(i, x), alpha=there.sigma * spread * s_noise)
+        return mean if scale is None else mean.add_(problem.noise(i, x), alpha=there.sigma * spread * s_noise)
 
-    return grid.solve(denoiser, x, step, callback, condition)
+    return problem.solve(step)
 
 
 def _log_of(scale: Scale) -> Log:
@@ -101,16 +89,13 @@ def _kernels(grid: Grid, log_phi: Log, n: int) -> list[tuple[float, float, list[
     """``log(phi/phi')`` of each step, its noise in sigma', and the means of u^k, k < n, over its kernel.
 
     u goes from 0 at r to 1 at r'. By parts, the mean of u^k is ``int k u^(k-1) (1 - phi'/phi(u)) du / (1 - phi'/phi)``,
-    which asks for no derivative; by Gauss's rule in log r, 16 nodes on 2 nats. Those of steps that touch an end mean
-    nothing.
+    which needs no derivative; by Gauss's rule in log r. The kernels of steps that touch an end have no meaning.
     """
     levels = -torch.tensor([point.log_snr for point in grid.points], dtype=torch.float64)
     inside = levels.isfinite()[:-1] & levels.isfinite()[1:]
     here, reach = levels[:-1].where(inside, torch.zeros(())), levels.diff().where(inside, -torch.ones(()))
-    nodes, masses = (torch.from_numpy(values) for values in np.polynomial.legendre.leggauss(16))
-    pieces = max(1, math.ceil(float(reach.abs().max()) / 2))
-    places = ((torch.arange(pieces)[:, None] + (nodes + 1) / 2) / pieces).flatten()  # in (0, 1)
-    masses = masses.repeat(pieces) / 2 / pieces
+    places, masses = gauss_legendre(float(reach.abs().max()))
+    masses = masses / (2 * len(masses) / NODES)
     end = log_phi(here + reach)
     decay = log_phi(here) - end
     if not bool(decay.isfinite().all()):
@@ -132,7 +117,7 @@ def _kernels(grid: Grid, log_phi: Log, n: int) -> list[tuple[float, float, list[
 
 
 def _fraction(way: float, whole: float) -> float:
-    """u of a log-SNR that lies ``way`` from the step's start, of ``whole``."""
+    """u of a log-SNR that lies ``way`` from the start of a step of length ``whole``."""
     return math.expm1(-way) / math.expm1(-whole)
 
 

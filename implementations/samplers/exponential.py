@@ -1,15 +1,15 @@
 """Exponential integrators: the linear part of the probability flow exactly, the rest by a polynomial under its kernel.
 
-In lambda = log alpha/sigma the flow of either prediction is linear in x but for that prediction, so that a step of h is
+In lambda = log alpha/sigma the flow is linear in x except for the prediction, x0 or eps, so that a step of h is
 
 | form  | step                                                               |
 |-------|--------------------------------------------------------------------|
 | data  | ``x' = (sigma'/sigma) x + alpha' h int_0^1 e^(-h (1-u)) x0(u) du`` |
 | noise | ``x' = (alpha'/alpha) x - sigma' h int_0^1 e^(h (1-u)) eps(u) du`` |
 
-(2211.01095, eq. 8; 2206.00927, eq. 3.4). With a polynomial through what was predicted at the nodes u, the integral is
-a sum over the nodes, whose weights follow from the moments ``int_0^1 e^(z (1-u)) u^k du = k! phi_(k+1)(z)`` alone. A
-method is its nodes and its moments: some take others than the exact ones.
+(2211.01095, eq. 8; 2206.00927, eq. 3.4). With a polynomial through the predictions at some nodes u, the integral is a
+sum over the nodes, whose weights follow from the moments ``int_0^1 e^(z (1-u)) u^k du = k! phi_(k+1)(z)`` alone. A
+method is its nodes and its moments: some methods take others than the exact ones.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
-from jaxtyping import Float
 from torch import Tensor
 
-from implementations.diffusion.checks import whole
-from implementations.diffusion.denoiser import Denoiser, Prediction
-from implementations.diffusion.grid import Callback, Grid, Point, combined
+from implementations.diffusion.checks import check_integer
+from implementations.diffusion.denoiser import Prediction
+from implementations.diffusion.grid import Point, add_scaled
 from implementations.diffusion.path import Images
+from implementations.samplers.contract import Problem
 
+FormName: TypeAlias = Literal["data", "noise"]
 Moments = Callable[[float, int], list[float]]  # (z, n) -> those of degree 0 to n - 1
 Moment = TypeVar("Moment", float, Tensor)
 
@@ -49,37 +50,38 @@ def phi(k: int, z: float) -> float:
     return math.expm1(z) / z if k == 1 else (phi(k - 1, z) - 1 / math.factorial(k - 1)) / z
 
 
-def exact(z: float, n: int) -> list[float]:
-    """Moments ``int_0^1 e^(z (1-u)) u^k du = k! phi_(k+1)(z)`` for k < n."""
+def exact_moments(z: float, n: int) -> list[float]:
+    """``int_0^1 e^(z (1-u)) u^k du = k! phi_(k+1)(z)`` for k < n."""
     return [math.factorial(k) * phi(k + 1, z) for k in range(n)]
 
 
-def midpoint(z: float, n: int) -> list[float]:
-    """Moments with the kernel's mean in place of its first moment where n = 2: half of ``phi_1``.
+def midpoint_moments(z: float, n: int) -> list[float]:
+    """The exact moments, but half of ``phi_1`` for the first where n = 2: the kernel taken as constant at its mean.
 
     Two nodes then make DPM-Solver's and DPM-Solver++'s second order, and UniPC's with ``B(h) = e^h - 1``.
     """
-    first, *rest = exact(z, n)
+    first, *rest = exact_moments(z, n)
     return [first, first / 2] if n == 2 else [first, *rest]
 
 
-def flat(z: float, n: int) -> list[float]:
-    """Moments with that of a constant kernel, 1/2, in place of the first where n = 2: UniPC with ``B(h) = h``."""
-    first, *rest = exact(z, n)
+def flat_moments(z: float, n: int) -> list[float]:
+    """The exact moments, but 1/2, that of a kernel of 1, for the first where n = 2: UniPC with ``B(h) = h``."""
+    first, *rest = exact_moments(z, n)
     return [first, 0.5] if n == 2 else [first, *rest]
 
 
 def weights(nodes: Sequence[float], moments: Sequence[Moment]) -> list[Moment]:
-    """Weights w with ``sum_j w_j u_j^k = moments[k]`` for k < n: of the polynomial through n values at the nodes.
+    """Weights w with ``sum_j w_j u_j^k = moments[k]`` for k < n, by which n values at the nodes are integrated.
 
-    The moments may be tensors, one kernel an element; the nodes are distinct.
+    That is the integral of the polynomial through the values. The nodes must be distinct. Moments may be tensors with
+    one kernel per element.
     """
     return [_dot(_basis(nodes, j), moments) for j in range(len(nodes))]
 
 
 @dataclass(frozen=True)
 class Form:
-    """What is predicted, and its step ``(here, there) -> (A, B, z)``: ``x' = A x + B int_0^1 e^(z (1-u)) q(u) du``."""
+    """A quantity q to integrate, and (A, B, z) of a step ``x' = A x + B int_0^1 e^(z (1-u)) q(u) du``."""
 
     view: Literal["x0", "eps"]
     step: Callable[[Point, Point], tuple[float, float, float]]
@@ -89,68 +91,66 @@ class Form:
         return prediction.x0 if self.view == "x0" else prediction.eps
 
     def integrate(
-        self, here: Point, there: Point, x: Images, values: Sequence[tuple[float, Images]], moments: Moments = exact
+        self,
+        here: Point,
+        there: Point,
+        x: Images,
+        values: Sequence[tuple[float, Images]],
+        moments: Moments = exact_moments,
     ) -> Images:
-        """Step from ``here`` to ``there`` with q at some log-SNRs, ``values = [(log_snr, q), ...]``."""
+        """Step from ``here`` to ``there`` by the polynomial through ``values = [(log_snr, q), ...]``."""
         a, b, z = self.step(here, there)
         h = there.log_snr - here.log_snr
         nodes = [(log_snr - here.log_snr) / h for log_snr, _ in values]
         shares = weights(nodes, moments(z, len(nodes)))
-        return combined((a, x), *((b * share, q) for share, (_, q) in zip(shares, values, strict=True)))
+        return add_scaled((a, x), *((b * share, q) for share, (_, q) in zip(shares, values, strict=True)))
 
 
 def form_named(prediction: str) -> Form:
-    """Look a form up; raises ValueError on a name that is none."""
+    """Look up a form; raises ValueError on a name that is none."""
     if prediction not in FORMS:
         raise ValueError(f"prediction must be data or noise, got {prediction!r}")
     return FORMS[prediction]
 
 
 def multistep(
-    denoiser: Denoiser,
-    x: Images,
-    times: Float[Tensor, " points"],
-    *,
-    form: Form,
-    order: int,
-    moments: Moments = exact,
-    lower_order_final: bool = False,
-    callback: Callback | None = None,
-    condition: Any = None,
+    problem: Problem, form: Form, order: int, moments: Moments = exact_moments, lower_order_final: bool = False
 ) -> Images:
     """Adams-Bashforth under the exponential: the polynomial through the last ``order`` predictions.
 
-    The first steps use what there is. ``lower_order_final`` takes no more predictions than there are steps left.
+    The first steps use the predictions there are. ``lower_order_final`` takes no more of them than steps are left.
     """
-    grid = Grid(denoiser.path, times)
     history = History(order)
 
-    def step(i: int, x: Images, prediction: Any) -> Images:
-        here, there = grid.points[i], grid.points[i + 1]
+    def step(i: int, x: Images, prediction: Prediction) -> Images:
+        here, there = problem.points[i], problem.points[i + 1]
         values = history.push(i, here.log_snr, form.read(prediction))
         if lower_order_final:
-            values = values[: len(grid) - i]
+            values = values[: len(problem) - i]
         return form.integrate(here, there, x, values, moments)
 
-    return grid.solve(denoiser, x, step, callback, condition)
+    return problem.solve(step)
 
 
 class History:
-    """The last predictions of consecutive steps, the latest first; a gap, as an end step makes, forgets them."""
+    """The predictions of the last consecutive steps, the latest first; a step that is left out clears them.
+
+    Steps that touch an end of the path are left out.
+    """
 
     def __init__(self, length: int):
         self.length, self.last, self.values = length, -2, list[tuple[float, Images]]()
 
     def push(self, i: int, log_snr: float, q: Images) -> list[tuple[float, Images]]:
-        """Add step i's and give what there is, at most ``length``."""
-        kept = self.values[: self.length - 1] if self.last == i - 1 else []
-        self.last, self.values = i, [(log_snr, q), *kept]
+        """Add the prediction of step i and give all there are, at most ``length``."""
+        before = self.values[: self.length - 1] if self.last == i - 1 else []
+        self.last, self.values = i, [(log_snr, q), *before]
         return self.values
 
 
-def checked_order(order: int, most: int) -> int:
-    """Give the order; raises ValueError where it is none of 1 to ``most``."""
-    return whole("order", order, 1, most)
+def check_order(order: int, most: int) -> int:
+    """Give the order; raises ValueError unless it is an integer from 1 to ``most``."""
+    return check_integer("order", order, 1, most)
 
 
 def _data(p: Point, q: Point) -> tuple[float, float, float]:
@@ -163,7 +163,7 @@ def _noise(p: Point, q: Point) -> tuple[float, float, float]:
     return q.alpha / p.alpha, -q.sigma * h, h
 
 
-FORMS = {"data": Form("x0", _data), "noise": Form("eps", _noise)}
+FORMS: dict[str, Form] = {"data": Form("x0", _data), "noise": Form("eps", _noise)}
 
 
 def _basis(nodes: Sequence[float], j: int) -> list[float]:

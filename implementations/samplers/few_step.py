@@ -10,51 +10,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
-
-from jaxtyping import Float
-from torch import Tensor
+from dataclasses import replace
+from typing import Any
 
 from implementations.diffusion.denoiser import Denoiser, Prediction
-from implementations.diffusion.grid import Callback, Grid, Point, combined
-from implementations.diffusion.noise import Noise
+from implementations.diffusion.grid import Point, add_scaled
 from implementations.diffusion.path import Images, Time
-from implementations.samplers.contract import sampler
-
-Times: TypeAlias = Float[Tensor, " points"]
+from implementations.samplers.contract import Problem, sampler
 
 
 @sampler
-def consistency(
-    denoiser: Denoiser,
-    x: Images,
-    times: Times,
-    *,
-    noise: Noise,
-    callback: Callback | None = None,
-    condition: Any = None,
-) -> Images:
+def consistency(problem: Problem) -> Images:
     """Multistep consistency sampling: to the end of the grid, and noised again to the next time (2303.01469, alg. 1).
 
     ``x_e = flow_map(x, t, e)``, ``x' = (alpha'/alpha_e) x_e + sqrt(sigma'^2 - (sigma_e alpha'/alpha_e)^2) z``; the
     paper's least time epsilon is the grid's last. Raises ValueError on ascending times.
     """
-    grid = Grid(denoiser.path, times, "down")
-    return _jumps(denoiser, x, grid, [grid.points[-1]] * len(grid), noise, callback, condition)
+    problem.require_descending()
+    return _jump(problem, [problem.points[-1]] * len(problem))
 
 
 @sampler
-def lcm(
-    denoiser: Denoiser,
-    x: Images,
-    times: Times,
-    *,
-    noise: Noise,
-    callback: Callback | None = None,
-    condition: Any = None,
-    data_std: float = 0.5,
-    timestep_scaling: float = 10.0,
-) -> Images:
+def lcm(problem: Problem, *, data_std: float = 0.5, timestep_scaling: float = 10.0) -> Images:
     """Latent consistency: ``consistency`` of ``c_skip x + c_out flow_map(x, t, e)`` (2310.04378, alg. 3).
 
     ``c_skip = d^2 / (k^2 + d^2)`` and ``c_out = k / sqrt(k^2 + d^2)`` with d = ``data_std`` and k =
@@ -66,27 +43,18 @@ def lcm(
         raise ValueError(f"data_std must be finite and not negative, got {data_std}")
     if not 0 < timestep_scaling < math.inf:
         raise ValueError(f"timestep_scaling must be positive and finite, got {timestep_scaling}")
-    grid = Grid(denoiser.path, times, "down")
+    problem.require_descending()
 
     def boundary(here: Point) -> tuple[float, float]:
-        scaled = timestep_scaling * max(here.t, 0.0) * 999 / grid.path.t_max
+        scaled = timestep_scaling * max(here.t, 0.0) * 999 / problem.path.t_max
         size = math.hypot(scaled, data_std)
         return ((data_std / size) ** 2, scaled / size) if size else (1.0, 0.0)
 
-    return _jumps(denoiser, x, grid, [grid.points[-1]] * len(grid), noise, callback, condition, boundary)
+    return _jump(problem, [problem.points[-1]] * len(problem), boundary)
 
 
 @sampler
-def tcd(
-    denoiser: Denoiser,
-    x: Images,
-    times: Times,
-    *,
-    noise: Noise,
-    callback: Callback | None = None,
-    condition: Any = None,
-    gamma: float = 0.3,
-) -> Images:
+def tcd(problem: Problem, *, gamma: float = 0.3) -> Images:
     """Strategic stochastic sampling: to ``s = (1 - gamma) t'``, and noised again to t' (2402.19159, alg. 4).
 
     ``gamma`` in [0, 1] goes from ``flow_map`` to ``consistency``; s never passes the grid's last time, and the last
@@ -94,48 +62,36 @@ def tcd(
     """
     if not 0 <= gamma <= 1:
         raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
-    grid = Grid(denoiser.path, times, "either" if gamma == 0 else "down")
-    least = grid.points[-1].t
+    if gamma:
+        problem.require_descending()
+    least = problem.points[-1].t
     targets = [
-        grid.at_time(max((1 - gamma) * there.t, least)) if gamma and there.t > max(least, 0.0) else there
-        for there in grid.points[1:]
+        problem.grid.at_time(max((1 - gamma) * there.t, least)) if gamma and there.t > max(least, 0.0) else there
+        for there in problem.points[1:]
     ]
-    return _jumps(denoiser, x, grid, targets, noise, callback, condition)
+    return _jump(problem, targets)
 
 
 @sampler
-def flow_map(
-    denoiser: Denoiser,
-    x: Images,
-    times: Times,
-    *,
-    noise: Noise,
-    callback: Callback | None = None,
-    condition: Any = None,
-) -> Images:
+def flow_map(problem: Problem) -> Images:
     """Jump from time to time, ``x' = flow_map(x, t, t')``: MeanFlow (2505.13447), shortcut models (2410.12557)."""
-    grid = Grid(denoiser.path, times)
-    return _jumps(denoiser, x, grid, grid.points[1:], noise, callback, condition)
+    return _jump(problem, problem.points[1:])
 
 
-def _jumps(
-    denoiser: Denoiser,
-    x: Images,
-    grid: Grid,
-    targets: Sequence[Point],
-    noise: Noise,
-    callback: Callback | None,
-    condition: Any,
-    boundary: Callable[[Point], tuple[float, float]] | None = None,
+def _jump(
+    problem: Problem, targets: Sequence[Point], boundary: Callable[[Point], tuple[float, float]] | None = None
 ) -> Images:
-    """Jump from each time to its target, and add the noise that lies between it and the next time."""
-    learnt = type(denoiser).flow_map is not Denoiser.flow_map
-    if learnt:
-        jumps = {here.t: (here, to) for here, to in zip(grid.points, targets, strict=False)}
-        denoiser = _Mapped(denoiser, jumps, watched=callback is not None)
+    """Jump from each time to its target, and add the noise that lies between the target and the next time.
 
-    def step(i: int, x: Images, prediction: Any) -> Images:
-        here, target, there = grid.points[i], targets[i], grid.points[i + 1]
+    ``boundary(here)`` gives weights (c_skip, c_out) of the state before the jump and of its end.
+    """
+    points, learnt = problem.points, type(problem.denoiser).flow_map is not Denoiser.flow_map
+    if learnt:
+        jumps = {here.t: (here, to) for here, to in zip(points, targets, strict=False)}
+        problem = replace(problem, denoiser=_FlowMap(problem.denoiser, jumps, problem.callback is not None))
+
+    def step(i: int, x: Images, prediction: Prediction) -> Images:
+        here, target, there = points[i], targets[i], points[i + 1]
         skip, out = boundary(here) if boundary else (0.0, 1.0)
         scale, fresh = 1.0, 0.0
         if target.t != there.t:
@@ -143,25 +99,28 @@ def _jumps(
             # sigma'^2 less what the target brings along; all of it from a clean one, of infinite log-SNR
             fresh = there.sigma * math.sqrt(-math.expm1(2 * (there.log_snr - target.log_snr)))
         if learnt:
-            landed = combined((scale * out, prediction.aux), (scale * skip, x))
+            y = add_scaled((scale * out, prediction.aux), (scale * skip, x))
         else:  # Denoiser.flow_map and what follows as one combination
             p, r = (out * to + skip * of for to, of in ((target.alpha, here.alpha), (target.sigma, here.sigma)))
-            landed = prediction.combine(scale * p, scale * r)
-        return landed.add_(noise(i, x), alpha=fresh) if fresh else landed
+            y = prediction.combine(scale * p, scale * r)
+        return y.add_(problem.noise(i, x), alpha=fresh) if fresh else y
 
-    return grid.solve(denoiser, x, step, callback, condition, regular=True)
+    return problem.solve(step, regular=True)
 
 
-class _Mapped(Denoiser):
-    """A flow map as a denoiser: it lands at ``aux``; if ``watched``, its data are what DDIM would land there by."""
+class _FlowMap(Denoiser):
+    """A flow map as a denoiser: ``aux`` is the end of the jump from the time that is asked.
 
-    def __init__(self, denoiser: Denoiser, jumps: dict[float, tuple[Point, Point]], watched: bool):
-        self.denoiser, self.path, self.jumps, self.watched = denoiser, denoiser.path, jumps, watched
+    For a callback to see, ``x0`` may be the data with which DDIM's step would end there, too.
+    """
+
+    def __init__(self, denoiser: Denoiser, jumps: dict[float, tuple[Point, Point]], with_data: bool):
+        self.denoiser, self.path, self.jumps, self.with_data = denoiser, denoiser.path, jumps, with_data
 
     def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
         here, to = self.jumps[float(t)]
-        x0 = landed = self.denoiser.flow_map(x, t, to.time, condition)
-        if self.watched:  # x = alpha x0 + sigma eps and landed = alpha_s x0 + sigma_s eps, solved for x0
+        x0 = y = self.denoiser.flow_map(x, t, to.time, condition)
+        if self.with_data:  # x = alpha x0 + sigma eps and y = alpha_s x0 + sigma_s eps, solved for x0
             determinant = here.alpha * to.sigma - here.sigma * to.alpha
-            x0 = combined((to.sigma / determinant, x), (-here.sigma / determinant, landed))
-        return Prediction(self.path, x, t, x0=x0, aux=landed)
+            x0 = add_scaled((to.sigma / determinant, x), (-here.sigma / determinant, y))
+        return Prediction(self.path, x, t, x0=x0, aux=y)

@@ -4,8 +4,8 @@ The flow is ``ds/du = q``, s = x/scale, in the coordinates of ``samplers/runge_k
 
     log p_0(x_0) = log p_T(x_T) + integral of div q du + d log(scale_T / scale_0).
 
-Bits a dimension come from the nats, the number of dimensions and the scale of a grey level by
-``metrics.bits_per_dim``; ``dequantise`` is the noise that it presupposes.
+``metrics.bits_per_dim`` turns nats into bits per dimension, given the number of dimensions and the scale of a grey
+level; it presupposes the noise of ``dequantise``.
 """
 
 from __future__ import annotations
@@ -18,28 +18,23 @@ import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
-from implementations.diffusion.checks import whole
+from implementations.diffusion.checks import check_integer
 from implementations.diffusion.denoiser import Denoiser
-from implementations.diffusion.grid import Grid, Point, checked_start, combined
+from implementations.diffusion.grid import Grid, Point, add_scaled, check_start
 from implementations.diffusion.noise import Noise, draws
 from implementations.diffusion.path import Images, Path
-from implementations.samplers.runge_kutta import BOSH3, RK4, Coordinate, Tableau, coordinate_named
+from implementations.samplers.runge_kutta import BOSH3, EULER, HEUN, RK4, Coordinate, Tableau, coordinate_named
 
-METHODS = {
-    "euler": Tableau((), (), (1.0,)),
-    "heun": Tableau((1.0,), ((1.0,),), (0.5, 0.5)),
-    "bosh3": BOSH3,
-    "rk4": RK4,
-}
-Divergence: TypeAlias = Callable[[Images, Images], Float64[Tensor, "probes n"]]  # of x and the view that it gave
+METHODS = {"euler": EULER, "heun": HEUN, "bosh3": BOSH3, "rk4": RK4}
+Divergence: TypeAlias = Callable[[Images, Images], Float64[Tensor, "probes n"]]  # (x, view) -> div of the view by x
 
 
 class Likelihood(NamedTuple):
-    """``nats`` is log p(x); ``error`` its standard error over the probes: 0 if exact, NaN of a single probe."""
+    """``nats`` is log p(x); ``error`` its standard error over the probes: 0 if exact, NaN with a single probe."""
 
     nats: Float64[Tensor, " n"]
     error: Float64[Tensor, " n"]
-    latent: Float[Tensor, " n *shape"]  # where the flow has led, at the last time
+    latent: Float[Tensor, " n *shape"]  # the end of the flow, at the last time
 
 
 @draws("probes")
@@ -57,18 +52,19 @@ def log_likelihood(
     prior: Callable[[Images], Float[Tensor, " n"]] | None = None,
     condition: Any = None,
 ) -> Likelihood:
-    """Log-density at ``times[0]`` of ``x``, nats a sample, by following it up ascending ``times``.
+    """Log-density of ``x`` at ``times[0]`` in nats, one value per sample, along the flow over ascending ``times``.
 
-    ``coordinate`` as of ``rk4``; ``angle`` is regular at both ends, where the model's own head is. ``divergence``:
-    ``exact`` asks for one gradient a dimension at each evaluation, ``hutchinson`` for one a probe z, ``z^T J z``, the
-    same z all the way (1810.01367, eq. 8); probe k is ``noise(k, x)`` or its signs. Rademacher probes have the lesser
+    ``coordinate`` is as in ``rk4``; ``angle`` is regular at both ends, where the model's own head is. ``divergence``:
+    ``exact`` takes one gradient per dimension at each evaluation, ``hutchinson`` one per probe z, ``z^T J z``, with the
+    same z all the way (1810.01367, eq. 8); probe k is ``noise(k, x)`` or its signs. Rademacher probes have the lower
     variance. ``prior`` is the log-density at the last time: by default that of ``path.prior``, whose mismatch with
-    the marginal there is no error of the solver; an oracle's own ``log_density`` leaves the solver's alone.
-    Raises ValueError on wrong options, on times that descend, and where the coordinate is infinite.
+    the marginal there is no error of the solver; with an oracle's ``log_density`` only the solver's error is left.
+    Raises ValueError on wrong options, on descending times, and where the coordinate is infinite.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    rule, grid, x = coordinate_named(coordinate), Grid(denoiser.path, times, "up"), checked_start(x.detach())
+    rule, grid, x = coordinate_named(coordinate), Grid(denoiser.path, times), check_start(x.detach())
+    grid.require_ascending()
     variable = torch.tensor([_variable(rule, point) for point in grid.points], dtype=torch.float64)
     if not bool(variable.isfinite().all()):
         raise ValueError(f"coordinate {coordinate} is infinite at an end of these times; angle is not")
@@ -88,9 +84,9 @@ def log_likelihood(
 def dequantise(
     levels: UInt8[Tensor, " n *shape"], *, scale: float = 1 / 128, offset: float = -1.0, noise: Noise
 ) -> Float[Tensor, " n *shape"]:
-    """``scale (levels + u) + offset``, u uniform on [0, 1) (1511.01844, sec. 3.1): [-1, 1) of 256 levels by default.
+    """``scale (levels + u) + offset``, u uniform on [0, 1) (1511.01844, sec. 3.1): [-1, 1) for 256 levels by default.
 
-    u is the normal noise of draw 0 through its distribution function.
+    u is the distribution function of the normal at draw 0 of the noise.
     """
     like = levels.float()
     return (like + torch.special.ndtr(noise(0, like).double()).clamp(max=1 - 2**-16).to(like)).mul_(scale).add_(offset)
@@ -108,7 +104,7 @@ def _advance(
     trace: Divergence,
     condition: Any,
 ) -> tuple[Images, Float64[Tensor, "probes n"]]:
-    """One step of the method: the state, and the mean of div q over the step."""
+    """Take one step of the method: give the state, and the mean of div q over the step."""
     span = float(ends[1] - ends[0])
     slopes: list[tuple[float, Images]] = []  # 1/unit and view
     traces: list[Tensor] = []
@@ -116,40 +112,40 @@ def _advance(
     def evaluate(point: Point, state: Images) -> None:
         # The divergence needs gradients, also where the caller forbids them.
         with torch.inference_mode(False), torch.enable_grad():
-            state = _recorded(state).detach().requires_grad_()
-            view = getattr(denoiser(state, _recorded(point.time), _recorded(condition)), rule.view)
+            state = _leave_inference(state).detach().requires_grad_()
+            view = rule.read(denoiser(state, _leave_inference(point.time), _leave_inference(condition)))
             if not view.requires_grad:
                 raise ValueError("the denoiser's output has no gradient by x, and a likelihood needs its divergence")
             traces.append(trace(state, view) * (rule.scale(point) / rule.unit(point)))
         slopes.append((1 / rule.unit(point), view.detach()))
 
-    def moved(point: Point, weights: Any) -> Images:
+    def move(point: Point, weights: Any) -> Images:
         scale = rule.scale(point)
         terms = ((scale * span * w * u, q) for w, (u, q) in zip(weights, slopes, strict=True))
-        return combined((scale / rule.scale(here), x), *terms)
+        return add_scaled((scale / rule.scale(here), x), *terms)
 
     evaluate(here, x)
     for node, row in zip(tableau.nodes, tableau.stages, strict=True):
-        point = there if node == 1 else rule.levels(path, ends[:1].lerp(ends[1:], node)).points()[0]
-        evaluate(point, moved(point, row))
+        point = there if node == 1 else rule.points(path, ends[:1].lerp(ends[1:], node)).unbind()[0]
+        evaluate(point, move(point, row))
     change = torch.stack([w * trace for w, trace in zip(tableau.weights, traces, strict=True)]).sum(0)
-    return moved(there, tableau.weights), change
+    return move(there, tableau.weights), change
 
 
-def _recorded(value: Any) -> Any:
-    """A tensor that may enter a graph; one made under ``inference_mode`` may not."""
+def _leave_inference(value: Any) -> Any:
+    """Give a tensor that autograd can record, which one made under ``inference_mode`` is not."""
     return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
 
 
 def _trace(divergence: str, probes: int, distribution: str, noise: Noise, x: Images) -> Divergence:
-    """The divergence of a view by x, exact as one row, or one row a probe."""
+    """Choose the divergence of a view by x: one row where it is exact, else one row per probe."""
     if divergence == "exact":
         if (probes, distribution) != (1, "rademacher"):
             raise ValueError("probes and distribution are options of divergence='hutchinson'")
         return _exact
     if divergence != "hutchinson":
         raise ValueError(f"divergence must be exact or hutchinson, got {divergence!r}")
-    probes = whole("probes", probes, 1)
+    probes = check_integer("probes", probes, 1)
     if distribution not in ("rademacher", "gaussian"):
         raise ValueError(f"distribution must be rademacher or gaussian, got {distribution!r}")
     drawn = [noise(k, x) for k in range(probes)]

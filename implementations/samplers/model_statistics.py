@@ -1,8 +1,8 @@
-"""What DPM-Solver-v3 knows of a model: l, s and b along the log-SNR, learnt or constant, and their integrals.
+"""DPM-Solver-v3's statistics of a model: l, s and b along the log-SNR, learnt or constant, and their integrals.
 
-The empirical model statistics (2310.13268, sec. 3): l is the mean diagonal of the Jacobian of ``sigma eps``, and s and
-b the regression over samples of f' on ``f = (sigma eps - l x) / alpha``, each for every element of a sample. In a
-perfect denoiser l is the mean of eps^2, too.
+The empirical model statistics (2310.13268, sec. 3): l is the mean diagonal of the Jacobian of ``sigma eps``; s and b
+are slope and intercept of the regression, over samples, of f' on ``f = (sigma eps - l x) / alpha``. Each has one value
+per element of a sample. For a perfect denoiser, l is also the mean of eps^2.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.artifact import Artifact
-from implementations.diffusion.checks import whole
+from implementations.diffusion.checks import check_integer
 from implementations.diffusion.denoiser import CountingDenoiser, Denoiser, Prediction
 from implementations.diffusion.grid import Grid, Point
 from implementations.diffusion.noise import Noise, PerSampleNoise, noise_of
 from implementations.diffusion.path import Images
-from implementations.samplers.exponential import FORMS, exact, multistep, weights
+from implementations.samplers.exponential import exact_moments, weights
+from implementations.samplers.res import res_multistep
 
 Times: TypeAlias = Float[Tensor, " points"]
 Value: TypeAlias = float | Tensor  # one for all elements, or of the shape of a sample
@@ -45,17 +46,17 @@ def prepare(
 ) -> Artifact:
     """Find l, s and b at the inner points of ``times``, on the flow from a batch ``x`` at ``times[0]``.
 
-    l is Hutchinson's diagonal, by central differences along ``probes`` vectors of signs a sample, the same at all
-    times, so that l is smooth; f' is the difference of f along the flow, so the times should be many, a
-    hundred or so. Each costs ``1 + 2 probes`` evaluations. What is found is of log-SNR and x/alpha, and holds on any
-    path. One that was fitted to a condition is for that condition.
+    l is Hutchinson's diagonal, by central differences along ``probes`` vectors of signs per sample, the same at all
+    times, so that l is smooth. f' is the difference of f along the flow, for which a hundred times or so are needed;
+    each costs ``1 + 2 probes`` evaluations. The statistics are functions of the log-SNR for x/alpha, and hold on any
+    path; those found with a condition hold for that condition.
     Unless ``noise`` is given, the vectors are those of seeds 0 to n - 1: the same call gives the same artifact.
-    Raises ValueError where fewer than 3 times lie inside alpha, sigma > 0, and on no probe.
+    Raises ValueError where fewer than 3 times lie inside alpha, sigma > 0, and on a number of probes below 1.
     """
-    probes = whole("probes", probes, 1)
+    probes = check_integer("probes", probes, 1)
     grid, counting = Grid(denoiser.path, times), CountingDenoiser(denoiser)
     noise = noise_of(noise or PerSampleNoise(range(len(x))), None, "probes")
-    window: deque[_Sight] = deque(maxlen=3)  # of the batch: memory does not grow with the times
+    window: deque[_Statistics] = deque(maxlen=3)  # of the batch: memory does not grow with the times
     rows: list[tuple[Tensor, Tensor, Tensor]] = []  # l, s, b
 
     def visit(i: int, prediction: Prediction) -> None:
@@ -69,16 +70,16 @@ def prepare(
             ahead, behind = (counting(at + way * reach * signs, grid.times[i], condition).eps for way in (1, -1))
             rate += ((ahead - behind) * signs).double().mean(0) / (2 * PROBE * probes)
         noisy = prediction.eps.double() * point.ratio
-        # what rounding leaves of f where its terms cancel is no variance to fit: eps^2 of them, eps^1.5 for room
+        # where the terms of f cancel, rounding leaves a variance of eps^2 of theirs, which must not be fitted
         floor = torch.finfo(at.dtype).eps ** 1.5 * noisy.square().mean(0)
-        window.append(_Sight(point.log_snr, rate, noisy - rate * at.double() / point.alpha, floor))
+        window.append(_Statistics(point.log_snr, rate, noisy - rate * at.double() / point.alpha, floor))
         if len(window) == 3:
             rows.extend(_fit(window, k) for k in ((1,) if rows else (0, 1)))
 
-    end = multistep(
-        counting, x, times, form=FORMS["data"], order=2,
-        callback=lambda i, t, after, prediction: visit(i, prediction), condition=condition,
-    )  # fmt: skip
+    def follow(i: int, t: Tensor, after: Images, prediction: Prediction) -> None:
+        visit(i, prediction)
+
+    end = res_multistep(counting, x, times, order=2, condition=condition, callback=follow)
     if not grid.points[-1].end:
         visit(len(grid), counting(end, grid.times[-1], condition))
     if not rows:
@@ -90,7 +91,7 @@ def prepare(
 
 
 class Interval(NamedTuple):
-    """The integrals over a step from lambda to lambda', all but ``growth`` and ``shift`` times ``e^(-L)``."""
+    """Integrals over a step from lambda to lambda'; ``moments`` and ``source`` are multiplied by ``e^(-L)``."""
 
     decay: Value  # e^(-L)
     moments: list[Any]  # int e^(L + S) u^k dlambda, u from 0 to 1 over the step
@@ -100,7 +101,7 @@ class Interval(NamedTuple):
 
 
 class Model(Protocol):
-    """What is known of l, s and b."""
+    """l, s and b along the log-SNR."""
 
     def quantity(self, prediction: Prediction, point: Point) -> Images:
         """``f = (sigma eps - l x) / alpha``."""
@@ -111,7 +112,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Constant:
-    """``l`` and ``s`` constant, b = 0."""
+    """Constant l and s, b = 0."""
 
     rate: float  # l
     slope: float  # s
@@ -122,12 +123,15 @@ class Constant:
     def interval(self, start: float, end: float, count: int) -> Interval:
         h, power = end - start, self.rate + self.slope
         scale = h * math.exp(self.slope * h)  # h e^((l + s) h) e^(-l h)
-        moments = [scale * moment for moment in exact(-power * h, count)]
+        moments = [scale * moment for moment in exact_moments(-power * h, count)]
         return Interval(math.exp(-self.rate * h), moments, 0.0, math.exp(self.slope * h), 0.0)
 
 
 class Table:
-    """l, s and b of an artifact, cubic between its log-SNRs; in float64 where ``x`` lives."""
+    """l, s and b of an artifact, by cubics between its log-SNRs, in float64 on the device of ``x``.
+
+    Raises ValueError where the artifact is of another method or of samples of another shape.
+    """
 
     def __init__(self, artifact: Artifact, x: Images):
         tensors = {name: tensor.to(x.device, torch.float64) for name, tensor in artifact.of(METHOD).items()}
@@ -143,7 +147,7 @@ class Table:
         return (prediction.eps * (point.ratio * (1 - rate))).sub_(prediction.x0 * rate)
 
     def interval(self, start: float, end: float, count: int) -> Interval:
-        """Gauss's rule of three nodes on each cell of the table, the inner integrals by the parabola through them."""
+        """By Gauss's rule of three nodes on each cell of the table; inner integrals by the parabola through these."""
         inner = [level for level in self.levels if min(start, end) < level < max(start, end)]
         knots = [start, *(inner if start < end else inner[::-1]), end]
         blank = torch.zeros_like(self.rows[0, 0])
@@ -167,7 +171,7 @@ class Table:
         return Interval(decay, [decay * m for m in moments], decay * source, slope.exp(), shift)
 
     def _at(self, log_snr: float) -> Tensor:
-        """l, s and b at a log-SNR, by the cubic through four of the table: a kink in l is one in f, times x/alpha.
+        """l, s and b at a log-SNR, by the cubic through four levels of the table: a kink in l would be one in f.
 
         Raises ValueError beyond the table.
         """
@@ -182,14 +186,16 @@ class Table:
         return torch.tensordot(torch.tensor(shares, dtype=torch.float64).to(self.rows), self.rows[near], 1)
 
 
-class _Sight(NamedTuple):
+class _Statistics(NamedTuple):
+    """l, f of every sample, and the variance of f below which rounding is all there is, at one point."""
+
     log_snr: float
     rate: Tensor  # l
     f: Tensor
     floor: Tensor
 
 
-def _fit(window: Sequence[_Sight], k: int) -> tuple[Tensor, Tensor, Tensor]:
+def _fit(window: Sequence[_Statistics], k: int) -> tuple[Tensor, Tensor, Tensor]:
     """l, s and b at the k-th of three points: f' by the parabola through them, regressed on f over the batch."""
     here = window[k]
     shares = weights([sight.log_snr - here.log_snr for sight in window], [0.0, 1.0, 0.0])

@@ -1,68 +1,54 @@
-"""Picard's iteration on DDIM: many steps at once, over and over, until they agree (ParaDiGMS, 2305.16317)."""
+"""Picard's iteration on DDIM: many steps in parallel, repeated until they agree (ParaDiGMS, 2305.16317)."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from implementations.diffusion.checks import whole
-from implementations.diffusion.denoiser import Denoiser, Prediction
-from implementations.diffusion.grid import Callback, Grid, checked_start, costs
-from implementations.diffusion.noise import Noise
+from implementations.diffusion.checks import check_integer
+from implementations.diffusion.denoiser import Prediction
 from implementations.diffusion.path import Images
-from implementations.samplers.contract import sampler
+from implementations.samplers.contract import Problem, sampler
 
 
-@sampler
-@costs(lambda touching, **_: None)
-def picard(
-    denoiser: Denoiser,
-    x: Images,
-    times: Float[Tensor, " points"],
-    *,
-    noise: Noise,
-    callback: Callback | None = None,
-    condition: Any = None,
-    window: int = 16,
-    tolerance: float = 1e-4,
-    sweeps: int | None = None,
-) -> Images:
-    """DDIM's steps by sweeps over a sliding ``window`` of them, one evaluation of ``window`` times the batch a sweep.
+@sampler(count=lambda touching, **_: None)
+def picard(problem: Problem, *, window: int = 16, tolerance: float = 1e-4, sweeps: int | None = None) -> Images:
+    """DDIM's steps by sweeps over a sliding ``window``; a sweep is one evaluation of ``window`` times the batch.
 
-    A sweep predicts x0 at every state of the window and takes all steps anew from its first. Each sample moves its own
-    window past the states that the sweep moved by at most ``tolerance``, rms of ``x / hypot(alpha, sigma)``, and one
-    further, whose step is then exact; so tolerance 0 gives DDIM in as many sweeps as steps at most. States swept
-    ``sweeps`` times are passed as they are. A condition that is a tensor of one value a sample goes with its sample,
-    any other is handed on as it is. ``callback`` is called when all is done: memory grows with the window, and with the
-    steps only for it. A step from sigma = 0, up, is taken by itself. Raises ValueError on options out of range,
-    and as ``Grid.solve``.
+    A sweep predicts x0 at every state of the window and takes all its steps again from the first. Each sample then
+    moves its own window past the states that the sweep changed by at most ``tolerance``, rms of
+    ``x / hypot(alpha, sigma)``, and one further, whose step is then exact; so tolerance 0 gives DDIM in at most as many
+    sweeps as steps. States swept ``sweeps`` times are passed as they are. A condition that is a tensor of one value per
+    sample is repeated with its sample, any other is passed on as it is. The callback is called at the end, for every
+    step: without it, memory grows with the window only. A first step from sigma = 0 is taken by itself. Raises
+    ValueError on options out of range, and FloatingPointError as ``Problem.solve``.
     """
-    window = whole("window", window, 1)
+    window = check_integer("window", window, 1)
     if not 0 <= tolerance < math.inf:
         raise ValueError(f"tolerance must be at least 0 and finite, got {tolerance}")
-    sweeps = None if sweeps is None else whole("sweeps", sweeps, 1)
-    grid, x = Grid(denoiser.path, times), checked_start(x)
-    n, shape, steps = len(x), x.shape[1:], len(grid)
+    sweeps = None if sweeps is None else check_integer("sweeps", sweeps, 1)
+    denoiser, points, x = problem.denoiser, problem.points, problem.x
+    n, shape, steps = len(x), x.shape[1:], len(problem)
     sums, at = torch.zeros(steps, dtype=torch.float64, device=x.device), 0
     trail: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # steps, samples, states after them, x0 before them
-    if grid.points[0].sigma == 0:  # x0 says nothing of eps there
-        seen, there = denoiser(x, grid.times[0], condition), grid.points[1]
-        x, at = seen.combine(there.alpha, there.sigma), 1
+    if points[0].sigma == 0:  # x0 says nothing of eps there
+        prediction, there = problem.ask(x, points[0]), points[1]
+        x, at = prediction.combine(there.alpha, there.sigma), 1
         sums[0] = x.sum()
-        if callback is not None:
-            callback(0, grid.times[1], x, seen)
+        if problem.callback is not None:
+            problem.callback(0, problem.times[1], x, prediction)
 
     # x' = (sigma'/sigma) x + (alpha' - alpha sigma'/sigma) x0, of a step from sigma > 0
-    pairs = list(zip(grid.points[:-1], grid.points[1:], strict=True))[at:]
-    kept = _row([0.0] * at + [q.sigma / p.sigma for p, q in pairs], x)
-    pulled = _row([0.0] * at + [q.alpha - p.alpha * q.sigma / p.sigma for p, q in pairs], x)
-    radius, t = _row([point.radius for point in grid.points], x), torch.stack(grid.times)
+    pairs = list(itertools.pairwise(points))[at:]
+    decay = _row([0.0] * at + [q.sigma / p.sigma for p, q in pairs], x)
+    pull = _row([0.0] * at + [q.alpha - p.alpha * q.sigma / p.sigma for p, q in pairs], x)
+    radius, t = _row([point.radius for point in points], x), torch.stack(problem.times)
     width = min(window, steps - at)
-    inputs, rows = _tiled(condition, n, width), torch.arange(n, device=x.device)[:, None]
+    conditions, rows = _repeat(problem.condition, n, width), torch.arange(n, device=x.device)[:, None]
     offsets = torch.arange(width + 1, device=x.device)
 
     def radii(begin: Tensor, offset: Tensor) -> Tensor:
@@ -70,17 +56,17 @@ def picard(
 
     start = x
     begin = torch.full((n,), at, device=x.device)  # of each sample's window
-    states = _scaled(x[:, None], radii(begin, offsets) / radius[at])  # (n, width + 1, *shape)
+    states = _scale(x[:, None], radii(begin, offsets) / radius[at])  # (n, width + 1, *shape)
     ages = torch.zeros(n, width + 1, dtype=torch.long, device=x.device)
     while bool((begin < steps).any()):
         index = (begin[:, None] + offsets[:-1]).clamp(max=steps - 1)
-        seen = denoiser(states[:, :-1].reshape(n * width, *shape), t[index.flatten().cpu()], inputs)
-        x0 = seen.x0.reshape(n, width, *shape)
-        swept = [states[:, 0]]
+        prediction = denoiser(states[:, :-1].reshape(n * width, *shape), t[index.flatten().cpu()], conditions)
+        x0 = prediction.x0.reshape(n, width, *shape)
+        sweep = [states[:, 0]]
         for j in range(width):
-            swept.append(_scaled(swept[-1], kept[index[:, j]]) + _scaled(x0[:, j], pulled[index[:, j]]))
-        new, ages = torch.stack(swept, 1), ages + 1
-        change = _scaled(new - states, 1 / radii(begin, offsets)).reshape(n, width + 1, -1)
+            sweep.append(_scale(sweep[-1], decay[index[:, j]]) + _scale(x0[:, j], pull[index[:, j]]))
+        new, ages = torch.stack(sweep, 1), ages + 1
+        change = _scale(new - states, 1 / radii(begin, offsets)).reshape(n, width + 1, -1)
         settled = change.square().mean(2).sqrt() <= tolerance
         if sweeps is not None:
             settled = settled | (ages >= sweeps)
@@ -90,30 +76,30 @@ def picard(
         passed = offsets[:-1] < stride[:, None]
         step, after = index[passed], new[:, 1:][passed]
         sums.index_add_(0, step, after.reshape(len(step), -1).double().sum(1))
-        if callback is not None:
+        if problem.callback is not None:
             trail.append((step, passed.nonzero()[:, 0], after, x0[passed]))
 
-        # what the window has not reached yet starts where it ends, in units of the radius
+        # states that the window has not reached yet start where it ends, in units of the radius
         source = offsets + stride[:, None]
         last = source.clamp(max=width)
-        states = _scaled(new[rows, last], radii(begin, source) / radii(begin, last))
+        states = _scale(new[rows, last], radii(begin, source) / radii(begin, last))
         ages = torch.where(source > width, 0, ages[rows, last])
         begin = begin + stride
-    grid.check(sums)
-    if callback is not None:
-        _replay(callback, grid, start, at, trail)
+    problem.grid.check_finite(sums)
+    _replay(problem, start, at, trail)
     return states[:, 0]
 
 
-def _replay(
-    callback: Callback, grid: Grid, x: Images, at: int, trail: list[tuple[Tensor, Tensor, Tensor, Tensor]]
-) -> None:
-    """Call back for each step from ``at``, in their order, with what passed when its samples did."""
-    states, data = x.new_empty(len(grid), *x.shape), x.new_empty(len(grid), *x.shape)
+def _replay(problem: Problem, x: Images, at: int, trail: list[tuple[Tensor, Tensor, Tensor, Tensor]]) -> None:
+    """Call back for each step from ``at``, in their order, with the states and data that the windows passed there."""
+    if problem.callback is None:
+        return
+    states, data = x.new_empty(len(problem), *x.shape), x.new_empty(len(problem), *x.shape)
     for step, sample, state, x0 in trail:
         states[step, sample], data[step, sample] = state, x0
-    for i in range(at, len(grid)):
-        callback(i, grid.times[i + 1], states[i], Prediction(grid.path, x, grid.times[i], x0=data[i]))
+    for i in range(at, len(problem)):
+        prediction = Prediction(problem.path, x, problem.times[i], x0=data[i])
+        problem.callback(i, problem.times[i + 1], states[i], prediction)
         x = states[i]
 
 
@@ -121,13 +107,13 @@ def _row(values: list[float], x: Images) -> Tensor:
     return torch.tensor(values, dtype=torch.float64, device=x.device)
 
 
-def _scaled(x: Tensor, factor: Tensor) -> Tensor:
-    """Over the leading axes of ``factor``."""
+def _scale(x: Tensor, factor: Tensor) -> Tensor:
+    """Multiply by a factor that has the leading axes of ``x`` only."""
     return x * factor.reshape(*factor.shape, *[1] * (x.ndim - factor.ndim)).to(x.dtype)
 
 
-def _tiled(condition: Any, n: int, times: int) -> Any:
-    """One value a sample, for each of its states."""
+def _repeat(condition: Any, n: int, times: int) -> Any:
+    """Give a condition of one value per sample ``times`` times, for each state of its sample."""
     if isinstance(condition, Tensor) and condition.ndim and len(condition) == n:
         return condition.repeat_interleave(times, 0)
     return condition

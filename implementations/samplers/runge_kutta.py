@@ -1,4 +1,4 @@
-"""Runge-Kutta methods for the probability flow, in a coordinate of one's choice.
+"""Runge-Kutta methods for the probability flow, each in a coordinate of one's choice.
 
 | coordinate | equation                                                              | variable        |
 |------------|-----------------------------------------------------------------------|-----------------|
@@ -7,8 +7,8 @@
 | angle      | ``d(x/r) / d theta = v/r``, r = hypot(alpha, sigma)                   | theta           |
 | t          | ``dx/dt = velocity``                                                  | t               |
 
-A step is exact where the quantity on the right is constant. All coordinates but ``t`` depend only on the log-SNR of the
-grid: on another path the same grid gives the same samples, rescaled.
+A step is exact where the quantity on the right is constant over it. All coordinates but ``t`` depend on the log-SNR of
+the grid alone: on another path the same grid gives the same samples, rescaled.
 """
 
 from __future__ import annotations
@@ -16,176 +16,89 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from implementations.diffusion.denoiser import Denoiser, Head
-from implementations.diffusion.grid import Callback, Grid, Point, ask, combined
-from implementations.diffusion.noise import Noise
+from implementations.diffusion.denoiser import Head, Prediction
+from implementations.diffusion.grid import Point, Points, add_scaled
 from implementations.diffusion.path import Images, Path
-from implementations.samplers.contract import sampler
-
-Times: TypeAlias = Float[Tensor, " points"]
+from implementations.samplers.contract import Problem, sampler
 
 
 @sampler
-def euler(
-    denoiser: Denoiser,
-    x: Images,
-    times: Times,
-    *,
-    noise: Noise,
-    callback: Callback | None = None,
-    condition: Any = None,
-    coordinate: str = "sigma",
-) -> Images:
+def euler(problem: Problem, *, coordinate: str = "sigma") -> Images:
     """Explicit Euler: ``x' = A x + B q``. In ``sigma`` and in ``lambda`` it is DDIM (2010.02502, sec. 4.3)."""
-    rule, grid = coordinate_named(coordinate), Grid(denoiser.path, times)
+    rule = coordinate_named(coordinate)
 
-    def step(i: int, x: Images, prediction: Any) -> Images:
+    def step(i: int, x: Images, prediction: Prediction) -> Images:
+        here, there = problem.points[i], problem.points[i + 1]
         if rule.view in ("eps", "x0"):  # the same step, in one pass from any head
-            return prediction.combine(grid.points[i + 1].alpha, grid.points[i + 1].sigma)
-        a, b, _ = rule.step(grid.points[i], grid.points[i + 1])
-        return _euler(a, x, b, getattr(prediction, rule.view))
+            return prediction.combine(there.alpha, there.sigma)
+        a, b, _ = rule.step(here, there)
+        return _advance(a, x, b, rule.read(prediction))
 
-    return grid.solve(denoiser, x, step, callback, condition)
+    return problem.solve(step)
 
 
 @sampler
-def heun(
-    denoiser: Denoiser,
-    x: Images,
-    times: Times,
-    *,
-    noise: Noise,
-    callback: Callback | None = None,
-    condition: Any = None,
-    coordinate: str = "sigma",
-) -> Images:
-    """Heun's trapezoid (2206.00364, alg. 1): ``x' = A x + B ((1 - c) q + c q')``, q' at Euler's end.
+def heun(problem: Problem, *, coordinate: str = "sigma") -> Images:
+    """Heun's trapezoid (2206.00364, alg. 1): ``x' = A x + B ((1 - c) q + c q')``, q' predicted at Euler's end.
 
-    c is 1/2, but in ``lambda``, where the quantity is taken linear in lambda under the exponential.
+    c is 1/2, except in ``lambda``, where the quantity is taken to be linear in lambda under the exponential.
     """
-    rule, grid = coordinate_named(coordinate), Grid(denoiser.path, times)
+    rule = coordinate_named(coordinate)
 
-    def step(i: int, x: Images, prediction: Any) -> Images:
-        return trapezoid(rule, denoiser, grid.points[i], grid.points[i + 1], x, prediction, condition)
+    def step(i: int, x: Images, prediction: Prediction) -> Images:
+        return trapezoid(problem, rule, problem.points[i], problem.points[i + 1], x, prediction)
 
-    return grid.solve(denoiser, x, step, callback, condition)
+    return problem.solve(step)
 
 
 @sampler
-def midpoint(
-    denoiser: Denoiser,
-    x: Images,
-    times: Times,
-    *,
-    noise: Noise,
-    callback: Callback | None = None,
-    condition: Any = None,
-    coordinate: str = "sigma",
-) -> Images:
-    """Explicit midpoint: ``x' = A x + B q``, q at the middle of the step in log-SNR; in ``t``, in t.
+def midpoint(problem: Problem, *, coordinate: str = "sigma") -> Images:
+    """Explicit midpoint: ``x' = A x + B q``, q predicted halfway through the step in log-SNR (in ``t``, in t).
 
     In ``sigma`` this is DPM-Solver-2 with r = 1/2 (2206.00927, alg. 1), in ``lambda`` DPM-Solver++(2S) with r = 1/2
     (2211.01095, alg. 1).
     """
-    rule, grid = coordinate_named(coordinate), Grid(denoiser.path, times)
+    rule = coordinate_named(coordinate)
     if rule.inverse is None:
-        t = torch.stack(grid.times)
-        middles = Levels.at_times(grid.path, (t[1:] + t[:-1]) / 2).points()
+        t = torch.stack(problem.times)
+        middles = Points.at_times(problem.path, (t[1:] + t[:-1]) / 2).unbind()
     else:
-        log_snr = torch.tensor([point.log_snr for point in grid.points], dtype=torch.float64)
-        middles = Levels.at(grid.path, (log_snr[1:] + log_snr[:-1]) / 2).points()
+        log_snr = torch.tensor([point.log_snr for point in problem.points], dtype=torch.float64)
+        middles = Points.at_log_snrs(problem.path, (log_snr[1:] + log_snr[:-1]) / 2).unbind()
 
-    def step(i: int, x: Images, prediction: Any) -> Images:
-        here, middle, there = grid.points[i], middles[i], grid.points[i + 1]
+    def step(i: int, x: Images, prediction: Prediction) -> Images:
+        here, middle, there = problem.points[i], middles[i], problem.points[i + 1]
         a, b, _ = rule.step(here, middle)
-        between = ask(denoiser, _euler(a, x, b, getattr(prediction, rule.view)), middle, condition)
+        halfway = problem.ask(_advance(a, x, b, rule.read(prediction)), middle)
         a, b, _ = rule.step(here, there)
-        return _euler(a, x, b * rule.unit(here) / rule.unit(middle), getattr(between, rule.view))
+        return _advance(a, x, b * rule.unit(here) / rule.unit(middle), rule.read(halfway))
 
-    return grid.solve(denoiser, x, step, callback, condition)
+    return problem.solve(step)
 
 
 @sampler
-def bosh3(
-    denoiser: Denoiser,
-    x: Images,
-    times: Times,
-    *,
-    noise: Noise,
-    callback: Callback | None = None,
-    condition: Any = None,
-    coordinate: str = "sigma",
-) -> Images:
+def bosh3(problem: Problem, *, coordinate: str = "sigma") -> Images:
     """Bogacki and Shampine's third order in three stages (10.1016/0893-9659(89)90079-7), without its error estimate."""
-    return _tabulated(BOSH3, denoiser, x, times, callback, condition, coordinate)
+    return solve_by_tableau(problem, BOSH3, coordinate)
 
 
 @sampler
-def rk4(
-    denoiser: Denoiser,
-    x: Images,
-    times: Times,
-    *,
-    noise: Noise,
-    callback: Callback | None = None,
-    condition: Any = None,
-    coordinate: str = "sigma",
-) -> Images:
+def rk4(problem: Problem, *, coordinate: str = "sigma") -> Images:
     """Kutta's classical fourth order in four stages (Kutta, 1901)."""
-    return _tabulated(RK4, denoiser, x, times, callback, condition, coordinate)
-
-
-class Levels(NamedTuple):
-    """The path at many times: what ``Point`` is at one, as float64 tensors of one shape."""
-
-    t: Tensor
-    alpha: Tensor
-    sigma: Tensor
-    log_snr: Tensor
-
-    @classmethod
-    def at(cls, path: Path, log_snr: Tensor) -> Levels:
-        """Give the levels of log-SNRs within the path."""
-        t = path.time(log_snr).clamp(path.t_min, path.t_max)
-        return cls(t, path.alpha(t), path.sigma(t), log_snr)
-
-    @classmethod
-    def at_times(cls, path: Path, t: Tensor) -> Levels:
-        """Give the levels of times within the path."""
-        return cls(t, path.alpha(t), path.sigma(t), path.log_snr(t))
-
-    def points(self) -> list[Point]:
-        """One point each."""
-        return [Point(*row) for row in zip(*(column.tolist() for column in self), strict=True)]
-
-    @property
-    def ratio(self) -> Tensor:
-        """``sigma / alpha``."""
-        return self.sigma / self.alpha
-
-    @property
-    def radius(self) -> Tensor:
-        """``hypot(alpha, sigma)``."""
-        return torch.hypot(self.alpha, self.sigma)
-
-    @property
-    def angle(self) -> Tensor:
-        """``atan2(sigma, alpha)``."""
-        return torch.atan2(self.sigma, self.alpha)
+    return solve_by_tableau(problem, RK4, coordinate)
 
 
 @dataclass(frozen=True)
 class Coordinate:
-    """The flow as ``d(x/scale) / d variable = view/unit``, each a function of a ``Point`` or of ``Levels``.
+    """The flow as ``d(x/scale) / d variable = view/unit``, each a function of a ``Point`` or of ``Points``.
 
     ``inverse`` gives the log-SNR of a variable; ``t`` has none, since it is no function of the log-SNR alone.
-    ``share`` is that of the end in the trapezoid.
+    ``share`` is the weight of the end in the trapezoid.
     """
 
     view: Head
@@ -195,41 +108,49 @@ class Coordinate:
     unit: Callable[[Any], Any] = lambda point: 1.0
     share: Callable[[Point, Point], float] = lambda here, there: 0.5
 
+    def read(self, prediction: Prediction) -> Images:
+        """Give the view that the coordinate integrates."""
+        view: Images = getattr(prediction, self.view)
+        return view
+
     def step(self, here: Point, there: Point) -> tuple[float, float, float]:
         """(A, B, c) of Euler's step ``x' = A x + B view`` and the trapezoid; B holds the unit of the step's start."""
         scale = self.scale(there)
         reach = scale * (self.variable(there) - self.variable(here)) / self.unit(here)
         return scale / self.scale(here), reach, self.share(here, there)
 
-    def levels(self, path: Path, variable: Tensor) -> Levels:
+    def points(self, path: Path, variable: Tensor) -> Points:
         """Give the path where the coordinate has these values."""
-        return Levels.at_times(path, variable) if self.inverse is None else Levels.at(path, self.inverse(variable))
+        if self.inverse is None:
+            return Points.at_times(path, variable)
+        return Points.at_log_snrs(path, self.inverse(variable))
 
 
 def coordinate_named(name: str) -> Coordinate:
-    """Look a coordinate up; raises ValueError on a name that is none."""
+    """Look up a coordinate; raises ValueError on a name that is none."""
     if name not in COORDINATES:
         raise ValueError(f"coordinate must be one of {', '.join(COORDINATES)}, got {name!r}")
     return COORDINATES[name]
 
 
 def trapezoid(
-    rule: Coordinate, denoiser: Denoiser, here: Point, there: Point, x: Images, first: Any, condition: Any
+    problem: Problem, rule: Coordinate, here: Point, there: Point, x: Images, prediction: Prediction
 ) -> Images:
-    """Give Heun's step to ``there`` from ``here``, where ``first`` was predicted of x."""
+    """Take Heun's step from ``here``, where ``prediction`` was made of x, to ``there``."""
     a, b, c = rule.step(here, there)
-    q = getattr(first, rule.view)
-    second = ask(denoiser, _euler(a, x, b, q), there, condition)
+    q = rule.read(prediction)
+    end = problem.ask(_advance(a, x, b, q), there)
     # the second quantity is in its own units: v/r has another r
     other = b * c * rule.unit(here) / rule.unit(there)
-    return _euler(a, x, b * (1 - c), q).add_(getattr(second, rule.view), alpha=other)
+    return _advance(a, x, b * (1 - c), q).add_(rule.read(end), alpha=other)
 
 
 @dataclass(frozen=True)
 class Tableau:
-    """Butcher's: stage k + 1 at node ``nodes[k]`` from the quantities before it; the first is the step's start.
+    """A Butcher tableau: stage k + 1 stands at ``nodes[k]`` and follows from the quantities of the stages before it.
 
-    ``error`` is the difference of the weights and those of an embedded method, the end's own quantity the last.
+    The first stage is the start of the step. ``error`` holds the weights less those of an embedded method, the last
+    of them for the quantity at the end of the step.
     """
 
     nodes: Sequence[float]
@@ -238,50 +159,53 @@ class Tableau:
     error: Sequence[float] = ()
 
 
-RK4 = Tableau((1 / 2, 1 / 2, 1.0), ((1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6))
+EULER = Tableau((), (), (1.0,))
+HEUN = Tableau((1.0,), ((1.0,),), (1 / 2, 1 / 2))
+KUTTA3 = Tableau((1 / 2, 1.0), ((1 / 2,), (-1.0, 2.0)), (1 / 6, 2 / 3, 1 / 6))
 BOSH3 = Tableau((1 / 2, 3 / 4), ((1 / 2,), (0.0, 3 / 4)), (2 / 9, 1 / 3, 4 / 9))
+RK4 = Tableau((1 / 2, 1 / 2, 1.0), ((1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6))
 
 
-def _tabulated(
-    tableau: Tableau,
-    denoiser: Denoiser,
-    x: Images,
-    times: Times,
-    callback: Callback | None,
-    condition: Any,
-    coordinate: str,
-) -> Images:
-    """A tableau's method, its nodes laid out in the coordinate's variable."""
-    rule, grid = coordinate_named(coordinate), Grid(denoiser.path, times)
+def solve_by_tableau(problem: Problem, tableau: Tableau, coordinate: str) -> Images:
+    """Run the method of a tableau, with its nodes at shares of the step in the coordinate's variable."""
+    rule = coordinate_named(coordinate)
     variable = torch.tensor(
-        [math.nan if point.end else rule.variable(point) for point in grid.points], dtype=torch.float64
+        [math.nan if point.end else rule.variable(point) for point in problem.points], dtype=torch.float64
     )
     inside = {
-        node: rule.levels(grid.path, variable[:-1].lerp(variable[1:], node)).points()
+        node: rule.points(problem.path, variable[:-1].lerp(variable[1:], node)).unbind()
         for node in set(tableau.nodes) - {1.0}
     }
 
-    def step(i: int, x: Images, prediction: Any) -> Images:
-        here, there = grid.points[i], grid.points[i + 1]
+    def step(i: int, x: Images, prediction: Prediction) -> Images:
+        here, there = problem.points[i], problem.points[i + 1]
         span = rule.variable(there) - rule.variable(here)
-        slopes, units = [getattr(prediction, rule.view)], [rule.unit(here)]
-
-        def moved(point: Point, weights: Sequence[float]) -> Images:
-            scale = rule.scale(point)
-            terms = ((scale * span * w / u, q) for w, u, q in zip(weights, units, slopes, strict=True))
-            return combined((scale / rule.scale(here), x), *terms)
-
+        slopes = [(rule.unit(here), rule.read(prediction))]
         for node, row in zip(tableau.nodes, tableau.stages, strict=True):
             point = there if node == 1 else inside[node][i]
-            stage = ask(denoiser, moved(point, row), point, condition)
-            slopes.append(getattr(stage, rule.view))
-            units.append(rule.unit(point))
-        return moved(there, tableau.weights)
+            stage = problem.ask(add_slopes(rule, here, point, x, span, row, slopes), point)
+            slopes.append((rule.unit(point), rule.read(stage)))
+        return add_slopes(rule, here, there, x, span, tableau.weights, slopes)
 
-    return grid.solve(denoiser, x, step, callback, condition)
+    return problem.solve(step)
 
 
-def _euler(a: float, x: Images, b: float, q: Images) -> Images:
+def add_slopes(
+    rule: Coordinate,
+    here: Point,
+    there: Point,
+    x: Images,
+    span: float,
+    weights: Sequence[float],
+    slopes: Sequence[tuple[float, Images]],
+) -> Images:
+    """``x'/scale' = x/scale + span sum_k w_k q_k/u_k`` over slopes (u, q), each the unit and the view of a stage."""
+    scale = rule.scale(there)
+    terms = ((scale * span * w / u, q) for w, (u, q) in zip(weights, slopes, strict=True))
+    return add_scaled((scale / rule.scale(here), x), *terms)
+
+
+def _advance(a: float, x: Images, b: float, q: Images) -> Images:
     return torch.add(x, q, alpha=b) if a == 1 else (x * a).add_(q, alpha=b)
 
 

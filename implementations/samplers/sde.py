@@ -1,39 +1,24 @@
 """The SDEs that lead from noise to data, discretised (2011.13456, app. D.1 and E).
 
 They are infinite at alpha = 0, where g is, and at sigma = 0, where the score is: a step that touches an end is the
-first-order data-prediction step of ``Grid.solve``, one evaluation and no noise. On a grid from the start of rectified
-flow, the SDE begins at the second time.
+first-order data-prediction step of ``Problem.solve``, one evaluation and no noise. On a grid from the start of
+rectified flow, the SDE begins at the second time.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, TypeAlias
 
-from jaxtyping import Float
-from torch import Tensor
-
-from implementations.diffusion.denoiser import Denoiser, Prediction
-from implementations.diffusion.grid import Callback, Grid, Point
-from implementations.diffusion.noise import Noise
+from implementations.diffusion.denoiser import Prediction
+from implementations.diffusion.grid import Point
 from implementations.diffusion.path import Images, Path
 from implementations.diffusion.sde import reverse_drift
-from implementations.samplers.contract import sampler
-
-Times: TypeAlias = Float[Tensor, " points"]
+from implementations.samplers.contract import Problem, sampler
+from implementations.samplers.stochastic import fresh_share
 
 
 @sampler
-def euler_maruyama(
-    denoiser: Denoiser,
-    x: Images,
-    times: Times,
-    *,
-    noise: Noise,
-    callback: Callback | None = None,
-    condition: Any = None,
-    eta: float = 1.0,
-) -> Images:
+def euler_maruyama(problem: Problem, *, eta: float = 1.0) -> Images:
     """``x' = x + [f x - (1 + eta^2)/2 g^2 score] dt + eta g sqrt(|dt|) z``, in t (2011.13456, eq. 6).
 
     ``eta`` = 1 is the reverse SDE; 0 the probability flow, as ``euler`` in t; more than 1 adds more noise than the
@@ -41,58 +26,52 @@ def euler_maruyama(
     """
     if not 0 <= eta < math.inf:
         raise ValueError(f"eta must be at least 0 and finite, got {eta}")
-    grid = Grid(denoiser.path, times, "either" if eta == 0 else "down")
+    if eta:
+        problem.require_descending()
 
-    def step(i: int, x: Images, prediction: Any) -> Images:
-        here, there = grid.points[i], grid.points[i + 1]
-        return maruyama_step(grid.path, here, there, x, prediction, noise(i, x) if eta else None, eta)
+    def step(i: int, x: Images, prediction: Prediction) -> Images:
+        here, there = problem.points[i], problem.points[i + 1]
+        return maruyama_step(problem.path, here, there, x, prediction, problem.noise(i, x) if eta else None, eta)
 
-    return grid.solve(denoiser, x, step, callback, condition)
+    return problem.solve(step)
 
 
 @sampler
-def reverse_diffusion(
-    denoiser: Denoiser,
-    x: Images,
-    times: Times,
-    *,
-    noise: Noise,
-    callback: Callback | None = None,
-    condition: Any = None,
-) -> Images:
+def reverse_diffusion(problem: Problem) -> Images:
     """Discretise the reverse SDE as the forward one is: ``x' = (2 - a) x + G^2 score + G z`` (2011.13456, eq. 46).
 
     The forward transition from x' to x is ``a x' + G z``: a = alpha/alpha', ``G^2 = sigma^2 - a^2 sigma'^2``. On DDPM's
     table a is ``sqrt(1 - beta)`` and G^2 is beta. Raises ValueError on ascending times.
     """
-    grid = Grid(denoiser.path, times, "down")
+    problem.require_descending()
 
-    def step(i: int, x: Images, prediction: Any) -> Images:
-        return reverse_diffusion_step(grid.path, grid.points[i], grid.points[i + 1], x, prediction, noise(i, x))
+    def step(i: int, x: Images, prediction: Prediction) -> Images:
+        here, there = problem.points[i], problem.points[i + 1]
+        return reverse_diffusion_step(problem.path, here, there, x, prediction, problem.noise(i, x))
 
-    return grid.solve(denoiser, x, step, callback, condition)
+    return problem.solve(step)
 
 
 def maruyama_step(
     path: Path, here: Point, there: Point, x: Images, prediction: Prediction, z: Images | None, eta: float = 1.0
 ) -> Images:
-    """Euler and Maruyama's step."""
+    """Take Euler and Maruyama's step."""
     dt = there.t - here.t
-    moved = x.add(reverse_drift(prediction, eta), alpha=dt)
-    return moved if z is None else moved.add_(z, alpha=eta * float(path.diffusion(here.t)) * math.sqrt(abs(dt)))
+    mean = x.add(reverse_drift(prediction, eta), alpha=dt)
+    return mean if z is None else mean.add_(z, alpha=eta * float(path.diffusion(here.t)) * math.sqrt(abs(dt)))
 
 
 def reverse_diffusion_step(
     path: Path, here: Point, there: Point, x: Images, prediction: Prediction, z: Images
 ) -> Images:
-    """Reverse diffusion's step."""
-    fresh = -math.expm1(2 * (here.log_snr - there.log_snr))  # G^2 / sigma^2
-    moved = (x * (2 - here.alpha / there.alpha)).add_(prediction.eps, alpha=-here.sigma * fresh)
-    return moved.add_(z, alpha=here.sigma * math.sqrt(fresh))
+    """Take the step of ``reverse_diffusion``."""
+    fresh = fresh_share(here, there)  # G^2 / sigma^2
+    mean = (x * (2 - here.alpha / there.alpha)).add_(prediction.eps, alpha=-here.sigma * fresh)
+    return mean.add_(z, alpha=here.sigma * math.sqrt(fresh))
 
 
 def ancestral_step(path: Path, here: Point, there: Point, x: Images, prediction: Prediction, z: Images) -> Images:
     """Draw from the posterior of x' given x and the data predicted, as ``ddpm`` (2011.13456, app. F)."""
-    fresh = -math.expm1(2 * (here.log_snr - there.log_snr))
+    fresh = fresh_share(here, there)
     mean = prediction.combine(there.alpha, there.sigma * math.sqrt(1 - fresh))
     return mean.add_(z, alpha=there.sigma * math.sqrt(fresh))

@@ -1,21 +1,21 @@
 """The reverse SDE with its linear part and its noise exact: what stochastic exponential integrators share.
 
-Noise at a rate eta >= 0 makes an SDE of the flow that has the same marginals (2309.05019, with eta = tau^2):
-0 is the flow, 1 the forward process reversed. Over a step of h in lambda = log alpha/sigma it is the step of
-``exponential`` with other coefficients, and Gaussian noise:
+Noise at a rate eta >= 0 turns the flow into an SDE with the same marginals (2309.05019, with eta = tau^2): 0 is the
+flow, 1 the forward process reversed. Over a step of h in lambda = log alpha/sigma it is the step of ``exponential``
+with other coefficients, and Gaussian noise:
 
 | form  | A                              | B                      | z              | variance                        |
 |-------|--------------------------------|------------------------|----------------|---------------------------------|
 | data  | ``(sigma'/sigma) e^(-eta h)``  | ``(1 + eta) alpha' h`` | ``-(1+eta) h`` | ``sigma'^2 (1 - e^(-2 eta h))`` |
 | noise | ``alpha'/alpha``               | ``-(1 + eta) sigma' h``| ``h``          | ``eta sigma'^2 (e^(2h) - 1)``   |
 
-A carries noise on, too, so that the noise of a step is that of its parts: a stage and the end of a step see one
-Brownian path. Fresh numbers for each part are exact on a grid that is fixed; a Brownian tree gives the same law.
+A multiplies noise, too, so that the noise of a step is made of that of its parts: a stage and the end of a step see
+one Brownian path. On a fixed grid, fresh numbers for each part have the law of a Brownian tree.
 
 Weak order, with eta > 0: a prediction feels the noise since the step's start only through the stages within the step,
 or, in a multistep method, one step late. Where the weights of the values sum up to the kernel's first moment, both
-leave the covariance of state and noise right to O(h^3) a step: order 2. No such method is of order 3 in general, since
-order 3 asks for the variance of the noise's own integral, h^3/3: one stage at 1/2 gives it h^3/2, two at 1/3 and 2/3
+leave the covariance of state and noise right to O(h^3) per step: order 2. No such method is of order 3 in general,
+since order 3 needs the variance of the noise's own integral, h^3/3: one stage at 1/2 gives h^3/2, two at 1/3 and 2/3
 give h^3 3/8, and a multistep method sees an impulse of noise whole or not at all.
 """
 
@@ -25,26 +25,26 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from implementations.diffusion.grid import Point, combined
+from implementations.diffusion.grid import Point, add_scaled
 from implementations.diffusion.path import Images
 from implementations.samplers.exponential import Form, form_named
 
 
 @dataclass(frozen=True)
-class Law:
-    """A step of the SDE: its form, and the standard deviation of its noise."""
+class ReverseSde:
+    """The SDE at one rate of noise: its form, and ``deviation(here, there)``, that of the noise of a step."""
 
     form: Form
     deviation: Callable[[Point, Point], float]
 
     def noise(self, here: Point, there: Point, z: Images, before: Images | None = None, scale: float = 1.0) -> Images:
-        """Give the noise at ``there``: ``scale`` times that of the way from ``here``, and what was there ``before``."""
+        """Give the noise at ``there``: A times the noise ``before``, at ``here``, and ``scale`` times fresh noise."""
         fresh = (self.deviation(here, there) * scale, z)
-        return combined(fresh) if before is None else combined((self.form.step(here, there)[0], before), fresh)
+        return add_scaled(fresh) if before is None else add_scaled((self.form.step(here, there)[0], before), fresh)
 
 
-def law_of(prediction: str, eta: float) -> Law:
-    """The SDE of noise rate ``eta`` on the ``data`` or the ``noise`` predicted; at 0 it is the flow, to the bit."""
+def reverse_sde(prediction: str, eta: float) -> ReverseSde:
+    """Give the SDE of noise rate ``eta`` in the form ``data`` or ``noise``; at 0 it is the flow, bit for bit."""
     flow, data = form_named(prediction), prediction == "data"
 
     def step(here: Point, there: Point) -> tuple[float, float, float]:
@@ -56,10 +56,15 @@ def law_of(prediction: str, eta: float) -> Law:
         h = there.log_snr - here.log_snr
         return there.sigma * math.sqrt(-math.expm1(-2 * eta * h) if data else eta * math.expm1(2 * h))
 
-    return Law(Form(flow.view, step), deviation)
+    return ReverseSde(Form(flow.view, step), deviation)
 
 
-def checked_eta(eta: float, most: float = math.inf) -> float:
+def fresh_share(here: Point, there: Point) -> float:
+    """``1 - e^(2 (lambda - lambda'))``: the share of sigma'^2 that is drawn afresh in the posterior of x' given x."""
+    return -math.expm1(2 * (here.log_snr - there.log_snr))
+
+
+def check_eta(eta: float, most: float = math.inf) -> float:
     """Give the rate of noise; raises ValueError where it is negative, not finite or above ``most``."""
     if not (0 <= eta <= most and eta < math.inf):
         raise ValueError(f"eta must lie in [0, {most:g}], got {eta}" if most < math.inf
@@ -67,7 +72,7 @@ def checked_eta(eta: float, most: float = math.inf) -> float:
     return eta
 
 
-def checked_s_noise(s_noise: float) -> float:
+def check_s_noise(s_noise: float) -> float:
     """Give the factor of the noise; raises ValueError where it is negative or not finite."""
     if not 0 <= s_noise < math.inf:
         raise ValueError(f"s_noise must be finite and not negative, got {s_noise}")

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 
 from implementations.diffusion.path import Path
-from implementations.schedules.spacing import WHOLE, Levels, Times, laid, level_bounds, positive
+from implementations.schedules.spacing import WHOLE, Levels, Times, bound_levels, lay_out, require_positive
 
 
 def sd3_shift(
@@ -30,9 +30,9 @@ def sd3_shift(
     .00893, where one shift gives .00299. Ask for that grid with ``sigma_min=.00893/(1 - .00893)``.
     Raises ValueError on levels outside the path.
     """
-    positive("shift", shift)
-    bounds = level_bounds(path, steps, sigma_min, sigma_max, WHOLE)
-    return laid(path, steps, lambda r: 1 / (1 + shift / r), lambda c: shift * c / (1 - c), bounds, clean)
+    require_positive("shift", shift)
+    bounds = bound_levels(path, steps, sigma_min, sigma_max, WHOLE)
+    return lay_out(path, steps, lambda r: 1 / (1 + shift / r), lambda c: shift * c / (1 - c), bounds, clean)
 
 
 def dynamic_shift(
@@ -76,9 +76,9 @@ def logit_normal(
 
     Raises ValueError on levels outside the path.
     """
-    positive("std", std)
-    bounds = level_bounds(path, steps, sigma_min, sigma_max, WHOLE)
-    return laid(
+    require_positive("std", std)
+    bounds = bound_levels(path, steps, sigma_min, sigma_max, WHOLE)
+    return lay_out(
         path,
         steps,
         lambda r: torch.special.ndtr((r.log() - mean) / std),
@@ -103,11 +103,11 @@ def linear_quadratic(
     ``linear_steps`` (default: half) lie within the threshold. Raises ValueError on levels outside the
     path, and where the parabola would turn back: linear_steps too few for the threshold.
     """
-    bounds = level_bounds(path, steps, sigma_min, sigma_max, WHOLE)
+    bounds = bound_levels(path, steps, sigma_min, sigma_max, WHOLE)
     if not 0 < threshold < 1:
         raise ValueError(f"threshold must lie in (0, 1), got {threshold}")
     positions = partial(_linear_quadratic, threshold=threshold, linear_steps=linear_steps)
-    return laid(path, steps, lambda r: 1 / (1 + 1 / r), lambda c: c / (1 - c), bounds, clean, positions)
+    return lay_out(path, steps, lambda r: 1 / (1 + 1 / r), lambda c: c / (1 - c), bounds, clean, positions)
 
 
 def _linear_quadratic(intervals: int, threshold: float, linear_steps: int | None) -> Levels:

@@ -13,7 +13,7 @@ from implementations.diffusion.denoiser import CountingDenoiser, Denoiser, Predi
 from implementations.diffusion.grid import Grid
 from implementations.diffusion.path import Images, Path
 from implementations.samplers.runge_kutta import heun
-from implementations.schedules.spacing import Times, at_levels, check_steps, positive
+from implementations.schedules.spacing import Times, check_steps, require_positive, times_at
 
 
 def prepare(denoiser: Denoiser, x: Images, times: Times, *, condition: Any = None) -> Artifact:
@@ -22,8 +22,9 @@ def prepare(denoiser: Denoiser, x: Images, times: Times, *, condition: Any = Non
     The teacher is Heun in sigma over ``times``, descending; ``x`` at ``times[0]`` is a warm-up batch, over which the
     distances ``|x/alpha|`` are averaged. n steps take 2 n evaluations at most and hold n states.
     """
-    grid = Grid(denoiser.path, times, "down")
-    counted = CountingDenoiser(denoiser)
+    grid = Grid(denoiser.path, times)
+    grid.require_descending()
+    counting = CountingDenoiser(denoiser)
     predictions: list[Prediction] = []
     states: list[Images] = [x]
 
@@ -32,7 +33,7 @@ def prepare(denoiser: Denoiser, x: Images, times: Times, *, condition: Any = Non
         predictions.append(prediction)
 
     with torch.no_grad():
-        heun(counted, x, times, callback=keep, condition=condition)
+        heun(counting, x, times, callback=keep, condition=condition)
         cost = torch.full((len(states), len(states)), torch.inf, dtype=torch.float64)
         for i, prediction in enumerate(predictions):
             for j in range(i + 1, len(states)):
@@ -40,7 +41,7 @@ def prepare(denoiser: Denoiser, x: Images, times: Times, *, condition: Any = Non
                 apart = prediction.combine(there.alpha, there.sigma) - states[j]
                 cost[i, j] = apart.flatten(1).norm(dim=1).mean() / there.alpha
     levels = torch.tensor([point.ratio for point in grid.points], dtype=torch.float64)
-    return Artifact("gits", {"levels": levels, "cost": cost}, counted.calls)
+    return Artifact("gits", {"levels": levels, "cost": cost}, counting.calls)
 
 
 def gits(path: Path, steps: int, *, artifact: Artifact | None = None, gamma: float = 1.15) -> Times:
@@ -52,12 +53,12 @@ def gits(path: Path, steps: int, *, artifact: Artifact | None = None, gamma: flo
     if artifact is None:
         raise ValueError("gits needs artifact=prepare(denoiser, x, times), the costs on a fine grid of this denoiser")
     check_steps(steps)
-    positive("gamma", gamma)
+    require_positive("gamma", gamma)
     tensors = artifact.of("gits")
     levels, cost = tensors["levels"], tensors["cost"]
     if steps >= len(levels):
         raise ValueError(f"steps must be at most the {len(levels) - 1} that were prepared, got {steps}")
-    return at_levels(path, levels[_cheapest(cost, steps, gamma)])
+    return times_at(path, levels[_cheapest(cost, steps, gamma)])
 
 
 def _cheapest(cost: Float[Tensor, "n n"], steps: int, gamma: float) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from implementations.diffusion.path import Cosine, Path
-from implementations.schedules.spacing import EDM_RANGE, WHOLE, Times, laid, level_bounds, positive
+from implementations.schedules.spacing import EDM_RANGE, WHOLE, Times, bound_levels, lay_out, require_positive
 
 
 def karras(
@@ -18,9 +18,9 @@ def karras(
     clean: bool = True,
 ) -> Times:
     """Equal steps of ``r^(1/rho)`` (2206.00364, eq. 5); raises ValueError on levels outside the path."""
-    positive("rho", rho)
-    bounds = level_bounds(path, steps, sigma_min, sigma_max, EDM_RANGE)
-    return laid(path, steps, lambda r: r ** (1 / rho), lambda c: c**rho, bounds, clean)
+    require_positive("rho", rho)
+    bounds = bound_levels(path, steps, sigma_min, sigma_max, EDM_RANGE)
+    return lay_out(path, steps, lambda r: r ** (1 / rho), lambda c: c**rho, bounds, clean)
 
 
 def log_snr(
@@ -32,8 +32,8 @@ def log_snr(
     clean: bool = True,
 ) -> Times:
     """Equal steps of ``log(alpha/sigma)`` (2206.00927); raises ValueError on levels outside the path."""
-    bounds = level_bounds(path, steps, sigma_min, sigma_max, EDM_RANGE)
-    return laid(path, steps, lambda r: r.log(), lambda c: c.exp(), bounds, clean)
+    bounds = bound_levels(path, steps, sigma_min, sigma_max, EDM_RANGE)
+    return lay_out(path, steps, lambda r: r.log(), lambda c: c.exp(), bounds, clean)
 
 
 def polyexponential(
@@ -50,10 +50,10 @@ def polyexponential(
     rho = 1 is ``log_snr``; a greater one puts more steps at low noise (k-diffusion). Raises ValueError on levels
     outside the path.
     """
-    positive("rho", rho)
-    low, high = level_bounds(path, steps, sigma_min, sigma_max, EDM_RANGE)
+    require_positive("rho", rho)
+    low, high = bound_levels(path, steps, sigma_min, sigma_max, EDM_RANGE)
     span = math.log(high / low)
-    return laid(
+    return lay_out(
         path,
         steps,
         lambda r: ((r / low).log() / span).clamp(min=0) ** (1 / rho),
@@ -77,5 +77,5 @@ def cosine(
     As s goes to 0 these are equal steps of the angle ``atan(r)``. Raises ValueError on levels outside the path.
     """
     other = Cosine(s)
-    bounds = level_bounds(path, steps, sigma_min, sigma_max, WHOLE)
-    return laid(path, steps, lambda r: other.time(-r.log()), other.ratio, bounds, clean)
+    bounds = bound_levels(path, steps, sigma_min, sigma_max, WHOLE)
+    return lay_out(path, steps, lambda r: other.time(-r.log()), other.ratio, bounds, clean)

@@ -22,14 +22,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from implementations.diffusion.checks import whole
+from implementations.diffusion.checks import check_integer
 from implementations.diffusion.path import Path
 
 Times: TypeAlias = Float[Tensor, " times"]
 Levels: TypeAlias = Float[Tensor, "*points"]  # sigma/alpha: 0 at the clean end, infinite where alpha = 0
 
 
-def graded(times: Times, halvings: int = 10) -> Float[Tensor, " points"]:
+def grade(times: Times, halvings: int = 10) -> Float[Tensor, " points"]:
     """Split the first interval of a grid into ``halvings`` + 1 that double from the start.
 
     A method of k steps starts with fewer: over intervals this short its first, low-order steps leave no trace, and a
@@ -39,7 +39,7 @@ def graded(times: Times, halvings: int = 10) -> Float[Tensor, " points"]:
     return torch.cat([times[:1], times[0] + (times[1] - times[0]) * shares, times[1:]])
 
 
-def laid(
+def lay_out(
     path: Path,
     steps: int,
     forward: Callable[[Levels], Levels],
@@ -59,19 +59,19 @@ def laid(
     first, final = (forward(torch.tensor(bound, dtype=torch.float64)) for bound in (high, low))
     levels = inverse(first + ramp * (final - first))
     levels[-1], levels[0] = low, high  # the inverse rounds; where there is but one, it is the first
-    return at_levels(path, torch.cat([levels, torch.zeros(1, dtype=torch.float64)]) if last else levels)
+    return times_at(path, torch.cat([levels, torch.zeros(1, dtype=torch.float64)]) if last else levels)
 
 
-def at_levels(path: Path, levels: Float[Tensor, " times"]) -> Times:
+def times_at(path: Path, levels: Float[Tensor, " times"]) -> Times:
     """Give the path's times of descending levels; raises ValueError on levels that it has not."""
     check_levels(path, float(levels[-1]), float(levels[0]))
     times = path.time(-levels.log()).clamp(path.t_min, path.t_max)  # the inverse may round past an end
     for end in (path.t_min, path.t_max):
         times = torch.where(levels == path.ratio(end), end, times)
-    return descending(times)
+    return require_descending(times)
 
 
-def level_bounds(
+def bound_levels(
     path: Path, steps: int, sigma_min: float | None, sigma_max: float | None, default: tuple[float, float]
 ) -> tuple[float, float]:
     """Check steps and bounds, which are the default's if not given, or the path's own where it lies within."""
@@ -101,7 +101,7 @@ def check_levels(path: Path, low: float, high: float) -> None:
         )
 
 
-def between(path: Path, steps: int, shares: Times, start: float | None, end: float | None) -> Times:
+def spread(path: Path, steps: int, shares: Times, start: float | None, end: float | None) -> Times:
     """Times at falling shares, from 1 to 0, of the way from ``end`` (default ``t_min``) to ``start`` (``t_max``).
 
     Raises ValueError where start and end are not a range within the path.
@@ -112,21 +112,21 @@ def between(path: Path, steps: int, shares: Times, start: float | None, end: flo
         raise ValueError(f"{path.t_min} <= end < start <= {path.t_max} is needed, got start {start} and end {end}")
     times = end + shares * (start - end)
     times[-1], times[0] = end, start
-    return descending(times)
+    return require_descending(times)
 
 
 def check_steps(steps: int) -> None:
     """Raise ValueError unless ``steps`` is an integer of at least 1."""
-    whole("steps", steps, 1)
+    check_integer("steps", steps, 1)
 
 
-def positive(name: str, value: float) -> None:
+def require_positive(name: str, value: float) -> None:
     """Raise ValueError, naming the option, unless the value is positive and finite."""
     if not 0 < value < math.inf:
         raise ValueError(f"{name} must be positive and finite, got {value}")
 
 
-def descending(times: Times) -> Times:
+def require_descending(times: Times) -> Times:
     """Give the times; raises ValueError where two are the same."""
     if not bool((times.diff() < 0).all()):
         raise ValueError(f"{len(times) - 1} steps are too many to be told apart in float64 on this path")

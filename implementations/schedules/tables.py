@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from implementations.diffusion.path import Path
-from implementations.schedules.spacing import Times, at_levels, check_steps
+from implementations.schedules.spacing import Times, check_steps, times_at
 
 # Eleven levels sigma/alpha of ten steps, from the authors' project page (2404.14507).
 AYS = {
@@ -35,4 +35,4 @@ def ays(path: Path, steps: int, *, table: str = "sd15", clean: bool = True) -> T
     levels[0], levels[-1] = AYS[table][0], AYS[table][-1]
     if clean and float(path.sigma(path.t_min)) == 0:
         levels[-1] = 0
-    return at_levels(path, levels)
+    return times_at(path, levels)

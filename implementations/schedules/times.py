@@ -6,20 +6,20 @@ import scipy.stats
 import torch
 
 from implementations.diffusion.path import Path
-from implementations.schedules.spacing import Times, between, check_steps, positive
+from implementations.schedules.spacing import Times, check_steps, require_positive, spread
 
 
 def uniform(path: Path, steps: int, *, start: float | None = None, end: float | None = None) -> Times:
     """Equal steps of t; raises ValueError on times outside the path."""
-    return between(path, steps, _shares(steps), start, end)
+    return spread(path, steps, _shares(steps), start, end)
 
 
 def quadratic(
     path: Path, steps: int, *, power: float = 2.0, start: float | None = None, end: float | None = None
 ) -> Times:
     """Equal steps of ``(t - end)^(1/power)`` (2010.02502, app. D.2); raises ValueError on times outside the path."""
-    positive("power", power)
-    return between(path, steps, _shares(steps) ** power, start, end)
+    require_positive("power", power)
+    return spread(path, steps, _shares(steps) ** power, start, end)
 
 
 def beta(
@@ -35,10 +35,10 @@ def beta(
 
     diffusers' ``use_beta_sigmas`` takes the quantiles in sigma. Raises ValueError on times outside the path.
     """
-    positive("a", a)
-    positive("b", b)
+    require_positive("a", a)
+    require_positive("b", b)
     quantiles = torch.from_numpy(scipy.stats.beta.ppf(_shares(steps).numpy(), a, b))
-    return between(path, steps, quantiles, start, end)
+    return spread(path, steps, quantiles, start, end)
 
 
 def _shares(steps: int) -> Times:

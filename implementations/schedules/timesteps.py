@@ -12,7 +12,7 @@ import torch
 
 from implementations.diffusion.discrete import DiscreteVP
 from implementations.diffusion.path import Path
-from implementations.schedules.spacing import Times, check_steps, descending
+from implementations.schedules.spacing import Times, check_steps, require_descending
 
 
 def linspace(path: Path, steps: int, *, train_steps: int | None = None, clean: bool = True) -> Times:
@@ -63,4 +63,4 @@ def _times(path: Path, timesteps: np.ndarray, n: int, clean: bool) -> Times:
     passed = torch.from_numpy(np.asarray(timesteps, dtype=np.float64) + 1)
     times = path.t_min + passed * (path.t_max - path.t_min) / n
     times = torch.where(passed == n, path.t_max, times)
-    return descending(torch.cat([times, torch.tensor([path.t_min], dtype=torch.float64)]) if clean else times)
+    return require_descending(torch.cat([times, torch.tensor([path.t_min], dtype=torch.float64)]) if clean else times)

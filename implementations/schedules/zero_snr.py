@@ -13,7 +13,7 @@ from torch import Tensor
 from implementations.diffusion.checks import as_tensor
 from implementations.diffusion.discrete import DiscreteVP
 from implementations.diffusion.path import Path
-from implementations.schedules.spacing import WHOLE, Levels, Times, laid, level_bounds
+from implementations.schedules.spacing import WHOLE, Levels, Times, bound_levels, lay_out
 
 Betas: TypeAlias = Float[Tensor, " steps"]
 
@@ -35,7 +35,7 @@ def zero_snr(
     """
     if betas is None:
         betas = path.betas if isinstance(path, DiscreteVP) else _stable_diffusion()
-    bounds = level_bounds(path, steps, sigma_min, sigma_max, WHOLE)
+    bounds = bound_levels(path, steps, sigma_min, sigma_max, WHOLE)
     alphas = np.append(1.0, _zero_terminal(betas).numpy())  # of k = -1, the clean end, to N - 1
     shares = np.linspace(0, 1, len(alphas))
 
@@ -46,7 +46,7 @@ def zero_snr(
         alpha = torch.from_numpy(np.asarray(np.interp(share.numpy(), shares, alphas)))
         return ((1 - alpha) * (1 + alpha)).sqrt() / alpha
 
-    return laid(path, steps, forward, inverse, bounds, clean)
+    return lay_out(path, steps, forward, inverse, bounds, clean)
 
 
 def rescale_betas(betas: Betas | Sequence[float]) -> Betas:

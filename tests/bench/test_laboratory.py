@@ -11,7 +11,7 @@ from implementations.diffusion import VP, CountingDenoiser, GaussianOracle
 from implementations.diffusion import law as laboratory
 from implementations.diffusion.law import (
     Law,
-    flowed_law,
+    carry_law,
     marginal_law,
     output_law,
     prior_law,
@@ -84,7 +84,7 @@ def test_a_sampler_that_is_not_affine_or_mixes_modes_is_refused():
 def test_the_exact_flow_carries_the_marginals_into_one_another(path):
     oracle = toy(make_path(path))
     times = SCHEDULES["karras"](oracle.path, 3)
-    carried = flowed_law(marginal_law(oracle, times[0]), oracle, times[0], times[-1])
+    carried = carry_law(marginal_law(oracle, times[0]), oracle, times[0], times[-1])
     for one, other in zip(carried, marginal_law(oracle, times[-1]), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)  # through sigma/alpha = 80 and back
 

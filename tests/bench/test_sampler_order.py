@@ -101,15 +101,19 @@ def test_weak_order_along_one_brownian_path(name):
 
 
 @sampler
-def narrow(denoiser, x, times, *, condition=None, noise, callback=None):
+def narrow(problem):
     """Ancestral, with a tenth less noise: it converges, to another law."""
-    return SAMPLERS["ddpm"](denoiser, x, times, noise=lambda k, like: 0.9 * noise(k, like))
+    return ancestral(problem, lambda k, like: 0.9 * problem.noise(k, like))
 
 
 @sampler
-def halved(denoiser, x, times, *, condition=None, noise, callback=None):
+def halved(problem):
     """The same noise in every two steps: of no order."""
-    return SAMPLERS["ddpm"](denoiser, x, times, noise=lambda k, like: noise(k - k % 2, like))
+    return ancestral(problem, lambda k, like: problem.noise(k - k % 2, like))
+
+
+def ancestral(problem, noise):
+    return SAMPLERS["ddpm"](problem.denoiser, problem.x, torch.stack(problem.times), noise=noise)
 
 
 @pytest.mark.parametrize("function", [narrow, halved], ids=lambda f: f.__name__)

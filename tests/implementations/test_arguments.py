@@ -22,7 +22,7 @@ from implementations.diffusion import (
     SubVP,
     TrigFlow,
 )
-from implementations.diffusion.checks import as_tensor, whole
+from implementations.diffusion.checks import as_tensor, check_integer
 from implementations.samplers import SAMPLERS
 from tests.exact import normal
 
@@ -166,7 +166,7 @@ def test_counts_are_whole_numbers_of_any_type(name, option, options):
 )
 def test_what_is_no_count_is_refused(value):
     with pytest.raises(ValueError, match="n must be an integer of at least 3, got"):
-        whole("n", value, 3)
+        check_integer("n", value, 3)
 
 
 # betas

@@ -8,7 +8,7 @@ import torch
 from implementations.diffusion import EDM, SCHEDULES, VP, RectifiedFlow
 from implementations.samplers import SAMPLERS
 from implementations.samplers.er_sde import LOG_SCALES
-from implementations.schedules.spacing import graded
+from implementations.schedules.spacing import grade
 from tests.exact import gaussian, normal
 
 
@@ -27,7 +27,7 @@ def test_order_of_the_flow(order, divided, theory):
     path, errors = VP(), []
     oracle = gaussian(path)
     for steps in (40, 160):
-        times = graded(SCHEDULES["karras"](path, steps, sigma_min=0.3, sigma_max=3.0, clean=False))
+        times = grade(SCHEDULES["karras"](path, steps, sigma_min=0.3, sigma_max=3.0, clean=False))
         x = oracle.flow(normal(8, 6), path.t_max, times[0])
         found = SAMPLERS["er_sde"](oracle, x, times, order=order, scale=None, divided=divided)
         errors.append(float((found - oracle.flow(x, times[0], times[-1])).square().mean().sqrt()))

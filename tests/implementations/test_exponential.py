@@ -8,8 +8,8 @@ import torch
 from implementations.diffusion import EDM, SCHEDULES, VP, Prediction, RectifiedFlow
 from implementations.diffusion.grid import Grid
 from implementations.samplers import SAMPLERS
-from implementations.samplers.exponential import FORMS, History, exact, flat, midpoint, phi, weights
-from implementations.schedules.spacing import graded
+from implementations.samplers.exponential import FORMS, History, exact_moments, flat_moments, midpoint_moments, phi, weights
+from implementations.schedules.spacing import grade
 from tests.exact import gaussian, normal
 
 
@@ -29,7 +29,7 @@ def run(name, steps=8, path=None, **options):
 def slope(name, **options):
     errors = []
     for steps in (60, 120):
-        times = graded(SCHEDULES["karras"](VP(), steps, clean=False))
+        times = grade(SCHEDULES["karras"](VP(), steps, clean=False))
         x, oracle = normal(8, 6), gaussian(VP())
         errors.append(float((SAMPLERS[name](oracle, x, times, **options) - oracle.flow(x, times[0], times[-1])).norm()))
     return math.log2(errors[0] / errors[1])
@@ -40,7 +40,7 @@ def slope(name, **options):
 
 @pytest.mark.parametrize("z", [0.0, 1e-8, -1e-8, 0.3, -0.3, 1.4, -1.4, 3.0, -3.0, 12.0, -30.0])
 def test_moments_are_the_integrals(z):
-    for k, moment in enumerate(exact(z, 5)):
+    for k, moment in enumerate(exact_moments(z, 5)):
         expected = integral(lambda u, k=k: torch.exp(z * (1 - u)) * u**k)
         assert moment == pytest.approx(expected, rel=1e-12)  # Simpson's error at z = -30 is 1e-13
         assert moment == math.factorial(k) * phi(k + 1, z)
@@ -58,28 +58,28 @@ def test_phi_is_continuous_where_its_series_ends():
 )
 @pytest.mark.parametrize("z", [-2.0, 1e-9, 0.8])
 def test_weights_integrate_polynomials(nodes, z):
-    found = weights(nodes, exact(z, len(nodes)))
+    found = weights(nodes, exact_moments(z, len(nodes)))
     for k in range(len(nodes)):
         total = sum(w * u**k for w, u in zip(found, nodes, strict=True))
         size = sum(abs(w * u**k) for w, u in zip(found, nodes, strict=True))
-        assert abs(total - exact(z, k + 1)[k]) <= 1e-13 * size  # rounding of the terms, which cancel
+        assert abs(total - exact_moments(z, k + 1)[k]) <= 1e-13 * size  # rounding of the terms, which cancel
 
 
 def test_weights_may_be_one_kernel_an_element():
     z = [-0.5, 0.1, 2.0]
-    columns = [torch.tensor(column) for column in zip(*(exact(v, 3) for v in z), strict=True)]
+    columns = [torch.tensor(column) for column in zip(*(exact_moments(v, 3) for v in z), strict=True)]
     found = torch.stack(weights([0.0, -0.5, -1.2], columns), 1)
-    expected = torch.tensor([weights([0.0, -0.5, -1.2], exact(v, 3)) for v in z])
+    expected = torch.tensor([weights([0.0, -0.5, -1.2], exact_moments(v, 3)) for v in z])
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)  # float32
 
 
 def test_equal_steps_of_a_flat_kernel_are_adams_bashforth():
-    assert weights([0.0, -1.0], exact(0.0, 2)) == pytest.approx([3 / 2, -1 / 2], rel=1e-14)
-    assert weights([0.0, -1.0, -2.0], exact(0.0, 3)) == pytest.approx([23 / 12, -16 / 12, 5 / 12], rel=1e-14)
-    assert midpoint(0.0, 2) == flat(0.0, 2) == exact(0.0, 2)
-    for moments in (midpoint, flat):
-        assert moments(0.7, 3) == exact(0.7, 3)  # they differ at two predictions only
-        assert moments(0.7, 2) != exact(0.7, 2)
+    assert weights([0.0, -1.0], exact_moments(0.0, 2)) == pytest.approx([3 / 2, -1 / 2], rel=1e-14)
+    assert weights([0.0, -1.0, -2.0], exact_moments(0.0, 3)) == pytest.approx([23 / 12, -16 / 12, 5 / 12], rel=1e-14)
+    assert midpoint_moments(0.0, 2) == flat_moments(0.0, 2) == exact_moments(0.0, 2)
+    for moments in (midpoint_moments, flat_moments):
+        assert moments(0.7, 3) == exact_moments(0.7, 3)  # they differ at two predictions only
+        assert moments(0.7, 2) != exact_moments(0.7, 2)
 
 
 @pytest.mark.parametrize("name", ["data", "noise"])

@@ -10,10 +10,10 @@ from implementations.diffusion import EDM, SCHEDULES, VP, Cosine, RectifiedFlow,
 from implementations.diffusion.law import marginal_law, output_law, variance_error
 from implementations.diffusion.noise import PerSampleNoise
 from implementations.samplers import SAMPLERS
-from implementations.samplers.flow import FORMS, LAST_STEPS
+from implementations.samplers.flow import DIFFUSION_FORMS, LAST_STEPS
 from tests.exact import gaussian, normal
 
-BOUNDED = [form for form in FORMS if form != "sbdm"]
+BOUNDED = [form for form in DIFFUSION_FORMS if form != "sbdm"]
 
 
 def inside(path, steps):
@@ -60,7 +60,7 @@ def test_all_noise_fresh_converges_to_too_small_a_variance():
 # SiT's SDE
 
 
-@pytest.mark.parametrize("form", list(FORMS))
+@pytest.mark.parametrize("form", list(DIFFUSION_FORMS))
 def test_weak_order_of_every_form(form):
     """On levels where no form is stiff. The law holds for any w, so a wrong one would pass: see the next tests."""
     path, biases = RectifiedFlow(), []
@@ -71,7 +71,7 @@ def test_weak_order_of_every_form(form):
     assert abs(math.log2(biases[0] / biases[1]) / 2 - 1) < 0.15, biases
 
 
-@pytest.mark.parametrize("form", list(FORMS))
+@pytest.mark.parametrize("form", list(DIFFUSION_FORMS))
 def test_one_step_is_the_equation_with_the_forms_diffusion(form):
     here, there, z, norm = 0.7, 0.6, normal(3, 6, seed=1), 1.7
     tau = {
@@ -93,7 +93,7 @@ def test_decreasing_is_the_authors_formula():
     """``(cos(pi s) + 1)^2 / 4`` with s = 1 - t, the time of theirs."""
     t = torch.linspace(0, 1, 11, dtype=torch.float64)
     expected = (1 + torch.cos(math.pi * (1 - t))).square() / 4
-    torch.testing.assert_close(FORMS["decreasing"](RectifiedFlow(), t), expected, rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(DIFFUSION_FORMS["decreasing"](RectifiedFlow(), t), expected, rtol=1e-12, atol=1e-15)
 
 
 def test_forms_do_not_depend_on_the_unit_of_time():
@@ -102,7 +102,7 @@ def test_forms_do_not_depend_on_the_unit_of_time():
         totals = []
         for path in (RectifiedFlow(), EDM(), TrigFlow()):
             t = torch.linspace(path.t_min, path.t_max, 2001, dtype=torch.float64)
-            totals.append(float(torch.trapezoid(FORMS[form](path, t), t)))
+            totals.append(float(torch.trapezoid(DIFFUSION_FORMS[form](path, t), t)))
         assert totals == pytest.approx([totals[0]] * 3, rel=1e-9)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from implementations.diffusion import EDM, SCHEDULES, VP, CountingDenoiser, RectifiedFlow, TrigFlow
 from implementations.samplers import SAMPLERS
-from implementations.schedules.spacing import graded
+from implementations.schedules.spacing import grade
 from tests.exact import gaussian, normal
 
 
@@ -51,7 +51,7 @@ def test_the_corrector_has_the_order_of_its_values_and_a_smaller_error(order, pa
     oracle = gaussian(path)
 
     def error(steps, corrector):
-        times = graded(SCHEDULES["karras"](path, steps, sigma_max=50.0, clean=False))
+        times = grade(SCHEDULES["karras"](path, steps, sigma_max=50.0, clean=False))
         x = oracle.flow(normal(8, 6), path.t_max if isinstance(path, VP) else times[0], times[0])
         found = SAMPLERS["gddim"](oracle, x, times, order=order, corrector=corrector)
         return float((found - oracle.flow(x, times[0], times[-1])).square().mean().sqrt())

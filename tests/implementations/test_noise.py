@@ -189,11 +189,12 @@ def test_seeds_of_any_integer_type_are_taken():
 
 def test_a_sampler_of_ones_own_takes_the_same():
     @sampler
-    def ancestral(denoiser, x, times, *, condition=None, noise, callback=None):
-        for i, (here, there) in enumerate(itertools.pairwise(times)):
-            a, s = float(VP().alpha(there)), float(VP().sigma(there))
-            fresh = -math.expm1(2 * float(VP().log_snr(here) - VP().log_snr(there)))
-            x = denoiser(x, here).combine(a, s * (1 - fresh) ** 0.5) + s * fresh**0.5 * noise(i, x)
+    def ancestral(problem):
+        x = problem.x
+        for i, (here, there) in enumerate(itertools.pairwise(problem.points)):
+            fresh = -math.expm1(2 * (here.log_snr - there.log_snr))
+            mean = problem.ask(x, here).combine(there.alpha, there.sigma * (1 - fresh) ** 0.5)
+            x = mean + there.sigma * fresh**0.5 * problem.noise(i, x)
         return x
 
     x, times = torch.ones(2, 4, dtype=torch.float64), SCHEDULES["karras"](VP(), 4, clean=False)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from implementations.diffusion import EDM, SCHEDULES, VP, CountingDenoiser, RectifiedFlow, TrigFlow
-from implementations.diffusion.grid import Grid
+from implementations.diffusion.grid import Grid, Points
 from implementations.samplers import SAMPLERS
-from implementations.samplers.runge_kutta import BOSH3, COORDINATES, RK4, Levels
+from implementations.samplers.runge_kutta import BOSH3, COORDINATES, RK4
 from tests.exact import gaussian, normal
 
 PATHS = [VP(), EDM(), RectifiedFlow(), TrigFlow()]
@@ -144,8 +144,8 @@ def test_levels_are_the_points_of_a_grid():
     for path in PATHS:
         times = SCHEDULES["karras"](path, 5, clean=False)
         points = Grid(path, times).points
-        assert Levels.at_times(path, times).points() == points
-        levels = Levels.at(path, path.log_snr(times))
+        assert Points.at_times(path, times).unbind() == points
+        levels = Points.at_log_snrs(path, path.log_snr(times))
         for name in ("ratio", "radius", "angle"):
             expected = [getattr(point, name) for point in points]
             assert getattr(levels, name).tolist() == pytest.approx(expected, rel=1e-12)

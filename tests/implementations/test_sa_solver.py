@@ -7,7 +7,7 @@ import torch
 
 from implementations.diffusion import EDM, SCHEDULES, VP
 from implementations.samplers import SAMPLERS
-from implementations.schedules.spacing import graded
+from implementations.schedules.spacing import grade
 from tests.exact import gaussian, normal
 
 
@@ -26,7 +26,7 @@ def slope(**options):
     path, errors = VP(), []
     oracle = gaussian(path)
     for steps in (160, 320):
-        times = graded(SCHEDULES["karras"](path, steps, sigma_min=1.0, sigma_max=10.0, clean=False))
+        times = grade(SCHEDULES["karras"](path, steps, sigma_min=1.0, sigma_max=10.0, clean=False))
         x = oracle.flow(normal(8, 6), path.t_max, times[0])
         found = SAMPLERS["sa_solver"](oracle, x, times, **options)
         errors.append(float((found - oracle.flow(x, times[0], times[-1])).square().mean().sqrt()))

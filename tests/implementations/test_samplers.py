@@ -25,7 +25,7 @@ from implementations.diffusion.grid import Grid
 from implementations.diffusion.law import marginal_law, output_law, variance_error
 from implementations.diffusion.noise import PerSampleNoise
 from implementations.samplers import SAMPLERS
-from implementations.schedules.spacing import graded
+from implementations.schedules.spacing import grade
 from tests.exact import CONTINUOUS, OWN, PATHS, VARIANTS, gaussian, label, normal, start
 
 ASCENDING = {n for n in OWN if SAMPLERS[n].ascending}
@@ -59,7 +59,7 @@ def rms_error(variant, path, steps, z):
     """The largest over the path: at its end alone, errors of early and late steps may cancel."""
     name, options = variant
     oracle = gaussian(path)
-    times = graded(turned(name, SCHEDULES["karras"](path, steps, clean=False)))
+    times = grade(turned(name, SCHEDULES["karras"](path, steps, clean=False)))
     x = oracle.flow(start(path, path.t_max, z), path.t_max, times[0])
     errors = []
 
@@ -359,8 +359,8 @@ def test_there_and_back_falls_with_the_order(variant, path):
     for steps in (80, 320):
         times = SCHEDULES["karras"](path, steps, sigma_min=0.05, sigma_max=20.0, clean=False)
         x = oracle.flow(start(path, times[0], normal(5, 6)), times[0], times[-1])
-        up = SAMPLERS[name](oracle, x, graded(times.flip(0)), **options)
-        errors.append(float((SAMPLERS[name](oracle, up, graded(times), **options) - x).norm()))
+        up = SAMPLERS[name](oracle, x, grade(times.flip(0)), **options)
+        errors.append(float((SAMPLERS[name](oracle, up, grade(times), **options) - x).norm()))
     # at least the order: errors of the two ways may cancel, as a trapezoid's do
     theory = SAMPLERS[name].theory(options)
     assert math.log2(errors[0] / errors[-1]) / 2 > theory - (0.1 if theory < 3 else 0.2), errors

@@ -8,7 +8,7 @@ import torch
 from implementations.diffusion import EDM, SCHEDULES, VP
 from implementations.diffusion.grid import Grid
 from implementations.samplers import SAMPLERS
-from implementations.samplers.stochastic import law_of
+from implementations.samplers.stochastic import reverse_sde
 from tests.exact import gaussian, normal
 
 
@@ -55,7 +55,7 @@ def test_the_second_step_of_the_paper():
 
 @pytest.mark.parametrize("prediction", ["data", "noise"])
 def test_the_noise_of_a_step_is_that_of_its_parts(prediction):
-    law = law_of(prediction, 0.7)
+    law = reverse_sde(prediction, 0.7)
     here, between, there = Grid(VP(), torch.tensor([0.9, 0.5, 0.2], dtype=torch.float64)).points
     whole = law.deviation(here, there) ** 2
     carried = law.form.step(between, there)[0] ** 2 * law.deviation(here, between) ** 2

@@ -9,8 +9,8 @@ import torch
 from implementations.diffusion import SCHEDULES, VP, CountingDenoiser, RectifiedFlow
 from implementations.diffusion.grid import Grid
 from implementations.samplers import SAMPLERS
-from implementations.samplers.exponential import FORMS, exact, midpoint, weights
-from implementations.schedules.spacing import graded
+from implementations.samplers.exponential import FORMS, exact_moments, midpoint_moments, weights
+from implementations.schedules.spacing import grade
 from tests.exact import gaussian, normal
 
 
@@ -40,15 +40,15 @@ def test_three_steps_written_out(prediction):
     levels = [point.log_snr for point in grid.points]
     h = [b - a for a, b in itertools.pairwise(levels)]
     q0 = q(0, x)
-    a, rest = linear(0, [0.0], [q0], exact)
+    a, rest = linear(0, [0.0], [q0], exact_moments)
     q1 = q(1, a * x + rest)
-    a, rest = linear(0, [0.0, 1.0], [q0, q1], midpoint)
+    a, rest = linear(0, [0.0, 1.0], [q0, q1], midpoint_moments)
     x1 = a * x + rest
-    a, rest = linear(1, [0.0, -h[0] / h[1]], [q1, q0], midpoint)
+    a, rest = linear(1, [0.0, -h[0] / h[1]], [q1, q0], midpoint_moments)
     q2 = q(2, a * x1 + rest)
-    a, rest = linear(1, [0.0, 1.0, -h[0] / h[1]], [q1, q2, q0], exact)
+    a, rest = linear(1, [0.0, 1.0, -h[0] / h[1]], [q1, q2, q0], exact_moments)
     x2 = a * x1 + rest
-    a, rest = linear(2, [0.0, -h[1] / h[2]], [q2, q1], midpoint)
+    a, rest = linear(2, [0.0, -h[1] / h[2]], [q2, q1], midpoint_moments)
     found = SAMPLERS["unipc_bh2"](oracle, x, times_of(path, 3), order=2, prediction=prediction)
     torch.testing.assert_close(found, a * x2 + rest, rtol=1e-12, atol=1e-13)
 
@@ -66,7 +66,7 @@ def test_unic_after_the_multistep_solver_is_unipc():
 def test_three_predictions_leave_no_choice_of_b():
     """Only the first steps of order 1 and 2 know B(h): with all but those alike, the states differ by their defect."""
     path = VP()
-    times = graded(times_of(path, 40), 12)
+    times = grade(times_of(path, 40), 12)
     found = [SAMPLERS[f"unipc_{b}"](gaussian(path), normal(4, 6), times, order=3) for b in ("bh1", "bh2")]
     first = float((found[0] - found[1]).abs().max())
     assert 0 < first < 1e-8  # the first interval is 2^-12 of a step
@@ -88,7 +88,7 @@ def test_three_predictions_leave_no_choice_of_b():
 def test_it_raises_the_order_of_any_solver_by_one(predictor, options, order):
     path, errors, calls = VP(), [], []
     for steps in (80, 160):
-        times = graded(SCHEDULES["karras"](path, steps, clean=False))
+        times = grade(SCHEDULES["karras"](path, steps, clean=False))
         counting, x = CountingDenoiser(gaussian(path)), normal(8, 6)
         found = SAMPLERS["unic"](counting, x, times, predictor=predictor, predictor_options=options)
         errors.append(float((found - gaussian(path).flow(x, times[0], times[-1])).norm()))

@@ -24,7 +24,7 @@ from implementations.diffusion.law import marginal_law
 from implementations.diffusion.noise import PerSampleNoise
 from implementations.peers import k_diffusion_samplers
 from implementations.samplers import SAMPLERS
-from implementations.schedules.spacing import graded
+from implementations.schedules.spacing import grade
 from tests.exact import gaussian, normal
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of peers' own making
@@ -274,7 +274,7 @@ def test_an_absent_peer_says_how_to_get_it(monkeypatch):
 def error(name, steps, **options):
     """RMS error of the flow on a Gaussian, strictly inside, after a graded start."""
     oracle = gaussian(VP())
-    times = graded(SCHEDULES["karras"](VP(), steps, clean=False))
+    times = grade(SCHEDULES["karras"](VP(), steps, clean=False))
     x = oracle.flow(normal(8, 6), 1.0, times[0])
     return float(
         (SAMPLERS[name](oracle, x, times, **options) - oracle.flow(x, times[0], times[-1])).square().mean().sqrt()

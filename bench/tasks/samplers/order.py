@@ -35,7 +35,7 @@ from implementations.diffusion.law import marginal_law, output_law, squared_w2
 from implementations.diffusion.noise import Noise
 from implementations.diffusion.oracle import GaussianOracle, MixtureOracle
 from implementations.diffusion.path import Path
-from implementations.schedules.spacing import graded
+from implementations.schedules.spacing import grade
 from metrics import fit_order
 
 ROUNDING = 1e-11  # errors below this are rounding and not the method's
@@ -229,7 +229,7 @@ def ladder_grid(entry: SamplerEntry, path: Path, parameters: Parameters, steps: 
             entry.options(parameters.options).get("coordinate") or entry.coordinate, path, steps, low, high
         )
     times = times.flip(0) if entry.ascending else times
-    return graded(times) if parameters.grid == "karras" and not entry.adaptive else times
+    return grade(times) if parameters.grid == "karras" and not entry.adaptive else times
 
 
 def _uniform(coordinate: str | None, path: Path, steps: int, low: float, high: float) -> Tensor:

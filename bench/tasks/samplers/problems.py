@@ -247,7 +247,7 @@ def affordable(
     for steps in range(parameters.nfe, 1, -1):  # a step costs at least one evaluation
         times = schedule(path, steps, **own)
         cost = entry.evaluations(times, path=path, **parameters.options)
-        if cost is not None and entry.source != "fidmap" and not hasattr(entry.resolve(), "count"):
+        if cost is not None and entry.source != "fidmap" and getattr(entry.resolve(), "count", None) is None:
             cost = entry.stages * steps  # without a count of its own, it is not known to spend less at the ends
         if cost is None or cost <= parameters.nfe:
             return times  # type: ignore[no-any-return]
