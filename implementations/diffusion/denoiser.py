@@ -50,21 +50,22 @@ class Prediction:
         score: Images | None = None,
         aux: Any = None,
     ):
-        given = {"x0": x0, "eps": eps, "v": v, "velocity": velocity, "score": score}
-        heads = {name: view for name, view in given.items() if view is not None}
-        if not heads:
-            raise ValueError(f"a Prediction needs at least one of {', '.join(given)}")
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        for name, view in heads.items():
-            if view.shape != x.shape:
-                raise ValueError(f"{name} has shape {tuple(view.shape)} where x has {tuple(x.shape)}")
+        given = zip(HEADS, (v, velocity, eps, score, x0), strict=True)
+        views = {name: view for name, view in given if view is not None}
+        if not views:
+            raise ValueError("a Prediction needs at least one of x0, eps, v, velocity, score")
+        shape, dtype = x.shape, torch.promote_types(x.dtype, torch.float32)
+        for name, view in views.items():
+            if view.shape != shape:
+                raise ValueError(f"{name} has shape {tuple(view.shape)} where x has {tuple(shape)}")
             dtype = torch.promote_types(dtype, view.dtype)
         self.path, self.t, self.aux = path, path.inside(t), aux
-        if self.t.ndim and self.t.shape != x.shape[:1]:
+        if self.t.ndim and self.t.shape != shape[:1]:
             raise ValueError(f"t must be a scalar or of shape ({len(x)},), got {tuple(self.t.shape)}")
-        self.x = x.to(dtype)
-        self._views = {name: view.to(dtype) for name, view in heads.items()}
-        self._heads = tuple(name for name in HEADS if name in heads)
+        self._heads = tuple(views)
+        if x.dtype is not dtype or any(view.dtype is not dtype for view in views.values()):
+            x, views = x.to(dtype), {name: view.to(dtype) for name, view in views.items()}
+        self.x, self._views = x, views
         self._known_scales: tuple[Number, Number] | None = None
 
     @property

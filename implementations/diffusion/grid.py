@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -102,14 +103,14 @@ class Grid:
         times = as_tensor(times).detach().cpu()
         if times.ndim != 1 or len(times) < 2:
             raise ValueError(f"times must be a vector of at least 2 (one step), got shape {tuple(times.shape)}")
-        times = _snap_to_ends(times, path)
-        outside = ~((times >= path.t_min) & (times <= path.t_max))  # true of NaN, too
-        if bool(outside.any()):
-            wrong = times[outside][0].item()
-            raise ValueError(f"times must lie in [{path.t_min}, {path.t_max}] of {path!r}, got {wrong}")
-        steps = times.diff()
-        if not (bool((steps < 0).all()) or bool((steps > 0).all())):
-            raise ValueError(f"times must be strictly monotone, got {[round(t, 6) for t in times.tolist()]}")
+        values = _snap_to_ends(times, path)
+        for t in values:
+            if not path.t_min <= t <= path.t_max:  # true of NaN, too
+                raise ValueError(f"times must lie in [{path.t_min}, {path.t_max}] of {path!r}, got {t}")
+        pairs = list(itertools.pairwise(values))
+        if not (all(here > there for here, there in pairs) or all(here < there for here, there in pairs)):
+            raise ValueError(f"times must be strictly monotone, got {[round(t, 6) for t in values]}")
+        times = torch.tensor(values, dtype=torch.float64)
         self.path, self.times = path, times.unbind()
         self.points = Points.at_times(path, times).unbind()
 
@@ -137,9 +138,9 @@ class Grid:
 
     def check_finite(self, sums: Float[Tensor, " steps"]) -> None:
         """Raise FloatingPointError with the first step after which a sum over the state is not finite."""
-        finite = sums.isfinite()
-        if not bool(finite.all()):
-            first = int((~finite).nonzero()[0])
+        finite = [math.isfinite(value) for value in sums.tolist()]
+        if not all(finite):
+            first = finite.index(False)
             start, end = self.times[first], self.times[first + 1]
             before = " or before" if first == len(self) - 1 else ""
             raise FloatingPointError(
@@ -155,7 +156,7 @@ def check_start(x: Images) -> Images:
     if x.ndim == 0 or len(x) == 0 or not x.is_floating_point():
         raise ValueError(f"x must be a batch of at least one sample in floating point, got {tuple(x.shape)} {x.dtype}")
     x = x.to(torch.promote_types(x.dtype, torch.float32))
-    if not bool(x.sum().isfinite()):
+    if not math.isfinite(x.detach().sum().item()):
         raise ValueError("x is not finite before the first step")
     return x
 
@@ -169,14 +170,14 @@ def add_scaled(*terms: tuple[float, Images]) -> Images:
     return total
 
 
-def _snap_to_ends(times: Tensor, path: Path) -> Float[Tensor, " points"]:
-    """In float64, an end where the times' dtype has the end rounded, or is an ulp beyond it."""
-    exact = times.double()
+def _snap_to_ends(times: Tensor, path: Path) -> list[float]:
+    """The times as floats; an end of the path for a time that is the end as rounded in its dtype, or an ulp beyond."""
+    values = [float(t) for t in times.tolist()]
     if not times.is_floating_point():
-        return exact
+        return values
     eps = torch.finfo(times.dtype).eps
     for end, outward in ((path.t_min, -1), (path.t_max, 1)):
-        beyond = outward * (exact - end)
-        near = (times == torch.tensor(end, dtype=times.dtype)) | ((beyond > 0) & (beyond <= eps * abs(end)))
-        exact = torch.where(near, end, exact)
-    return exact
+        rounded = end if times.dtype is torch.float64 else torch.tensor(end, dtype=times.dtype).item()
+        room = eps * abs(end)
+        values = [end if t == rounded or 0 < outward * (t - end) <= room else t for t in values]
+    return values

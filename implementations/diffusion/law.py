@@ -1,8 +1,8 @@
-"""The spectral laboratory: the exact law of what a sampler makes of a Gaussian, by unit impulses.
+"""The exact law of a sampler's output on a Gaussian, without Monte Carlo, from its responses to unit impulses.
 
-On a Gaussian with diagonal covariance most samplers are affine in their start and in each noise draw, and keep the
-modes apart: ``y = c + a x_T + sum_k b_k z_k`` for each mode. The responses to nothing, to the start and to each draw
-give mean and variance of the output without Monte Carlo, and from them bias, W2, KL and weak order.
+On a Gaussian with diagonal covariance most samplers are affine in their start and in each draw of noise, and treat each
+mode by itself: ``y = c + a x_T + sum_k b_k z_k``. The outputs for zero input, for a unit start and for each unit draw
+give c, a and b_k, hence mean and variance of the output, and from these bias, W2, KL and weak order.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from implementations.diffusion.oracle import GaussianOracle
 
 Modes: TypeAlias = Float[Tensor, " modes"]
 
-AT_ONCE = 2**20  # values of a batch of impulses: 8 MiB, of which an oracle makes some ten copies
+AT_ONCE = 2**20  # values in a batch of impulses: 8 MiB, of which an oracle makes some ten copies
 
 
 class Law(NamedTuple):
-    """Independent Gaussians, one a mode."""
+    """Independent Gaussians, one per mode."""
 
     mean: Modes
     variance: Modes
 
 
 def marginal_law(oracle: GaussianOracle, t: float | Tensor) -> Law:
-    """The truth at ``t``: ``N(alpha m, alpha^2 C + sigma^2)``."""
+    """Give the law of the noised data at ``t``: ``N(alpha m, alpha^2 C + sigma^2)``."""
     mean, spectrum = oracle._means[0], oracle._spectra[0].expand_as(oracle._means[0])
     alpha, sigma = (float(f(t)) for f in (oracle.path.alpha, oracle.path.sigma))
     return Law(alpha * mean, alpha**2 * spectrum + sigma**2)
 
 
 def prior_law(oracle: GaussianOracle, t: float | Tensor) -> Law:
-    """What a user starts from at ``t``: the path's prior."""
+    """Give the law of the path's prior at ``t``, from which a user starts."""
     mean = torch.zeros_like(oracle._means[0])
     deviation = oracle.path.prior(torch.ones_like(mean)[None], float(t))[0]
     return Law(mean, deviation.square())
 
 
-def flowed_law(law: Law, oracle: GaussianOracle, t_from: float | Tensor, t_to: float | Tensor) -> Law:
-    """The law carried along the exact probability flow, which is affine."""
+def carry_law(law: Law, oracle: GaussianOracle, t_from: float | Tensor, t_to: float | Tensor) -> Law:
+    """Carry a law along the exact probability flow, which is affine."""
     ends = torch.stack([torch.zeros_like(law.mean), torch.ones_like(law.mean), law.mean])
     nothing, one, mean = oracle.flow(ends, t_from, t_to)
     return Law(mean, (one - nothing).square() * law.variance)
@@ -61,10 +61,10 @@ def output_law(
 ) -> Law:
     """Give the exact law of the sampler's output from ``start``, by default the marginal at ``times[0]``.
 
-    The oracle's shape must be (modes,), its covariance diagonal; ``denoiser`` may be a wrapper of it. Raises ValueError
-    where the sampler is not affine or mixes modes: its response to a combination of impulses, another one in each mode,
-    must be that combination of its responses, up to ``tolerance`` of the largest. A sampler that casts its state to
-    float32 needs a larger one.
+    The oracle's shape must be (modes,) and its covariance diagonal; ``denoiser`` may be a wrapper of it. Raises
+    ValueError where the sampler is not affine or mixes modes: its response to a combination of impulses, different in
+    each mode, must be that combination of its responses, up to ``tolerance`` of the largest response. A sampler that
+    casts its state to float32 needs a larger tolerance.
     """
     options, start, denoiser = options or {}, start or marginal_law(oracle, times[0]), denoiser or oracle
     draws = 0
@@ -99,12 +99,12 @@ def output_law(
 
 
 def mean_errors(law: Law, truth: Law) -> Modes:
-    """``m' - m``."""
+    """``m' - m``, per mode."""
     return law.mean - truth.mean
 
 
 def variance_errors(law: Law, truth: Law) -> Modes:
-    """``v'/v - 1``."""
+    """``v'/v - 1``, per mode."""
     return law.variance / truth.variance - 1
 
 
@@ -114,12 +114,12 @@ def variance_error(law: Law, truth: Law) -> float:
 
 
 def squared_w2(law: Law, truth: Law) -> Modes:
-    """The squared 2-Wasserstein distance of each mode, ``(m' - m)^2 + (s' - s)^2``; that of the laws is their sum."""
+    """Squared 2-Wasserstein distance per mode, ``(m' - m)^2 + (s' - s)^2``; the laws' own is the sum over modes."""
     return (law.mean - truth.mean).square() + (law.variance.sqrt() - truth.variance.sqrt()).square()
 
 
 def relative_entropy(law: Law, truth: Law) -> Modes:
-    """``KL(law | truth)`` of each mode in nats; that of the laws is their sum, infinite where a variance is lost."""
+    """``KL(law | truth)`` per mode in nats, infinite where a variance is 0; the laws' own is the sum over modes."""
     excess = variance_errors(law, truth)
     return ((law.mean - truth.mean).square() / truth.variance + excess - excess.log1p()) / 2
 

@@ -90,13 +90,13 @@ class Path(ABC):
         The coefficients themselves are formulas and take any t.
         """
         t = as_float64(t)
-        room = 1e-6 * (self.t_max - self.t_min)
-        if t.numel() and t.device.type == "cpu":  # a GPU would have to be waited for
-            values = t.detach()
-            low, high = (float(end) for end in values.aminmax()) if t.ndim else (values.item(),) * 2
-            if not (self.t_min - room <= low and high <= self.t_max + room):
-                wrong = low if not self.t_min - room <= low else high
-                raise ValueError(f"t must lie in [{self.t_min}, {self.t_max}] of {self!r}, got {wrong}")
+        if t.is_cpu and t.numel():  # a GPU would have to be waited for
+            low, high = (end.item() for end in t.detach().aminmax()) if t.ndim else (t.item(),) * 2
+            least, most = self.t_min, self.t_max
+            room = 1e-6 * (most - least)
+            if not (least - room <= low and high <= most + room):
+                wrong = low if not least - room <= low else high
+                raise ValueError(f"t must lie in [{least}, {most}] of {self!r}, got {wrong}")
         return t
 
 
@@ -310,4 +310,4 @@ class TrigFlow(Path):
 
 def as_float64(t: Time) -> Values:
     """Make a float64 tensor of a time or a log-SNR."""
-    return as_tensor(t, torch.float64)
+    return t if isinstance(t, Tensor) and t.dtype is torch.float64 else as_tensor(t, torch.float64)

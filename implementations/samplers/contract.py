@@ -86,22 +86,31 @@ class Problem:
         sees it. The callback sees the time and the state after step i and the prediction before it. Raises
         FloatingPointError if the state ceases to be finite; the message has the step.
         """
-        x = self.x
-        # An element of each sample a step, and the whole state at the end, since NaN stays; looked at when all is done:
-        # a sum of everything would be a fifth of a step, and a look at each step would synchronise a GPU.
-        watch = []
-        for i, (here, there) in enumerate(zip(self.points, self.points[1:], strict=False)):
+        x, points, times, callback, last = self.x, self.points, self.times, self.callback, len(self) - 1
+        # A state that is not finite shows in sums: over one element per sample after each step, over all after the last,
+        # since NaN spreads. A sum of all takes a fifth of a step, and reading one at each step would synchronise a GPU.
+        # Their place is taken beforehand: new memory at each step would lie in the way of the next state.
+        sums = x.new_zeros(len(self))
+        places = sums.unbind()
+        for i, there in enumerate(points[1:]):
+            here, time = points[i], times[i]
             if lift is not None:
                 here, x = lift(i, x)
-            prediction = self.ask(x, here)
-            x = prediction.x.to(x.dtype)  # a corrector may have moved the state
-            end = not regular and (self.points[i].end or there.end)
-            x = prediction.combine(there.alpha, there.sigma) if end else step(i, x, prediction)
-            watch.append(x.detach().reshape(len(x), -1)[:, 0].sum())
-            if self.callback is not None:
-                self.callback(i, self.times[i + 1], x, prediction)
+                time = here.time
+            prediction = self._ask(x, here, time)
+            if prediction.x is not x:  # a corrector may have moved the state
+                x = prediction.x.to(x.dtype)
+            if not regular and (points[i].end or there.end):
+                x = prediction.combine(there.alpha, there.sigma)
+            else:
+                x = step(i, x, prediction)
+            if i < last:
+                torch.sum(_first_elements(x), 0, out=places[i])
+            if callback is not None:
+                callback(i, times[i + 1], x, prediction)
             del prediction  # it holds the state before: kept into the next step, memory would go back and forth
-        self.grid.check_finite(torch.stack([*watch[:-1], x.detach().sum()]))
+        sums[last] = x.detach().sum()
+        self.grid.check_finite(sums)
         return x
 
     def _ask(self, x: Images, point: Point, time: Tensor) -> Prediction:
@@ -109,6 +118,11 @@ class Problem:
         if prediction.path is self.path:  # whose alpha and sigma it need not work out again
             prediction.take_scales(point.t, point.alpha, point.sigma)
         return prediction
+
+
+def _first_elements(x: Images) -> Tensor:
+    """Give the first element of every sample, without a copy."""
+    return (x.detach() if x.requires_grad else x).as_strided((len(x),), (x.stride(0),))
 
 
 class Sampler:

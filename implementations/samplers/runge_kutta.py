@@ -34,7 +34,7 @@ def euler(problem: Problem, *, coordinate: str = "sigma") -> Images:
 
     def step(i: int, x: Images, prediction: Prediction) -> Images:
         here, there = problem.points[i], problem.points[i + 1]
-        if rule.view in ("eps", "x0"):  # the same step, in one pass from any head
+        if coordinate in ("sigma", "lambda"):  # the same step, in one pass from any head
             return prediction.combine(there.alpha, there.sigma)
         a, b, _ = rule.step(here, there)
         return _advance(a, x, b, rule.read(prediction))
