@@ -1,4 +1,4 @@
-"""What a catalogue is made of: entries that know of their object what can be known without importing it.
+"""What a catalogue is made of: entries that hold what can be known of an object without importing it.
 
 Outside packages add entries through an entry point of a catalogue's group (``fidmap.samplers``, ...), which is listed
 without being imported.
@@ -32,7 +32,7 @@ class Entry:
     summary: str = ""
     paper: str = ""
     source: str = field(default="fidmap", kw_only=True)  # the distribution that it comes from
-    package: str = field(default="", kw_only=True)  # the distribution that it calls, of a peer
+    package: str = field(default="", kw_only=True)  # the distribution that a peer's entry calls
 
     def resolve(self) -> Any:
         """Import the module and return the object; raises ImportError with the entry's name."""
@@ -54,9 +54,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class SamplerEntry(Entry):
-    """A sampler; ``order`` is that of its global error on a smooth denoiser, weak order if it is stochastic.
+    """A sampler; ``order`` is the order of its global error on a smooth denoiser, the weak order if it is stochastic.
 
-    An alias is another entry's function with options set: ``preset`` holds what a caller need not give.
+    An alias is another entry's function with some options set: ``preset`` holds these.
     """
 
     family: str = "custom"
@@ -65,40 +65,40 @@ class SamplerEntry(Entry):
     coordinate: str | None = None  # sigma, lambda, angle, t; None: not stated
     coordinates: tuple[str, ...] = ()  # those it takes as an option
     stages: int = 1  # evaluations in a step strictly inside the path
-    noisy: tuple[str, ...] = ()  # options that decide alone whether it adds noise: none where they are 0
-    orders: Mapping[int, int] = field(default_factory=dict, hash=False)  # what `order=` may be, and the order it gives
+    noisy: tuple[str, ...] = ()  # options that alone decide whether it adds noise: it adds none where all are 0
+    orders: Mapping[int, int] = field(default_factory=dict, hash=False)  # value of the option `order` -> its order
     uniform: Mapping[int, int] = field(default_factory=dict, hash=False)  # the same on equal steps of its coordinate
-    affine: bool = True  # in its start and noises on a Gaussian, so that unit impulses give its law
-    differentiable: bool = True  # its output in its start and in the parameters of the denoiser, by autograd
-    adaptive: bool = False  # it chooses its steps between the ends of the grid
+    affine: bool = True  # on a Gaussian its output is affine in start and noise, so that unit impulses give its law
+    differentiable: bool = True  # autograd reaches its start and the parameters of the denoiser
+    adaptive: bool = False  # it chooses its steps between the times of the grid
     ascending: bool = False  # it goes from data to noise only
-    maps: bool = False  # it asks for the denoiser's flow map, by which any number of steps may be exact
-    corrects: bool = False  # each answer corrects the step before, all but the last step
-    equal_steps: bool = False  # the weights of its history are those of equal steps, whatever the grid
+    maps: bool = False  # it uses the denoiser's flow map, with which any number of steps may be exact
+    corrects: bool = False  # each prediction corrects the step before it; the last step is not corrected
+    equal_steps: bool = False  # its history has the weights of equal steps, whatever the grid
     from_noise: bool = True  # a grid may begin at alpha = 0
     to_data: Literal["may", "must", "never"] = "may"  # whether a grid ends at sigma = 0
     preset: Mapping[str, Any] = field(default_factory=dict, hash=False)
     prepare: str = ""  # module:function, (denoiser, x, times) -> what it takes as the option `artifact`
-    finely: bool = False  # ... on times as fine as one can pay for, over those of the calls; else on a call's own
-    others: str = ""  # what other libraries call it
+    finely: bool = False  # `prepare` takes a grid much finer than the call's, over the same range; else the call's own
+    others: str = ""  # names in other libraries
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         return self._resolved(*args, **{**self.preset, **options})
 
     def loaded(self) -> SamplerEntry:
-        """Import the sampler; an outside one's function may state ``order``, ``stages``, ... as attributes."""
+        """Import the sampler; the function may state ``order``, ``stages``, ... as attributes, which then count."""
         function = self._resolved
         stated = {f.name for f in fields(SamplerEntry)} - {f.name for f in fields(Entry)} - {"preset"}
         return replace(self, **{name: getattr(function, name) for name in stated if hasattr(function, name)})
 
     def options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """All options of a call: the given, else the preset, else the function's own defaults."""
+        """Give all options of a call: those of the caller, else the preset, else the function's own defaults."""
         parameters = inspect.signature(self._resolved).parameters.values()
         own = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in _CONTRACT}
         return {**own, **self.preset, **options}
 
     def variants(self) -> list[dict[str, Any]]:
-        """The options under which it is another method: each coordinate, each order."""
+        """Give the options that make it different methods: each coordinate with each order."""
         return [
             ({"coordinate": c} if c else {}) | ({"order": k} if k else {})
             for c in self.coordinates or (None,)
@@ -106,9 +106,9 @@ class SamplerEntry(Entry):
         ]
 
     def theory(self, options: Mapping[str, Any], uniform: bool = False) -> int | None:
-        """Order of accuracy with these options, on a smooth grid or on ``uniform`` steps of the coordinate.
+        """Give the order of accuracy with these options, on a smooth grid or on ``uniform`` steps of the coordinate.
 
-        By the function's own rule, stated with ``order_of``, else by the table; weak order where it draws noise.
+        The function's own rule ``order_of(**options)`` comes before the table. With noise it is the weak order.
         """
         rule = getattr(self._resolved, "order_of", None)
         if rule is not None:
@@ -117,11 +117,11 @@ class SamplerEntry(Entry):
         return table[self.options(options)["order"]] if table else self.order
 
     def draws_noise(self, options: Mapping[str, Any]) -> bool:
-        """Whether it is stochastic with these options."""
+        """Say whether it is stochastic with these options."""
         return any(self.options(options).get(name) for name in self.noisy) if self.noisy else self.stochastic
 
     def evaluations(self, times: Any, *, path: Any = None, **options: Any) -> int | None:
-        """Evaluations of the denoiser over ``times``; None where it chooses its steps.
+        """Count evaluations of the denoiser over ``times``; None where it chooses its steps.
 
         A step that touches alpha = 0 or sigma = 0 costs one. The path says which times those are; without it, a time
         of exactly 0 is taken for sigma = 0 (not so on ``VE`` and ``DiscreteVP``), and alpha = 0 is not seen.
@@ -135,7 +135,7 @@ class SamplerEntry(Entry):
         return self.cost([here or there for here, there in itertools.pairwise(ends)], options, levels)
 
     def steps_for(self, nfe: int, *, ends: int = 1, **options: Any) -> int:
-        """The most steps whose evaluations stay within ``nfe``, of which ``ends`` touch an end; ``nfe`` if unknown."""
+        """Give the most steps that take at most ``nfe`` evaluations, ``ends`` of them at an end; ``nfe`` if unknown."""
         for steps in range(nfe, 1, -1):
             cost = self.cost([i >= steps - ends for i in range(steps)], options)
             if cost is None or cost <= nfe:
@@ -143,9 +143,10 @@ class SamplerEntry(Entry):
         return 1
 
     def cost(self, touching: list[bool], options: Mapping[str, Any], levels: list[float] | None = None) -> int | None:
-        """By the function's own ``count(touching, **options)``, stated with ``costs``, else by ``stages``.
+        """Count evaluations by the function's own ``count(touching, **options)``, else by ``stages``.
 
-        A count that has the argument ``levels`` is given the grid's, sigma/alpha; None where no path is known.
+        ``touching[i]`` says whether step i touches alpha = 0 or sigma = 0. A ``count`` that has the argument ``levels``
+        is given sigma/alpha at every time, or None where no path is known.
         """
         count = getattr(self._resolved, "count", None)
         if count is not None:
@@ -159,7 +160,7 @@ _CONTRACT = ("condition", "noise", "generator", "callback")
 
 @dataclass(frozen=True)
 class ScheduleEntry(Entry):
-    """A schedule; ``prepare`` is as a sampler's."""
+    """A time grid; ``prepare`` is as in ``SamplerEntry``."""
 
     prepare: str = ""
     others: str = ""
@@ -172,17 +173,17 @@ class ScheduleEntry(Entry):
 
 @dataclass(frozen=True)
 class LossEntry(Entry):
-    """A box loss; suites choose by ``family``, the file that it stands in, or ``peer``."""
+    """A box loss; suites choose by ``family``, which is the file that it stands in, or ``peer``."""
 
     family: str = "custom"
 
 
 @dataclass(frozen=True)
 class NmsEntry(Entry):
-    """A non-maximum suppression; suites choose by ``family``, the file that it stands in, or ``peer``."""
+    """A non-maximum suppression; suites choose by ``family``, which is the file that it stands in, or ``peer``."""
 
     family: str = "custom"
-    columns: tuple[str, ...] = ()  # options it needs that hold a value a box
+    columns: tuple[str, ...] = ()  # options that it needs, with one value per box
 
 
 E_ = TypeVar("E_", bound=Entry)

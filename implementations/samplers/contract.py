@@ -87,9 +87,9 @@ class Problem:
         FloatingPointError if the state ceases to be finite; the message has the step.
         """
         x, points, times, callback, last = self.x, self.points, self.times, self.callback, len(self) - 1
-        # A state that is not finite shows in sums: over one element per sample after each step, over all after the last,
-        # since NaN spreads. A sum of all takes a fifth of a step, and reading one at each step would synchronise a GPU.
-        # Their place is taken beforehand: new memory at each step would lie in the way of the next state.
+        # A state that is not finite shows in a sum: over one element per sample after each step, over all after the
+        # last, since NaN spreads. Summing all would take a fifth of a step, and reading a sum would synchronise a GPU.
+        # The sums have their memory beforehand: small pieces taken at each step would lie in the way of the next state.
         sums = x.new_zeros(len(self))
         places = sums.unbind()
         for i, there in enumerate(points[1:]):
@@ -105,7 +105,7 @@ class Problem:
             else:
                 x = step(i, x, prediction)
             if i < last:
-                torch.sum(_first_elements(x), 0, out=places[i])
+                torch.sum(_first_elements(x), 0, dtype=sums.dtype, out=places[i])
             if callback is not None:
                 callback(i, times[i + 1], x, prediction)
             del prediction  # it holds the state before: kept into the next step, memory would go back and forth

@@ -8,7 +8,15 @@ import torch
 from implementations.diffusion import EDM, SCHEDULES, VP, Prediction, RectifiedFlow
 from implementations.diffusion.grid import Grid
 from implementations.samplers import SAMPLERS
-from implementations.samplers.exponential import FORMS, History, exact_moments, flat_moments, midpoint_moments, phi, weights
+from implementations.samplers.exponential import (
+    FORMS,
+    History,
+    exact_moments,
+    flat_moments,
+    midpoint_moments,
+    phi,
+    weights,
+)
 from implementations.schedules.spacing import grade
 from tests.exact import gaussian, normal
 
