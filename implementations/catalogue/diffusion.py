@@ -19,7 +19,7 @@ _GRID = "implementations.schedules."
 SCHEDULES = Catalogue("schedules", ScheduleEntry, [
     # in t
     ScheduleEntry("uniform", _GRID + "times:uniform", "equal steps of t"),
-    ScheduleEntry("quadratic", _GRID + "times:quadratic", "equal steps of the root of t", "2010.02502 (app. D.2)"),
+    ScheduleEntry("quadratic", _GRID + "times:quadratic", "equal steps of the square root of t", "2010.02502 (app. D.2)"),
     ScheduleEntry("beta", _GRID + "times:beta", "quantiles of a beta distribution in t", "2407.12173", others="ComfyUI: beta"),
     # in the noise level
     ScheduleEntry("karras", _GRID + "levels:karras", "equal steps of (sigma/alpha)^(1/rho)", "2206.00364 (eq. 5)"),
@@ -28,12 +28,12 @@ SCHEDULES = Catalogue("schedules", ScheduleEntry, [
     ScheduleEntry("polyexponential", _GRID + "levels:polyexponential", "equal steps of (log sigma/alpha)^(1/rho)",
                   others="k-diffusion: get_sigmas_polyexponential"),
     ScheduleEntry("cosine", _GRID + "levels:cosine", "equal steps of the cosine path's time", "2102.09672 (eq. 17)"),
-    ScheduleEntry("zero_snr", _GRID + "zero_snr:zero_snr", "timesteps of a table of zero terminal SNR", "2305.08891",
+    ScheduleEntry("zero_snr", _GRID + "zero_snr:zero_snr", "timesteps of a table rescaled to zero terminal SNR", "2305.08891",
                   others="diffusers: rescale_betas_zero_snr"),
-    ScheduleEntry("ays", _GRID + "tables:ays", "Align Your Steps, published levels", "2404.14507", others="diffusers: AysSchedules"),
+    ScheduleEntry("ays", _GRID + "tables:ays", "Align Your Steps: published noise levels", "2404.14507", others="diffusers: AysSchedules"),
     # in the time of the flow
     ScheduleEntry("sd3_shift", _GRID + "flow:sd3_shift", "s u / (1 + (s - 1) u)", "2403.03206 (eq. 23)", others="diffusers: shift"),
-    ScheduleEntry("dynamic_shift", _GRID + "flow:dynamic_shift", "a shift by the size of the image",
+    ScheduleEntry("dynamic_shift", _GRID + "flow:dynamic_shift", "sd3_shift by the size of the image",
                   others="diffusers: use_dynamic_shifting"),
     ScheduleEntry("logit_normal", _GRID + "flow:logit_normal", "quantiles of the logit-normal training density", "2403.03206 (eq. 19)"),
     ScheduleEntry("linear_quadratic", _GRID + "flow:linear_quadratic", "linear, then quadratic", "2410.13720", others="ComfyUI: linear_quadratic"),
@@ -44,7 +44,7 @@ SCHEDULES = Catalogue("schedules", ScheduleEntry, [
     ScheduleEntry("simple", _GRID + "timesteps:simple", "trailing, rounded the other way", others="ComfyUI: simple"),
     ScheduleEntry("sgm_uniform", _GRID + "timesteps:sgm_uniform", "trailing, not rounded", others="ComfyUI: sgm_uniform"),
     # learnt
-    ScheduleEntry("gits", _GRID + "gits:gits", "the cheapest way through a fine grid", "2405.14326",
+    ScheduleEntry("gits", _GRID + "gits:gits", "the steps of least cost on a fine grid, by dynamic programming", "2405.14326",
                   prepare=_GRID + "gits:prepare"),
     ScheduleEntry("optimal", _GRID + "gits:gits", "gits", "2405.14326", prepare=_GRID + "gits:prepare"),
 ])  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a method learns of a denoiser before it can sample, as tensors with a hash and a price."""
+"""What a method learns from a denoiser before it can sample: tensors with a hash and their cost in evaluations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Artifact:
-    """Tensors that ``method`` learnt with ``evaluations`` calls of the denoiser on a batch."""
+    """Tensors that ``method`` has learnt with ``evaluations`` calls of the denoiser on a batch."""
 
     method: str
     tensors: dict[str, Tensor]
@@ -23,7 +23,7 @@ class Artifact:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the method, the names, types, shapes and bytes."""
+        """SHA-256 of the method and of the tensors' names, types, shapes and bytes."""
         digest = hashlib.sha256(self.method.encode())
         for name, tensor in sorted(self.tensors.items()):
             values = tensor.detach().cpu().contiguous().numpy()
@@ -31,19 +31,19 @@ class Artifact:
         return digest.hexdigest()
 
     def of(self, method: str) -> dict[str, Tensor]:
-        """Give the tensors; raises ValueError where another method learnt them."""
+        """Give the tensors; raises ValueError unless ``method`` has learnt them."""
         if self.method != method:
             raise ValueError(f"artifact must be what {method} prepared, got one of {self.method}")
         return self.tensors
 
     def save(self, file: str | Path) -> None:
-        """Write it as safetensors."""
+        """Write the artifact as safetensors."""
         facts = {"method": self.method, "evaluations": json.dumps(self.evaluations)}
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}, file, facts)
 
     @classmethod
     def load(cls, file: str | Path) -> Artifact:
-        """Read one back; raises ValueError where the file holds none."""
+        """Read an artifact; raises ValueError where the file holds none."""
         with safe_open(file, "pt") as source:
             facts = source.metadata() or {}
             tensors = {name: source.get_tensor(name) for name in source.keys()}  # noqa: SIM118 (no mapping)

@@ -46,7 +46,7 @@ class Chain:
 
     @classmethod
     def of_path(cls, path: Path, times: Float[Tensor, " points"]) -> Chain:
-        """The exact transitions of a path between ascending times: its own marginals, with no error of a step.
+        """Give the exact transitions of a path between ascending times, whose marginals are the path's own.
 
         ``x' = (alpha'/alpha) x + sqrt(sigma'^2 - (alpha'/alpha)^2 sigma^2) z``.
         """
@@ -58,13 +58,13 @@ class Chain:
 
     @draws("forward")
     def run(self, x: Images, *, noise: Noise) -> Images:
-        """Take a batch of x_0 to the chain's end."""
+        """Carry a batch of x_0 to the chain's end."""
         for k, (scale, deviation) in enumerate(zip(self.scales.tolist(), self.deviations.tolist(), strict=True)):
             x = (x * scale).add_(noise(k, x), alpha=deviation)
         return x
 
     def marginals(self) -> tuple[Float[Tensor, " steps"], Float[Tensor, " steps"]]:
-        """alpha and sigma of ``x_i = alpha x_0 + sigma eps`` after each step."""
+        """Give alpha and sigma of ``x_i = alpha x_0 + sigma eps`` after each step."""
         variance, variances = 0.0, []
         for scale, deviation in zip(self.scales.tolist(), self.deviations.tolist(), strict=True):
             variance = scale**2 * variance + deviation**2

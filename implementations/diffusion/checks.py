@@ -1,4 +1,4 @@
-"""What is checked of plain arguments, so that the message names the argument and what is accepted."""
+"""Checks of plain arguments, whose messages name the argument and what is accepted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 def as_tensor(value: Any, dtype: torch.dtype | None = None) -> Tensor:
     """Make a tensor of a tensor, an array of any strides and byte order, or numbers.
 
-    Plain numbers come in float64, since torch's default would round 0.1 to float32.
+    Plain numbers become float64, since torch's default would round 0.1 to float32.
     """
     if isinstance(value, np.ndarray):
         native = np.float64 if value.dtype == np.longdouble else value.dtype.newbyteorder("=")
@@ -24,7 +24,7 @@ def as_tensor(value: Any, dtype: torch.dtype | None = None) -> Tensor:
 
 
 def check_integer(name: str, value: Any, least: int, most: int | None = None) -> int:
-    """Give an integer, NumPy's included; raises ValueError where it is none, or lies outside ``least`` to ``most``."""
+    """Give an integer, NumPy's included; raises ValueError unless it is one from ``least`` to ``most``."""
     integer = isinstance(value, Integral) and not isinstance(value, bool)
     if not integer or value < least or (most is not None and value > most):
         accepted = f"of at least {least}" if most is None else f"from {least} to {most}"

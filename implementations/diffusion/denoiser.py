@@ -1,4 +1,4 @@
-"""Denoisers and their predictions: what a sampler calls, and the views of what comes back."""
+"""Denoisers, which samplers call, and their predictions, which have five views."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor
 from implementations.diffusion.path import Images, Path, Time, as_float64
 
 Head = Literal["x0", "eps", "v", "velocity", "score"]
-Number: TypeAlias = float | Tensor  # a float for a scalar t, (n,) for one value a sample
+Number: TypeAlias = float | Tensor  # a float for a scalar t, (n,) for one value per sample
 HEADS: tuple[Head, ...] = ("v", "velocity", "eps", "score", "x0")  # from the most to the least regular at the ends
 
 
 class Prediction:
-    """What a denoiser says of ``x = alpha x0 + sigma eps`` at ``t``: five views, all combinations ``p x0 + r eps``.
+    """What a denoiser predicts of ``x = alpha x0 + sigma eps`` at ``t``, in five views of the form ``p x0 + r eps``.
 
     | view     | p      | r        |
     |----------|--------|----------|
@@ -28,12 +28,12 @@ class Prediction:
     | velocity | alpha' | sigma'   |
     | score    | 0      | -1/sigma |
 
-    Give one or more; a given view is returned as given, the others are computed from it and ``x`` in one step
-    (``eps`` by way of ``x0`` would lose its digits at small sigma). With both ``x0`` and ``eps`` given, perhaps set
-    apart by a wrapper, every combination is made of these two. Where sigma' is infinite, as at t = 0 of ``VP``, a given
-    score makes the velocity ``f x - g^2/2 score`` (2011.13456, eq. 13). Arithmetic is in float32 at least. ``t`` is a
-    scalar or one value a sample, of shape (n,).
-    Raises ValueError for a t outside the path, and for a view that does not exist, such as ``x0`` from ``eps`` at
+    Give one or more of them. A view that is given is returned as it is, the others are computed from it and ``x`` in
+    one step (``eps`` by way of ``x0`` would lose its digits at small sigma). Where both ``x0`` and ``eps`` are given,
+    which a wrapper may have set apart, every combination is made of these two. Where sigma' is infinite, as at t = 0 of
+    ``VP``, a score that is given makes the velocity ``f x - g^2/2 score`` (2011.13456, eq. 13). Arithmetic is in
+    float32 at least. ``t`` is a scalar or has one value per sample, of shape (n,).
+    Raises ValueError on a t outside the path, and for a view that does not exist, such as ``x0`` from ``eps`` at
     alpha = 0.
     """
 
@@ -94,7 +94,7 @@ class Prediction:
         return self._view("score")
 
     def combine(self, p: float, r: float) -> Images:
-        """Return ``p x0 + r eps`` in one step from the given view; raises ValueError where it does not exist."""
+        """Give ``p x0 + r eps`` in one step from the view that was given; raises ValueError where it does not exist."""
         return self._combine(p, r, f"{p:.6g} x0 + {r:.6g} eps")
 
     def _view(self, name: Head) -> Images:
@@ -198,26 +198,26 @@ class Prediction:
 
 
 class Denoiser(ABC):
-    """A path, and what is predicted of the clean data at ``(x, t)`` on it; a wrapped denoiser is again one."""
+    """A path, and a prediction at any ``(x, t)`` on it; a wrapper of a denoiser is again a denoiser."""
 
     path: Path
 
     @abstractmethod
     def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
-        """Predict at ``x`` and ``t``, a scalar or of shape (n,); ``condition`` is the denoiser's own affair."""
+        """Predict at ``x`` and ``t``, a scalar or of shape (n,); what ``condition`` means is up to the denoiser."""
 
     def flow_map(self, x: Images, t: Time, s: float | Tensor, condition: Any = None) -> Images:
         """Carry ``x`` from ``t`` to ``s`` along the probability flow, in one evaluation; both are scalars.
 
-        A few-step model learns this map. Here it is one first-order step of what is predicted, ``alpha_s x0 + sigma_s
-        eps``: the map of a consistency model distilled into a network's own head (2310.04378; 2402.19159), and for any
-        other denoiser no better than DDIM.
+        A few-step model learns this map. Here it is one first-order step, ``alpha_s x0 + sigma_s eps`` of the
+        prediction: the map of a consistency model distilled into a network's own head (2310.04378; 2402.19159), and no
+        better than DDIM for any other denoiser.
         """
         return self(x, t, condition).combine(float(self.path.alpha(s)), float(self.path.sigma(s)))
 
 
 class Network(Denoiser):
-    """A torch module ``module(x, time[, condition])`` as a denoiser, predicting the view ``head``.
+    """A torch module ``module(x, time[, condition])`` as a denoiser; its output is the view ``head``.
 
     ``x`` is cast to ``dtype`` (default: the module's own, else that of ``x``); ``time`` maps the path's t to the
     network's (default: ``path.network_time``), which reaches it as a float vector of shape (n,), in float32 at least,
@@ -244,7 +244,7 @@ class Network(Denoiser):
         return Prediction(self.path, x, t, **{self.head: self._ask(x, condition, t)})
 
     def _ask(self, x: Images, condition: Any, *times: Time) -> Tensor:
-        """The module's answer, each time as a vector in the network's own units."""
+        """Call the module, with each time as a vector in the network's own units."""
         dtype = self.dtype or x.dtype
         inputs = [x.to(dtype)]
         for t in times:
@@ -255,7 +255,7 @@ class Network(Denoiser):
 
 
 def _tensor_of(answer: Any) -> Tensor:
-    """The prediction in what a module returns beside a bare tensor."""
+    """Find the prediction in what a module returns instead of a tensor."""
     found = getattr(answer, "sample", None)
     if found is None and isinstance(answer, Mapping):
         found = answer.get("sample")
@@ -270,7 +270,7 @@ def _tensor_of(answer: Any) -> Tensor:
 
 
 class AverageVelocity(Network):
-    """A module ``module(x, t, s[, condition])`` of the velocity's mean over the flow from t to s, as a flow map.
+    """A module ``module(x, t, s[, condition])`` that gives the mean velocity along the flow from t to s, as a flow map.
 
     ``x_s = x - (t - s) u(x, t, s)`` (MeanFlow, 2505.13447; shortcut models, 2410.12557); at s = t it is the
     velocity itself. ``dtype`` and ``time`` are as ``Network``'s; both times reach the module as vectors (n,).
@@ -289,14 +289,14 @@ class AverageVelocity(Network):
         return Prediction(self.path, x, t, velocity=self._ask(x, condition, t, t))
 
     def flow_map(self, x: Images, t: Time, s: float | Tensor, condition: Any = None) -> Images:
-        """Take the module's step."""
+        """Take one step with the module's mean velocity."""
         average = self._ask(x, condition, t, s)
         dtype = torch.promote_types(torch.promote_types(x.dtype, torch.float32), average.dtype)
         return torch.add(x.to(dtype), average.to(dtype), alpha=float(s) - float(t))
 
 
 class CountingDenoiser(Denoiser):
-    """A denoiser that counts its evaluations in ``calls``: the NFE of whatever is run on it."""
+    """A denoiser that counts its evaluations in ``calls``: the NFE of a sampler that is run on it."""
 
     def __init__(self, denoiser: Denoiser):
         self.denoiser, self.path, self.calls = denoiser, denoiser.path, 0
@@ -306,13 +306,13 @@ class CountingDenoiser(Denoiser):
         return self.denoiser(x, t, condition)
 
     def flow_map(self, x: Images, t: Time, s: float | Tensor, condition: Any = None) -> Images:
-        """Count one, and ask the denoiser's own."""
+        """Count one evaluation of the denoiser's own flow map."""
         self.calls += 1
         return self.denoiser.flow_map(x, t, s, condition)
 
 
 def _ratio(a: Number, b: Number) -> Number:
-    """``a / b``, but 0 where a is 0, and infinite where only b is: what has no weight need not exist."""
+    """``a / b``; 0 where a is 0, even over 0, since a term of weight 0 need not exist; infinite where only b is 0."""
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return torch.where(torch.as_tensor(a == 0), 0.0, a / b)
     return 0.0 if a == 0 else a / b if b != 0 else math.inf

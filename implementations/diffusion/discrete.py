@@ -15,13 +15,13 @@ LEAST = -88.0  # of log alpha-bar: float32 has nothing below
 
 
 class DiscreteVP(Path):
-    """A table of N betas (2006.11239), continued between its timesteps.
+    """The variance-preserving path of a table of N betas (2006.11239), continued between its timesteps.
 
-    ``t = k`` is timestep k as networks count it, of alpha-bar ``prod_{i<=k} (1 - beta_i)``; the log-SNR is linear in t
-    between timesteps, and sigma/alpha is linear on [-1, 0], from 0: ``t_min = -1`` is the clean end. Derivatives are
-    those of the piece to the right of a timestep. The last beta may be 1 (zero terminal SNR, 2305.08891): alpha/sigma
-    is linear on the last piece then, to 0. Raises ValueError on other betas, and where they look like alphas or
-    cumulative products: falling from above 1/2, or of an alpha-bar below e^-88.
+    ``t = k`` is timestep k as networks count it, with alpha-bar ``prod_{i<=k} (1 - beta_i)``. Between timesteps the
+    log-SNR is linear in t; on [-1, 0] sigma/alpha is linear and starts from 0, so that ``t_min = -1`` is the clean end.
+    At a timestep, derivatives are those of the piece to its right. The last beta may be 1 (zero terminal SNR,
+    2305.08891): alpha/sigma then falls linearly to 0 over the last piece. Raises ValueError on other betas, and where
+    they look like alphas or cumulative products: falling from above 1/2, or with an alpha-bar below e^-88.
     """
 
     t_min = -1.0
@@ -64,7 +64,7 @@ class DiscreteVP(Path):
         return torch.where(t < 0, self._log_snr[0].to(t) - (t + 1).log(), inside)
 
     def network_time(self, t: Time) -> Values:
-        """``max(t, 0)``: on [-1, 0), the last clean step, a network is asked at its least timestep."""
+        """``max(t, 0)``: on [-1, 0), in the step to the clean end, a network is asked at its first timestep."""
         return as_float64(t).clamp(min=0)
 
     def alpha(self, t: Time) -> Values:
@@ -98,11 +98,11 @@ class DiscreteVP(Path):
         return torch.where(log_snr > knots[0], (knots[0] - log_snr).exp() - 1, inside)
 
     def _last(self, t: Time) -> Tensor:
-        """Whether ``t`` lies on a last piece that ends at alpha = 0."""
+        """Say whether ``t`` lies on a last piece that ends at alpha = 0."""
         return (as_float64(t) >= self.t_max - 1) & self._terminal
 
     def _piece(self, t: Values) -> tuple[Tensor, Values, Values]:
-        """The timestep at or before ``t``, its log-SNR, and the slope from it."""
+        """Give the timestep at or before ``t``, its log-SNR, and the slope of the piece to its right."""
         start = t.long().clamp(0, len(self._log_snr) - 1)
         return start, self._log_snr.to(t.device)[start], self._slopes.to(t.device)[start]
 

@@ -1,4 +1,4 @@
-"""The oracle of a finite data set: what a network that has learnt it by heart would predict."""
+"""The oracle of a finite data set: the prediction of a network that has memorised it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch import Tensor
 
 from implementations.diffusion.checks import as_tensor, check_integer
 from implementations.diffusion.denoiser import Prediction
-from implementations.diffusion.oracle import Oracle, checked_labels, floating
+from implementations.diffusion.oracle import Oracle, check_labels, floating
 from implementations.diffusion.path import Images, Path, Time
 
 
 class EmpiricalOracle(Oracle):
     """The optimal denoiser of a finite data set: ``x0 = sum_i w_i y_i``, ``w_i ~ exp(-|x - alpha y_i|^2 / 2 sigma^2)``.
 
-    ``data`` (N, \\*shape); ``labels`` (N,) ints restrict the data to a condition, as in ``MixtureOracle``. The data are
-    taken ``chunk`` at a time, with an online softmax: memory is n x chunk. Raises ValueError at sigma = 0.
+    ``data`` (N, \\*shape); ``labels`` (N,) ints let a condition restrict the data, as in ``MixtureOracle``. Data
+    are taken ``chunk`` at a time, with an online softmax: memory is n x chunk. Raises ValueError at sigma = 0.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class EmpiricalOracle(Oracle):
         self.path, self.shape, self.dtype = path, tuple(data.shape[1:]), floating(data.dtype)
         self._data = data.reshape(len(data), -1).double()
         self._norms = self._data.square().sum(1)
-        self.labels = checked_labels(labels, len(data), data.device)
+        self.labels = check_labels(labels, len(data), data.device)
 
     def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
         flat = self._flat(x)
@@ -79,7 +79,7 @@ class EmpiricalOracle(Oracle):
         return alpha, sigma
 
     def _logits(self, flat: Tensor, alpha: Tensor, sigma: Tensor, condition: Any) -> Iterator[tuple[slice, Tensor]]:
-        """``(alpha x.y - alpha^2 |y|^2 / 2) / sigma^2`` a chunk: the part of the exponent that depends on y."""
+        """Give ``(alpha x.y - alpha^2 |y|^2 / 2) / sigma^2``, the exponent's part that depends on y, chunk by chunk."""
         outside = self._outside(condition, len(flat))
         pull = flat * (alpha / sigma**2)
         for start in range(0, len(self._data), self.chunk):
@@ -89,6 +89,6 @@ class EmpiricalOracle(Oracle):
 
 
 def _weighted_sum(weights: Float[Tensor, "n m"], data: Float[Tensor, "m d"]) -> Float[Tensor, "n d"]:
-    """``weights @ data`` without the data that weigh nothing: at small sigma, nearly all of them."""
+    """``weights @ data`` without the data of negligible weight, which at small sigma are nearly all."""
     kept = (weights.detach().sum(0) > 1e-25).nonzero().squeeze(1)  # far below float64's rounding of the mean
     return weights @ data if 2 * len(kept) > len(data) else weights[:, kept] @ data[kept]

@@ -1,6 +1,6 @@
 """Oracles: denoisers in closed form, for data whose noised density is known exactly.
 
-Inside, everything is float64; results have the dtype of ``x``, float32 at least.
+They compute in float64; results have the dtype of ``x``, float32 at least.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ UNCONDITIONAL = -1
 
 
 class Oracle(Denoiser):
-    """What the oracles share: the shape of a sample, labels, devices."""
+    """What all oracles have: the shape of a sample, labels, devices."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype  # of the samples it draws
     labels: Int[Tensor, " k"] | None = None
 
     def to(self: Oracle_, device: torch.device | str) -> Oracle_:
-        """Return the same oracle on another device."""
+        """Give the same oracle on another device."""
         moved = copy.copy(self)
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
@@ -54,7 +54,7 @@ class Oracle(Denoiser):
         return alpha, sigma
 
     def _outside(self, condition: Any, n: int) -> Tensor | None:
-        """Mask (n or 1, k) of the components that the condition rules out; None where it rules out none."""
+        """Give a mask (n or 1, k) of the components that the condition rules out; None where there is no condition."""
         if condition is None:
             return None
         if self.labels is None:
@@ -71,7 +71,7 @@ class Oracle(Denoiser):
         return (self.labels != wanted) & (wanted != UNCONDITIONAL)
 
     def _picks(self, n: int, weights: Tensor, condition: Any, generator: torch.Generator | None) -> Tensor:
-        """Draw n indices of components by their weights, within the condition."""
+        """Draw the indices of n components by their weights, among those that the condition allows."""
         outside = self._outside(condition, n)
         table = weights.expand(1, -1) if outside is None else weights.masked_fill(outside, 0.0)
         cumulative = table.cumsum(1)
@@ -85,7 +85,7 @@ class Oracle(Denoiser):
 
     @property
     def _anchor(self) -> Tensor:
-        """Any tensor of the oracle: where it lives."""
+        """Any tensor of the oracle, for its device."""
         return next(value for value in vars(self).values() if isinstance(value, Tensor))
 
 
@@ -116,7 +116,7 @@ class MixtureOracle(Oracle):
         self._log_weights = (weights.double() / weights.double().sum()).log()
         self._means = means.reshape(k, -1).double()
         self._spectra, self._bases = _spectra(covariances, k, self.shape)
-        self.labels = checked_labels(labels, k, means.device)
+        self.labels = check_labels(labels, k, means.device)
 
     def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
         alpha, sigma = self._scales(x, t)
@@ -159,7 +159,7 @@ class MixtureOracle(Oracle):
         return z, variance, log_joint if outside is None else log_joint.masked_fill(outside, -math.inf)
 
     def _rotate(self, z: Float[Tensor, "n k d"]) -> Float[Tensor, "n k d"]:
-        """Back from the eigenbases."""
+        """Rotate back from the eigenbases."""
         return z if self._bases is None else torch.einsum("kde,nke->nkd", self._bases, z)
 
 
@@ -186,13 +186,13 @@ class GaussianOracle(MixtureOracle):
         return (alpha * self._means + self._rotate(z)).reshape(x.shape).to(floating(x.dtype))
 
     def flow_map(self, x: Images, t: Time, s: float | Tensor, condition: Any = None) -> Images:
-        """Do as ``flow``: what a few-step model would learn of these data, exactly."""
+        """Give ``flow``, which is what a few-step model of these data would learn."""
         self._outside(condition, len(x))  # one class has no condition
         return self.flow(x, t, s)
 
 
 def _spectra(covariances: Tensor, k: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
-    """Eigenvalues (k, d or 1) and eigenvectors (k, d, d), None if they are the axes."""
+    """Give eigenvalues (k, d or 1) and eigenvectors (k, d, d), which are None where they are the axes."""
     d, eps = math.prod(shape), torch.finfo(floating(covariances.dtype)).eps
     covariances = covariances.double()
     if not bool(covariances.isfinite().all()):
@@ -219,8 +219,8 @@ def _spectra(covariances: Tensor, k: int, shape: tuple[int, ...]) -> tuple[Tenso
     return spectra, bases
 
 
-def checked_labels(labels: Any, k: int, device: torch.device) -> Int[Tensor, " k"] | None:
-    """One label a component, none negative; raises ValueError otherwise."""
+def check_labels(labels: Any, k: int, device: torch.device) -> Int[Tensor, " k"] | None:
+    """Give one label per component; raises ValueError unless there are k, none negative."""
     if labels is None:
         return None
     labels = torch.as_tensor(labels, device=device)

@@ -23,7 +23,7 @@ Images: TypeAlias = Float[Tensor, " n *shape"]
 
 
 class Path(ABC):
-    """A forward process on ``[t_min, t_max]``; ``t_min`` is the clean end and ``t_max`` the noisy one.
+    """A forward process on ``[t_min, t_max]``, from the clean end ``t_min`` to the noisy end ``t_max``.
 
     With ``f = d log alpha / dt`` and ``g^2 = d sigma^2 / dt - 2 f sigma^2``, ``dx = f x dt + g dw`` has these marginals
     (2107.00630; 2206.00927). Derivatives that do not exist at an end are infinite there.
@@ -54,7 +54,7 @@ class Path(ABC):
         """Inverse of ``log_snr``; it extrapolates beyond the path's range."""
 
     def network_time(self, t: Time) -> Values:
-        """What a network is asked for ``t``: itself, but where the path has times that no network has seen."""
+        """Time at which a network is asked for ``t``: t itself, unless networks have not seen some of the times."""
         return as_float64(t)
 
     def drift(self, t: Time) -> Values:
@@ -77,9 +77,9 @@ class Path(ABC):
         return self.sigma(t) / self.alpha(t)
 
     def prior(self, noise: Images, t: Time) -> Images:
-        """Give what a user starts from at ``t``, the first time of the grid: many schedules begin below ``t_max``.
+        """Give the state from which a user starts at ``t``, the first time of the grid, which may lie below ``t_max``.
 
-        The noise itself on a variance-preserving path, ``sigma(t) noise`` on others.
+        It is the noise itself on a variance-preserving path, and ``sigma(t) noise`` on others.
         """
         sigma = float(self.sigma(self.inside(t)))
         return noise if self.variance_preserving else noise * sigma
@@ -87,7 +87,7 @@ class Path(ABC):
     def inside(self, t: Time) -> Values:
         """Give ``t`` in float64; raises ValueError where it lies outside the path by more than float32's rounding.
 
-        The coefficients themselves are formulas and take any t.
+        alpha, sigma and the other coefficients are formulas that take any t.
         """
         t = as_float64(t)
         if t.is_cpu and t.numel():  # a GPU would have to be waited for
@@ -125,7 +125,7 @@ class _LinearBeta(Path):
         return t * (self.beta_min + (self.beta_max - self.beta_min) / 2 * t)
 
     def _time(self, integral: Values) -> Values:
-        """The positive root of B(t) = ``integral``, in the form that does not cancel."""
+        """Solve B(t) = ``integral`` for t > 0, in the form whose terms do not cancel."""
         root = (self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * integral).sqrt()
         return 2 * integral / (self.beta_min + root)
 
@@ -204,7 +204,7 @@ class Cosine(Path):
 
 
 class _Exploding(Path):
-    """``alpha = 1``: noise is added and nothing is scaled."""
+    """``alpha = 1``: noise is added to data that keep their scale."""
 
     def alpha(self, t: Time) -> Values:
         return torch.ones_like(as_float64(t))

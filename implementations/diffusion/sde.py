@@ -1,11 +1,11 @@
-"""The stochastic differential equations of a path: the one that makes noise, and the family that leads back.
+"""The stochastic differential equations of a path: the forward one, and the family of reverse ones.
 
     forward          dx = f x dt + g dw
     back, eta >= 0   dx = [f x - (1 + eta^2)/2 g^2 score] dt + eta g dw,   t falling
 
 All have the marginals of ``x_t = alpha x_0 + sigma eps`` (2011.13456, eq. 6 and 13; 2206.00364, eq. 6). eta = 1 is
-the reverse SDE, eta = 0 the probability-flow ODE. f and g are ``path.drift`` and ``path.diffusion``; a chain with the
-same marginals at given times, of which these are the limit, stands in ``chains.py``.
+the reverse SDE, eta = 0 the probability-flow ODE. f and g are ``path.drift`` and ``path.diffusion``. ``chains.py`` has
+chains in discrete steps with the same marginals, of which these are the limit.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from implementations.diffusion.path import Images, Path, Time, Values
 
 
 def forward_drift(path: Path, x: Images, t: Time) -> Images:
-    """``f x``; ``t`` is a scalar or one value a sample."""
-    return x * _a_sample(path.drift(t), x)
+    """``f x``; ``t`` is a scalar or has one value per sample."""
+    return x * _per_sample(path.drift(t), x)
 
 
 def reverse_drift(prediction: Prediction, eta: float = 1.0) -> Images:
@@ -33,7 +33,7 @@ def reverse_drift(prediction: Prediction, eta: float = 1.0) -> Images:
     if eta == 0:
         return prediction.velocity
     rate = eta**2 / 2 * prediction.path.diffusion(prediction.t) ** 2
-    return prediction.velocity - prediction.score * _a_sample(rate, prediction.x)
+    return prediction.velocity - prediction.score * _per_sample(rate, prediction.x)
 
 
 @draws("forward")
@@ -53,7 +53,7 @@ def diffuse(path: Path, x: Images, times: Float[Tensor, " points"], *, noise: No
     return x
 
 
-def _a_sample(values: Values, x: Images) -> Tensor:
-    """A coefficient in the dtype of x, shaped to multiply its samples."""
+def _per_sample(values: Values, x: Images) -> Tensor:
+    """Give a coefficient in the dtype of x and a shape that multiplies its samples."""
     values = values.to(x)
     return values.reshape(-1, *(1,) * (x.ndim - 1)) if values.ndim else values

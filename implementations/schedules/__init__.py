@@ -1,1 +1,1 @@
-"""Time grids by what they are laid out in: noise level, flow time, t, timesteps, tables, a learnt grid."""
+"""Time grids, one file per variable in which they are spaced: noise level, flow time, t, timesteps, tables, learnt."""

@@ -1,7 +1,7 @@
-"""Schedules of rectified flows, laid out in the flow's time ``tau = r / (1 + r)``, which is t on the straight path.
+"""Schedules of rectified flows, spaced in the flow's time ``tau = r / (1 + r)``, which is t on the straight path.
 
-On it ``r = tau / (1 - tau)``, the noise level sigma/alpha, by which the grids are carried to every other path; a
-shift of tau by s multiplies r by s. ``diffusion/schedule.py`` tells of their options.
+There the noise level sigma/alpha is ``r = tau / (1 - tau)``, by which the grids are carried to every other path; a
+shift of tau by s multiplies r by s. ``spacing.py`` describes the options that they share.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ def sd3_shift(
     sigma_max: float | None = None,
     clean: bool = True,
 ) -> Times:
-    """Equal steps of u, ``tau = s u / (1 + (s - 1) u)`` (2403.03206, eq. 23): of ``r / (s + r)``.
+    """Equal steps of u in ``tau = s u / (1 + (s - 1) u)`` (2403.03206, eq. 23), where ``u = r / (s + r)``.
 
     Stable Diffusion 3.5's own code shifts the end of training, u = .001, twice before it goes to 0: its last tau is
-    .00893, where one shift gives .00299. Ask for that grid with ``sigma_min=.00893/(1 - .00893)``.
+    .00893, where one shift gives .00299. ``sigma_min=.00893/(1 - .00893)`` gives that grid.
     Raises ValueError on levels outside the path.
     """
     require_positive("shift", shift)
@@ -48,10 +48,11 @@ def dynamic_shift(
     sigma_max: float | None = None,
     clean: bool = True,
 ) -> Times:
-    """``sd3_shift`` by ``s = e^mu``, mu linear in the tokens of an image from base to max (Flux).
+    """``sd3_shift`` by ``s = e^mu``, with mu linear in the number of tokens of an image from base to max (Flux).
 
-    ``tokens``: patches of the latent, 4096 for 1024 pixels squared. Shifting by the root of the ratio of two
-    resolutions (2403.03206, eq. 23) is ``sd3_shift`` with that root. Raises ValueError on levels outside the path.
+    ``tokens`` are patches of the latent, 4096 for an image of 1024 x 1024 pixels. A shift by the square root of the
+    ratio of two resolutions (2403.03206, eq. 23) is ``sd3_shift`` with that root. Raises ValueError on levels outside
+    the path.
     """
     if not (tokens > 0 and 0 < base_tokens < max_tokens):
         raise ValueError(
@@ -72,7 +73,9 @@ def logit_normal(
     sigma_max: float | None = None,
     clean: bool = True,
 ) -> Times:
-    """Quantiles of the training density ``logit tau ~ N(mean, std^2)`` (2403.03206, eq. 19): logit tau is log r.
+    """Equally spaced quantiles of the training density ``logit tau ~ N(mean, std^2)``, logit tau = log r.
+
+    2403.03206, eq. 19.
 
     Raises ValueError on levels outside the path.
     """
@@ -98,10 +101,10 @@ def linear_quadratic(
     sigma_max: float | None = None,
     clean: bool = True,
 ) -> Times:
-    """Equal steps over the noisiest ``threshold`` of tau, then a parabola that goes on smoothly (2410.13720).
+    """Equal steps over the noisiest ``threshold`` of tau, then a parabola with the same slope where it begins.
 
-    ``linear_steps`` (default: half) lie within the threshold. Raises ValueError on levels outside the
-    path, and where the parabola would turn back: linear_steps too few for the threshold.
+    ``linear_steps`` of the steps, by default half, lie within the threshold (2410.13720). Raises ValueError on levels
+    outside the path, and where linear_steps are so few that the parabola would turn back.
     """
     bounds = bound_levels(path, steps, sigma_min, sigma_max, WHOLE)
     if not 0 < threshold < 1:
@@ -111,7 +114,7 @@ def linear_quadratic(
 
 
 def _linear_quadratic(intervals: int, threshold: float, linear_steps: int | None) -> Levels:
-    """Positions from 0 to 1: slope ``threshold/n`` for n steps, then a parabola of the same slope that ends at 1."""
+    """Give positions from 0 to 1: n equal steps to ``threshold``, then a parabola of the same slope that ends at 1."""
     n = intervals // 2 if linear_steps is None else linear_steps
     i = torch.arange(intervals + 1, dtype=torch.float64)
     if intervals == 1 and linear_steps is None:

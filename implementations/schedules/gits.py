@@ -17,10 +17,10 @@ from implementations.schedules.spacing import Times, check_steps, require_positi
 
 
 def prepare(denoiser: Denoiser, x: Images, times: Times, *, condition: Any = None) -> Artifact:
-    """Learn what each step of a fine grid would cost: from i to j, Euler's distance from the teacher's state at j.
+    """Learn the cost of a step between any two times of a fine grid: how far Euler ends from a teacher's state.
 
     The teacher is Heun in sigma over ``times``, descending; ``x`` at ``times[0]`` is a warm-up batch, over which the
-    distances ``|x/alpha|`` are averaged. n steps take 2 n evaluations at most and hold n states.
+    distances in ``x/alpha`` are averaged. n steps take at most 2 n evaluations and hold n states in memory.
     """
     grid = Grid(denoiser.path, times)
     grid.require_descending()
@@ -45,10 +45,10 @@ def prepare(denoiser: Denoiser, x: Images, times: Times, *, condition: Any = Non
 
 
 def gits(path: Path, steps: int, *, artifact: Artifact | None = None, gamma: float = 1.15) -> Times:
-    """The levels of the prepared grid whose steps cost least: ``V_k(i) = min_j cost(i, j) + gamma V_(k-1)(j)``.
+    """Choose the levels of the fine grid whose steps cost least: ``V_k(i) = min_j cost(i, j) + gamma V_(k-1)(j)``.
 
-    ``gamma`` above 1 counts later steps for more, since errors grow on the way. Raises ValueError without an artifact,
-    with one of another method, on more steps than were prepared and on levels outside the path.
+    ``gamma`` above 1 gives later steps more weight. Raises ValueError without an artifact, with one of another method,
+    on more steps than the fine grid has and on levels outside the path.
     """
     if artifact is None:
         raise ValueError("gits needs artifact=prepare(denoiser, x, times), the costs on a fine grid of this denoiser")
@@ -62,7 +62,7 @@ def gits(path: Path, steps: int, *, artifact: Artifact | None = None, gamma: flo
 
 
 def _cheapest(cost: Float[Tensor, "n n"], steps: int, gamma: float) -> list[int]:
-    """Indices of the cheapest way from the first point to the last in exactly ``steps`` steps."""
+    """Give the indices of the cheapest way from the first point to the last in exactly ``steps`` steps."""
     value, choices = cost[:, -1], []
     for _ in range(steps - 1):
         value, choice = (cost + gamma * value).min(1)

@@ -1,4 +1,4 @@
-"""Schedules laid out in the noise level ``r = sigma/alpha``; ``diffusion/schedule.py`` tells of their options."""
+"""Schedules spaced in the noise level ``r = sigma/alpha``; ``spacing.py`` describes the options that they share."""
 
 from __future__ import annotations
 
@@ -45,10 +45,9 @@ def polyexponential(
     sigma_max: float | None = None,
     clean: bool = True,
 ) -> Times:
-    """``log r`` by a power: ``r = sigma_min (sigma_max/sigma_min)^(u^rho)`` at equal steps of u from 1 to 0.
+    """``r = sigma_min (sigma_max/sigma_min)^(u^rho)`` at equal steps of u from 1 to 0 (k-diffusion).
 
-    rho = 1 is ``log_snr``; a greater one puts more steps at low noise (k-diffusion). Raises ValueError on levels
-    outside the path.
+    rho = 1 is ``log_snr``; a greater rho puts more steps at low noise. Raises ValueError on levels outside the path.
     """
     require_positive("rho", rho)
     low, high = bound_levels(path, steps, sigma_min, sigma_max, EDM_RANGE)

@@ -1,15 +1,15 @@
 """Time grids: ``schedule(path, steps, **options)`` gives ``steps + 1`` strictly descending times in float64.
 
-This file is what the schedules share. Most are laid out in the noise level ``r = sigma/alpha``, so that they are the
+This file holds what the schedules share. Most are spaced in the noise level ``r = sigma/alpha``, so that they are the
 same grid on every path, and have these options:
 
 | option    | meaning                                                                                             |
 |-----------|-----------------------------------------------------------------------------------------------------|
-| sigma_max | level of the first time; by default the path's largest, for some at most 80 (2206.00364)            |
-| sigma_min | last level above 0; by default the path's least, for some at least 0.002 (2206.00364)               |
+| sigma_max | level of the first time; by default the path's largest, for some schedules at most 80 (2206.00364)  |
+| sigma_min | last level above 0; by default the path's least, for some schedules at least 0.002 (2206.00364)     |
 | clean     | after ``sigma_min``, the last step goes to the end where sigma = 0, on a path that has one          |
 
-Others are laid out in ``t`` itself, between ``start`` and ``end``, or on the timesteps of a training table.
+Others are spaced in ``t`` itself, between ``start`` and ``end``, or on the timesteps of a training table.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ Levels: TypeAlias = Float[Tensor, "*points"]  # sigma/alpha: 0 at the clean end,
 
 
 def grade(times: Times, halvings: int = 10) -> Float[Tensor, " points"]:
-    """Split the first interval of a grid into ``halvings`` + 1 that double from the start.
+    """Split the first interval of a grid into ``halvings`` + 1 intervals, each about twice as long as the one before.
 
-    A method of k steps starts with fewer: over intervals this short its first, low-order steps leave no trace, and a
-    ladder of grids shows the order of the method itself.
+    A method of k steps begins with fewer. Over such short intervals the error of these first steps, of low order, is
+    negligible, and a ladder of grids shows the order of the method itself.
     """
     shares = 0.5 ** torch.arange(halvings, 0, -1, dtype=torch.float64)
     return torch.cat([times[:1], times[0] + (times[1] - times[0]) * shares, times[1:]])
@@ -48,7 +48,7 @@ def lay_out(
     clean: bool,
     positions: Callable[[int], Levels] | None = None,
 ) -> Times:
-    """Levels from the upper bound to the lower at equal steps of ``forward(level)``, or at other positions of it.
+    """Space levels from the upper bound to the lower equally in ``forward(level)``, or at other positions in it.
 
     ``positions(intervals)`` rises from 0 to 1. Raises ValueError where float64 cannot tell the times apart.
     """
@@ -63,7 +63,7 @@ def lay_out(
 
 
 def times_at(path: Path, levels: Float[Tensor, " times"]) -> Times:
-    """Give the path's times of descending levels; raises ValueError on levels that it has not."""
+    """Give the path's times of descending levels; raises ValueError on levels that it does not have."""
     check_levels(path, float(levels[-1]), float(levels[0]))
     times = path.time(-levels.log()).clamp(path.t_min, path.t_max)  # the inverse may round past an end
     for end in (path.t_min, path.t_max):
@@ -74,7 +74,7 @@ def times_at(path: Path, levels: Float[Tensor, " times"]) -> Times:
 def bound_levels(
     path: Path, steps: int, sigma_min: float | None, sigma_max: float | None, default: tuple[float, float]
 ) -> tuple[float, float]:
-    """Check steps and bounds, which are the default's if not given, or the path's own where it lies within."""
+    """Check ``steps``, and give the bounds of the levels: the default's, within those of the path, unless given."""
     check_steps(steps)
     least, largest = float(path.ratio(path.t_min)), float(path.ratio(path.t_max))
     low = max(default[0], least) if sigma_min is None else float(sigma_min)
@@ -91,7 +91,7 @@ WHOLE, EDM_RANGE = (0.0, math.inf), (0.002, 80.0)  # default bounds of a level, 
 
 
 def check_levels(path: Path, low: float, high: float) -> None:
-    """Raise ValueError unless the levels are a range within the path."""
+    """Raise ValueError unless ``low`` and ``high`` are a range of levels within the path."""
     least, largest = float(path.ratio(path.t_min)), float(path.ratio(path.t_max))
     rounding = 1 + 1e-12  # a level read off the path's own end must pass
     if not (0 <= low < high and low * rounding >= least and high <= largest * rounding):
@@ -102,7 +102,7 @@ def check_levels(path: Path, low: float, high: float) -> None:
 
 
 def spread(path: Path, steps: int, shares: Times, start: float | None, end: float | None) -> Times:
-    """Times at falling shares, from 1 to 0, of the way from ``end`` (default ``t_min``) to ``start`` (``t_max``).
+    """Space times at shares that fall from 1, at ``start`` (default ``t_max``), to 0, at ``end`` (default ``t_min``).
 
     Raises ValueError where start and end are not a range within the path.
     """
@@ -127,7 +127,7 @@ def require_positive(name: str, value: float) -> None:
 
 
 def require_descending(times: Times) -> Times:
-    """Give the times; raises ValueError where two are the same."""
+    """Give the times; raises ValueError unless each is less than the one before."""
     if not bool((times.diff() < 0).all()):
         raise ValueError(f"{len(times) - 1} steps are too many to be told apart in float64 on this path")
     return times

@@ -1,4 +1,4 @@
-"""Schedules laid out in ``t`` between ``start`` (default ``t_max``) and ``end`` (default ``t_min``)."""
+"""Schedules spaced in ``t`` between ``start`` (default ``t_max``) and ``end`` (default ``t_min``)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def beta(
     start: float | None = None,
     end: float | None = None,
 ) -> Times:
-    """Quantiles of Beta(a, b) in t, dense at both ends where a and b are below 1 (2407.12173).
+    """Equally spaced quantiles of Beta(a, b) in t, dense at both ends where a and b are below 1 (2407.12173).
 
     diffusers' ``use_beta_sigmas`` takes the quantiles in sigma. Raises ValueError on times outside the path.
     """

@@ -16,7 +16,7 @@ from implementations.schedules.spacing import Times, check_steps, require_descen
 
 
 def linspace(path: Path, steps: int, *, train_steps: int | None = None, clean: bool = True) -> Times:
-    """``round(linspace(N - 1, 0))``: from the last timestep to the first."""
+    """``round(linspace(N - 1, 0))``: equally spaced from the last timestep to the first."""
     n, points = _table(path, steps, train_steps, clean)
     return _times(path, np.linspace(0, n - 1, points).round()[::-1], n, clean)
 
@@ -38,19 +38,19 @@ def trailing(path: Path, steps: int, *, train_steps: int | None = None, clean: b
 
 
 def simple(path: Path, steps: int, *, train_steps: int | None = None, clean: bool = True) -> Times:
-    """``N - 1 - floor(i N/points)`` (ComfyUI): as ``trailing``, rounded the other way."""
+    """``N - 1 - floor(i N/points)`` (ComfyUI): ``trailing`` with the other rounding."""
     n, points = _table(path, steps, train_steps, clean)
     return _times(path, n - 1 - np.floor(np.arange(points) * (n / points)), n, clean)
 
 
 def sgm_uniform(path: Path, steps: int, *, train_steps: int | None = None, clean: bool = True) -> Times:
-    """``linspace(N - 1, 0)`` without its last point and without rounding (ComfyUI, generative-models)."""
+    """``linspace(N - 1, 0)`` without its last point, not rounded (ComfyUI, generative-models)."""
     n, points = _table(path, steps, train_steps, clean)
     return _times(path, np.linspace(n - 1, 0, points + 1)[:-1], n, clean)
 
 
 def _table(path: Path, steps: int, train_steps: int | None, clean: bool) -> tuple[int, int]:
-    """N, and how many timesteps there are."""
+    """Give N, and how many timesteps the grid takes."""
     check_steps(steps)
     n = train_steps or (len(path.betas) if isinstance(path, DiscreteVP) else 1000)
     points = steps if clean else steps + 1

@@ -27,11 +27,12 @@ def zero_snr(
     sigma_max: float | None = None,
     clean: bool = True,
 ) -> Times:
-    """Equal steps of the timestep of a rescaled table, from alpha = 0 where the path has it.
+    """Equal steps of the timestep in a table of betas that is rescaled to end at alpha = 0.
 
     Where ``steps`` divides the table's length these are the noise levels of its ``trailing`` timesteps; between
     timesteps alpha is linear. ``betas`` default to the path's own on ``DiscreteVP``, elsewhere to Stable Diffusion's.
-    A path that stops short of alpha = 0 starts from its own end. Raises ValueError on levels outside the path.
+    The grid starts at alpha = 0, or at the path's own end where the path does not reach it. Raises ValueError on levels
+    outside the path.
     """
     if betas is None:
         betas = path.betas if isinstance(path, DiscreteVP) else _stable_diffusion()
@@ -60,7 +61,7 @@ def rescale_betas(betas: Betas | Sequence[float]) -> Betas:
 
 
 def _zero_terminal(betas: Betas | Sequence[float]) -> Betas:
-    """``sqrt(alpha_bar)`` of the rescaled table."""
+    """Give ``sqrt(alpha_bar)`` of the rescaled table."""
     betas = as_tensor(betas, torch.float64)
     if betas.ndim != 1 or len(betas) < 2 or not bool(((betas > 0) & (betas <= 1)).all() and (betas[:-1] < 1).all()):
         raise ValueError(f"betas must be at least 2 values in (0, 1), the last perhaps 1, got {betas.tolist()[:5]} ...")

@@ -1,7 +1,7 @@
 """What a sampler itself costs: a contest, interleaved in one process, on a denoiser that computes nothing.
 
-A run is a schedule and the steps on it, with noise drawn beforehand. A peer runs by its own API and in its own frame,
-without the adapter that lends it the contract; it takes what ``head`` says, and so do ours.
+A run makes a schedule and takes its steps, with noise drawn beforehand. A peer runs by its own API and in its own
+frame, without the adapter that puts it under the samplers' contract; the output of the denoiser is ``head`` for all.
 """
 
 from __future__ import annotations
