@@ -21,7 +21,7 @@ def equivariance(subject: Subject) -> Measurement:
         raise NotApplicable("it integrates in t, in which paths differ")
     if coordinate is None and not subject.peer:
         raise NotApplicable("it states no coordinate to integrate in, so that paths may differ")
-    limit = 1e-5 if subject.peer else 1e-12  # peers keep their levels in float32
+    limit = 1e-5 if subject.peer else 1e-12  # other libraries keep their levels in float32
     if subject.refusals:
         raise Undecided("on {}: {}".format(*next(iter(subject.refusals.items()))))
     if len(subject.paths) < 2:

@@ -22,7 +22,7 @@ from bench.tasks.boxes.arrangements import configuration
 from bench.tasks.boxes.pairs import Loss, xyxy
 
 TOLERANCE = 1e-6  # relative to 1 + the larger side: ten times the eps that other libraries add, and far above rounding
-EVEN = 1e-3  # where the sides differ by less, they count as equal because of what the case is
+EVEN = 1e-3  # where the sides differ by less, the kind of case is taken to make them equal
 STARTS, ROUNDS, STEPS = 96, 60, 18  # cases to ascend from, rounds, neighbours tried per case and round
 
 

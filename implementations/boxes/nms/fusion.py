@@ -78,7 +78,7 @@ def weighted_boxes_fusion(
     own = number[model.long()]
     takes_part = scores >= skip_box_thr
     weighted = torch.where(takes_part, scores * own, 0)
-    # Boxes that take no part are ranked last, so that no box of a cluster comes after them.
+    # Boxes that take no part are ranked after all others.
     candidates = candidates.rank_by(weighted, torch.where(takes_part, weighted, -1))
 
     def fuse(batch: Batch) -> BatchResult:

@@ -48,7 +48,7 @@ class Batch(NamedTuple):
 
 
 def rows_at_once(groups: int, columns: int) -> int:
-    """How many rows can be compared with all columns at once."""
+    """How many rows of ``groups`` groups, compared with all ``columns``, make ``PAIRS`` pairs at most; at least one."""
     return max(1, min(columns, PAIRS // (groups * columns)))
 
 

@@ -32,7 +32,8 @@ def matrix(
     at_least_zero(score_threshold=score_threshold)
 
     def rescore(batch: Batch) -> BatchResult:
-        # Factors start at 1: a box that no better one overlaps keeps its score.
+        # A start at a factor of 1 changes no minimum: the first box of a group, which no better one overlaps, gives
+        # every other box a factor of at most 1.
         covered = torch.zeros_like(batch.scores)  # largest overlap with a better box; final once the block is reached
         exponent, factor = torch.zeros_like(batch.scores), torch.ones_like(batch.scores)
         for start, stop in batch.blocks():
