@@ -13,8 +13,8 @@ from bench import environment
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing looked for; ``needed`` is False where fidmap works without it."""
+class Requirement:
+    """Something that fidmap looks for on this machine; ``needed`` is False if fidmap works without it."""
 
     name: str
     found: bool
@@ -23,12 +23,13 @@ class Finding:
     needed: bool = False
 
 
-def examine() -> list[Finding]:
+def examine() -> list[Requirement]:
     """Look at hardware, packages, data and tools; imports torch only to ask for its devices."""
     machine = environment.machine()
+    hardware = f"{machine['cpu']} x {machine['cores']}, {machine['ram_gib']} GiB, {machine['os']}"
     found = [
-        Finding("machine", True, f"{machine['cpu']} x {machine['cores']}, {machine['ram_gib']} GiB, {machine['os']}"),
-        Finding("python", True, machine["python"]),
+        Requirement("machine", True, hardware),
+        Requirement("python", True, machine["python"]),
         _disk(),
     ]
     found += [_package(name, needed=True) for name in ("fidmap", *_requirements(None))]
@@ -50,41 +51,41 @@ def _requirements(extra: str | None) -> list[str]:
     return names
 
 
-def _package(name: str, *, needed: bool) -> Finding:
+def _package(name: str, *, needed: bool) -> Requirement:
     remedy = f"pip install {name if name != 'fidmap' else '--editable .'}" if needed else "pip install 'fidmap[peers]'"
     if name == "k-diffusion":
         remedy = "pip install --no-deps k-diffusion (what it requires is for training)"
     try:
-        return Finding(name, True, metadata.version(name), needed=needed)
+        return Requirement(name, True, metadata.version(name), needed=needed)
     except metadata.PackageNotFoundError:
-        return Finding(name, False, "not installed", remedy, needed)
+        return Requirement(name, False, "not installed", remedy, needed)
 
 
-def _cuda() -> Finding:
+def _cuda() -> Requirement:
     if importlib.util.find_spec("torch") is None:
-        return Finding("cuda", False, "torch is not installed", "pip install torch")
+        return Requirement("cuda", False, "torch is not installed", "pip install torch")
     import torch
 
     if not torch.cuda.is_available():
         remedy = "GPU cells are not measured here; all else runs on the CPU"
-        return Finding("cuda", False, f"no CUDA device (torch {torch.__version__})", remedy)
-    return Finding("cuda", True, ", ".join(gpu["name"] for gpu in environment.gpus()) or "present")
+        return Requirement("cuda", False, f"no CUDA device (torch {torch.__version__})", remedy)
+    return Requirement("cuda", True, ", ".join(gpu["name"] for gpu in environment.gpus()) or "present")
 
 
-def _compiler() -> Finding:
+def _compiler() -> Requirement:
     compiler = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
     remedy = "apt-get install g++ (torch.compile uses it; eager code is used without)"
-    return Finding("C++ compiler", bool(compiler), Path(compiler).name if compiler else "none found", remedy)
+    return Requirement("C++ compiler", bool(compiler), Path(compiler).name if compiler else "none found", remedy)
 
 
-def _training_set() -> Finding:
+def _training_set() -> Requirement:
     from bench.data.fashion_mnist import find_split
 
     where = find_split("train")
     remedy = "apt-get install dataset-fashion-mnist, or set FIDMAP_DATA (only training needs it)"
-    return Finding("Fashion-MNIST training set", where is not None, "found" if where else "not found", remedy)
+    return Requirement("Fashion-MNIST training set", where is not None, "found" if where else "not found", remedy)
 
 
-def _disk() -> Finding:
+def _disk() -> Requirement:
     free = shutil.disk_usage(".").free / 2**30
-    return Finding("free disk here", free > 1, f"{free:.0f} GiB", "a run of `quick` needs about 0.1 GiB", True)
+    return Requirement("free disk here", free > 1, f"{free:.0f} GiB", "a run of `quick` needs about 0.1 GiB", True)
