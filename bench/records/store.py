@@ -54,7 +54,7 @@ class StoredSuite(BaseModel):
 
 @dataclass(frozen=True)
 class Contents:
-    """What a folder or a bundle holds."""
+    """What is in a folder of records, or in the JSON bundle of one: its records, and what is damaged or missing."""
 
     records: list[Record]
     damaged: dict[str, str] = field(default_factory=dict)  # why a record cannot be read, by its hash

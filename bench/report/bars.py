@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def draw(spec: BarPlot, store: Store, records: list[Record]) -> Figure:
-    """Draw one panel per facet."""
+    """Draw the bars of a plot, in one panel per facet."""
     return draw_facets(spec, records, lambda axes, here, series: _bars(axes, spec, here, series))
 
 

