@@ -1,13 +1,12 @@
 """``python -m bench`` and the command ``fidmap``.
 
-Exit codes: 0; 1 where something is worse or failed; 2 where it could not be done, with one line on stderr. An exception
-that nobody foresaw is a 2 as well, since 1 is a verdict.
+Exit codes are 0, 1 where something is worse or failed, and 2 where the command could not do what was asked, with one
+line on stderr. An exception that nobody foresaw gives 2 as well, since 1 is a verdict.
 """
 
 from __future__ import annotations
 
 import sys
-import traceback
 from typing import Any
 
 
@@ -30,7 +29,6 @@ def _run(arguments: list[str] | None) -> int:
 
     from bench.cli import app
     from bench.errors import UsageError
-    from implementations.catalogue.entry import UnknownName
 
     # Typer carries its own copy of click in some versions: take the base class from what it exports.
     click_error: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -41,13 +39,19 @@ def _run(arguments: list[str] | None) -> int:
             print(error.format_message())
             return 2
         return _say(error.format_message().replace("\n", " "))
-    except (UsageError, UnknownName) as error:
+    except UsageError as error:
         return _say(str(error))
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except OSError as error:
         return _say(f"{error.filename or type(error).__name__}: {error.strerror or error}")
-    except Exception:
+    except Exception as error:
+        import traceback  # late, as the catalogue: help needs neither
+
+        from implementations.catalogue.entry import UnknownName
+
+        if isinstance(error, UnknownName):
+            return _say(str(error))
         traceback.print_exc()
         return _say("this is an error of fidmap itself and no verdict; please report it with the lines above")
 

@@ -13,7 +13,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import metadata
 from numbers import Integral
 from typing import Any, Generic, Literal, TypeVar
@@ -189,6 +189,12 @@ class NmsEntry(Entry):
 E_ = TypeVar("E_", bound=Entry)
 
 
+@cache
+def _entry_points() -> metadata.EntryPoints:
+    """Those of all distributions, read once for all catalogues."""
+    return metadata.entry_points()
+
+
 class Catalogue(Mapping[str, E_], Generic[E_]):
     """A lazy mapping ``name -> Entry`` over a literal table and the entry points of one group."""
 
@@ -200,7 +206,7 @@ class Catalogue(Mapping[str, E_], Generic[E_]):
     @cached_property
     def _entries(self) -> dict[str, E_]:
         found = dict(self._own)
-        for point in metadata.entry_points(group=f"fidmap.{self.kind}"):
+        for point in _entry_points().select(group=f"fidmap.{self.kind}"):
             source = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
             # A name that is taken stays with its owner; the newcomer goes by its distribution's as well.
             name = f"{source.partition(' ')[0]}.{point.name}" if point.name in found else point.name

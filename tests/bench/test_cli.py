@@ -31,18 +31,21 @@ def test_names_are_listed_without_torch_or_pandas():
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize(("arguments", "seconds"), [(["--help"], 0.4), (["list"], 0.6)])
-def test_names_come_quickly(arguments, seconds):
-    """Median of 5 on a warm disk; a busy machine gets three chances."""
+@pytest.mark.parametrize(("arguments", "seconds", "ratio"), [(["--help"], 0.2, 2.5), (["list"], 0.4, 4.0)])
+def test_names_come_quickly(arguments, seconds, ratio):
+    """Medians of 5, by turns with typer's import alone, which a slow machine is measured by; three chances."""
+    commands = {"typer": ["-c", "import typer"], "fidmap": ["-m", "bench", *arguments]}
     for _ in range(3):
-        times = []
+        times = {name: [] for name in commands}
         for _ in range(5):
-            begin = time.perf_counter()
-            subprocess.run([sys.executable, "-m", "bench", *arguments], cwd=ROOT, check=True, capture_output=True)
-            times.append(time.perf_counter() - begin)
-        if (median := statistics.median(times)) <= seconds:
+            for name, command in commands.items():
+                begin = time.perf_counter()
+                subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
+                times[name].append(time.perf_counter() - begin)
+        medians = {name: statistics.median(found) for name, found in times.items()}
+        if medians["fidmap"] <= max(seconds, ratio * medians["typer"]):
             return
-    pytest.fail(f"median {median:.2f} s")
+    pytest.fail(f"median {medians['fidmap']:.2f} s, typer's import {medians['typer']:.2f} s")
 
 
 @pytest.mark.parametrize(
