@@ -36,8 +36,10 @@ Guests = Mapping[str, Sequence[str]]  # by catalogue, entries of the user's: mod
 class BlockCells:
     """One block's cells; iterated anew, they are made anew."""
 
-    def __init__(self, suite: Suite, block: Block, task: Task, device: str, guests: Guests, seeds: list[int]):
-        self.suite, self.block, self.task, self.device, self.seeds = suite, block, task, device, seeds
+    def __init__(self, suite: Suite, index: int, task: Task, device: str, guests: Guests, seeds: list[int]):
+        self.suite, self.index, self.block = suite, index, suite.block[index]
+        self.task, self.device, self.seeds = task, device, seeds
+        block = self.block
         self.axes, self.settings = _axes(block, task, guests)
         self.zipped = [dict(zip(block.zip, row, strict=True)) for row in zip(*block.zip.values(), strict=True)] or [{}]
         self.hardware = environment.device_identity(device)
@@ -88,8 +90,9 @@ class BlockCells:
         shown = {k: v for k, v in given.items() if k != task.entry} | ({"seed": seed} if len(self.seeds) > 1 else {})
         setting = ",".join(f"{k}={_plain(v)}" for k, v in sorted(shown.items()))
         return Cell(
-            identity, "/".join([task.name, identity.entry, setting]).rstrip("/"), task.timing, self.suite.timeout_s,
-            self.suite.memory_gib, modules, source.source_hash(modules), outside, task.samples, reason, tuple(left_out),
+            identity, "/".join([task.name, identity.entry, setting]).rstrip("/"), self.index, task.timing,
+            self.suite.timeout_s, self.suite.memory_gib, modules, source.source_hash(modules), outside, task.samples,
+            reason, tuple(left_out),
         )  # fmt: skip
 
     def _admitted(self, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], list[tuple[str, str]]]:

@@ -40,6 +40,7 @@ class Cell:
 
     identity: Identity
     name: str  # what ``--only`` matches
+    block: int  # of its suite: cells of one block have much in common that a worker need compute only once
     timing: bool  # it runs alone
     timeout_s: float
     memory_gib: float

@@ -43,7 +43,7 @@ def stream(
     where, guests, blocks = where or suite.name, guests or {}, []
     for index, block in enumerate(suite.block):
         with _named_block(where, index, block):
-            one = BlockCells(suite, block, _task(block.task), device, guests, _seeds(suite, block, seed))
+            one = BlockCells(suite, index, _task(block.task), device, guests, _seeds(suite, block, seed))
             next(iter(one))
             blocks.append(one)
     for kind, names in guests.items():

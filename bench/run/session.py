@@ -74,7 +74,7 @@ class _Session:
                     idle.append(Worker(threads, outside))
                     self.workers.append(idle[0])
                 worker = idle.pop()
-                cell = pending.pop()
+                cell = pending.pop(_choose(pending, worker, busy))
                 self.progress(cell, None)
                 try:
                     worker.send(cell, self.keep_samples)
@@ -138,3 +138,17 @@ class _Session:
     def close(self) -> None:
         for worker in list(self.workers):
             self.drop(worker)
+
+
+def _choose(pending: list[Cell], worker: Worker, busy: list[Worker]) -> int:
+    """Which cell a worker takes: of the block that it was at, else of one where no other is, else the next.
+
+    What the cells of a block share, as exact draws and their floors, is then computed once per block, not per worker.
+    """
+    last = range(len(pending) - 1, -1, -1)
+    elsewhere = {other.block for other in busy}
+    for wanted in (lambda block: block == worker.block, lambda block: block not in elsewhere):
+        found = next((index for index in last if wanted(pending[index].block)), None)
+        if found is not None:
+            return found
+    return len(pending) - 1

@@ -190,7 +190,7 @@ E_ = TypeVar("E_", bound=Entry)
 
 
 @cache
-def _entry_points() -> metadata.EntryPoints:
+def _entry_points() -> Any:
     """Those of all distributions, read once for all catalogues."""
     return metadata.entry_points()
 

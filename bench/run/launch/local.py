@@ -22,13 +22,14 @@ class Worker:
         self.process = context.Process(target=work, args=(theirs, threads, outside), daemon=True)
         self.serves = (threads, outside)
         self.cell: Cell | None = None
+        self.block: int | None = None  # of its last cell
         self.process.start()
         assert self.process.pid is not None
         self.tree = Tree(self.process.pid)
         theirs.close()
 
     def send(self, cell: Cell, keep_samples: bool) -> None:
-        self.cell, self.imported = cell, False
+        self.cell, self.block, self.imported = cell, cell.block, False
         self.begin()
         self.connection.send((cell, keep_samples))
 

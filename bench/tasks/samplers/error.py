@@ -24,6 +24,7 @@ from bench.tasks.samplers.problems import (
     Budgeted,
     OracleName,
     Solution,
+    draw_at_level,
     generator,
     make_path,
     marginal,
@@ -32,7 +33,7 @@ from bench.tasks.samplers.problems import (
 )
 from implementations.catalogue import SAMPLERS, SCHEDULES
 from implementations.diffusion.oracle import GaussianOracle, MixtureOracle
-from implementations.diffusion.path import Path
+from implementations.diffusion.path import VP, Path
 from metrics import energy_distance, sliced_wasserstein
 
 REFERENCE = 160  # steps of the fine solve; its error is estimated from one with half as many
@@ -103,15 +104,22 @@ class ExactEnd(NamedTuple):
     error: float
 
 
-@lru_cache(maxsize=16)
 def truth(oracle: OracleName, path: str, samples: int, seed: int, device: str, t: float) -> Truth:
     """Exact draws at ``t``, with their floors."""
-    source, stream = ORACLES[oracle](make_path(path), device), generator(seed, "truth")
-    draws = marginal(source, t, samples, stream)
+    where = make_path(path)
+    return _truth_at_level(oracle, samples, seed, device, float(where.alpha(t)), float(where.sigma(t)))
+
+
+@lru_cache(maxsize=16)
+def _truth_at_level(oracle: OracleName, samples: int, seed: int, device: str, alpha: float, sigma: float) -> Truth:
+    """The same by the two numbers through which it depends on the path: at the clean end all paths share it."""
+    source, stream = ORACLES[oracle](VP(), device), generator(seed, "truth")
+    level = torch.tensor([alpha, sigma], dtype=torch.float64)
 
     def draw() -> Tensor:
-        return marginal(source, t, samples, stream)
+        return draw_at_level(source, level[0], level[1], samples, stream)
 
+    draws = draw()
     sliced = measure_floor(lambda again: _sliced_w2(again, draws, seed), draw)
     return Truth(draws, sliced, measure_floor(lambda again: energy_distance(again, draws).value, draw))
 

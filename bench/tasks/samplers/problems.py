@@ -256,9 +256,16 @@ def affordable(
 
 def marginal(oracle: Any, t: float | Tensor, n: int, source: torch.Generator) -> Float[Tensor, " n *shape"]:
     """Exact draws at ``t``: data, scaled, with noise added."""
+    return draw_at_level(oracle, oracle.path.alpha(t), oracle.path.sigma(t), n, source)
+
+
+def draw_at_level(
+    oracle: Any, alpha: Tensor, sigma: Tensor, n: int, source: torch.Generator
+) -> Float[Tensor, " n *shape"]:
+    """Exact draws of ``alpha x_0 + sigma eps``, which depend on the path by these two numbers alone."""
     data = oracle.sample(n, generator=source)
     noise = standard_normal(data, source)
-    return oracle.path.alpha(t).to(data) * data + oracle.path.sigma(t).to(data) * noise
+    return alpha.to(data) * data + sigma.to(data) * noise
 
 
 def standard_normal(like: Tensor, source: torch.Generator) -> Tensor:
