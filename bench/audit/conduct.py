@@ -50,7 +50,7 @@ def cost(subject: Subject) -> Measurement:
     for clean in {(True, False) if subject.ends_clean else (False,)}:
         times, counting = {times(subject, "steps", True).replace("clean=True", "clean=clean")}, CountingDenoiser(oracle)
         sampler(counting, z, times)
-        print(steps, counting.calls, SAMPLERS[{entry.name!r}].loaded().evaluations(times, path=path{options}))"""
+        print(steps, counting.calls, SAMPLERS[{entry.name!r}].load().evaluations(times, path=path{options}))"""
     return Measurement(figure, "0", figure == 0, says,
                        script(subject, body, names="GaussianOracle SCHEDULES CountingDenoiser"))  # fmt: skip
 

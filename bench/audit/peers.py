@@ -33,7 +33,7 @@ def of_library(library: str) -> Iterator[Subject]:
     """The entries of a library in both modes, without the settings that an entry does not have."""
     for name, found in SAMPLERS.items():
         if found.family == "peer" and name.startswith(f"{library}_"):
-            entry = found.loaded()
+            entry = found.load()
             for options in entry.variants():
                 yield Subject(entry, options)
             for options in SHIPPED[library]:

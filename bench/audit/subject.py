@@ -238,7 +238,7 @@ class Subject:
 
 def subjects(name: str, variants: bool = True) -> Iterator[Subject]:
     """The variants of a sampler (a name or module:function): each coordinate and order, with its noise and without."""
-    entry = SAMPLERS[name].loaded()
+    entry = SAMPLERS[name].load()
     if not variants:
         yield Subject(entry, {})
         return
@@ -276,4 +276,4 @@ def of_function(function: Callable[..., Tensor], **facts: Any) -> Subject:
     if unknown := set(facts) - known:
         raise TypeError(f"{min(unknown)!r} is nothing that a sampler states, such as order, stages or coordinate")
     entry = FunctionEntry(name, name, source=function.__module__.partition(".")[0], function=function)
-    return Subject(replace(entry.loaded(), **facts))
+    return Subject(replace(entry.load(), **facts))

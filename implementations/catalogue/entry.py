@@ -85,7 +85,7 @@ class SamplerEntry(Entry):
     def __call__(self, *args: Any, **options: Any) -> Any:
         return self._resolved(*args, **{**self.preset, **options})
 
-    def loaded(self) -> SamplerEntry:
+    def load(self) -> SamplerEntry:
         """Import the sampler; the function may state ``order``, ``stages``, ... as attributes, which then count."""
         function = self._resolved
         stated = {f.name for f in fields(SamplerEntry)} - {f.name for f in fields(Entry)} - {"preset"}

@@ -50,8 +50,8 @@ class Prediction:
         score: Images | None = None,
         aux: Any = None,
     ):
-        given = zip(HEADS, (v, velocity, eps, score, x0), strict=True)
-        views = {name: view for name, view in given if view is not None}
+        named = zip(HEADS, (v, velocity, eps, score, x0), strict=True)
+        views = {name: view for name, view in named if view is not None}
         if not views:
             raise ValueError("a Prediction needs at least one of x0, eps, v, velocity, score")
         shape, dtype = x.shape, torch.promote_types(x.dtype, torch.float32)

@@ -41,7 +41,7 @@ class EmpiricalOracle(Oracle):
 
     def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
         flat = self._flat(x)
-        alpha, sigma = self._noised(x, t)
+        alpha, sigma = self._positive_scales(x, t)
         top = torch.full((len(x), 1), torch.finfo(torch.float64).min, dtype=torch.float64, device=x.device)
         mass, mean = torch.zeros_like(top), torch.zeros_like(flat)
         for part, logits in self._logits(flat, alpha, sigma, condition):
@@ -60,7 +60,7 @@ class EmpiricalOracle(Oracle):
     def log_density(self, x: Images, t: Time, condition: Any = None) -> Float[Tensor, " n"]:
         """``log p_t(x)``, of the class where a condition is given; nats."""
         flat = self._flat(x)
-        alpha, sigma = self._noised(x, t)
+        alpha, sigma = self._positive_scales(x, t)
         parts = [logits.logsumexp(1) for _, logits in self._logits(flat, alpha, sigma, condition)]
         outside = self._outside(condition, len(x))
         count = torch.tensor(len(self._data)) if outside is None else (~outside).sum(1)
@@ -72,7 +72,7 @@ class EmpiricalOracle(Oracle):
         pick = self._picks(n, torch.ones_like(self._norms), condition, generator)
         return self._data[pick].reshape(n, *self.shape).to(self.dtype)
 
-    def _noised(self, x: Images, t: Time) -> tuple[Tensor, Tensor]:
+    def _positive_scales(self, x: Images, t: Time) -> tuple[Tensor, Tensor]:
         alpha, sigma = self._scales(x, t)
         if not bool((sigma > 0).all()):
             raise ValueError(f"at sigma = 0 (t = {t}) the data are points without a density; stay at sigma > 0")

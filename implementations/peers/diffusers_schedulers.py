@@ -186,7 +186,7 @@ def _ship(peer: Peer, bridge: Bridge, config: dict[str, Any], call: dict[str, An
 def _bare(
     peer: Peer, x: Images, network: Callable[[Images], Images], steps: int, draw: Callable[[], Images], **options: Any
 ) -> Callable[[], Images]:
-    """A run as a pipeline makes it, in the scheduler's own frame and head: ``set_timesteps`` and the steps."""
+    """Make a run as a pipeline does, in the scheduler's own frame and head: ``set_timesteps`` and the steps."""
     config, call = peer.options(**options)
     scheduler = peer.make({k: v for k, v in {**peer.config, **config}.items() if k != "prediction_type"})
     step = _with_draws(scheduler, lambda *_, **__: draw())
@@ -205,7 +205,7 @@ def _bare(
 
 
 def _time_at_home(path: Path, timestep: Tensor, scheduler: Any) -> Tensor:
-    """The path's time that a network would be told."""
+    """Give the path's time at which a network would be asked."""
     timestep = timestep.double()
     if isinstance(path, RectifiedFlow):
         return timestep / scheduler.config.num_train_timesteps
@@ -224,7 +224,7 @@ def _lend_draws(scheduler: Any, bridge: Bridge) -> Callable[..., Any]:
 
 
 def _with_draws(scheduler: Any, draw: Callable[..., Tensor]) -> Callable[..., Any]:
-    """``scheduler.step`` with our draws for its ``randn_tensor``; the module itself stays as it is."""
+    """Copy ``scheduler.step`` with ``draw`` for its ``randn_tensor``; the module itself stays as it is."""
     step = inspect.unwrap(type(scheduler).step)
     own = types.FunctionType(
         step.__code__, step.__globals__ | {"randn_tensor": draw}, step.__name__, step.__defaults__, step.__closure__
@@ -236,7 +236,7 @@ def _with_draws(scheduler: Any, draw: Callable[..., Tensor]) -> Callable[..., An
 
 
 def _set_levels(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
-    """Into ``sigmas``, one evaluation a step."""
+    """Set ``sigmas``, with one evaluation per step."""
     return _set(scheduler, bridge, bridge.grid.points)
 
 
@@ -254,14 +254,14 @@ def _set(scheduler: Any, bridge: Bridge, points: list[Point]) -> Iterable[Ask]:
 
 
 def _reset(scheduler: Any, steps: int) -> None:
-    """Start it anew, at the first of ``steps``."""
+    """Reset the scheduler to the first of ``steps``."""
     scheduler.set_timesteps(steps)
     scheduler.num_inference_steps = steps
     scheduler.set_begin_index(0)
 
 
 def _insert(*shares: float) -> Place:
-    """Into ``sigmas``, with points inside each step at these shares of its log-SNR: the stages of a single step."""
+    """Set ``sigmas`` with points inside each step at these shares of its log-SNR, the stages of a single step."""
 
     def place(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
         points: list[Point] = []
@@ -280,7 +280,7 @@ def _insert(*shares: float) -> Place:
 
 
 def _double(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
-    """Into the doubled ``sigmas`` of a scheduler of two stages, which may ask between two levels."""
+    """Set the doubled ``sigmas`` of a scheduler of two stages, the second of which may lie between two levels."""
     levels, steps = bridge.levels, len(bridge.grid)
     here, there = levels[:-1], levels[1:]
     _reset(scheduler, steps)
@@ -305,12 +305,12 @@ def _double(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
 
 
 def _twice(values: Tensor) -> Tensor:
-    """The first once, the others twice."""
+    """Repeat every value but the first."""
     return torch.cat([values[:1], values[1:].repeat_interleave(2)])
 
 
 def _set_table(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
-    """Into ``alphas_cumprod``: timestep k for the k-th point from the end, 0 for the last but one of a clean grid."""
+    """Set ``alphas_cumprod``: timestep k is the k-th point from the end, counted from the last above sigma = 0."""
     points, steps = bridge.grid.points, len(bridge.grid)
     bars = torch.tensor([(point.alpha / point.radius) ** 2 for point in points], dtype=torch.float64)
     _reset_table(scheduler, steps)
@@ -321,7 +321,7 @@ def _set_table(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
 
 
 def _set_table_upwards(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
-    """Into ``alphas_cumprod``, for the way to noise: step k goes to timestep k."""
+    """Set ``alphas_cumprod`` for the way to noise: step k, counted from 0, goes to timestep k + 1."""
     points, steps = bridge.grid.points, len(bridge.grid)
     _reset_table(scheduler, steps)
     scheduler.alphas_cumprod = torch.tensor(
@@ -331,19 +331,19 @@ def _set_table_upwards(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
 
 
 def _reset_table(scheduler: Any, steps: int) -> None:
-    """Start it anew, with ``num_train_timesteps // num_inference_steps`` of 1."""
+    """Reset the scheduler so that one step is one timestep of its table."""
     scheduler.register_to_config(num_train_timesteps=steps)
     scheduler.set_timesteps(steps)
 
 
 def _set_plms(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
-    """As ``_table``; the second point is asked twice."""
+    """Set the grid as ``_set_table``, and ask twice at the second point."""
     asks = list(_set_table(scheduler, bridge))
     return [*asks[:2], *([asks[1]._replace(begins=False)] if len(asks) > 1 else []), *asks[2:]]
 
 
 def _set_few_steps(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
-    """Into ``alphas_cumprod``, where the last step returns the data predicted whatever the grid's end."""
+    """Set ``alphas_cumprod`` of a scheduler whose last step returns the predicted data, wherever the grid ends."""
     if not bridge.clean:
         raise ValueError(f"{type(scheduler).__name__} ends at the data predicted: the grid must end at sigma = 0")
     points, steps = bridge.grid.points, len(bridge.grid)
@@ -355,7 +355,7 @@ def _set_few_steps(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
 
 
 def _set_angles(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
-    """Into ``betas``, which are sines, and ``alphas``, which are cosines."""
+    """Set ``betas``, which are sines, and ``alphas``, which are cosines."""
     points = bridge.grid.points
     _reset(scheduler, len(bridge.grid))
     scheduler.betas = torch.tensor([point.sigma / point.radius for point in points], dtype=torch.float64)
@@ -381,7 +381,7 @@ def _order(default: int, name: str = "solver_order") -> Callable[..., tuple[dict
 
 
 def _multistep(algorithm: str, order: int, **about: Any) -> PeerSampler:
-    """DPM-Solver in several steps; ``solver_type`` is the form of its second order."""
+    """Adapt the multistep DPM-Solver; ``solver_type`` is the form of its second order."""
 
     def options(solver_type: str = "midpoint") -> tuple[dict[str, Any], dict[str, Any]]:
         return {"solver_order": order, "solver_type": solver_type, "algorithm_type": algorithm}, {}

@@ -25,7 +25,7 @@ from implementations.diffusion.denoiser import Prediction
 from implementations.diffusion.grid import Point, Points
 from implementations.diffusion.path import Images, Path
 from implementations.samplers.contract import Problem, sampler
-from implementations.samplers.runge_kutta import Coordinate, Tableau, coordinate_named
+from implementations.samplers.runge_kutta import Coordinate, Tableau, find_coordinate
 
 PerSample: TypeAlias = Tensor  # (n,), float64 on the CPU
 Batch: TypeAlias = Tensor  # (n, *shape), which is not spelt out: the tests would check it some 10^5 times
@@ -62,7 +62,7 @@ def dopri5(
     ValueError on options out of range, RuntimeError beyond ``max_evaluations`` of the denoiser, and FloatingPointError
     where a step is too short to be told from none.
     """
-    return _integrate(problem, _Dopri5(coordinate_named(coordinate)), "dopri5", rtol, atol, max_evaluations)
+    return _integrate(problem, _Dopri5(find_coordinate(coordinate)), "dopri5", rtol, atol, max_evaluations)
 
 
 @sampler

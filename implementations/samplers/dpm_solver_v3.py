@@ -22,8 +22,8 @@ from implementations.diffusion.denoiser import Prediction
 from implementations.diffusion.grid import Point
 from implementations.diffusion.path import Images
 from implementations.samplers.contract import Problem, sampler
-from implementations.samplers.exponential import FormName, check_order, form_named, weights
-from implementations.samplers.model_statistics import Constant, Interval, Model, Table, Value
+from implementations.samplers.exponential import FormName, check_order, find_form, weights
+from implementations.samplers.model_statistics import Constant, Integrals, Model, Table, Value
 
 
 def _order(*, order: int, pseudo: bool, corrector: str, lower_order_final: bool, **_: Any) -> int:
@@ -60,12 +60,12 @@ def dpm_solver_v3(
         raise ValueError(f"corrector must be none, same or pseudo, got {corrector!r}")
     if not corrected_above >= 0:
         raise ValueError(f"corrected_above must be a noise level of at least 0, got {corrected_above}")
-    form = form_named(prediction)
+    form = find_form(prediction)
     constant = Constant(1.0, 0.0) if form.view == "x0" else Constant(0.0, -1.0)
     model: Model = constant if artifact is None else Table(artifact, problem.x)
     rule = _weigh_differences if pseudo else weights
     corrector_rule = _weigh_differences if corrector == "pseudo" else weights
-    before: dict[int, _Step] = {}
+    before: dict[int, _LastStep] = {}
 
     def step(i: int, x: Images, prediction: Prediction) -> Images:
         here, there = problem.points[i], problem.points[i + 1]
@@ -80,8 +80,8 @@ def dpm_solver_v3(
             nodes = [node.rebase(last.over) for node in last.nodes]
         nodes = [Node(here.log_snr, f, 1.0, 0.0), *nodes[: order - 1]]
         used = min(len(nodes), len(problem) - i) if lower_order_final else len(nodes)
-        over = model.interval(here.log_snr, there.log_snr, order + 1)
-        before[i] = _Step(here, x, nodes, used, over)
+        over = model.integrate(here.log_snr, there.log_snr, order + 1)
+        before[i] = _LastStep(here, x, nodes, used, over)
         return _integrate(here, there, x, nodes[:used], over, rule)
 
     return problem.solve(step)
@@ -95,21 +95,21 @@ class Node(NamedTuple):
     share: Value
     shift: Value
 
-    def rebase(self, over: Interval) -> Node:
+    def rebase(self, over: Integrals) -> Node:
         """See it from the end of the step."""
         return Node(self.log_snr, self.f, over.growth * self.share, over.growth * (self.shift - over.shift))
 
 
-class _Step(NamedTuple):
+class _LastStep(NamedTuple):
     here: Point
     x: Images  # as corrected
     nodes: list[Node]
     used: int  # nodes that the predictor used
-    over: Interval
+    over: Integrals
 
 
 def _integrate(
-    here: Point, there: Point, x: Images, nodes: Sequence[Node], over: Interval, rule: Callable[..., list[Any]]
+    here: Point, there: Point, x: Images, nodes: Sequence[Node], over: Integrals, rule: Callable[..., list[Any]]
 ) -> Images:
     h = there.log_snr - here.log_snr
     shares = rule([(node.log_snr - here.log_snr) / h for node in nodes], over.moments[: len(nodes)])

@@ -106,7 +106,7 @@ class Form:
         return add_scaled((a, x), *((b * share, q) for share, (_, q) in zip(shares, values, strict=True)))
 
 
-def form_named(prediction: str) -> Form:
+def find_form(prediction: str) -> Form:
     """Look up a form; raises ValueError on a name that is none."""
     if prediction not in FORMS:
         raise ValueError(f"prediction must be data or noise, got {prediction!r}")

@@ -23,7 +23,7 @@ from implementations.diffusion.denoiser import Denoiser
 from implementations.diffusion.grid import Grid, Point, add_scaled, check_start
 from implementations.diffusion.noise import Noise, draws
 from implementations.diffusion.path import Images, Path
-from implementations.samplers.runge_kutta import BOSH3, EULER, HEUN, RK4, Coordinate, Tableau, coordinate_named
+from implementations.samplers.runge_kutta import BOSH3, EULER, HEUN, RK4, Coordinate, Tableau, find_coordinate
 
 METHODS = {"euler": EULER, "heun": HEUN, "bosh3": BOSH3, "rk4": RK4}
 Divergence: TypeAlias = Callable[[Images, Images], Float64[Tensor, "probes n"]]  # (x, view) -> div of the view by x
@@ -63,7 +63,7 @@ def log_likelihood(
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    rule, grid, x = coordinate_named(coordinate), Grid(denoiser.path, times), check_start(x.detach())
+    rule, grid, x = find_coordinate(coordinate), Grid(denoiser.path, times), check_start(x.detach())
     grid.require_ascending()
     variable = torch.tensor([_variable(rule, point) for point in grid.points], dtype=torch.float64)
     if not bool(variable.isfinite().all()):

@@ -90,7 +90,7 @@ def prepare(
     return Artifact(METHOD, {"log_snr": levels, **tensors}, counting.calls)
 
 
-class Interval(NamedTuple):
+class Integrals(NamedTuple):
     """Integrals over a step from lambda to lambda'; ``moments`` and ``source`` are multiplied by ``e^(-L)``."""
 
     decay: Value  # e^(-L)
@@ -106,7 +106,7 @@ class Model(Protocol):
     def quantity(self, prediction: Prediction, point: Point) -> Images:
         """``f = (sigma eps - l x) / alpha``."""
 
-    def interval(self, start: float, end: float, count: int) -> Interval:
+    def integrate(self, start: float, end: float, count: int) -> Integrals:
         """Integrate over a step between two log-SNRs, with ``count`` moments."""
 
 
@@ -120,11 +120,11 @@ class Constant:
     def quantity(self, prediction: Prediction, point: Point) -> Images:
         return prediction.combine(-self.rate, (1 - self.rate) * point.ratio)
 
-    def interval(self, start: float, end: float, count: int) -> Interval:
+    def integrate(self, start: float, end: float, count: int) -> Integrals:
         h, power = end - start, self.rate + self.slope
         scale = h * math.exp(self.slope * h)  # h e^((l + s) h) e^(-l h)
         moments = [scale * moment for moment in exact_moments(-power * h, count)]
-        return Interval(math.exp(-self.rate * h), moments, 0.0, math.exp(self.slope * h), 0.0)
+        return Integrals(math.exp(-self.rate * h), moments, 0.0, math.exp(self.slope * h), 0.0)
 
 
 class Table:
@@ -146,7 +146,7 @@ class Table:
         rate = self._at(point.log_snr)[0].to(prediction.x.dtype)
         return (prediction.eps * (point.ratio * (1 - rate))).sub_(prediction.x0 * rate)
 
-    def interval(self, start: float, end: float, count: int) -> Interval:
+    def integrate(self, start: float, end: float, count: int) -> Integrals:
         """By Gauss's rule of three nodes on each cell of the table; inner integrals by the parabola through these."""
         inner = [level for level in self.levels if min(start, end) < level < max(start, end)]
         knots = [start, *(inner if start < end else inner[::-1]), end]
@@ -168,7 +168,7 @@ class Table:
             shift = shift + torch.tensordot(share, drive, 1)
             rate, slope = rate + torch.tensordot(share, at[:, 0], 1), slope + torch.tensordot(share, at[:, 1], 1)
         decay = (-rate).exp()
-        return Interval(decay, [decay * m for m in moments], decay * source, slope.exp(), shift)
+        return Integrals(decay, [decay * m for m in moments], decay * source, slope.exp(), shift)
 
     def _at(self, log_snr: float) -> Tensor:
         """l, s and b at a log-SNR, by the cubic through four levels of the table: a kink in l would be one in f.

@@ -30,7 +30,7 @@ from implementations.samplers.contract import Problem, sampler
 @sampler
 def euler(problem: Problem, *, coordinate: str = "sigma") -> Images:
     """Explicit Euler: ``x' = A x + B q``. In ``sigma`` and in ``lambda`` it is DDIM (2010.02502, sec. 4.3)."""
-    rule = coordinate_named(coordinate)
+    rule = find_coordinate(coordinate)
 
     def step(i: int, x: Images, prediction: Prediction) -> Images:
         here, there = problem.points[i], problem.points[i + 1]
@@ -48,7 +48,7 @@ def heun(problem: Problem, *, coordinate: str = "sigma") -> Images:
 
     c is 1/2, except in ``lambda``, where the quantity is taken to be linear in lambda under the exponential.
     """
-    rule = coordinate_named(coordinate)
+    rule = find_coordinate(coordinate)
 
     def step(i: int, x: Images, prediction: Prediction) -> Images:
         return trapezoid(problem, rule, problem.points[i], problem.points[i + 1], x, prediction)
@@ -63,7 +63,7 @@ def midpoint(problem: Problem, *, coordinate: str = "sigma") -> Images:
     In ``sigma`` this is DPM-Solver-2 with r = 1/2 (2206.00927, alg. 1), in ``lambda`` DPM-Solver++(2S) with r = 1/2
     (2211.01095, alg. 1).
     """
-    rule = coordinate_named(coordinate)
+    rule = find_coordinate(coordinate)
     if rule.inverse is None:
         t = torch.stack(problem.times)
         middles = Points.at_times(problem.path, (t[1:] + t[:-1]) / 2).unbind()
@@ -126,7 +126,7 @@ class Coordinate:
         return Points.at_log_snrs(path, self.inverse(variable))
 
 
-def coordinate_named(name: str) -> Coordinate:
+def find_coordinate(name: str) -> Coordinate:
     """Look up a coordinate; raises ValueError on a name that is none."""
     if name not in COORDINATES:
         raise ValueError(f"coordinate must be one of {', '.join(COORDINATES)}, got {name!r}")
@@ -168,7 +168,7 @@ RK4 = Tableau((1 / 2, 1 / 2, 1.0), ((1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)), (1
 
 def solve_by_tableau(problem: Problem, tableau: Tableau, coordinate: str) -> Images:
     """Run the method of a tableau, with its nodes at shares of the step in the coordinate's variable."""
-    rule = coordinate_named(coordinate)
+    rule = find_coordinate(coordinate)
     variable = torch.tensor(
         [math.nan if point.end else rule.variable(point) for point in problem.points], dtype=torch.float64
     )

@@ -16,15 +16,15 @@ from implementations.samplers.exponential import (
     History,
     check_order,
     exact_moments,
+    find_form,
     flat_moments,
-    form_named,
 )
 from implementations.samplers.stochastic import ReverseSde, reverse_sde
 
 Tau: TypeAlias = float | Callable[[float], float]
 
 
-class _Step(NamedTuple):
+class _LastStep(NamedTuple):
     """A step before the model saw its end: what the corrector needs to take it again."""
 
     i: int
@@ -65,7 +65,7 @@ def sa_solver(
     """
     order = check_order(order, 4)
     corrected = order if corrector_order is None else check_integer("corrector_order", corrector_order, 0, 4)
-    form_named(prediction)
+    find_form(prediction)
     if not 0 <= interval[0] <= interval[1]:
         raise ValueError(f"interval must be two levels, 0 <= low <= high, got {interval}")
     if tau != 0:
@@ -73,7 +73,7 @@ def sa_solver(
     rates = [_rate(tau, interval, point) for point in problem.points[:-1]]
     sdes = {rate: reverse_sde(prediction, rate) for rate in rates}
     moments, history = flat_moments if few_steps else exact_moments, History(max(order, corrected))
-    last: _Step | None = None
+    last: _LastStep | None = None
 
     def step(i: int, x: Images, prediction: Prediction) -> Images:
         nonlocal last
@@ -87,7 +87,7 @@ def sa_solver(
         fresh = problem.noise(i, x) * deviation if deviation else None
         y = sde.form.integrate(here, there, x, values[:order], moments)
         if corrected:
-            last = _Step(i, sde, x, fresh)
+            last = _LastStep(i, sde, x, fresh)
         return y if fresh is None else y.add_(fresh)
 
     return problem.solve(step)

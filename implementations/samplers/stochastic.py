@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 from implementations.diffusion.grid import Point, add_scaled
 from implementations.diffusion.path import Images
-from implementations.samplers.exponential import Form, form_named
+from implementations.samplers.exponential import Form, find_form
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ReverseSde:
 
 def reverse_sde(prediction: str, eta: float) -> ReverseSde:
     """Give the SDE of noise rate ``eta`` in the form ``data`` or ``noise``; at 0 it is the flow, bit for bit."""
-    flow, data = form_named(prediction), prediction == "data"
+    flow, data = find_form(prediction), prediction == "data"
 
     def step(here: Point, there: Point) -> tuple[float, float, float]:
         a, b, z = flow.step(here, there)

@@ -21,8 +21,8 @@ from implementations.samplers.exponential import (
     History,
     Moments,
     check_order,
+    find_form,
     flat_moments,
-    form_named,
     midpoint_moments,
     multistep,
 )
@@ -46,7 +46,7 @@ def unipc(
     predictions than steps are left. The last state is not corrected: that would take one more evaluation.
     Raises ValueError on an order outside 1 to 6, and on another prediction or variant.
     """
-    form, moments, order = form_named(prediction), _variant(variant), check_order(order, 6)
+    form, moments, order = find_form(prediction), _variant(variant), check_order(order, 6)
     corrector = Corrector(problem.denoiser, problem.grid, form, order, moments, lower_order_final)
     corrected = replace(problem, denoiser=corrector, callback=corrector.listen(problem.callback))
     return multistep(corrected, form, order, moments, lower_order_final)
@@ -83,7 +83,7 @@ def unic(
     if entry.draws_noise(options) or entry.adaptive or entry.ascending or entry.maps or entry.family == "peer":
         raise ValueError(f"predictor must be a solver of this library without noise, on a given grid, got {predictor}")
     order = check_order(_order(entry, options) if order is None else order, 6)
-    corrector = Corrector(problem.denoiser, problem.grid, form_named(prediction), order, _variant(variant))
+    corrector = Corrector(problem.denoiser, problem.grid, find_form(prediction), order, _variant(variant))
     callback, times = corrector.listen(problem.callback), torch.stack(problem.times)
     end: Images = entry(corrector, problem.x, times, condition=problem.condition, callback=callback, **options)
     return end

@@ -63,7 +63,7 @@ def failed(subject, checks=tuple(CHECKS)):
 
 
 def peer(name, **options):
-    return Subject(SAMPLERS[name].loaded(), options)
+    return Subject(SAMPLERS[name].load(), options)
 
 
 def printed(script):

@@ -1,4 +1,4 @@
-"""The decorator of samplers: one signature for all, what a solver states reaches its entry, a bad state has its step."""
+"""The decorator of samplers: one signature, what a solver states reaches its entry, a bad state has its step."""
 
 import inspect
 import math

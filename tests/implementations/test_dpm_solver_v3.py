@@ -122,7 +122,7 @@ def test_integrals_of_a_table_are_those_of_constants(rate, slope, h):
     levels = torch.linspace(-3, 3, 41, dtype=torch.float64)
     full = {name: constant(value, 41, 2) for name, value in (("l", rate), ("s", slope), ("b", 0.0))}
     table = Table(Artifact("dpm_solver_v3", {"log_snr": levels, **full}, 0), normal(3, 2))
-    found, expected = table.interval(-0.51, -0.51 + h, 4), Constant(rate, slope).interval(-0.51, -0.51 + h, 4)
+    found, expected = table.integrate(-0.51, -0.51 + h, 4), Constant(rate, slope).integrate(-0.51, -0.51 + h, 4)
     for name in ("decay", "growth"):
         torch.testing.assert_close(getattr(found, name), constant(getattr(expected, name), 2))
     for a, b in zip(found.moments, expected.moments, strict=True):
@@ -156,7 +156,7 @@ def test_a_step_is_exact_where_f_obeys_its_equation():
             value + h / 6 * (a + 2 * b + 2 * c + d) for value, a, b, c, d in zip((y, f), k1, k2, k3, k4, strict=True)
         )
         v += h
-    over = table.interval(-1.0, 0.9, 1)
+    over = table.integrate(-1.0, 0.9, 1)
     found = over.decay * 0.7 - over.moments[0] * -0.3 - over.source
     # the table is a cubic between points .025 apart, Runge-Kutta's steps are .005: 1e-9 of either
     assert float(found) == pytest.approx(y, abs=1e-8)

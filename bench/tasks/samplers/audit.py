@@ -49,7 +49,7 @@ class Parameters(TaskParameters):
 )  # fmt: skip
 def sampler_audit(parameters: Parameters, context: Context) -> Measurements:
     """Run every check of a sampler; over several variants, a check holds where it holds for each."""
-    own = Subject(SAMPLERS[parameters.sampler].loaded(), parameters.options)
+    own = Subject(SAMPLERS[parameters.sampler].load(), parameters.options)
     audited = list(subjects(parameters.sampler)) if parameters.variants else [own]
     found = [finding for subject in audited for finding in audit(subject)]
     measured: dict[str, float | Value] = {}

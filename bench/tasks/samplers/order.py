@@ -89,7 +89,7 @@ class Parameters(TaskParameters):
 )  # fmt: skip
 def sampler_order(parameters: Parameters, context: Context) -> Measurements:
     """Strong order against the exact flow; with noise, weak order against the exact law or along one Brownian path."""
-    entry, path = SAMPLERS[parameters.sampler].loaded(), make_path(parameters.path)
+    entry, path = SAMPLERS[parameters.sampler].load(), make_path(parameters.path)
     oracle: Any = PROBLEMS[parameters.oracle](path, context.device)
     if entry.adaptive:
         return _over_tolerances(entry, oracle, parameters, context)

@@ -118,14 +118,14 @@ class Budgeted(TaskParameters):
             raise ValueError(f"nfe: {self.sampler} chooses its steps; set its tolerance in options")
         if not entry.adaptive and self.nfe is None:
             raise ValueError("nfe: a budget of evaluations is needed")
-        if self.nfe is not None and entry.source != "fidmap" and self.nfe < (stages := entry.loaded().stages):
+        if self.nfe is not None and entry.source != "fidmap" and self.nfe < (stages := entry.load().stages):
             raise ValueError(f"nfe: one step of {self.sampler} takes {stages} evaluations, the budget is {self.nfe}")
         return self
 
     @property
     def entry(self) -> SamplerEntry:
         """The sampler, with what it states of itself."""
-        return SAMPLERS[self.sampler].loaded()
+        return SAMPLERS[self.sampler].load()
 
 
 class Setup(NamedTuple):
