@@ -103,6 +103,15 @@ def test_repeats_from_its_seed_and_leaves_others_draws_alone(classifier: str):
     assert found[0].tested == 100  # of the larger side as many as of the smaller
 
 
+def test_p_values_of_samples_that_are_all_told_right():
+    """2^-10 of ten; with folds twice the mean of the folds' own, 2^-4 each of four."""
+    x = draw(10, 2)
+    halves, folds = (classifier_two_sample_test(x, x + 100, classifier="nearest", folds=k) for k in (None, 5))
+    assert (halves.accuracy, folds.accuracy) == (1, 1)
+    assert halves.p_value == pytest.approx(2**-10)
+    assert folds.p_value == pytest.approx(2 * 2**-4)
+
+
 @pytest.mark.usefixtures("_short")
 def test_the_interval_has_its_level():
     x, y = draw(100, 2), draw(100, 2, 1) + 1
