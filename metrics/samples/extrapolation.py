@@ -145,12 +145,12 @@ def _jackknife(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], generator: torc
     whole = [functools.reduce(operator.add, groups) for groups in sides]
     variance = 0.0
     for groups, other in zip(sides, reversed(whole), strict=True):
-        values = [frechet_distance(rest, other) for rest in _leave_one_out(groups)]
+        values = [frechet_distance(rest, other) for rest in leave_one_out(groups)]
         variance += (len(values) - 1) * statistics.pvariance(values)
     return variance**0.5
 
 
-def _leave_one_out(groups: list[FeatureStatistics]) -> Iterator[FeatureStatistics]:
+def leave_one_out(groups: list[FeatureStatistics]) -> Iterator[FeatureStatistics]:
     """The statistics of all groups but one, for each: the sum of those before it plus the sum of those after it."""
     after = list(itertools.accumulate(reversed(groups[1:]), operator.add))
     before = groups[0]

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 import metrics.samples.extrapolation as extrapolation
-from metrics.samples.extrapolation import debiased_frechet_distance, fd_infinity
-from metrics.samples.frechet import frechet_distance_from_features
+from metrics.samples.extrapolation import debiased_frechet_distance, fd_infinity, leave_one_out
+from metrics.samples.frechet import FeatureStatistics, frechet_distance_from_features
 
 
 def draw(n: int, d: int = 16, seed: int = 0, shift: float = 0.0) -> Tensor:
@@ -145,3 +145,15 @@ def test_debiased_refuses_what_it_cannot_halve():
         debiased_frechet_distance(draw(65, 32), draw(65, 32))
     with pytest.raises(ValueError, match="splits is 0"):
         debiased_frechet_distance(x, x, splits=0)
+
+
+def test_each_group_is_left_out_once():
+    """Sums from both ends are the statistics of the other rows, to rounding."""
+    groups = [draw(2 + i % 3, 4, i) + 100 for i in range(7)]
+    found = list(leave_one_out([FeatureStatistics.from_features(rows) for rows in groups]))
+    assert len(found) == len(groups)
+    for i, rest in enumerate(found):
+        expected = FeatureStatistics.from_features(torch.cat(groups[:i] + groups[i + 1 :]))
+        assert rest.count == expected.count
+        torch.testing.assert_close(rest.mean, expected.mean, rtol=1e-14, atol=0)
+        torch.testing.assert_close(rest.scatter, expected.scatter, rtol=1e-12, atol=1e-11)
