@@ -16,9 +16,9 @@ from typing import Any, Literal, NamedTuple
 class Quantity(NamedTuple):
     """A number that a metric of images returns: its name, which way is better, and the range that it never leaves.
 
-    ``interval_of``: "laws" where the interval covers the value of the two laws, "n" where it covers the mean of the
-    value over samples of these sizes, with its bias. ``power``: the value of real against real images approaches its
-    limit as ``n^-power``.
+    ``interval_of``: "laws" where the interval covers the value of the two distributions, "n" where it covers the mean
+    of the value over samples of these sizes, with its bias. ``power``: the value of real against real images approaches
+    its limit as ``n^-power``.
     """
 
     name: str
@@ -74,7 +74,7 @@ _ENTRIES = [
     ),
     _of_images(
         "fd_debiased", "extrapolation:debiased_frechet_distance",
-        "Frechet distance of the laws, from 2 d + 2 images per side",
+        "Frechet distance of the distributions, from 2 d + 2 images per side",
         {"value": _unbiased("fd_debiased")},
         seeded=True, resampled=False, covariances=True, others=("debiased_frechet_distance",),
     ),

@@ -63,10 +63,11 @@ class ImageReport:
                   f" {figures.FLOOR_DRAWS} draws, and the range in which 95 % of further ones lie (Student's prediction"
                   " interval)" for n, others in floors]  # fmt: skip
         if any(figure.interval and figure.interval_of == "n" for figure in self.figures):
-            sides.append(f"interval of 'this n': of the figure's mean over samples of {self.real.n} and"
-                         f" {self.generated.n}, bias and all, not of its value for the two laws, which it seldom holds"
-                         " where the figure is biased, as FD is; --metrics fd_debiased estimates FD of the laws"
-                         )  # fmt: skip
+            sides.append(
+                f"interval of 'this n': of the figure's mean over samples of {self.real.n} and {self.generated.n}, with its"
+                " bias, not of its value for the two distributions, which it seldom contains where the figure is biased, as"
+                " FD is; --metrics fd_debiased estimates FD of the distributions"
+            )
         features = f"extractor {self.extractor or 'unknown'}, resize {self.resize or 'unknown'}, seed {self.seed}"
         return Table("figures", "Generated images against real ones", header, rows, [*sides, features]).render()
 
@@ -226,7 +227,7 @@ def _origin(side: Side, features: Tensor | None) -> Origin:
     return Origin(side.source, 0 if features is None else len(features), side.hash, skipped)
 
 
-_OF = {"laws": "the laws", "n": "this n"}
+_OF = {"laws": "the distributions", "n": "this n"}
 _BETTER = {"lower": "lower", "higher": "higher", "floor": "as the floor"}
 
 
