@@ -64,9 +64,9 @@ class ImageReport:
                   " interval)" for n, others in floors]  # fmt: skip
         if any(figure.interval and figure.interval_of == "n" for figure in self.figures):
             sides.append(
-                f"interval of 'this n': of the figure's mean over samples of {self.real.n} and {self.generated.n}, with its"
-                " bias, not of its value for the two distributions, which it seldom contains where the figure is biased, as"
-                " FD is; --metrics fd_debiased estimates FD of the distributions"
+                f"interval of 'this n': of the figure's mean over samples of {self.real.n} and {self.generated.n}, with"
+                " its bias, not of its value for the two distributions, which it seldom contains where the figure is"
+                " biased, as FD is; --metrics fd_debiased estimates FD of the distributions"
             )
         features = f"extractor {self.extractor or 'unknown'}, resize {self.resize or 'unknown'}, seed {self.seed}"
         return Table("figures", "Generated images against real ones", header, rows, [*sides, features]).render()
