@@ -19,7 +19,7 @@ Callback = Callable[[int, Tensor, Images, Prediction], Any]  # (step, time and s
 
 
 class Point(NamedTuple):
-    """The path at one time."""
+    """The path at one time, as floats for the coefficients of a step: t, alpha, sigma and log(alpha/sigma)."""
 
     t: float
     alpha: float

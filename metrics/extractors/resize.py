@@ -24,7 +24,10 @@ LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class Resize:
-    """The parts of a mode; ``Resize.parse(name)`` reads its name, ``str`` gives it back."""
+    """A way of resizing images for an extractor.
+
+    ``Resize.parse(name)`` reads its name, and ``str`` gives the name back.
+    """
 
     method: str
     size: int | None
