@@ -86,7 +86,8 @@ class Problem:
         sees it. The callback sees the time and the state after step i and the prediction before it. Raises
         FloatingPointError if the state ceases to be finite; the message has the step.
         """
-        x, points, times, callback, last = self.x, self.points, self.times, self.callback, len(self) - 1
+        x, points, times, callback = self.x, self.points, self.times, self.callback
+        n, last = len(x), len(self) - 1
         # A state that is not finite shows in a sum: over one element per sample after each step, over all after the
         # last, since NaN spreads. Summing all would take a fifth of a step, and reading a sum would synchronise a GPU.
         # The sums have their memory beforehand: small pieces taken at each step would lie in the way of the next state.
@@ -105,7 +106,7 @@ class Problem:
             else:
                 x = step(i, x, prediction)
             if i < last:
-                torch.sum(_first_elements(x), 0, dtype=sums.dtype, out=places[i])
+                torch.sum(_first_elements(x, n), 0, dtype=sums.dtype, out=places[i])
             if callback is not None:
                 callback(i, times[i + 1], x, prediction)
             del prediction  # it holds the state before: kept into the next step, memory would go back and forth
@@ -120,9 +121,9 @@ class Problem:
         return prediction
 
 
-def _first_elements(x: Images) -> Tensor:
-    """Give the first element of every sample, without a copy."""
-    return (x.detach() if x.requires_grad else x).as_strided((len(x),), (x.stride(0),))
+def _first_elements(x: Tensor, n: int) -> Tensor:
+    """Give the first element of each of n samples, without a copy."""
+    return (x.detach() if x.requires_grad else x).as_strided((n,), (x.stride(0),))
 
 
 class Sampler:
