@@ -36,7 +36,7 @@ Run = Callable[[], Tensor]
 
 
 class Parameters(TaskParameters):
-    """Samplers over as many steps; the first is what the others' ratios are to."""
+    """Samplers with the same number of steps; ratios are to the first of them."""
 
     samplers: list[SamplerName] = Field(min_length=1)
     options: dict[str, dict[str, Any]] = {}  # by sampler
@@ -49,7 +49,7 @@ class Parameters(TaskParameters):
 
 
 class Idle(Denoiser):
-    """A denoiser that returns the same tensor for its head at once."""
+    """A denoiser that computes nothing: its head is always the same tensor."""
 
     def __init__(self, path: Path, output: Tensor, head: str = "eps"):
         self.path, self.output, self.head, self.calls = path, output, head, 0
@@ -59,7 +59,7 @@ class Idle(Denoiser):
         return Prediction(self.path, x, t, **{self.head: self.output})
 
     def network(self, x: Tensor) -> Tensor:
-        """The same for a peer."""
+        """Give the same tensor to a peer."""
         self.calls += 1
         return self.output
 
@@ -73,9 +73,10 @@ class Memory(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = function(*args, **(kwargs or {}))
-        held = {a.untyped_storage().data_ptr() for a in torch.utils._pytree.tree_leaves(args) if isinstance(a, Tensor)}
+        inputs = torch.utils._pytree.tree_leaves((args, kwargs))  # one that is written to, as out=, is among them
+        old = {tensor.untyped_storage().data_ptr() for tensor in inputs if isinstance(tensor, Tensor)}
         for new in torch.utils._pytree.tree_leaves(found):
-            if isinstance(new, Tensor) and new.untyped_storage().data_ptr() not in held:
+            if isinstance(new, Tensor) and new.untyped_storage().data_ptr() not in old:
                 size = new.untyped_storage().nbytes()
                 self.total, self.live = self.total + size, self.live + size
                 self.peak = max(self.peak, self.live)
