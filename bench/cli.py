@@ -60,8 +60,8 @@ def run(
     if keep not in (None, "samples"):
         raise UsageError(f"--keep takes samples, given {keep!r}")
     check_device(device)
-    given = {"samplers": ("--sampler", sampler), "losses": ("--loss", loss), "nms": ("--nms", nms)}
-    guests = {kind: [_check_own(kind, option, n) for n in names or ()] for kind, (option, names) in given.items()}
+    options = {"samplers": ("--sampler", sampler), "losses": ("--loss", loss), "nms": ("--nms", nms)}
+    guests = {kind: [_check_own(kind, option, n) for n in names or ()] for kind, (option, names) in options.items()}
     file = suites.find(suite)
     plan = suites.read(file)
     store = Store(out or Path("runs") / plan.name, repair=not dry_run)
@@ -219,14 +219,14 @@ def compare(
         bool, typer.Option("--timings", help="Let timings decide too; they are advisory without.")
     ] = False,
 ) -> int:
-    """Hold a candidate's records against a baseline's.
+    """Compare a candidate's records with a baseline's.
 
     Exit code 1 where something is worse, missing or not comparable, or where nothing was judged.
     """
     from bench.records.bundle import load
-    from bench.records.compare import compare as hold
+    from bench.records.compare import compare as compare_stores
 
-    result = hold(load(baseline), load(candidate), gate_timings=timings)
+    result = compare_stores(load(baseline), load(candidate), gate_timings=timings)
     if as_json:
         print(json.dumps(result.as_dict(), indent=1))
     else:
@@ -260,15 +260,15 @@ def doctor(as_json: AsJson = False) -> int:
 
     from bench.doctor import examine
 
-    findings = examine()
+    requirements = examine()
     if as_json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=1))
+        print(json.dumps([asdict(one) for one in requirements], indent=1))
     else:
-        for finding in findings:
-            remedy = "" if finding.found else f"  ->  {finding.remedy}"
-            state = "ok" if finding.found else "MISSING" if finding.needed else "absent"
-            print(f"{state:<8}{finding.name:<28}{finding.detail}{remedy}")
-    return int(any(finding.needed and not finding.found for finding in findings))
+        for one in requirements:
+            remedy = "" if one.found else f"  ->  {one.remedy}"
+            state = "ok" if one.found else "MISSING" if one.needed else "absent"
+            print(f"{state:<8}{one.name:<28}{one.detail}{remedy}")
+    return int(any(one.needed and not one.found for one in requirements))
 
 
 @app.command()

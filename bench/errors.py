@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 
 class UsageError(Exception):
     """What was asked cannot be done as asked: the message says what, where, and what is accepted."""

@@ -62,20 +62,21 @@ class BlockCells:
         for point, together, seed in itertools.product(_product(self.axes), self.zipped, self.seeds):
             yield self._cell(self.settings | point | together, seed)
 
-    def _cell(self, given: dict[str, Any], seed: int) -> Cell:
+    def _cell(self, values: dict[str, Any], seed: int) -> Cell:
         task, block = self.task, self.block
-        given, parameters, left_out = self._admitted(given)
+        values, parameters, left_out = self._admit(values)
         entries = parameters[task.entry]
         entries = [str(entry) for entry in entries] if isinstance(entries, list) else [str(entries)]
-        excluded = (e.reason for e in block.exclude if all(_matches(given[k], v) for k, v in e.match.items()))
+        excluded = (e.reason for e in block.exclude if all(_matches(values[k], v) for k, v in e.match.items()))
         reason = next(excluded, dict(left_out).get(entries[0]))
-        reached = reach((task.run.__module__,), tuple(one for one in named(parameters) if one.source == "fidmap"))
-        peers = sorted({one.package for one in named(parameters) if one.package})
+        named = tuple(find_entries(parameters))
+        reached = reach((task.run.__module__,), tuple(one for one in named if one.source == "fidmap"))
+        peers = sorted({one.package for one in named if one.package})
         called = sorted({one.package for one in reached.entries if one.package} | {*peers})
         found = environment.versions(tuple(dict.fromkeys((*environment.BASE, *task.packages, *called))))
         if absent := [name for name in peers if name not in found]:
             reason = reason or f"not installed: {', '.join(absent)}"
-        targets = sorted({one.target for one in named(parameters) if one.source != "fidmap"})
+        targets = sorted({one.target for one in named if one.source != "fidmap"})
         outside = tuple(sorted({*self.home, *_own_modules(tuple(targets))}))
         modules = (*RUNS, *reached.modules, *outside)
         hashed = self.common | {
@@ -87,7 +88,7 @@ class BlockCells:
             device=self.device, hardware=self.hardware, threads=block.threads,
             key=key_of(task.name, parameters, seed, self.device, block.threads), hash=digest(hashed),
         )  # fmt: skip
-        shown = {k: v for k, v in given.items() if k != task.entry} | ({"seed": seed} if len(self.seeds) > 1 else {})
+        shown = {k: v for k, v in values.items() if k != task.entry} | ({"seed": seed} if len(self.seeds) > 1 else {})
         setting = ",".join(f"{k}={_plain(v)}" for k, v in sorted(shown.items()))
         return Cell(
             identity, "/".join([task.name, identity.entry, setting]).rstrip("/"), self.index, task.timing,
@@ -95,23 +96,23 @@ class BlockCells:
             reason, tuple(left_out),
         )  # fmt: skip
 
-    def _admitted(self, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], list[tuple[str, str]]]:
-        """What is given and the task's parameters of it, and the guests that do not take these, with the reasons.
+    def _admit(self, values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], list[tuple[str, str]]]:
+        """A cell's values and the task's parameters made of them, and the guests that refuse these, with the reasons.
 
-        A plain cell of such a guest keeps its name, so that it is skipped; a contest goes on without it.
+        A plain cell keeps the name of such a guest, so that it is skipped; a contest goes on without the guest.
         """
         entry, left_out = self.task.entry, []
-        names = given.get(entry)
+        names = values.get(entry)
         for guest in self._guests(names if isinstance(names, list) else [names]):
-            alone = given | {entry: [guest] if isinstance(names, list) else guest}
+            alone = values | {entry: [guest] if isinstance(names, list) else guest}
             if reason := _refusal(self.task, guest, alone):
                 left_out.append((guest, reason))
                 if not isinstance(names, list):
-                    parameters = self.task.parameters.model_construct(**given)
-                    return given, parameters.model_dump(mode="json", warnings=False), left_out
+                    parameters = self.task.parameters.model_construct(**values)
+                    return values, parameters.model_dump(mode="json", warnings=False), left_out
                 names = [name for name in names if name != guest]
-        given = given | ({entry: names} if isinstance(names, list) else {})
-        return given, self.task.parameters.model_validate(given).model_dump(mode="json"), left_out
+        values = values | ({entry: names} if isinstance(names, list) else {})
+        return values, self.task.parameters.model_validate(values).model_dump(mode="json"), left_out
 
     def _guests(self, names: list[Any]) -> list[str]:
         """Entries from outside fidmap that this block does not name itself: they came by an option or a selector."""
@@ -131,9 +132,9 @@ def _own_modules(targets: tuple[str, ...]) -> tuple[str, ...]:
     return source.own_modules(targets)
 
 
-def _refusal(task: Task, guest: str, given: dict[str, Any]) -> str | None:
+def _refusal(task: Task, guest: str, values: dict[str, Any]) -> str | None:
     """Why a guest does not take a cell's parameters, None where it does: an option it lacks, or what the task says."""
-    options = given.get("options")
+    options = values.get("options")
     try:
         if task.catalogue and task.kind != "contest" and isinstance(options, dict):
             taken = inspect.signature(CATALOGUES[task.catalogue][guest].resolve()).parameters
@@ -143,7 +144,7 @@ def _refusal(task: Task, guest: str, given: dict[str, Any]) -> str | None:
     except (TypeError, ValueError):  # a function without a signature: its call will tell
         pass
     try:
-        task.parameters.model_validate(given)
+        task.parameters.model_validate(values)
     except ValidationError as error:
         return explain(error)
     except (Exception, SystemExit) as error:  # the guest's own code
@@ -205,7 +206,7 @@ def _selected(kind: str, name: str, fields: dict[str, Any]) -> list[str]:
     return chosen
 
 
-def named(parameters: dict[str, Any]) -> Iterator[Entry]:
+def find_entries(parameters: dict[str, Any]) -> Iterator[Entry]:
     """Every entry that a parameter names."""
     for name in dict.fromkeys(_texts(parameters)):
         for catalogue in CATALOGUES.values():

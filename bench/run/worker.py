@@ -91,9 +91,9 @@ def _follow_parent() -> None:
 def _import_all(cell: Cell) -> None:
     """Load the cell's task and entries, whose first imports may take longer than the cell itself."""
     from bench.catalogue import TASKS
-    from bench.plan.blocks import named
+    from bench.plan.blocks import find_entries
 
-    for entry in (TASKS[cell.identity.task], *named(cell.identity.parameters)):
+    for entry in (TASKS[cell.identity.task], *find_entries(cell.identity.parameters)):
         try:
             entry.resolve()
         except ImportError:  # the task will meet it, and say what is missing

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.catalogue import TASKS
-from bench.plan.blocks import named
+from bench.plan.blocks import find_entries
 from bench.plan.reach import reach, read
 
 ROOT = Path(__file__).parents[2]
@@ -106,7 +106,7 @@ def test_what_a_task_loads_and_opens_is_in_its_closure(task, loaded):
     assert isinstance(loaded[task], list), loaded[task]
     strangers, modules, opened, parameters = loaded[task]
     assert not strangers
-    reached = reach((TASKS[task].target.partition(":")[0],), tuple(named(parameters)))
+    reached = reach((TASKS[task].target.partition(":")[0],), tuple(find_entries(parameters)))
     of_effect = {name for name in modules if read(name).hands_on is None and not name.startswith(TABLES)}
     assert of_effect - NO_NUMBER - set(reached.modules) == set()
     assert set(opened) <= {str(path) for module in reached.modules for path in read(module).opens}
