@@ -121,6 +121,16 @@ def test_lower_orders_at_the_end_concern_the_last_steps_only():
     assert same == [True] * 6 + [False] * 2
 
 
+def test_a_step_is_corrected_at_the_order_that_it_had():
+    """Of order 2 the last step alone is of order 1: it starts where it would start with ``lower_order_final`` off."""
+    starts = []
+    for lower in (False, True):
+        seen = []
+        run("unipc_bh2", order=2, lower_order_final=lower, callback=lambda i, t, x, p, seen=seen: seen.append(p.x))
+        starts.append(seen[-1])
+    assert torch.equal(*starts)
+
+
 def test_every_option_does_something():
     for name, options in [
         ("unipc_bh2", {"prediction": "noise"}), ("unipc_bh2", {"order": 3}), ("unipc_bh2", {"variant": "bh1"}),
