@@ -160,6 +160,6 @@ def test_a_gradient_that_is_not_a_number_has_diverged(tmp_path, monkeypatch):
 def test_the_suite_s_pictures_are_of_arrays_that_are_kept():
     _, arrays = run("iou", points=4)
     drawn = [spec for spec in read(find("iou")).plot if spec.task == "iou_gradient"]
-    named = {name for spec in drawn for name in (spec.x, spec.y, spec.z, spec.u, spec.v) if name}
+    named = {name for spec in drawn for name in spec.references() if name.startswith("@")}
     assert len(drawn) > 3
     assert named <= {f"@{name}" for name in arrays}
