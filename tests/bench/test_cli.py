@@ -16,6 +16,20 @@ ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
 
 
+@pytest.fixture
+def command(tmp_path, capfd, monkeypatch):
+    """Runs the command in this process, in a scratch folder: its exit code, and what it prints to either stream."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        return ended.value.code or 0, *capfd.readouterr()
+
+    return call
+
+
 def test_names_are_listed_without_torch_or_pandas():
     for arguments in (["--help"], ["list"], ["list", "--json"]):
         code = f"""
@@ -78,14 +92,11 @@ def test_names_come_quickly(arguments, seconds, ratio):
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_errors_of_use_are_one_line_and_exit_code_2(tmp_path, capfd, monkeypatch, arguments, says):
-    monkeypatch.chdir(tmp_path)
+def test_errors_of_use_are_one_line_and_exit_code_2(tmp_path, command, arguments, says):
     (tmp_path / "file").write_text("{}")
     (tmp_path / "broken.toml").write_text('name = "x"\n[[block\n')
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    printed, said = capfd.readouterr()
-    assert ended.value.code == 2, said
+    code, printed, said = command(*arguments)
+    assert code == 2, said
     assert printed == ""
     assert said.count("\n") == 1, said
     for word in says:
@@ -105,7 +116,7 @@ def test_list_as_json_has_every_kind(fidmap):
     assert names["heun"]["order"] == 2
 
 
-def test_results_go_to_stdout_and_progress_to_stderr(fidmap, tmp_path):
+def test_results_go_to_stdout_and_progress_to_stderr(fidmap, command, tmp_path):
     arguments = ["quick", "--only", "sampler_order/euler", "--out", "store"]
     result = fidmap("run", *arguments)
     assert result.returncode == 0, result.stderr
@@ -116,15 +127,16 @@ def test_results_go_to_stdout_and_progress_to_stderr(fidmap, tmp_path):
     assert (report / "order.png").read_bytes().startswith(b"\x89PNG")
     assert (report / "tables.md").read_text() in result.stdout
     for style, start in [("md", "## Order"), ("csv", "suite,task"), ("latex", "% Order"), ("json", "{")]:
-        assert fidmap("table", "--out", "store", "--format", style).stdout.startswith(start)
-    bundle = tmp_path / "bundle.json"
-    bundle.write_text(fidmap("table", "--out", "store", "--format", "json").stdout)
-    same = fidmap("compare", "bundle.json", "store", "--json")
-    assert same.returncode == 0
-    assert set(json.loads(same.stdout)["counts"]) == {"same"}
+        code, table, _ = command("table", "--out", "store", "--format", style)
+        assert code == 0
+        assert table.startswith(start)
+    (tmp_path / "bundle.json").write_text(table)
+    code, same, _ = command("compare", "bundle.json", "store", "--json")
+    assert code == 0
+    assert set(json.loads(same)["counts"]) == {"same"}
 
 
-def test_compare_fails_by_name_on_what_became_worse(fidmap, tmp_path):
+def test_compare_fails_by_name_on_what_became_worse(fidmap, command, tmp_path):
     assert fidmap("run", "quick", "--only", "sampler_order/*coordinate=t*path=edm", "--out", "a").returncode == 0
     records = sorted((tmp_path / "a" / "records").glob("*.json"))
     worse = tmp_path / "b" / "records"
@@ -137,9 +149,9 @@ def test_compare_fails_by_name_on_what_became_worse(fidmap, tmp_path):
         for measure in content["measures"]:
             measure["value"] -= measure["name"] == "order"
         (worse / file.name).write_text(json.dumps(content))
-    result = fidmap("compare", "a", "b")
-    assert result.returncode == 1
-    lines = result.stdout.splitlines()
+    code, compared, _ = command("compare", "a", "b")
+    assert code == 1
+    lines = compared.splitlines()
     assert any(line.startswith("worse") and "euler" in line and " order: " in line for line in lines)
     assert any(line.startswith("missing") and "heun" in line for line in lines)
 

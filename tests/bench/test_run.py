@@ -155,7 +155,7 @@ settings = { nfe = 6, samples = 100, images = 500 }
 axes = { sampler = ["euler", "ddpm"] }
 [[block]]
 task = "sampler_quality"
-settings = { nfe = 6, samples = 100, images = 500, oracle = "classes", schedule = "gits" }
+settings = { nfe = 6, samples = 65, images = 65, oracle = "classes", schedule = "gits" }
 axes = { sampler = ["dpmpp_2m"] }
 [[block]]
 task = "sampler_order"
@@ -174,14 +174,14 @@ settings = { ours = ["ddim"], theirs = ["diffusers_ddim"], samples = 70, choosin
 axes = { sides = [["fidmap", "diffusers"]], nfe = [5], schedules = [["karras"]] }
 [[block]]
 task = "sampler_audit"
-axes = { sampler = ["ddim"], variants = [true, false] }
+axes = { sampler = ["ddim"], variants = [false] }
 [[block]]
 task = "iou_regression"
 settings = { points = 5, iterations = 40 }
 axes = { loss = ["iou", "ciou"] }
 [[block]]
 task = "iou_properties"
-settings = { cases = 200 }
+settings = { cases = 200, starts = 4 }
 axes = { loss = ["giou"] }
 [[block]]
 task = "iou_gradient"
@@ -197,7 +197,7 @@ settings = { pairs = 20, iterations = 20, situation = "noisy" }
 axes = { loss = ["giou"] }
 [[block]]
 task = "metric_sensitivity"
-settings = { n = 200 }
+settings = { n = 100 }
 axes = { disturbance = ["noise"] }
 [[block]]
 task = "metric_bias"
