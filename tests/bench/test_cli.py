@@ -117,7 +117,7 @@ def test_list_as_json_has_every_kind(fidmap):
 
 
 def test_results_go_to_stdout_and_progress_to_stderr(fidmap, command, tmp_path):
-    arguments = ["quick", "--only", "sampler_order/euler", "--out", "store"]
+    arguments = ["quick", "--only", "sampler_order/euler/*path=vp", "--out", "store"]
     result = fidmap("run", *arguments)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("## Order of accuracy")
@@ -158,7 +158,9 @@ def test_compare_fails_by_name_on_what_became_worse(fidmap, command, tmp_path):
 
 def test_a_sampler_of_ones_own_by_name(fidmap, tmp_path):
     (tmp_path / "mine.py").write_text("from implementations.samplers.runge_kutta import heun as sample\n")
-    result = fidmap("run", "quick", "--only", "sampler_order/mine:sample", "--sampler", "mine:sample", "--out", "store")
+    result = fidmap(
+        "run", "quick", "--only", "sampler_order/mine:sample/path=vp", "--sampler", "mine:sample", "--out", "store"
+    )
     assert result.returncode == 0, result.stderr
     (row,) = [
         line for line in result.stdout.splitlines() if "mine:sample" in line and "| vp" in line and "| -  " in line
