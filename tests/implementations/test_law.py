@@ -1,4 +1,4 @@
-"""The laboratory's laws: those that sampling gives, and those that can be worked out by hand."""
+"""The law of an output: what sampling gives, and what can be worked out by hand."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch
 from bench.tasks.samplers.problems import gaussian_law, make_path
 from implementations.catalogue import PATHS, SAMPLERS, SCHEDULES
 from implementations.diffusion import VP, CountingDenoiser, GaussianOracle
-from implementations.diffusion import law as laboratory
+from implementations.diffusion import law as law_module
 from implementations.diffusion.law import (
     Law,
     carry_law,
@@ -52,7 +52,7 @@ def test_chunks_change_nothing(monkeypatch):
     oracle = toy(VP())
     times = SCHEDULES["karras"](oracle.path, 9)
     whole = output_law(SAMPLERS["ddpm"], oracle, times)
-    monkeypatch.setattr(laboratory, "AT_ONCE", 15)  # three rows of five modes
+    monkeypatch.setattr(law_module, "AT_ONCE", 15)  # three rows of five modes
     counted = CountingDenoiser(oracle)
     parts = output_law(SAMPLERS["ddpm"], oracle, times, denoiser=counted)
     assert counted.calls == 9 * 5  # nothing, then rows 0 to 9 by threes
