@@ -82,7 +82,7 @@ def reach(targets: tuple[str, ...], entries: tuple[Entry, ...] = ()) -> Reached:
                 waiting += [one for one in _resolve(place, name) if not _is_table(one)]
                 kinds |= _kinds(place, name)
         for kind in kinds:
-            for name in words & CATALOGUES[kind].keys():
+            for name in words.intersection(CATALOGUES[kind]):
                 take(CATALOGUES[kind][name])
     return Reached(tuple(sorted(modules)), tuple(sorted(found, key=lambda entry: (entry.name, entry.target))))
 

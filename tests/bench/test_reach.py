@@ -25,8 +25,9 @@ ours = lambda: [name for name in sys.modules if name.partition(".")[0] in ("benc
 
 def load(root, target, parameters):
     opened, strangers = set(), ours()
+    own = tuple(os.path.join(root, package, "") for package in ("bench", "implementations", "metrics"))
     def hear(event, arguments):
-        if event == "open" and str(arguments[0]).startswith(root) and not str(arguments[0]).endswith((".py", ".pyc")):
+        if event == "open" and str(arguments[0]).startswith(own) and not str(arguments[0]).endswith((".py", ".pyc")):
             opened.add(arguments[0])
     sys.addaudithook(hear)
     task = pkgutil.resolve_name(target)
