@@ -25,6 +25,7 @@ from implementations.catalogue.entry import Entry
 OURS = ("bench", "implementations", "metrics")
 TABLES = "implementations.catalogue"  # its modules, but for ``entry``, are tables
 HANDING_ON = {"_EXPORTS", "__all__", "__dir__", "__getattr__"}  # what such a package may assign
+_BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")  # where a node of a syntax tree holds statements
 PROSE = ("summary", "paper", "others")  # fields of an entry that move no number
 
 
@@ -95,10 +96,9 @@ def read(module: str) -> Source:
         raise ImportError(f"no module named {module!r}")
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     tree = ast.parse(path.read_bytes())
-    words = frozenset(
-        node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    )
-    imports = tuple(dict.fromkeys(_imports(tree, package)))
+    nodes = list(_run_time_nodes(tree))
+    words = frozenset(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    imports = tuple(dict.fromkeys(_imports(nodes, package)))
     opens = tuple(path.parent / name for name in _literal(tree, "OPENS") or ())
     handed = _handed_on(module, tree, imports) if path.name == "__init__.py" else None
     return Source(path, imports, words, opens, handed)
@@ -107,9 +107,13 @@ def read(module: str) -> Source:
 def tree_digest(source: bytes) -> bytes:
     """Hash of a module's syntax tree without docstrings, which comments and layout do not move."""
     tree = ast.parse(source)
-    for node in ast.walk(tree):
+    waiting: list[ast.AST] = [tree]
+    while waiting:  # a docstring is a statement: expressions need no look
+        node = waiting.pop()
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _documented(node):
             node.body = node.body[1:] or [ast.Pass()]
+        for block in _BLOCKS:
+            waiting += getattr(node, block, ())
     return hashlib.sha256(ast.dump(tree).encode()).digest()
 
 
@@ -118,14 +122,20 @@ def _documented(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFun
     return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
 
 
-def _imports(tree: ast.Module, package: str) -> Iterator[tuple[str, str | None]]:
+def _run_time_nodes(tree: ast.Module) -> Iterator[ast.AST]:
+    """The nodes of a tree, but for what stands under ``TYPE_CHECKING``."""
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
+        yield node
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             waiting += node.orelse
-            continue
-        waiting += ast.iter_child_nodes(node)
+        else:
+            waiting += ast.iter_child_nodes(node)
+
+
+def _imports(nodes: Iterable[ast.AST], package: str) -> Iterator[tuple[str, str | None]]:
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from ((alias.name, None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

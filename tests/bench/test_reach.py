@@ -138,9 +138,10 @@ OF_SAMPLERS = {
     "sampler_quality heun",
     "sampler_audit ddim",
 }
+OF_BOXES = {"iou_regression giou", "nms_quality soft_linear", "detection_ap jitter"}
 CODE = ("\n\n\n", "\n\nOTHER = 1\n\n\n")
 ENTRY = ("SAMPLERS = ", "_OTHER = SamplerEntry('other', 'other:other')\nSAMPLERS = ")
-CHANGES = {  # what is changed: file, from and to, cells whose hash moves (None: all)
+CHANGES = {  # what is changed: file, from and to, cells whose hash moves
     "a comment": ("implementations/samplers/exponential.py", ("\n\n\n", "\n\n\n# a remark\n"), set()),
     "a docstring": ("metrics/samples/frechet.py", ('"""', '"""Otherwise said. '), set()),
     "another entry": (SAMPLERS_TABLE, ENTRY, set()),
@@ -152,19 +153,31 @@ CHANGES = {  # what is changed: file, from and to, cells whose hash moves (None:
     "AP": ("metrics/detection/coco.py", CODE, {"detection_ap jitter", "nms_quality soft_linear"}),
     "the path": ("implementations/diffusion/path.py", CODE, OF_SAMPLERS),
     "a box loss": ("implementations/boxes/losses/overlap.py", CODE, {"iou_regression giou"}),
-    "the worker": ("bench/run/worker.py", CODE, None),
+    "the worker": ("bench/run/worker.py", CODE, OF_SAMPLERS | OF_BOXES),
     "weights": ("metrics/extractors/fmnist.safetensors", None, OF_SAMPLERS - {"sampler_audit ddim"}),
 }
+TOGETHER = (  # made in one tree, since the cells that they move differ; all that moves nothing is in the first
+    ("a comment", "a docstring", "another entry", "another family"),
+    ("the exact law", "a sampler", "a metric", "AP", "a box loss"),
+    ("the audit",),
+    ("the path",),
+    ("the worker",),
+    ("weights",),
+)
+
+
+def test_every_change_is_made_once_and_moves_cells_of_its_own():
+    assert sorted(what for changes in TOGETHER for what in changes) == sorted(CHANGES)
+    for changes in TOGETHER:
+        cells = [cell for what in changes for cell in CHANGES[what][2]]
+        assert len(cells) == len(set(cells))
 
 
 def test_a_change_moves_the_hashes_of_what_reaches_it_alone(tmp_path):
     suite = tmp_path / "reached.toml"
     suite.write_text(SUITE)
-    # if all that should move nothing moves nothing together, none of it does
-    trees = [[what for what, (*_, cells) in CHANGES.items() if cells == set()]]
-    trees += [[what] for what, (*_, cells) in CHANGES.items() if cells != set()]
     roots = [ROOT]
-    for changes in trees:
+    for changes in TOGETHER:
         root = tmp_path / changes[-1].replace(" ", "_")
         root.mkdir()
         for package in ("bench", "implementations", "metrics"):
@@ -181,7 +194,6 @@ def test_a_change_moves_the_hashes_of_what_reaches_it_alone(tmp_path):
         roots.append(root)
     before, *after = answers([{"do": "hashes", "root": str(root), "suite": str(suite)} for root in roots])
     assert isinstance(before, dict), before
-    for changes, hashes in zip(trees, after, strict=True):
-        cells = CHANGES[changes[0]][2]
+    for changes, hashes in zip(TOGETHER, after, strict=True):
         moved = {cell for cell in before if hashes[cell] != before[cell]}
-        assert moved == (set(before) if cells is None else cells), changes
+        assert moved == set().union(*(CHANGES[what][2] for what in changes)), changes
