@@ -48,7 +48,7 @@ def check_values(name: str, boxes: Float[Tensor, "n 4"]) -> None:
 
 
 def choose(option: str, value: Any, accepted: tuple[str, ...]) -> None:
-    """Raise ValueError unless the option's value is one of those accepted."""
+    """Raise ValueError unless ``value``, given for the option called ``option``, is one of those accepted."""
     if value not in accepted:
         raise ValueError(f"{option} is {value!r}; accepted are {', '.join(map(repr, accepted))}")
 
@@ -68,17 +68,21 @@ def at_least_zero(**numbers: float) -> None:
 
 
 def check_options(name: str, options: Iterable[str], accepted: list[str]) -> None:
-    """Raise TypeError if ``name`` does not have one of the options; the message lists those that it has."""
+    """Raise TypeError unless the loss or NMS called ``name`` has each of the keywords ``options``.
+
+    The message lists those ``accepted``.
+    """
     if unknown := [option for option in options if option not in accepted]:
         known = f"its options are {', '.join(accepted)}" if accepted else "it has none of its own"
         raise TypeError(f"{name} has no option {', '.join(map(repr, unknown))}; {known}")
 
 
 def reduce(loss: Float[Tensor, "*n"], reduction: str, positives: Bool[Tensor, "*n"] | None = None) -> Tensor:
-    """Reduce the loss of n elements: ``none``, ``sum``, ``mean`` (over n), or ``positives`` (over the positives).
+    """Reduce the losses of n elements: ``none``, ``sum``, ``mean`` (over n), or ``positives`` (over the positives).
 
-    The mean of no elements is 0. ``positives`` divides the sum by the number of positives, at least 1, and is accepted
-    only where the caller passes that mask. Raises ValueError on another reduction.
+    ``none`` returns the n losses as they are. The mean of no elements is 0. ``positives`` divides the sum by the number
+    of positives, at least 1, and is accepted only where the caller passes that mask. Raises ValueError on another
+    reduction.
     """
     if reduction == "none":
         return loss

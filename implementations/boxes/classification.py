@@ -34,9 +34,10 @@ def focal(
 ) -> Float[Tensor, "*m"]:
     """Cross-entropy with less weight on easy elements, ``-alpha_t (1 - p_t)^gamma log p_t`` (1708.02002, eq. 5).
 
-    ``p_t`` is the predicted probability of the label, ``alpha_t`` is alpha for a positive and 1 - alpha for a negative;
-    ``alpha=None`` leaves it out. Labels are 0 or 1 in any real dtype. A label y in between is the probability of class
-    1: the losses of the two labels are averaged with weights y and 1 - y.
+    ``p_t`` is the predicted probability of the label, the sigmoid of the logit for a positive; ``alpha_t`` is alpha for
+    a positive and 1 - alpha for a negative; ``alpha=None`` leaves it out. Labels are 0 or 1 in any real dtype. A label
+    y in between is the probability of class 1: the losses of the two labels are averaged with weights y and 1 - y.
+    There is one loss per element unless it is reduced.
     """
     logits, targets = _prepare(logits, targets, "real", validate)
     _check_option("gamma", gamma)
@@ -59,7 +60,8 @@ def quality_focal(
 ) -> Float[Tensor, "*m"]:
     """Focal loss on a quality y in [0, 1], ``-|y - p|^beta ((1 - y) log(1 - p) + y log p)`` (2006.04388, eq. 2).
 
-    The target y is the IoU of the box at the class of a positive, and 0 elsewhere: see ``iacs_targets``.
+    p is the sigmoid of the logit. The target y is the IoU of the box at the class of a positive, and 0 elsewhere: see
+    ``iacs_targets``. There is one loss per element unless it is reduced.
     """
     return generalised_focal(logits, targets, beta=beta, reduction=reduction, validate=validate)
 
@@ -134,11 +136,12 @@ def varifocal(
     reduction: Reduction = "none",
     validate: bool = False,
 ) -> Float[Tensor, "*m"]:
-    """Cross-entropy on a quality q: ``q BCE(p, q)`` where q > 0, and ``alpha p^gamma BCE(p, 0)`` elsewhere.
+    """Cross-entropy on a quality q in [0, 1]: ``q BCE(p, q)`` where q > 0, and ``alpha p^gamma BCE(p, 0)`` elsewhere.
 
-    Unlike focal loss, it reduces the weight of easy negatives only (2008.13367, eq. 2). Their weight ``p^gamma`` has a
-    gradient in the authors' code; ``detach_weight`` makes it a constant, as RT-DETR does. The targets are those of
-    ``iacs_targets``.
+    p is the sigmoid of the logit, and q, the target, is the IoU of the box at the class of a positive, 0 elsewhere
+    (``iacs_targets``). Unlike focal loss, it reduces the weight of easy negatives only (2008.13367, eq. 2). Their
+    weight ``p^gamma`` has a gradient in the authors' code; ``detach_weight`` makes it a constant, as RT-DETR does.
+    There is one loss per element unless it is reduced.
     """
     logits, targets = _prepare(logits, targets, "floating", validate)
     _check_option("alpha", alpha)
@@ -153,11 +156,12 @@ def varifocal(
 def iacs_targets(
     labels: Int[Tensor, " n"], ious: Float[Tensor, " n"], classes: int, *, validate: bool = False
 ) -> Float[Tensor, "n {classes}"]:
-    """IoU-aware classification scores: the IoU at the class of each positive, 0 elsewhere (2008.13367, sec. 3.1).
+    """The targets of varifocal and quality focal loss: the IoU at the class of each positive, 0 elsewhere.
 
-    Label -1 is the background. The IoU is a constant to autograd. Raises ValueError on wrong shapes and dtypes, and
-    with ``validate=True`` also on IoUs outside [0, 1] and on labels outside -1 to classes - 1, which otherwise count as
-    background.
+    One row per box and one column per class (IoU-aware classification scores, 2008.13367, sec. 3.1). ``labels`` has the
+    class of each box, -1 for the background, and ``ious`` the IoU of the box with its truth, which is a constant to
+    autograd. Raises ValueError on wrong shapes and dtypes, and with ``validate=True`` also on IoUs outside [0, 1] and
+    on labels outside -1 to classes - 1, which otherwise count as background.
     """
     if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise ValueError(f"labels are {labels.dtype} {tuple(labels.shape)}; accepted are integers, (n,)")

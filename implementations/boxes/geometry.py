@@ -22,7 +22,12 @@ Columns = Sequence[Tensor]  # x1, y1, x2, y2 of boxes, (*n,) each
 
 
 class Axis(NamedTuple):
-    """Lengths of pairs of boxes along x or y, in units of the longer side of the enclosing box."""
+    """Lengths of pairs of boxes along x or y, in units of the longer side of the pair's enclosing box.
+
+    ``pred``, ``target``, ``overlap`` and ``enclosing`` are the sides of the prediction, the target, their intersection
+    and the box around both; ``low``, ``high`` and ``offset`` are prediction minus target of the lower edge, the upper
+    edge and the centre.
+    """
 
     pred: Float[Tensor, "*n"]  # side of the prediction
     target: Float[Tensor, "*n"]  # side of the target
@@ -36,8 +41,9 @@ class Axis(NamedTuple):
 class BoxPair(NamedTuple):
     """Pairs of boxes as a loss sees them: their lengths along both axes, and the unit of those lengths.
 
-    ``unit`` and ``edges`` are in the coordinates' own scale, divided by 4: the whole could exceed the dtype's largest
-    number.
+    ``x`` and ``y`` hold the lengths in units of the enclosing box's longer side; ``unit`` is a quarter of that side,
+    and ``edges`` a quarter of prediction minus target of x1, y1, x2, y2, both in the coordinates' own scale: the whole
+    could exceed the dtype's largest number.
     """
 
     x: Axis
@@ -47,17 +53,21 @@ class BoxPair(NamedTuple):
 
 
 def measure_pairs(pred: Float[Tensor, "*#n 4"], target: Float[Tensor, "*#n 4"]) -> BoxPair:
-    """Measure each pair of boxes; a box with a negative side has side 0 there, at its centre.
+    """Measure each prediction against its target, as box losses need it; boxes are ``xyxy``, and their axes broadcast.
 
-    Half precision is measured in float32. Autograd takes the unit for a constant: this changes no gradient of a
-    quantity that is independent of scale, and a quantity that depends on scale is written as a multiple of
-    ``BoxPair.unit``.
+    A box with a negative side has side 0 there, at its centre. Half precision is measured in float32. Autograd takes
+    the unit for a constant: this changes no gradient of a quantity that is independent of scale, and a quantity that
+    depends on scale is written as a multiple of ``BoxPair.unit``.
     """
     return measure_columns(pred.unbind(-1), target.unbind(-1))
 
 
 def measure_columns(pred: Columns, target: Columns) -> BoxPair:
-    """``measure_pairs`` of boxes whose coordinates are separate tensors, which are contiguous for a compiled loop."""
+    """Measure each prediction against its target, from boxes held as four tensors x1, y1, x2, y2, for the box losses.
+
+    It is ``measure_pairs`` without its ``unbind``: columns are contiguous in memory, so that a compiler makes one loop
+    of a loss.
+    """
     (x1, y1, x2, y2), (tx1, ty1, tx2, ty2) = ([_quarter(side) for side in boxes] for boxes in (pred, target))
     x, y = _axis(x1, x2, tx1, tx2), _axis(y1, y2, ty1, ty2)
     longer = torch.maximum(x.enclosing, y.enclosing).detach()
@@ -68,15 +78,15 @@ def measure_columns(pred: Columns, target: Columns) -> BoxPair:
 
 
 def union(pair: BoxPair) -> Float[Tensor, "*n"]:
-    """Area of the union of the two boxes, in squared units of the pair; never less than the intersection."""
+    """Area of the union of each pair of boxes, in squared units of the pair; it is never less than the intersection."""
     x, y = pair[:2]
     return x.pred * y.pred + x.target * y.target - x.overlap * y.overlap
 
 
 def overlap_ratio(pair: BoxPair, eps: float) -> Float[Tensor, "*n"]:
-    """IoU, the area of the intersection over that of the union, in [0, 1].
+    """IoU of each pair of boxes, the area of the intersection over that of the union, in [0, 1].
 
-    Exactly 1 for equal boxes, 0 without an area.
+    It is exactly 1 for equal boxes, and 0 where they have no area.
     """
     return pair.x.overlap * pair.y.overlap / union(pair).clamp(min=eps**2)
 
@@ -105,21 +115,27 @@ def aspect_angle(width: Float[Tensor, "*n"], height: Float[Tensor, "*n"], eps: f
 
 
 def aspect_gap(pair: BoxPair, eps: float) -> Float[Tensor, "*n"]:
-    """CIoU's v, ``4 / pi^2 (atan(wg / hg) - atan(w / h))^2``, in [0, 1] (1911.08287, eq. 9)."""
+    """CIoU's v of each pair, ``4 / pi^2 (atan(wg / hg) - atan(w / h))^2``, in [0, 1] (1911.08287, eq. 9).
+
+    w, h are the sides of the prediction and wg, hg those of the target.
+    """
     x, y = pair[:2]
     return (2 / math.pi * (aspect_angle(x.target, y.target, eps) - aspect_angle(x.pred, y.pred, eps))).square()
 
 
 def squared_unit(pair: BoxPair) -> Float[Tensor, "*n"]:
-    """Square of the pair's unit, for losses that depend on scale; at most the root of the dtype's largest number."""
+    """The squared longer side of each pair's enclosing box, in squared coordinates, for losses that depend on scale.
+
+    It is at most the root of the dtype's largest number.
+    """
     largest = torch.finfo(pair.unit.dtype).max ** 0.25
     return (4 * pair.unit.clamp(max=largest / 4)) ** 2
 
 
 def power(ratio: Float[Tensor, "*n"], exponent: float, eps: float) -> Float[Tensor, "*n"]:
-    """``ratio ** exponent`` of ratios that are at least 0; for an exponent under 1 it is linear below ``eps``.
+    """``ratio ** exponent`` with a finite slope: for an exponent under 1 it is linear below ``eps``.
 
-    The slope of such a power is infinite at 0, and infinity times a gradient of 0 is NaN.
+    Ratios are at least 0. The slope of such a power is infinite at 0, and infinity times a gradient of 0 is NaN.
     """
     if exponent >= 1:
         return ratio**exponent
@@ -138,14 +154,17 @@ def root(square: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 
 
 def pairwise_iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "m 4"], *, eps: float = 1e-7) -> Float[Tensor, "n m"]:
-    """IoU of every box of ``a`` with every box of ``b``; raises ValueError on a wrong shape or dtype."""
+    """IoU of every box of ``a`` with every box of ``b``, both ``xyxy``; raises ValueError on a wrong shape or dtype."""
     check_boxes("a", a)
     check_boxes("b", b)
     return overlap_ratio(measure_pairs(a[:, None], b[None]), eps)
 
 
 def smallest(like: Tensor) -> float:
-    """Length under which a box counts as having no size: quotients by its square are still finite in this dtype."""
+    """Length under which a box counts as having no size, in the dtype of ``like``.
+
+    Quotients by the square of a longer one are finite.
+    """
     return 8 * torch.finfo(like.dtype).tiny ** 0.5
 
 

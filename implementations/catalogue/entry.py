@@ -20,7 +20,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 
 class UnknownName(LookupError):
-    """A name that no catalogue holds; the message names the nearest ones."""
+    """Raised on a name that a catalogue of methods does not hold; the message names the nearest ones."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Entry:
     package: str = field(default="", kw_only=True)  # the distribution that a peer's entry calls
 
     def resolve(self) -> Any:
-        """Import the module and return the object; raises ImportError with the entry's name."""
+        """Import the module of ``target`` and return the object; raises ImportError with the entry's name."""
         module, _, attribute = self.target.partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
@@ -54,9 +54,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class SamplerEntry(Entry):
-    """A sampler; ``order`` is the order of its global error on a smooth denoiser, the weak order if it is stochastic.
+    """What the catalogue knows of a sampler without importing it.
 
-    An alias is another entry's function with some options set: ``preset`` holds these.
+    ``order`` is the order of its global error on a smooth denoiser, the weak order if it is ``stochastic``. An alias is
+    another entry's function with some options set: ``preset`` holds these.
     """
 
     family: str = "custom"
@@ -86,19 +87,22 @@ class SamplerEntry(Entry):
         return self._resolved(*args, **{**self.preset, **options})
 
     def load(self) -> SamplerEntry:
-        """Import the sampler; the function may state ``order``, ``stages``, ... as attributes, which then count."""
+        """Import the sampler, and return its entry with what the function states of itself.
+
+        Attributes of the function such as ``order`` and ``stages`` take the place of the table's.
+        """
         function = self._resolved
         stated = {f.name for f in fields(SamplerEntry)} - {f.name for f in fields(Entry)} - {"preset"}
         return replace(self, **{name: getattr(function, name) for name in stated if hasattr(function, name)})
 
     def options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Give all options of a call: those of the caller, else the preset, else the function's own defaults."""
+        """Give every option of a call by name: the caller's value, else the preset's, else the function's default."""
         parameters = inspect.signature(self._resolved).parameters.values()
         own = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in _CONTRACT}
         return {**own, **self.preset, **options}
 
     def variants(self) -> list[dict[str, Any]]:
-        """Give the options that make it different methods: each coordinate with each order."""
+        """Give the options that make it different methods, one mapping per method: each coordinate with each order."""
         return [
             ({"coordinate": c} if c else {}) | ({"order": k} if k else {})
             for c in self.coordinates or (None,)
@@ -117,7 +121,7 @@ class SamplerEntry(Entry):
         return table[self.options(options)["order"]] if table else self.order
 
     def draws_noise(self, options: Mapping[str, Any]) -> bool:
-        """Say whether it is stochastic with these options."""
+        """Say whether the sampler adds noise when it is called with these options."""
         return any(self.options(options).get(name) for name in self.noisy) if self.noisy else self.stochastic
 
     def evaluations(self, times: Any, *, path: Any = None, **options: Any) -> int | None:
@@ -135,7 +139,11 @@ class SamplerEntry(Entry):
         return self.cost([here or there for here, there in itertools.pairwise(ends)], options, levels)
 
     def steps_for(self, nfe: int, *, ends: int = 1, **options: Any) -> int:
-        """Give the most steps that take at most ``nfe`` evaluations, ``ends`` of them at an end; ``nfe`` if unknown."""
+        """Give the most steps that ``nfe`` evaluations allow, at least 1, if ``ends`` of them touch an end of the path.
+
+        A step that touches an end costs one evaluation. Where the cost is unknown, as of a solver that chooses its
+        steps, it is ``nfe``.
+        """
         for steps in range(nfe, 1, -1):
             cost = self.cost([i >= steps - ends for i in range(steps)], options)
             if cost is None or cost <= nfe:
@@ -160,7 +168,11 @@ _CONTRACT = ("condition", "noise", "generator", "callback")
 
 @dataclass(frozen=True)
 class ScheduleEntry(Entry):
-    """A time grid; ``prepare`` is as in ``SamplerEntry``."""
+    """What the catalogue knows of a time grid without importing it.
+
+    ``prepare`` is the ``module:function`` of (denoiser, x, times) that makes what it takes as the option ``artifact``;
+    ``others`` are its names in other libraries.
+    """
 
     prepare: str = ""
     others: str = ""
@@ -173,14 +185,21 @@ class ScheduleEntry(Entry):
 
 @dataclass(frozen=True)
 class LossEntry(Entry):
-    """A box loss; suites choose by ``family``, which is the file that it stands in, or ``peer``."""
+    """What the catalogue knows of a box loss without importing it.
+
+    Suites choose by ``family``, which is the file that it stands in, or ``peer``.
+    """
 
     family: str = "custom"
 
 
 @dataclass(frozen=True)
 class NmsEntry(Entry):
-    """A non-maximum suppression; suites choose by ``family``, which is the file that it stands in, or ``peer``."""
+    """What the catalogue knows of a non-maximum suppression without importing it.
+
+    Suites choose by ``family``, which is the file that it stands in, or ``peer``; ``columns`` are the options that it
+    needs, with one value per box.
+    """
 
     family: str = "custom"
     columns: tuple[str, ...] = ()  # options that it needs, with one value per box
@@ -196,7 +215,11 @@ def _entry_points() -> Any:
 
 
 class Catalogue(Mapping[str, E_], Generic[E_]):
-    """A lazy mapping ``name -> Entry`` over a literal table and the entry points of one group."""
+    """A lazy mapping ``name -> Entry`` of methods: a literal table, and what outside packages add by entry points.
+
+    The entry points are those of the group ``fidmap.<kind>``; listing imports none of them. A name with a colon is a
+    single function of the user's, ``module:function``.
+    """
 
     def __init__(self, kind: str, entry_type: Callable[..., E_], entries: list[E_], singular: str = ""):
         self.kind, self.entry_type = kind, entry_type

@@ -15,7 +15,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Artifact:
-    """Tensors that ``method`` has learnt with ``evaluations`` calls of the denoiser on a batch."""
+    """Tensors that the sampler or schedule ``method`` has learnt from a denoiser, with their cost in ``evaluations``.
+
+    An evaluation is one call of the denoiser on a batch.
+    """
 
     method: str
     tensors: dict[str, Tensor]
@@ -31,7 +34,7 @@ class Artifact:
         return digest.hexdigest()
 
     def of(self, method: str) -> dict[str, Tensor]:
-        """Give the tensors; raises ValueError unless ``method`` has learnt them."""
+        """Give the tensors by name; raises ValueError unless ``method`` is the one that has learnt them."""
         if self.method != method:
             raise ValueError(f"artifact must be what {method} prepared, got one of {self.method}")
         return self.tensors

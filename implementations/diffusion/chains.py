@@ -19,14 +19,17 @@ Table: TypeAlias = Float[Tensor, " steps"] | Sequence[float]
 
 @dataclass(frozen=True)
 class Chain:
-    """``x_i = scales[i] x_(i-1) + deviations[i] z_i``."""
+    """A forward process in N discrete steps, ``x_i = scales[i] x_(i-1) + deviations[i] z_i`` with standard normal z."""
 
     scales: Float[Tensor, " steps"]
     deviations: Float[Tensor, " steps"]
 
     @classmethod
     def ddpm(cls, betas: Table) -> Chain:
-        """``x_i = sqrt(1 - beta_i) x_(i-1) + sqrt(beta_i) z`` (2006.11239, eq. 2); raises ValueError on other betas."""
+        """The chain of DDPM, ``x_i = sqrt(1 - beta_i) x_(i-1) + sqrt(beta_i) z`` (2006.11239, eq. 2).
+
+        Raises ValueError on betas outside (0, 1].
+        """
         betas = as_tensor(betas, torch.float64)
         if not bool(((betas > 0) & (betas <= 1)).all()):
             raise ValueError(f"betas must lie in (0, 1], got {betas.min():.6g} to {betas.max():.6g}")
@@ -34,7 +37,7 @@ class Chain:
 
     @classmethod
     def smld(cls, sigmas: Table) -> Chain:
-        """``x_i = x_(i-1) + sqrt(sigma_i^2 - sigma_(i-1)^2) z``, sigma_0 = 0 (2011.13456, eq. 20).
+        """The chain of SMLD, ``x_i = x_(i-1) + sqrt(sigma_i^2 - sigma_(i-1)^2) z``, sigma_0 = 0 (2011.13456, eq. 20).
 
         Raises ValueError where the sigmas do not rise.
         """
@@ -46,9 +49,9 @@ class Chain:
 
     @classmethod
     def of_path(cls, path: Path, times: Float[Tensor, " points"]) -> Chain:
-        """Give the exact transitions of a path between ascending times, whose marginals are the path's own.
+        """The chain whose marginals at ascending ``times`` are exactly those of a continuous path.
 
-        ``x' = (alpha'/alpha) x + sqrt(sigma'^2 - (alpha'/alpha)^2 sigma^2) z``.
+        ``x' = (alpha'/alpha) x + sqrt(sigma'^2 - (alpha'/alpha)^2 sigma^2) z``, where a prime is the next time.
         """
         times = path.inside(times)
         scales = path.alpha(times[1:]) / path.alpha(times[:-1])
@@ -58,13 +61,13 @@ class Chain:
 
     @draws("forward")
     def run(self, x: Images, *, noise: Noise) -> Images:
-        """Carry a batch of x_0 to the chain's end."""
+        """Carry a batch of data x_0 through all steps, and return the noised batch at the chain's end."""
         for k, (scale, deviation) in enumerate(zip(self.scales.tolist(), self.deviations.tolist(), strict=True)):
             x = (x * scale).add_(noise(k, x), alpha=deviation)
         return x
 
     def marginals(self) -> tuple[Float[Tensor, " steps"], Float[Tensor, " steps"]]:
-        """Give alpha and sigma of ``x_i = alpha x_0 + sigma eps`` after each step."""
+        """Give alpha and sigma of ``x_i = alpha x_0 + sigma eps`` after each of the N steps, by the exact recursion."""
         variance, variances = 0.0, []
         for scale, deviation in zip(self.scales.tolist(), self.deviations.tolist(), strict=True):
             variance = scale**2 * variance + deviation**2
@@ -73,11 +76,17 @@ class Chain:
 
 
 def ddpm_betas(path: VP, steps: int) -> Float[Tensor, " steps"]:
-    """``beta(i/N) / N``: DDPM of N steps tends to VP, with an error of 1/N (2011.13456, eq. 23 to 25)."""
+    """The betas of the DDPM chain of N steps that tends to VP: ``beta(i/N) / N``, with an error of 1/N.
+
+    The limit is that of 2011.13456, eq. 23 to 25.
+    """
     t = torch.arange(1, steps + 1, dtype=torch.float64) / steps
     return -2 * path.drift(t) / steps
 
 
 def smld_sigmas(path: VE, steps: int) -> Float[Tensor, " steps"]:
-    """N geometric steps from sigma_min to sigma_max: SMLD tends to VE, with an error of 1/N (2011.13456, eq. 30)."""
+    """The sigmas of the SMLD chain of N steps that tends to VE: geometric, from sigma_min to sigma_max.
+
+    The error is 1/N (2011.13456, eq. 30).
+    """
     return path.sigma(torch.linspace(0, 1, steps, dtype=torch.float64))

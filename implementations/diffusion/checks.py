@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def as_tensor(value: Any, dtype: torch.dtype | None = None) -> Tensor:
-    """Make a tensor of a tensor, an array of any strides and byte order, or numbers.
+    """Make a tensor of a user's argument: a tensor, an array of any strides and byte order, or numbers.
 
     Plain numbers become float64, since torch's default would round 0.1 to float32.
     """
@@ -24,7 +24,10 @@ def as_tensor(value: Any, dtype: torch.dtype | None = None) -> Tensor:
 
 
 def check_integer(name: str, value: Any, least: int, most: int | None = None) -> int:
-    """Give an integer, NumPy's included; raises ValueError unless it is one from ``least`` to ``most``."""
+    """Give the value of the argument ``name`` as an int, NumPy's integers included.
+
+    Raises ValueError unless it is an integer from ``least`` to ``most``.
+    """
     integer = isinstance(value, Integral) and not isinstance(value, bool)
     if not integer or value < least or (most is not None and value > most):
         accepted = f"of at least {least}" if most is None else f"from {least} to {most}"

@@ -70,31 +70,34 @@ class Prediction:
 
     @property
     def x0(self) -> Images:
-        """The data, ``E[x0 | x]``."""
+        """The predicted data, ``E[x0 | x]``, of the shape of x."""
         return self._view("x0")
 
     @property
     def eps(self) -> Images:
-        """The noise, ``E[eps | x]``."""
+        """The predicted noise, ``E[eps | x]``, of the shape of x."""
         return self._view("eps")
 
     @property
     def v(self) -> Images:
-        """``alpha eps - sigma x0`` (2202.00512, app. D)."""
+        """The v-prediction, ``alpha eps - sigma x0``, of the shape of x (2202.00512, app. D)."""
         return self._view("v")
 
     @property
     def velocity(self) -> Images:
-        """``dx/dt = alpha' x0 + sigma' eps``, the probability flow."""
+        """The velocity of the probability flow, ``dx/dt = alpha' x0 + sigma' eps``, with the derivatives in t."""
         return self._view("velocity")
 
     @property
     def score(self) -> Images:
-        """``grad log p_t(x) = -eps / sigma``."""
+        """The score of the noised data, ``grad log p_t(x) = -eps / sigma``."""
         return self._view("score")
 
     def combine(self, p: float, r: float) -> Images:
-        """Give ``p x0 + r eps`` in one step from the view that was given; raises ValueError where it does not exist."""
+        """Give ``p x0 + r eps`` in one step from the view that was given; raises ValueError where it does not exist.
+
+        One step loses no digits: eps by way of x0 would, at small sigma.
+        """
         return self._combine(p, r, f"{p:.6g} x0 + {r:.6g} eps")
 
     def _view(self, name: Head) -> Images:
@@ -112,7 +115,10 @@ class Prediction:
         return self._sum(f, self.x, -g * g / 2, self._views["score"])
 
     def take_scales(self, t: float, alpha: float, sigma: float) -> None:
-        """Take the path's alpha and sigma from a caller who has them; ignored where ``t`` is not the prediction's."""
+        """Take alpha and sigma of the path at ``t`` from a caller who knows them.
+
+        Ignored for a prediction at another time.
+        """
         if self._known_scales is None and self.t.ndim == 0 and self.t.item() == t:
             self._known_scales = alpha, sigma
 
@@ -198,7 +204,7 @@ class Prediction:
 
 
 class Denoiser(ABC):
-    """A path, and a prediction at any ``(x, t)`` on it; a wrapper of a denoiser is again a denoiser."""
+    """A path, and a prediction at any state and time ``(x, t)`` on it; a wrapper of a denoiser is again a denoiser."""
 
     path: Path
 
@@ -289,7 +295,7 @@ class AverageVelocity(Network):
         return Prediction(self.path, x, t, velocity=self._ask(x, condition, t, t))
 
     def flow_map(self, x: Images, t: Time, s: float | Tensor, condition: Any = None) -> Images:
-        """Take one step with the module's mean velocity."""
+        """Carry ``x`` from ``t`` to ``s`` by one call of the module, ``x_s = x - (t - s) u``, u the mean velocity."""
         average = self._ask(x, condition, t, s)
         dtype = torch.promote_types(torch.promote_types(x.dtype, torch.float32), average.dtype)
         return torch.add(x.to(dtype), average.to(dtype), alpha=float(s) - float(t))
@@ -306,7 +312,7 @@ class CountingDenoiser(Denoiser):
         return self.denoiser(x, t, condition)
 
     def flow_map(self, x: Images, t: Time, s: float | Tensor, condition: Any = None) -> Images:
-        """Count one evaluation of the denoiser's own flow map."""
+        """Carry ``x`` from ``t`` to ``s`` by the denoiser's own flow map, and count one evaluation."""
         self.calls += 1
         return self.denoiser.flow_map(x, t, s, condition)
 

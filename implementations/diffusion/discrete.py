@@ -64,7 +64,10 @@ class DiscreteVP(Path):
         return torch.where(t < 0, self._log_snr[0].to(t) - (t + 1).log(), inside)
 
     def network_time(self, t: Time) -> Values:
-        """``max(t, 0)``: on [-1, 0), in the step to the clean end, a network is asked at its first timestep."""
+        """Give the timestep at which a network is asked for ``t``, ``max(t, 0)``.
+
+        Times in [-1, 0) belong to the step to the clean end, where it is asked at its first timestep.
+        """
         return as_float64(t).clamp(min=0)
 
     def alpha(self, t: Time) -> Values:

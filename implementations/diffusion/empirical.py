@@ -17,10 +17,11 @@ from implementations.diffusion.path import Images, Path, Time
 
 
 class EmpiricalOracle(Oracle):
-    """The optimal denoiser of a finite data set: ``x0 = sum_i w_i y_i``, ``w_i ~ exp(-|x - alpha y_i|^2 / 2 sigma^2)``.
+    r"""The optimal denoiser of a finite data set, ``x0 = sum_i w_i y_i``.
 
-    ``data`` (N, \\*shape); ``labels`` (N,) ints let a condition restrict the data, as in ``MixtureOracle``. Data
-    are taken ``chunk`` at a time, with an online softmax: memory is n x chunk. Raises ValueError at sigma = 0.
+    ``w_i ~ exp(-|x - alpha y_i|^2 / 2 sigma^2)``, summing to 1. ``data`` (N, \*shape) are the y_i; ``labels`` (N,) are
+    ints by which an integer condition restricts the data to a class. Data are taken ``chunk`` at a time, with an online
+    softmax: memory is n x chunk. Raises ValueError at sigma = 0.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class EmpiricalOracle(Oracle):
         return Prediction(self.path, x, t, **{name: view.reshape(x.shape).to(dtype) for name, view in views.items()})
 
     def log_density(self, x: Images, t: Time, condition: Any = None) -> Float[Tensor, " n"]:
-        """``log p_t(x)``, of the class where a condition is given; nats."""
+        """Log-density ``log p_t(x)`` of the noised data, (n,) in nats; of the class where a condition is given."""
         flat = self._flat(x)
         alpha, sigma = self._positive_scales(x, t)
         parts = [logits.logsumexp(1) for _, logits in self._logits(flat, alpha, sigma, condition)]
@@ -68,7 +69,7 @@ class EmpiricalOracle(Oracle):
         return (torch.stack(parts).logsumexp(0) - constants - count.double().log()).to(floating(x.dtype))
 
     def sample(self, n: int, generator: torch.Generator | None = None, condition: Any = None) -> Images:
-        """Draw n of the data, with replacement."""
+        """Draw n of the data, without noise and with replacement; of the class where a condition is given."""
         pick = self._picks(n, torch.ones_like(self._norms), condition, generator)
         return self._data[pick].reshape(n, *self.shape).to(self.dtype)
 

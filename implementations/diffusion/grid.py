@@ -28,32 +28,32 @@ class Point(NamedTuple):
 
     @property
     def end(self) -> bool:
-        """Whether this is an end of the path, where higher-order formulas are singular."""
+        """Whether alpha = 0 or sigma = 0 here: an end of the path, where higher-order formulas are singular."""
         return self.alpha == 0 or self.sigma == 0
 
     @property
     def time(self) -> Tensor:
-        """``t`` as a denoiser takes it."""
+        """The time t as a denoiser takes it, a float64 scalar tensor."""
         return torch.tensor(self.t, dtype=torch.float64)
 
     @property
     def ratio(self) -> float:
-        """``sigma / alpha``; infinite where alpha = 0."""
+        """The noise level in units of the data, ``sigma / alpha``; infinite where alpha = 0."""
         return self.sigma / self.alpha if self.alpha else math.inf
 
     @property
     def radius(self) -> float:
-        """``hypot(alpha, sigma)``."""
+        """The size of the state for unit data, ``hypot(alpha, sigma)``."""
         return math.hypot(self.alpha, self.sigma)
 
     @property
     def angle(self) -> float:
-        """``atan2(sigma, alpha)``, from 0 (clean) to pi/2."""
+        """The share of noise as an angle, ``atan2(sigma, alpha)``, from 0 (clean) to pi/2 (noise alone)."""
         return math.atan2(self.sigma, self.alpha)
 
 
 class Points(NamedTuple):
-    """The path at many times: the fields of ``Point`` as float64 tensors of one shape."""
+    """A path at many times: t, alpha, sigma and log(alpha/sigma) as float64 tensors of one shape."""
 
     t: Tensor
     alpha: Tensor
@@ -62,37 +62,37 @@ class Points(NamedTuple):
 
     @classmethod
     def at_log_snrs(cls, path: Path, log_snr: Tensor) -> Points:
-        """Give the points of log-SNRs within the path."""
+        """Give the points of a path at values of the log-SNR, log(alpha/sigma), which must lie within the path."""
         t = path.time(log_snr).clamp(path.t_min, path.t_max)
         return cls(t, path.alpha(t), path.sigma(t), log_snr)
 
     @classmethod
     def at_times(cls, path: Path, t: Tensor) -> Points:
-        """Give the points of times within the path."""
+        """Give the points of a path at times t, which must lie within the path."""
         return cls(t, path.alpha(t), path.sigma(t), path.log_snr(t))
 
     def unbind(self) -> list[Point]:
-        """Give them one by one, of one dimension."""
+        """Give the points of a vector one by one, as ``Point`` with floats."""
         return [Point(*row) for row in zip(*(column.tolist() for column in self), strict=True)]
 
     @property
     def ratio(self) -> Tensor:
-        """``sigma / alpha``."""
+        """The noise levels in units of the data, ``sigma / alpha``."""
         return self.sigma / self.alpha
 
     @property
     def radius(self) -> Tensor:
-        """``hypot(alpha, sigma)``."""
+        """The sizes of the state for unit data, ``hypot(alpha, sigma)``."""
         return torch.hypot(self.alpha, self.sigma)
 
     @property
     def angle(self) -> Tensor:
-        """``atan2(sigma, alpha)``."""
+        """The shares of noise as angles, ``atan2(sigma, alpha)``, from 0 (clean) to pi/2 (noise alone)."""
         return torch.atan2(self.sigma, self.alpha)
 
 
 class Grid:
-    """The times of a call, checked, and the path at each of them.
+    """The times that a sampler is called with, checked, and alpha and sigma of the path at each of them.
 
     There must be at least 2, finite, strictly monotone and within the path: ValueError otherwise, naming the value. A
     time that the rounding of its own dtype parts from an end of the path is taken for that end, so that alpha = 0 and
@@ -128,16 +128,19 @@ class Grid:
             raise ValueError("times must ascend, from data to noise: this sampler inverts another")
 
     def at(self, log_snr: float) -> Point:
-        """Give the point of a log-SNR within the path, for a stage between two times."""
+        """Give the point of the path at a log-SNR, log(alpha/sigma), for a stage between two times."""
         t = self.path.time(log_snr).clamp(self.path.t_min, self.path.t_max)
         return Point(t.item(), self.path.alpha(t).item(), self.path.sigma(t).item(), log_snr)
 
     def at_time(self, t: float) -> Point:
-        """Give the point of a time within the path."""
+        """Give the point of the path at time t: alpha, sigma and log(alpha/sigma) as floats."""
         return Point(t, *(float(f(t)) for f in (self.path.alpha, self.path.sigma, self.path.log_snr)))
 
     def check_finite(self, sums: Float[Tensor, " steps"]) -> None:
-        """Raise FloatingPointError with the first step after which a sum over the state is not finite."""
+        """Raise FloatingPointError if the state has ceased to be finite, naming the first step after which it was not.
+
+        ``sums`` has one sum over the state per step, so that the check costs one transfer from the device.
+        """
         finite = [math.isfinite(value) for value in sums.tolist()]
         if not all(finite):
             first = finite.index(False)
@@ -150,7 +153,10 @@ class Grid:
 
 
 def check_start(x: Images) -> Images:
-    """Give ``x`` in float32 at least; raises ValueError where it is empty, of integers or not finite."""
+    """Give a sampler's start ``x`` in float32 at least.
+
+    Raises ValueError where it is empty, of integers or not finite.
+    """
     if not isinstance(x, Tensor):
         raise ValueError(f"x must be a tensor, a batch of samples, got {type(x).__name__}")
     if x.ndim == 0 or len(x) == 0 or not x.is_floating_point():
@@ -162,7 +168,7 @@ def check_start(x: Images) -> Images:
 
 
 def add_scaled(*terms: tuple[float, Images]) -> Images:
-    """``sum_k c_k x_k`` of terms (c, x), in one new tensor; terms of weight 0 are left out."""
+    """The linear combination ``sum_k c_k x_k`` of terms (c, x), in one new tensor; terms of weight 0 are left out."""
     (first, x), *rest = [term for term in terms if term[0] != 0] or terms[:1]
     total = x * first
     for weight, y in rest:

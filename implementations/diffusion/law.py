@@ -23,28 +23,34 @@ AT_ONCE = 2**20  # values in a batch of impulses: 8 MiB, of which an oracle make
 
 
 class Law(NamedTuple):
-    """Independent Gaussians, one per mode."""
+    """The law of a sampler's output or of its truth: independent Gaussians, one mean and one variance per mode."""
 
     mean: Modes
     variance: Modes
 
 
 def marginal_law(oracle: GaussianOracle, t: float | Tensor) -> Law:
-    """Give the law of the noised data at ``t``: ``N(alpha m, alpha^2 C + sigma^2)``."""
+    """Give the law of the noised data at ``t``, per mode: ``N(alpha m, alpha^2 C + sigma^2)`` for data N(m, C)."""
     mean, spectrum = oracle._means[0], oracle._spectra[0].expand_as(oracle._means[0])
     alpha, sigma = (float(f(t)) for f in (oracle.path.alpha, oracle.path.sigma))
     return Law(alpha * mean, alpha**2 * spectrum + sigma**2)
 
 
 def prior_law(oracle: GaussianOracle, t: float | Tensor) -> Law:
-    """Give the law of the path's prior at ``t``, from which a user starts."""
+    """Give the law of the path's prior at ``t``, from which a user starts; its mean is 0.
+
+    The variance is that of ``path.prior``.
+    """
     mean = torch.zeros_like(oracle._means[0])
     deviation = oracle.path.prior(torch.ones_like(mean)[None], float(t))[0]
     return Law(mean, deviation.square())
 
 
 def carry_law(law: Law, oracle: GaussianOracle, t_from: float | Tensor, t_to: float | Tensor) -> Law:
-    """Carry a law along the exact probability flow, which is affine."""
+    """Give the law at ``t_to`` of a state that has ``law`` at ``t_from`` and follows the exact probability flow.
+
+    The flow of Gaussian data is affine, so that the law stays Gaussian.
+    """
     ends = torch.stack([torch.zeros_like(law.mean), torch.ones_like(law.mean), law.mean])
     nothing, one, mean = oracle.flow(ends, t_from, t_to)
     return Law(mean, (one - nothing).square() * law.variance)
@@ -99,27 +105,33 @@ def output_law(
 
 
 def mean_errors(law: Law, truth: Law) -> Modes:
-    """``m' - m``, per mode."""
+    """Error of the mean of a law, its mean less that of the truth, per mode, in units of the state."""
     return law.mean - truth.mean
 
 
 def variance_errors(law: Law, truth: Law) -> Modes:
-    """``v'/v - 1``, per mode."""
+    """Relative error of the variance of a law, its variance over that of the truth minus 1, per mode."""
     return law.variance / truth.variance - 1
 
 
 def variance_error(law: Law, truth: Law) -> float:
-    """RMS over the modes of the relative error of the variance."""
+    """Relative error of a law's variance against the truth, ``v'/v - 1``, as the root mean square over modes."""
     return float(variance_errors(law, truth).square().mean().sqrt())
 
 
 def squared_w2(law: Law, truth: Law) -> Modes:
-    """Squared 2-Wasserstein distance per mode, ``(m' - m)^2 + (s' - s)^2``; the laws' own is the sum over modes."""
+    """Squared 2-Wasserstein distance of a law from the truth per mode, ``(m' - m)^2 + (s' - s)^2``; it adds over modes.
+
+    m and s are mean and standard deviation, primed for the law. The laws' own squared distance is the sum over modes.
+    """
     return (law.mean - truth.mean).square() + (law.variance.sqrt() - truth.variance.sqrt()).square()
 
 
 def relative_entropy(law: Law, truth: Law) -> Modes:
-    """``KL(law | truth)`` per mode in nats, infinite where a variance is 0; the laws' own is the sum over modes."""
+    """Relative entropy ``KL(law | truth)`` per mode, in nats; infinite where a variance is 0.
+
+    The laws' own is the sum over modes.
+    """
     excess = variance_errors(law, truth)
     return ((law.mean - truth.mean).square() / truth.variance + excess - excess.log1p()) / 2
 

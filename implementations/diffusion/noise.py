@@ -38,7 +38,7 @@ class PerSampleNoise:
         self._word = STREAMS.index(stream)
 
     def of(self, stream: Stream) -> PerSampleNoise:
-        """Give the noise of the same seeds in another stream."""
+        """Give the noise of the same seeds in another stream (``start``, ``steps``, ...), independent of this one."""
         return PerSampleNoise(self.seeds, stream)
 
     def __call__(self, draw: int, like: Images) -> Images:
@@ -78,7 +78,11 @@ def noise_of(noise: Noise | None, generator: Generators | None, stream: Stream) 
 
 
 def draws(stream: Stream) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
-    """Make ``noise`` of a function optional and add ``generator``: the function is given ``noise_of`` the two."""
+    """Decorator of a function that takes ``noise``: makes it optional, and adds the keyword ``generator`` beside it.
+
+    The function is given ``noise_of`` the two: the caller's noise, or one seeded by the generator or by torch's global
+    one, in the stream named here.
+    """
 
     def wrap(function: Callable[..., Result]) -> Callable[..., Result]:
         @functools.wraps(function)

@@ -23,7 +23,11 @@ UNCONDITIONAL = -1
 
 
 class Oracle(Denoiser):
-    """What all oracles have: the shape of a sample, labels, devices."""
+    """Base of the denoisers in closed form, whose data have a known law.
+
+    ``shape`` is that of a sample, without the batch axis, and ``dtype`` that of the samples it draws. ``labels`` has
+    the class of each component, by which a condition restricts the data; None where there are no classes.
+    """
 
     shape: tuple[int, ...]
     dtype: torch.dtype  # of the samples it draws
@@ -38,7 +42,7 @@ class Oracle(Denoiser):
         return moved
 
     def score(self, x: Images, t: Time, condition: Any = None) -> Images:
-        """``grad log p_t(x)``."""
+        """The exact score of the noised data, ``grad log p_t(x)``, of the shape of x."""
         return self(x, t, condition).score
 
     def _flat(self, x: Images) -> Float[Tensor, "n d"]:
@@ -90,13 +94,14 @@ class Oracle(Denoiser):
 
 
 class MixtureOracle(Oracle):
-    """Data from ``sum_k w_k N(m_k, C_k)``: with noise, a mixture of ``N(alpha m_k, alpha^2 C_k + sigma^2)``.
+    r"""The optimal denoiser of a mixture of Gaussians, ``sum_k w_k N(m_k, C_k)``.
 
-    ``means`` (k, \\*shape); ``covariances`` (k,) isotropic, (k, \\*shape) diagonal or (k, d, d) full; ``weights`` (k,)
-    positive, normalised here; ``labels`` (k,) ints. With labels, ``condition`` (an int, or n ints) restricts the
-    components; -1 leaves them all. Regular at both ends unless a covariance is singular: a full one is where an
-    eigenvalue is within ``d eps`` of the largest, with the eps of its dtype.
-    Raises ValueError on wrong shapes, and on covariances that are not symmetric and positive semi-definite.
+    With noise, the data are a mixture of ``N(alpha m_k, alpha^2 C_k + sigma^2)``. ``means`` (k, \*shape);
+    ``covariances`` (k,) isotropic, (k, \*shape) diagonal or (k, d, d) full; ``weights`` (k,) positive, normalised here;
+    ``labels`` (k,) ints. With labels, ``condition`` (an int, or n ints) restricts the components; -1 leaves them all.
+    Regular at both ends unless a covariance is singular: a full one is where an eigenvalue is within ``d eps`` of the
+    largest, with the eps of its dtype. Raises ValueError on wrong shapes, and on covariances that are not symmetric and
+    positive semi-definite.
     """
 
     def __init__(
@@ -130,14 +135,14 @@ class MixtureOracle(Oracle):
         return Prediction(self.path, x, t, **{name: view.reshape(x.shape).to(dtype) for name, view in views.items()})
 
     def log_density(self, x: Images, t: Time, condition: Any = None) -> Float[Tensor, " n"]:
-        """``log p_t(x)``, of the class where a condition is given; nats."""
+        """Log-density ``log p_t(x)`` of the noised data, (n,) in nats; of the class where a condition is given."""
         log_joint = self._components(x, t, condition)[2]
         outside = self._outside(condition, len(x))
         total = 0.0 if outside is None else self._log_weights.masked_fill(outside, -math.inf).logsumexp(1)
         return (log_joint.logsumexp(1) - total).to(floating(x.dtype))
 
     def sample(self, n: int, generator: torch.Generator | None = None, condition: Any = None) -> Images:
-        """Draw n samples of the data, without noise."""
+        """Draw n samples of the data, without noise; of the class where a condition is given."""
         pick = self._picks(n, self._log_weights.exp(), condition, generator)
         noise = self._normal(n, self._means.shape[1], generator) * self._spectra.sqrt().expand_as(self._means)[pick]
         if self._bases is not None:
@@ -164,9 +169,10 @@ class MixtureOracle(Oracle):
 
 
 class GaussianOracle(MixtureOracle):
-    """Data from ``N(mean, C)``: ``mean`` of shape (\\*shape), C a scalar, (\\*shape) diagonal or (d, d) full.
+    r"""The optimal denoiser of Gaussian data ``N(mean, C)``: it is linear, so that its flow is known too.
 
-    Linear, so that the probability flow is known too. Raises as ``MixtureOracle``.
+    ``mean`` has the shape (\*shape), C is a scalar, (\*shape) diagonal or (d, d) full. Raises ValueError on wrong
+    shapes, and on a C that is not symmetric and positive semi-definite.
     """
 
     def __init__(self, path: Path, mean: Values, covariance: float | Tensor):
@@ -175,10 +181,10 @@ class GaussianOracle(MixtureOracle):
         super().__init__(path, mean[None], covariance[None], torch.ones(1, dtype=torch.float64, device=mean.device))
 
     def flow(self, x: Images, t_from: Time, t_to: Time) -> Images:
-        """Carry ``x`` along the probability flow exactly.
+        """Carry ``x`` from ``t_from`` to ``t_to`` along the probability flow exactly.
 
-        ``x - alpha m`` grows by ``sqrt((alpha'^2 l + sigma'^2) / (alpha^2 l + sigma^2))`` along an eigenvector of C
-        with eigenvalue l.
+        ``x - alpha m`` grows by ``sqrt((alpha'^2 l + sigma'^2) / (alpha^2 l + sigma^2))`` along an eigenvector of the
+        covariance with eigenvalue l; m is the mean, and a prime is ``t_to``.
         """
         z, variance, _ = self._components(x, t_from, None)
         alpha, sigma = (scale[..., None] for scale in self._scales(x, t_to))
@@ -186,7 +192,7 @@ class GaussianOracle(MixtureOracle):
         return (alpha * self._means + self._rotate(z)).reshape(x.shape).to(floating(x.dtype))
 
     def flow_map(self, x: Images, t: Time, s: float | Tensor, condition: Any = None) -> Images:
-        """Give ``flow``, which is what a few-step model of these data would learn."""
+        """Carry ``x`` from ``t`` to ``s`` along the exact flow, as a few-step model of these data would learn to."""
         self._outside(condition, len(x))  # one class has no condition
         return self.flow(x, t, s)
 
@@ -230,7 +236,7 @@ def check_labels(labels: Any, k: int, device: torch.device) -> Int[Tensor, " k"]
 
 
 def floating(dtype: torch.dtype) -> torch.dtype:
-    """Give the dtype of results: float32 at least."""
+    """Give the dtype of an oracle's results for an input of ``dtype``: float32 at least."""
     return torch.promote_types(dtype, torch.float32)
 
 

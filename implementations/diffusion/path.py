@@ -23,10 +23,10 @@ Images: TypeAlias = Float[Tensor, " n *shape"]
 
 
 class Path(ABC):
-    """A forward process on ``[t_min, t_max]``, from the clean end ``t_min`` to the noisy end ``t_max``.
+    """A forward process ``x_t = alpha(t) x_0 + sigma(t) eps`` on ``[t_min, t_max]``, from clean data to noise.
 
     With ``f = d log alpha / dt`` and ``g^2 = d sigma^2 / dt - 2 f sigma^2``, ``dx = f x dt + g dw`` has these marginals
-    (2107.00630; 2206.00927). Derivatives that do not exist at an end are infinite there.
+    (2107.00630; 2206.00927). Coefficients are float64; derivatives that do not exist at an end are infinite there.
     """
 
     t_min: float = 0.0
@@ -35,41 +35,41 @@ class Path(ABC):
 
     @abstractmethod
     def alpha(self, t: Time) -> Values:
-        """Scale of the data."""
+        """Scale alpha of the data in ``x_t = alpha x_0 + sigma eps``."""
 
     @abstractmethod
     def sigma(self, t: Time) -> Values:
-        """Standard deviation of the noise."""
+        """Standard deviation sigma of the noise in ``x_t = alpha x_0 + sigma eps``."""
 
     @abstractmethod
     def d_alpha(self, t: Time) -> Values:
-        """Derivative of alpha."""
+        """Derivative in t of alpha, the scale of the data."""
 
     @abstractmethod
     def d_sigma(self, t: Time) -> Values:
-        """Derivative of sigma."""
+        """Derivative in t of sigma, the standard deviation of the noise."""
 
     @abstractmethod
     def time(self, log_snr: Time) -> Values:
-        """Inverse of ``log_snr``; it extrapolates beyond the path's range."""
+        """Time t at which the log-SNR is ``log_snr = log(alpha/sigma)``; it extrapolates beyond the path's range."""
 
     def network_time(self, t: Time) -> Values:
         """Time at which a network is asked for ``t``: t itself, unless networks have not seen some of the times."""
         return as_float64(t)
 
     def drift(self, t: Time) -> Values:
-        """``f = alpha'/alpha`` of the SDE ``dx = f x dt + g dw``."""
+        """Drift coefficient ``f = d log alpha / dt`` of the forward SDE ``dx = f x dt + g dw``."""
         return self.d_alpha(t) / self.alpha(t)
 
     def diffusion(self, t: Time) -> Values:
-        """``g = sqrt(2 sigma (sigma' - f sigma))`` of the SDE ``dx = f x dt + g dw``."""
+        """Diffusion coefficient ``g = sqrt(2 sigma (sigma' - f sigma))`` of the forward SDE ``dx = f x dt + g dw``."""
         if self.variance_preserving:  # sigma sigma' = -alpha alpha', so g^2 = -2 f, finite where sigma' is not
             return (-2 * self.drift(t)).sqrt()
         sigma = self.sigma(t)
         return (2 * sigma * (self.d_sigma(t) - self.drift(t) * sigma)).sqrt()
 
     def log_snr(self, t: Time) -> Values:
-        """``lambda = log(alpha / sigma)``: +inf where sigma = 0, -inf where alpha = 0."""
+        """The log-SNR ``lambda = log(alpha / sigma)`` at t: +inf where sigma = 0, -inf where alpha = 0."""
         return self.alpha(t).log() - self.sigma(t).log()
 
     def ratio(self, t: Time) -> Values:
@@ -132,7 +132,10 @@ class _LinearBeta(Path):
 
 @dataclass(frozen=True)
 class VP(_LinearBeta):
-    """Variance preserving: ``alpha = exp(-B/2)``, ``sigma^2 = 1 - exp(-B)`` (2011.13456, eq. 29)."""
+    """Variance-preserving path: ``alpha = exp(-B/2)``, ``sigma^2 = 1 - exp(-B)`` (2011.13456, eq. 29).
+
+    B is the integral of ``beta(t)`` from 0 to t, and beta is linear from ``beta_min`` to ``beta_max`` on [0, 1].
+    """
 
     variance_preserving = True
 
@@ -148,7 +151,10 @@ class VP(_LinearBeta):
 
 @dataclass(frozen=True)
 class SubVP(_LinearBeta):
-    """Sub-variance preserving: ``alpha = exp(-B/2)``, ``sigma = 1 - exp(-B)`` (2011.13456, eq. 29)."""
+    """Sub-variance-preserving path: ``alpha = exp(-B/2)``, ``sigma = 1 - exp(-B)`` (2011.13456, eq. 29).
+
+    B is the integral of ``beta(t)`` from 0 to t, and beta is linear from ``beta_min`` to ``beta_max`` on [0, 1].
+    """
 
     def sigma(self, t: Time) -> Values:
         return -torch.expm1(-self._integral(t))
@@ -165,9 +171,9 @@ class SubVP(_LinearBeta):
 
 @dataclass(frozen=True)
 class Cosine(Path):
-    """Squared-cosine alpha-bar: ``alpha = cos a / cos b``, ``a = (t+s)/(1+s) pi/2``, b = a at 0 (2102.09672, eq. 17).
+    """The squared-cosine path: ``alpha = cos a / cos b``, ``a = (t+s)/(1+s) pi/2``, b = a at 0 (2102.09672, eq. 17).
 
-    The paper clips its betas at 0.999; here alpha is 0 at t = 1, as the formula has it.
+    It preserves variance. The paper clips its betas at 0.999; here alpha is 0 at t = 1, as the formula has it.
     """
 
     s: float = 0.008
@@ -215,9 +221,9 @@ class _Exploding(Path):
 
 @dataclass(frozen=True)
 class VE(_Exploding):
-    """Variance exploding: ``alpha = 1``, ``sigma = sigma_min (sigma_max/sigma_min)^t`` (2011.13456, app. C).
+    """Variance-exploding path: ``alpha = 1``, ``sigma = sigma_min (sigma_max/sigma_min)^t``, with t in [0, 1].
 
-    sigma is never 0: its clean end is ``sigma_min``.
+    sigma is never 0: its clean end is ``sigma_min`` (2011.13456, app. C).
     """
 
     sigma_min: float = 0.01
@@ -243,7 +249,10 @@ class VE(_Exploding):
 
 @dataclass(frozen=True)
 class EDM(_Exploding):
-    """``alpha = 1``, ``sigma = t`` up to ``sigma_max`` (2206.00364, table 1)."""
+    """The path of EDM, whose time is the noise level: ``alpha = 1``, ``sigma = t`` (2206.00364, table 1).
+
+    It goes up to ``sigma_max``.
+    """
 
     sigma_max: float = 80.0
 
@@ -267,7 +276,10 @@ class EDM(_Exploding):
 
 @dataclass(frozen=True)
 class RectifiedFlow(Path):
-    """The straight line: ``alpha = 1 - t``, ``sigma = t`` (2209.03003; data at t = 0, the reverse of the paper's)."""
+    """The straight path from data to noise: ``alpha = 1 - t``, ``sigma = t``, t in [0, 1] (2209.03003).
+
+    Data are at t = 0, the reverse of the paper's.
+    """
 
     def alpha(self, t: Time) -> Values:
         return 1 - as_float64(t)
@@ -287,7 +299,10 @@ class RectifiedFlow(Path):
 
 @dataclass(frozen=True)
 class TrigFlow(Path):
-    """The circle: ``alpha = cos t``, ``sigma = sin t``, t in [0, pi/2] (2410.11081, sec. 3, unit data variance)."""
+    """The circular path: ``alpha = cos t``, ``sigma = sin t``, t in [0, pi/2] (2410.11081, sec. 3).
+
+    Its data are taken to have unit variance.
+    """
 
     t_max = math.pi / 2
     variance_preserving = True

@@ -21,14 +21,16 @@ from implementations.diffusion.path import Images, Path, Time, Values
 
 
 def forward_drift(path: Path, x: Images, t: Time) -> Images:
-    """``f x``; ``t`` is a scalar or has one value per sample."""
+    """Drift ``f x`` of the path's forward SDE ``dx = f x dt + g dw``; ``t`` is a scalar or has one value per sample."""
     return x * _per_sample(path.drift(t), x)
 
 
 def reverse_drift(prediction: Prediction, eta: float = 1.0) -> Images:
-    """``f x - (1 + eta^2)/2 g^2 score``, which is the velocity at eta = 0.
+    """Drift of the reverse SDE, ``f x - (1 + eta^2)/2 g^2 score``, which is the velocity of the flow at eta = 0.
 
-    Raises ValueError where sigma = 0, since there the score is infinite, unless eta is 0.
+    f and g are drift and diffusion of the path, and eta is the rate of noise: the SDE ``dx = drift dt + eta g dw``, t
+    falling, has the path's marginals (2011.13456, eq. 6). Raises ValueError where sigma = 0, since there the score is
+    infinite, unless eta is 0.
     """
     if eta == 0:
         return prediction.velocity
@@ -38,7 +40,7 @@ def reverse_drift(prediction: Prediction, eta: float = 1.0) -> Images:
 
 @draws("forward")
 def diffuse(path: Path, x: Images, times: Float[Tensor, " points"], *, noise: Noise) -> Images:
-    """Simulate the forward SDE over ascending ``times`` by Euler and Maruyama; ``x`` is at ``times[0]``.
+    """Simulate the forward SDE ``dx = f x dt + g dw`` by Euler-Maruyama over ascending ``times``; x is at the first.
 
     ``x' = x + f x dt + g sqrt(dt) z``, of strong order 1, since g does not depend on x. Exact transitions are those of
     ``Chain.of_path``. Raises ValueError on times that do not ascend, or at which f or g is infinite.

@@ -34,10 +34,10 @@ Run = Callable[[], Images]
 
 
 class PeerSampler(Sampler):
-    """A peer's method under the samplers' contract, with what it states of itself besides.
+    """A sampler of another library, called as fidmap's are, with what the adapter states of it besides.
 
-    ``bare(x, network, steps, draw, **options)`` makes a run by the peer's own API, in its own frame, on a network that
-    answers with ``head``. ``own`` are the options that ``solver`` takes as ``**options``.
+    ``bare(x, network, steps, draw, **options)`` makes a run by the peer's own API, in its own scaling of states and
+    levels, on a network that answers with ``head``. ``own`` are the options that ``solver`` takes as ``**options``.
     """
 
     def __init__(
@@ -68,9 +68,10 @@ class PeerSampler(Sampler):
 
 
 class Bridge:
-    """A problem on its way into a peer and back, which counts the peer's draws and steps.
+    """One call of a sampler on its way into another library and back, which counts the draws and steps of that library.
 
-    Raises ValueError on ascending times, or on descending ones where the peer goes ``up``.
+    The frame is the scaling of states and noise levels that the library works in. Raises ValueError on ascending times,
+    or on descending ones where ``direction`` is up.
     """
 
     def __init__(self, problem: Problem, frame: Frame, direction: Literal["down", "up"] = "down"):
@@ -86,43 +87,55 @@ class Bridge:
 
     @property
     def begun(self) -> bool:
-        """Whether a step has begun."""
+        """Whether the peer's first step has begun."""
         return self._latest is not None
 
     @property
     def clean(self) -> bool:
-        """Whether the grid ends at sigma = 0."""
+        """Whether the grid of the call ends at sigma = 0."""
         return self.grid.points[-1].sigma == 0
 
     @property
     def levels(self) -> Tensor:
-        """Noise levels of the grid in the peer's frame, float64."""
+        """Noise levels of the grid as the peer counts them, in float64.
+
+        They are sigma/alpha, or sigma/(alpha + sigma) for a peer written for the straight path.
+        """
         return torch.tensor([self.level(point) for point in self.grid.points], dtype=torch.float64)
 
     def level(self, point: Point) -> float:
-        """Give the noise level of a point in the peer's frame."""
+        """Give the noise level of a point as the peer counts it.
+
+        It is sigma/alpha, or sigma/(alpha + sigma) for a peer written for the straight path.
+        """
         return point.sigma / (point.alpha + point.sigma) if self.frame == "straight" else point.ratio
 
     def point(self, level: float, eps: float = 1e-12) -> Point:
-        """Give the point of a level, which is a point of the grid where its level agrees to ``eps``, relatively."""
+        """Give the point of the path that has a noise level of the peer.
+
+        It is a point of the grid where the level of one agrees to ``eps``, relatively.
+        """
         nearest = min(self.grid.points, key=lambda point: abs(self.level(point) - level))
         if abs(self.level(nearest) - level) <= eps * level:
             return nearest
         return self.grid.at(-math.log(level / (1 - level) if self.frame == "straight" else level))
 
     def divide(self, i: int, shares: tuple[float, ...]) -> list[Point]:
-        """Give the points inside step i at these shares of its log-SNR."""
+        """Give the points inside step i at these shares of it in log-SNR, for the stages of a single-step method."""
         here, there = self.grid.points[i], self.grid.points[i + 1]
         return [self.grid.at(here.log_snr + share * (there.log_snr - here.log_snr)) for share in shares]
 
     def enter(self) -> Images:
-        """Give the start in the peer's frame; raises ValueError at alpha = 0 where the frame has no such state."""
+        """Give the start of the call, scaled as the peer scales states.
+
+        Raises ValueError at alpha = 0 where that scaling has no such state.
+        """
         if self.grid.points[0].alpha == 0 and self.frame != "straight":
             raise ValueError(f"this peer starts at alpha > 0, got alpha = 0 at t = {self.grid.points[0].t}")
         return self.x / self.scale(self.grid.points[0])
 
     def leave(self, y: Images) -> Images:
-        """Give the peer's end in the path's frame; raises FloatingPointError where it is not finite."""
+        """Give the peer's last state, scaled back to the path; raises FloatingPointError where it is not finite."""
         x = y * self.scale(self.grid.points[-1])
         self._report(self.grid.times[-1], x)
         if not bool(x.sum().isfinite()):
@@ -133,24 +146,24 @@ class Bridge:
         return x
 
     def predict(self, y: Images, point: Point) -> Prediction:
-        """Ask the denoiser at the peer's state."""
+        """Give the denoiser's prediction at the peer's state ``y``, scaled back to the path at ``point``."""
         return self.problem.denoiser(y * self.scale(point), point.time, self.problem.condition)
 
     def begin(self, prediction: Prediction) -> None:
-        """Begin a step with this prediction, which ends the step before at the prediction's state."""
+        """Note that a step begins with this prediction; the step before ends at the state of the prediction."""
         self._report(prediction.t, prediction.x)
         self._latest = prediction
 
     def draw(self, like: Images) -> Images:
-        """Give the next draw of noise: draw i in step i at the earliest, so that a step may take none."""
+        """Give the next draw of the call's noise: draw i in step i at the earliest, so that a step may take none."""
         number = max(self.draws, self.steps)
         self.draws = number + 1
         return self.problem.noise(number, like)
 
     def brownian(self, start: Any, end: Any) -> Images:
-        """Give the increment of a Brownian motion in the level from ``start`` to ``end``, in units of its deviation.
+        """Give the standardised increment of a Brownian motion in the noise level from ``start`` down to ``end``.
 
-        Where the increment before had the same start and a nearer end, this one contains it.
+        It has variance 1. Where the increment before had the same start and a nearer end, this one contains it.
         """
         high, low = float(start), float(end)
         z = self.draw(self.x)

@@ -36,7 +36,10 @@ diffusers.logging.set_verbosity_error()  # a scheduler warns of arguments that a
 
 
 class Ask(NamedTuple):
-    """One evaluation of the denoiser: its point, the scheduler's name for it, and whether a step begins there."""
+    """One evaluation of the denoiser by a scheduler: the point of the path, and the scheduler's own timestep for it.
+
+    ``begins`` says whether a step begins there.
+    """
 
     point: Point
     timestep: Any
@@ -48,7 +51,11 @@ Place = Callable[[Any, Bridge], Iterable[Ask]]  # (scheduler, bridge): set the g
 
 @dataclass(frozen=True)
 class Peer:
-    """A scheduler: the frame of its states, how a grid is set in it, and what it takes as the network's output."""
+    """A scheduler of diffusers, and how it is run on the times of a call.
+
+    ``frame`` is the scaling of its states, ``place`` sets a grid in it, and ``head`` is what it takes as the network's
+    output.
+    """
 
     name: str
     frame: Frame
@@ -68,12 +75,12 @@ class Peer:
 
     @property
     def settings(self) -> list[str]:
-        """Options of the scheduler's constructor."""
+        """The names of the options of the scheduler's constructor."""
         known = inspect.signature(getattr(diffusers, self.name).__init__).parameters
         return [name for name in known if name not in ("self", "kwargs")]
 
     def make(self, options: Mapping[str, Any]) -> Any:
-        """Make the scheduler; raises ValueError on an option that its constructor does not have."""
+        """Make the scheduler by its constructor; raises ValueError on an option that the constructor does not have."""
         if unknown := set(options) - set(self.settings):
             names = ", ".join(self.settings)
             raise ValueError(f"{', '.join(sorted(unknown))} is no option of {self.name}; there are {names}")
@@ -85,14 +92,18 @@ class Peer:
         return scheduler
 
     def count(self, touching: list[bool], mode: str = "solver", **_: Any) -> int:
-        """Count evaluations; as shipped it ends at sigma = 0, or spends its last step as if it did."""
+        """Count evaluations of the denoiser.
+
+        ``touching[i]`` says whether step i touches an end of the path, and costs one. As shipped it ends at sigma = 0,
+        or spends its last step as if it did.
+        """
         stages, extra = self.stages, self.extra * (len(touching) > 1)
         if mode == "shipped":
             stages, touching = self.shipped_stages or stages, [False] * (len(touching) - 1) + [True]
         return extra + sum(1 if end else stages for end in touching)
 
     def output(self, prediction: Prediction, y: Images, level: float, scheduler: Any) -> Images:
-        """Give what the scheduler takes as the network's output."""
+        """Give what the scheduler takes as the network's output at the state ``y``, made of a prediction."""
         if self.head == "v":
             return prediction.v / math.hypot(
                 *(float(f(prediction.t)) for f in (prediction.path.alpha, prediction.path.sigma))

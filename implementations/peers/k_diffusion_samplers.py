@@ -30,7 +30,7 @@ ALIAS = "_k_diffusion_without_training"  # a package of these two modules; k_dif
 
 @functools.cache
 def sampling() -> types.ModuleType:
-    """Load k_diffusion.sampling; raises ImportError where it is not installed."""
+    """Load the module k_diffusion.sampling alone; raises ImportError where k-diffusion is not installed."""
     spec = importlib.util.find_spec("k_diffusion")
     if spec is None or spec.submodule_search_locations is None:
         raise ImportError("k-diffusion is not installed: pip install --no-deps k-diffusion; pip install torchsde")

@@ -18,19 +18,28 @@ Boxes: TypeAlias = Float[Tensor, "n 4"]
 
 
 def giou(pred: Boxes, target: Boxes, reduction: str = "none", eps: float = 1e-7) -> Tensor:
-    """torchvision's ``generalized_box_iou_loss``; ``eps`` is added to its denominators."""
+    """torchvision's ``generalized_box_iou_loss`` of ``xyxy`` boxes, ``1 - IoU + (C - U) / C``, as fidmap calls losses.
+
+    ``eps`` is added to its denominators.
+    """
     _check(pred, target, reduction, eps)
     return ops.generalized_box_iou_loss(pred, target, reduction, eps)
 
 
 def diou(pred: Boxes, target: Boxes, reduction: str = "none", eps: float = 1e-7) -> Tensor:
-    """torchvision's ``distance_box_iou_loss``; ``eps`` is added to its denominators."""
+    """torchvision's ``distance_box_iou_loss`` of ``xyxy`` boxes, ``1 - IoU + rho^2 / c^2``, as fidmap calls losses.
+
+    ``eps`` is added to its denominators.
+    """
     _check(pred, target, reduction, eps)
     return ops.distance_box_iou_loss(pred, target, reduction, eps)
 
 
 def ciou(pred: Boxes, target: Boxes, reduction: str = "none", eps: float = 1e-7) -> Tensor:
-    """torchvision's ``complete_box_iou_loss``; ``eps`` is added to its denominators."""
+    """torchvision's ``complete_box_iou_loss`` of ``xyxy`` boxes, as fidmap calls losses.
+
+    It is ``1 - IoU + rho^2 / c^2 + alpha v``. ``eps`` is added to its denominators.
+    """
     _check(pred, target, reduction, eps)
     return ops.complete_box_iou_loss(pred, target, reduction, eps)
 

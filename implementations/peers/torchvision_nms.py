@@ -17,7 +17,7 @@ from implementations.boxes.nms.groups import Candidates, Kept
 
 @under_contract()
 def nms(candidates: Candidates, iou_threshold: float) -> Kept:
-    """torchvision's ``nms`` on each group of boxes alone."""
+    """torchvision's ``nms``, called on the boxes of each image and label alone."""
     kept = []
     for group in candidates.group.unique():
         rows = (candidates.group == group).nonzero().squeeze(1)
@@ -27,7 +27,10 @@ def nms(candidates: Candidates, iou_threshold: float) -> Kept:
 
 @under_contract()
 def batched_nms(candidates: Candidates, iou_threshold: float) -> Kept:
-    """torchvision's ``batched_nms`` over all groups at once."""
+    """torchvision's ``batched_nms``, called once on all boxes, with one label per image and class.
+
+    For few boxes it shifts every class by the largest coordinate + 1, which rounds the coordinates.
+    """
     kept = ops.batched_nms(candidates.boxes, candidates.scores, candidates.group, iou_threshold)
     return _best_first(candidates, kept)
 

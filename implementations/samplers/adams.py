@@ -20,9 +20,10 @@ POWERS = [1.0, 1 / 2, 1 / 3, 1 / 4]  # int_0^1 u^k du
 
 @sampler
 def lms(problem: Problem, *, order: int = 4) -> Images:
-    """Variable-step Adams-Bashforth: eps is the polynomial in sigma/alpha through its last ``order`` values (1 to 4).
+    """LMS: variable-step Adams-Bashforth, with eps the polynomial in sigma/alpha through its last values.
 
-    Its integral is exact. This is also DEIS's rhoAB (2204.13902). The first steps use the values there are.
+    It integrates ``d(x/alpha) / d(sigma/alpha) = eps`` with that polynomial exactly, as DEIS's rhoAB does (2204.13902).
+    ``order``, 1 to 4, is the number of values; the first steps use those there are.
     """
     ratios = [point.ratio for point in problem.points]
 
@@ -37,14 +38,19 @@ def lms(problem: Problem, *, order: int = 4) -> Images:
 def ipndm(problem: Problem, *, order: int = 4) -> Images:
     """Improved PNDM: Adams-Bashforth of ``order`` 1 to 4 with the weights of equal steps, whatever the steps are.
 
-    PNDM (2202.09778, eq. 12) whose first steps use the values there are (2204.13902). It has its nominal order on equal
-    steps of sigma/alpha; order 2 at most where the steps change slowly, and order 1 where they alternate.
+    It integrates ``d(x/alpha) / d(sigma/alpha) = eps``: PNDM (2202.09778, eq. 12) whose first steps use the values
+    there are (2204.13902). It has its nominal order on equal steps of sigma/alpha; order 2 at most where the steps
+    change slowly, and order 1 where they alternate.
     """
     return adams(problem, check_order(order, 4), lambda i, n: EQUAL_STEPS[n - 1])
 
 
 def adams(problem: Problem, order: int, shares: Callable[[int, int], Sequence[float]]) -> Images:
-    """Run a method of weights ``shares(i, n)``: in step i with n values, of the steps i, i - 1, ..., i - n + 1."""
+    """Run an Adams-Bashforth method on ``d(x/alpha) / d(sigma/alpha) = eps``, given by its weights.
+
+    ``shares(i, n)`` are the weights in step i of the n latest eps, those of the steps i, i - 1, ..., i - n + 1; they
+    sum to 1. n is ``order``, or fewer in the first steps.
+    """
     history = History(order)
 
     def step(i: int, x: Images, prediction: Prediction) -> Images:
@@ -56,7 +62,11 @@ def adams(problem: Problem, order: int, shares: Callable[[int, int], Sequence[fl
 
 
 def transfer(here: Point, there: Point, x: Images, shares: Sequence[float], values: Sequence[Images]) -> Images:
-    """Step with ``eps = sum_j shares[j] values[j]``: exact where eps is constant (2202.09778, eq. 9)."""
+    """DDIM's step from ``here`` to ``there`` with the noise ``eps = sum_j shares[j] values[j]``.
+
+    ``x' = (alpha'/alpha) x + (sigma' - sigma alpha'/alpha) eps``, which is exact where eps is constant (2202.09778, eq.
+    9).
+    """
     a = there.alpha / here.alpha
     b = there.sigma - here.sigma * a
     return add_scaled((a, x), *((b * share, eps) for share, eps in zip(shares, values, strict=True)))

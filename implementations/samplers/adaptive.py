@@ -56,11 +56,12 @@ def dopri5(
     atol: float = 1e-5,
     max_evaluations: int = 10_000,
 ) -> Images:
-    """Dormand and Prince's pair of orders 5 and 4, on the probability flow (2011.13456, sec. 4.3).
+    """Dormand and Prince's pair of orders 5 and 4 on the probability flow, with steps of its own for each sample.
 
-    The default coordinate is the one that needs the fewest evaluations at a given tolerance on smooth data. Raises
-    ValueError on options out of range, RuntimeError beyond ``max_evaluations`` of the denoiser, and FloatingPointError
-    where a step is too short to be told from none.
+    A step is accepted where the root mean square of its estimated error, over ``max(atol, rtol |x|)`` in units of
+    hypot(alpha, sigma), is at most 1 (2011.13456, sec. 4.3). The default coordinate is the one that needs the fewest
+    evaluations at a given tolerance on smooth data. Raises ValueError on options out of range, RuntimeError beyond
+    ``max_evaluations`` of the denoiser, and FloatingPointError where a step is too short to be told from none.
     """
     return _integrate(problem, _Dopri5(find_coordinate(coordinate)), "dopri5", rtol, atol, max_evaluations)
 
@@ -69,9 +70,11 @@ def dopri5(
 def dpm_adaptive(
     problem: Problem, *, order: int = 3, rtol: float = 0.05, atol: float = 0.0078, max_evaluations: int = 10_000
 ) -> Images:
-    """DPM-Solver-12 or, with order 3, DPM-Solver-23, in the log-SNR (2206.00927, app. C).
+    """DPM-Solver-12 or, with order 3, DPM-Solver-23, with its own steps in log-SNR per sample (2206.00927, app. C).
 
-    Raises as ``dopri5``.
+    A step is accepted where the root mean square of the difference of its two methods, over ``max(atol, rtol |x|)`` in
+    units of hypot(alpha, sigma), is at most 1. Raises ValueError on options out of range, RuntimeError beyond
+    ``max_evaluations`` of the denoiser, and FloatingPointError where a step is too short to be told from none.
     """
     if order not in (2, 3):
         raise ValueError(f"order must be 2 or 3, got {order}")

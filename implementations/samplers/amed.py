@@ -26,9 +26,9 @@ GOLDEN = (math.sqrt(5) - 1) / 2
 def amed(problem: Problem, *, artifact: Artifact | None = None) -> Images:
     """AMED-Solver: Euler to ``lambda + r h``, and the whole step by c times the eps predicted there (2312.00094).
 
-    r and c are those that ``prepare`` learnt on these times, one pair per step; the paper's network also sees the
-    model's features, which a denoiser does not show. Without an artifact they are 1/2 and 1: ``midpoint`` in sigma.
-    Raises ValueError where the artifact is of another method or another grid.
+    h is the step of lambda = log(alpha/sigma); r and c are those that ``prepare`` learnt on these times, one pair per
+    step; the paper's network also sees the model's features, which a denoiser does not show. Without an artifact they
+    are 1/2 and 1: ``midpoint`` in sigma. Raises ValueError where the artifact is of another method or another grid.
     """
     pairs = _read_pairs(problem.grid, artifact)
 
@@ -48,11 +48,12 @@ def prepare(
     substeps: int = 6,
     trials: int = 12,
 ) -> Artifact:
-    """Learn r and c for each step of ``times`` from the batch ``x`` at ``times[0]``.
+    """Learn AMED-Solver's two numbers for each step of ``times``, from the batch ``x`` at ``times[0]``.
 
-    They bring the mean square of ``x/alpha`` nearest to a teacher's, ``midpoint`` with ``substeps`` in each step: c by
-    least squares, r by golden section with ``trials`` evaluations. Each step starts where the one before it led. Raises
-    ValueError unless substeps and trials are integers of at least 1 and 2.
+    They are r, the place of the step's inner evaluation as a share of its log-SNR, and c, the factor of the eps
+    predicted there. They bring the mean square of ``x/alpha`` nearest to a teacher's, ``midpoint`` with ``substeps`` in
+    each step: c by least squares, r by golden section with ``trials`` evaluations. Each step starts where the one
+    before it led. Raises ValueError unless substeps and trials are integers of at least 1 and 2.
     """
     substeps, trials = check_integer("substeps", substeps, 1), check_integer("trials", trials, 2)
     grid, counting = Grid(denoiser.path, times), CountingDenoiser(denoiser)

@@ -18,10 +18,10 @@ from implementations.samplers.stochastic import check_eta, check_s_noise, fresh_
 def ddim(problem: Problem, *, eta: float = 0.0, s_noise: float = 1.0) -> Images:
     """DDIM: ``x' = alpha' x0 + sqrt(sigma'^2 - s^2) eps + s z`` (2010.02502, eq. 12 and 16).
 
-    ``s^2 = eta^2 sigma'^2 (1 - e^(2 (lambda - lambda')))``; ``eta`` in [0, 1] goes from the probability flow to
-    ancestral sampling. In sigma/alpha it is Euler's step to below the next level and noise back up to it, the ancestral
-    Euler of other libraries. ``s_noise`` multiplies the noise. Raises ValueError on another eta or s_noise, and on
-    ascending times unless eta is 0.
+    ``s^2 = eta^2 sigma'^2 (1 - e^(2 (lambda - lambda')))`` with lambda = log(alpha/sigma), a prime for the next time
+    and z standard normal; ``eta`` in [0, 1] goes from the probability flow to ancestral sampling. In sigma/alpha it is
+    Euler's step to below the next level and noise back up to it, the ancestral Euler of other libraries. ``s_noise``
+    multiplies the noise. Raises ValueError on another eta or s_noise, and on ascending times unless eta is 0.
     """
     eta, s_noise = check_eta(eta, 1.0), check_s_noise(s_noise)
     if eta:
@@ -40,7 +40,7 @@ def ddim(problem: Problem, *, eta: float = 0.0, s_noise: float = 1.0) -> Images:
 
 @sampler
 def ddpm(problem: Problem, *, variance: Literal["small", "large", "learned_range"] = "small") -> Images:
-    """Ancestral sampling: the posterior of ``x'`` given x and the data predicted (2006.11239, alg. 2).
+    """DDPM's ancestral sampling: draw x' from its posterior given x and the data predicted (2006.11239, alg. 2).
 
     ``variance``: ``small`` is the posterior's; ``large`` the forward variance of the step on the variance-preserving
     path of the same log-SNR, ``1 - alpha^2/alpha'^2`` there (2006.11239, sec. 3.2); ``learned_range`` lies between them

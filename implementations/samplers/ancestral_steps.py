@@ -19,8 +19,10 @@ from implementations.samplers.stochastic import check_eta, check_s_noise
 
 @sampler
 def dpm_2_ancestral(problem: Problem, *, eta: float = 1.0, s_noise: float = 1.0) -> Images:
-    """Ancestral DPM-Solver-2: ``d(x/alpha) = eps dr`` from r to r_down, by eps midway in log-SNR (2206.00927, alg. 1).
+    """Ancestral DPM-Solver-2: a midpoint step to below the next noise level, and noise back up to it.
 
+    In the level r = sigma/alpha it goes down to ``r_down = sqrt(r'^2 - r_up^2)`` by ``d(x/alpha) = eps dr``, with eps
+    predicted midway in log-SNR (2206.00927, alg. 1), and adds noise of deviation ``r_up = eta r' sqrt(1 - r'^2/r^2)``.
     ``eta`` in [0, 1]: at 0 it is ``midpoint``; ``s_noise`` multiplies the noise. Raises ValueError on others, and on
     ascending times unless eta is 0.
     """
@@ -29,9 +31,11 @@ def dpm_2_ancestral(problem: Problem, *, eta: float = 1.0, s_noise: float = 1.0)
 
 @sampler
 def dpmpp_2s_ancestral(problem: Problem, *, eta: float = 1.0, s_noise: float = 1.0) -> Images:
-    """Ancestral DPM-Solver++(2S), r1 = 1/2, from r to r_down (2211.01095, alg. 1).
+    """Ancestral DPM-Solver++(2S), r1 = 1/2: its step to below the next noise level, and noise back up to it.
 
-    ``eta`` in [0, 1]: at 0 it is ``dpmpp_2s``; ``s_noise`` multiplies the noise. Raises as ``dpm_2_ancestral``.
+    In the level r = sigma/alpha it goes down to ``r_down = sqrt(r'^2 - r_up^2)`` and adds noise of deviation ``r_up =
+    eta r' sqrt(1 - r'^2/r^2)`` (2211.01095, alg. 1). ``eta`` in [0, 1]: at 0 it is ``dpmpp_2s``; ``s_noise`` multiplies
+    the noise. Raises ValueError on others, and on ascending times unless eta is 0.
     """
     return _solve_ancestrally(problem, FORMS["data"], eta, s_noise)
 
@@ -55,9 +59,10 @@ def _solve_ancestrally(problem: Problem, form: Form, eta: float, s_noise: float)
 
 
 def aim_below(here: Point, there: Point, eta: float) -> tuple[Point, float]:
-    """Give the point below ``there`` from which noise lifts the state back to it, and the deviation of that noise.
+    """Give the point below ``there`` to which an ancestral step goes, and the deviation of the noise that lifts it.
 
-    Both are on the scale alpha' of ``there``.
+    In the level r = sigma/alpha the point is at ``r_down = sqrt(r'^2 - r_up^2)`` with ``r_up = eta r' sqrt(1 -
+    r'^2/r^2)``. Both are on the scale alpha' of ``there``.
     """
     if eta == 0:
         return there, 0.0

@@ -40,7 +40,7 @@ Order: TypeAlias = Callable[..., int | None]  # (**options) -> order of accuracy
 
 @dataclass(frozen=True)
 class Problem:
-    """The initial value problem of one call: from ``x`` at the first time of ``grid`` through all of its times.
+    """The initial value problem that a sampler is to solve: from ``x`` at the first time of ``grid`` through all times.
 
     ``noise(k, like)`` is draw k of the call for the whole batch. A solver that adds no noise never asks for it.
     """
@@ -59,7 +59,7 @@ class Problem:
 
     @property
     def points(self) -> list[Point]:
-        """``t``, ``alpha``, ``sigma`` and ``log_snr`` at every time, as floats."""
+        """``t``, ``alpha``, ``sigma`` and ``log_snr = log(alpha/sigma)`` at every time of the grid, as floats."""
         return self.grid.points
 
     @property
@@ -79,7 +79,7 @@ class Problem:
         return self._ask(x, point, torch.tensor(point.t, dtype=torch.float64))
 
     def solve(self, step: Step, lift: Lift | None = None, regular: bool = False) -> Images:
-        """Run ``step(i, x, prediction)`` from ``times[i]`` to ``times[i + 1]`` for every i, in float32 at least.
+        """Run ``step(i, x, prediction) -> x'`` from ``times[i]`` to ``times[i + 1]`` for every i, in float32 at least.
 
         A step that touches alpha = 0 or sigma = 0 is the first-order data-prediction step ``alpha' x0 + sigma' eps``,
         unless ``step`` is ``regular`` there. ``lift(i, x)`` may carry the state to a noisier point before the denoiser
@@ -127,13 +127,14 @@ def _first_elements(x: Tensor, n: int) -> Tensor:
 
 
 class Sampler:
-    """A solver under the module's contract, with what it states of itself.
+    """A sampler, called as ``sampler(denoiser, x, times, *, condition, noise, generator, callback, **options) -> x``.
 
-    ``count(touching, **options)`` gives its evaluations where they are not ``stages`` per step, None where it cannot
-    know them; ``touching[i]`` says whether step i touches alpha = 0 or sigma = 0. ``order_of(**options)`` gives its
-    order of accuracy where options other than ``order`` decide it. Calling it raises ValueError on a denoiser without
-    a path, on a callback that cannot be called, on text for a number, and where times, state or noise are not what
-    ``Grid``, ``check_start`` and ``noise_of`` accept.
+    It is made of a solver, a function of a ``Problem``, with what that states of itself. ``count(touching, **options)``
+    gives its evaluations where they are not ``stages`` per step, None where it cannot know them; ``touching[i]`` says
+    whether step i touches alpha = 0 or sigma = 0. ``order_of(**options)`` gives its order of accuracy where options
+    other than ``order`` decide it. Calling it raises ValueError on a denoiser without a path, on a callback that cannot
+    be called, on text for a number, and where times, state or noise are not what ``Grid``, ``check_start`` and
+    ``noise_of`` accept.
     """
 
     __name__: str
@@ -185,7 +186,11 @@ def sampler(
     *, count: Count | None = None, order_of: Order | None = None
 ) -> Callable[[Callable[..., Images]], Sampler]: ...
 def sampler(solver: Any = None, *, count: Any = None, order_of: Any = None) -> Any:
-    """Make a sampler of a solver, a function of ``(problem, *, **options)``; what it may state is ``Sampler``'s."""
+    """Decorator that makes a sampler of a solver, a function of ``(problem, *, **options)`` that returns the end.
+
+    ``count(touching, **options)`` gives its evaluations where they are not a fixed number per step, and
+    ``order_of(**options)`` its order of accuracy where options other than ``order`` decide it.
+    """
     if solver is None:
         return functools.partial(Sampler, count=count, order_of=order_of)
     return Sampler(solver, count, order_of)

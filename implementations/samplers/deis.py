@@ -22,10 +22,11 @@ from implementations.samplers.runge_kutta import EULER, HEUN, KUTTA3, RK4, solve
 
 @sampler
 def deis_tab(problem: Problem, *, order: int = 3) -> Images:
-    """tAB-DEIS of ``order`` 1 to 4, the paper's degree r = order - 1 (2204.13902, eq. 14 and 15).
+    """tAB-DEIS of ``order`` 1 to 4: Adams-Bashforth of the flow with eps a polynomial in t (2204.13902, eq. 14 and 15).
 
-    eps is the polynomial in t through its last ``order`` values; on ``EDM``, where t is sigma, this is ``lms``. The
-    first steps use the values there are.
+    The polynomial goes through the last ``order`` values (the paper's degree is r = order - 1) and is integrated
+    exactly over ``d(x/alpha) = eps d(sigma/alpha)``; on ``EDM``, where t is sigma, this is ``lms``. The first steps use
+    the values there are.
     """
     order = check_order(order, 4)
     t, moments = [point.t for point in problem.points], time_moments(problem.grid, order)
@@ -54,10 +55,11 @@ NODES = 16  # of a piece of Gauss's rule
 
 
 def time_moments(grid: Grid, n: int) -> list[list[float]]:
-    """Means of ``u^k``, k < n, over ``d(sigma/alpha)`` in each step, with u from 0 to 1 as t goes; 0 at an end.
+    """Moments of t over each step, by which DEIS integrates a polynomial in t over sigma/alpha: a row of n per step.
 
-    By Gauss's rule in the log-SNR, in which t is analytic at least pi/2 off the real line on every continuous path:
-    ``NODES`` per 2 nats leave an error of 1e-16.
+    They are the means of ``u^k``, k < n, weighted by ``d(sigma/alpha)``, with u from 0 to 1 as t goes through the step;
+    0 for a step that touches an end. By Gauss's rule in the log-SNR, in which t is analytic at least pi/2 off the real
+    line on every continuous path: ``NODES`` per 2 nats leave an error of 1e-16.
     """
     t, _, _, log_snr = torch.tensor(grid.points, dtype=torch.float64).T
     inside = log_snr.isfinite()[1:] & log_snr.isfinite()[:-1]
@@ -71,7 +73,7 @@ def time_moments(grid: Grid, n: int) -> list[list[float]]:
 
 
 def gauss_legendre(longest: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Nodes in (0, 1) and masses of Gauss's rule with ``NODES`` on each of equal pieces of 2 nats at most.
+    """Nodes in (0, 1) and masses of Gauss's rule, composed of equal pieces of 2 nats at most with ``NODES`` nodes each.
 
     ``longest`` is the length in nats of the interval that [0, 1] stands for. The masses of a piece sum to 2.
     """

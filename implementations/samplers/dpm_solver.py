@@ -32,10 +32,12 @@ def _multistep_order(*, half_curvature: bool, lower_order_final: bool, order: in
 
 @sampler
 def dpm_solver_2(problem: Problem, *, r1: float = 0.5, solver_type: SolverType = "midpoint") -> Images:
-    """DPM-Solver-2: a stage at ``lambda + r1 h``, on the noise (2206.00927, alg. 1 at r1 = 1/2).
+    """DPM-Solver-2, single-step on the predicted noise, with one stage at ``lambda + r1 h``.
 
-    ``midpoint`` takes the kernel's mean for its first moment, ``heun`` the exact one. Raises ValueError on an r1
-    outside (0, 1] and on another solver_type.
+    h is the step of lambda = log(alpha/sigma) (2206.00927, alg. 1 at r1 = 1/2). ``solver_type`` is how the line through
+    both predictions is integrated under the exponential kernel: ``midpoint`` puts half the kernel's mass in place of
+    its first moment, as the paper does, ``heun`` takes the exact moment. Raises ValueError on an r1 outside (0, 1] and
+    on another solver_type.
     """
     return singlestep(problem, FORMS["noise"], (r1,), solver_type)
 
@@ -44,11 +46,12 @@ def dpm_solver_2(problem: Problem, *, r1: float = 0.5, solver_type: SolverType =
 def dpm_solver_3(
     problem: Problem, *, r1: float = 1 / 3, r2: float = 2 / 3, solver_type: SolverType = "midpoint"
 ) -> Images:
-    """DPM-Solver-3: stages at ``lambda + r1 h`` and ``lambda + r2 h``, on the noise (2206.00927, alg. 2).
+    """DPM-Solver-3, single-step on the predicted noise, with stages at ``lambda + r1 h`` and ``lambda + r2 h``.
 
-    ``midpoint`` ends with the line through the start and the second stage, ``heun`` with the parabola through all
-    three. Both are of order 3 where ``r2 = 2/3``, whatever r1, and of order 2 otherwise. Raises ValueError unless
-    0 < r1 < r2 <= 1, and on another solver_type.
+    h is the step of lambda = log(alpha/sigma) (2206.00927, alg. 2). ``solver_type``: ``midpoint`` ends with the line
+    through the start and the second stage, ``heun`` with the parabola through all three. Both are of order 3 where ``r2
+    = 2/3``, whatever r1, and of order 2 otherwise. Raises ValueError unless 0 < r1 < r2 <= 1, and on another
+    solver_type.
     """
     return singlestep(problem, FORMS["noise"], (r1, r2), solver_type)
 
@@ -62,11 +65,12 @@ def dpm_solver_multistep(
     half_curvature: bool = False,
     lower_order_final: bool = False,
 ) -> Images:
-    """Multistep DPM-Solver on the noise: the polynomial through ``order`` predictions, 1 to 3 (2211.01095, sec. 4.2).
+    """Multistep DPM-Solver on the predicted noise: the polynomial through the last ``order`` predictions, 1 to 3.
 
-    ``solver_type`` says how two predictions are used: ``midpoint`` takes half the kernel's mean for its first moment,
-    ``heun`` the exact one. ``half_curvature`` halves the second moment, which makes order 3 order 2: the authors' code
-    and diffusers do so, since they take the second divided difference for the second derivative, which is twice that.
+    It is integrated under the exponential kernel of the log-SNR (2211.01095, sec. 4.2). ``solver_type`` says how two
+    predictions are used: ``midpoint`` puts half the kernel's mass in place of its first moment, ``heun`` takes the
+    exact moment. ``half_curvature`` halves the second moment, which makes order 3 order 2: the authors' code and
+    diffusers do so, since they take the second divided difference for the second derivative, which is twice that.
     ``lower_order_final`` uses no more predictions than steps are left. Raises ValueError on another order or
     solver_type.
     """
@@ -76,13 +80,23 @@ def dpm_solver_multistep(
 
 @sampler
 def dpmpp_2s(problem: Problem, *, r1: float = 0.5, solver_type: SolverType = "midpoint") -> Images:
-    """DPM-Solver++(2S): a stage at ``lambda + r1 h``, on the data (2211.01095, alg. 1); options as ``dpm_solver_2``."""
+    """DPM-Solver++(2S), single-step on the predicted data: one stage at ``lambda + r1 h`` (2211.01095, alg. 1).
+
+    h is the step of lambda = log(alpha/sigma). ``solver_type`` is how the line through both predictions is integrated
+    under the exponential kernel: ``midpoint`` puts half the kernel's mass in place of its first moment, as the paper
+    does, ``heun`` takes the exact moment. Raises ValueError on an r1 outside (0, 1] and on another solver_type.
+    """
     return singlestep(problem, FORMS["data"], (r1,), solver_type)
 
 
 @sampler(order_of=_single_step_order)
 def dpmpp_3s(problem: Problem, *, r1: float = 1 / 3, r2: float = 2 / 3, solver_type: SolverType = "midpoint") -> Images:
-    """DPM-Solver++(3S): ``dpm_solver_3`` on the data (2211.01095), with the same options."""
+    """DPM-Solver++(3S), single-step on the predicted data, with stages at ``lambda + r1 h`` and ``lambda + r2 h``.
+
+    h is the step of lambda = log(alpha/sigma) (2211.01095). ``solver_type``: ``midpoint`` ends with the line through
+    the start and the second stage, ``heun`` with the parabola through all three. Both are of order 3 where ``r2 =
+    2/3``, whatever r1, and of order 2 otherwise. Raises ValueError unless 0 < r1 < r2 <= 1, and on another solver_type.
+    """
     return singlestep(problem, FORMS["data"], (r1, r2), solver_type)
 
 
@@ -91,7 +105,8 @@ def dpmpp_2m(problem: Problem, *, solver_type: SolverType = "midpoint", lower_or
     """DPM-Solver++(2M): ``x' = (sigma'/sigma) x - alpha' (e^-h - 1) D`` (2211.01095, alg. 2).
 
     ``D = (1 + 1/2r) x0 - x0_prev/2r`` with h the step of the log-SNR and r = h_prev/h; the first step takes D = x0.
-    That is ``midpoint``; options as ``dpm_solver_multistep``.
+    That is ``midpoint``; ``heun`` takes the exact first moment of the exponential kernel. ``lower_order_final`` makes
+    the last step of first order. Raises ValueError on another solver_type.
     """
     return multistep(problem, FORMS["data"], 2, moments_of(solver_type), lower_order_final)
 
@@ -104,16 +119,21 @@ def dpmpp_3m(
     half_curvature: bool = False,
     lower_order_final: bool = False,
 ) -> Images:
-    """DPM-Solver++(3M): the parabola through three predictions of the data, under the exponential (2211.01095).
+    """DPM-Solver++(3M): the parabola through three predictions of the data, under the exponential kernel (2211.01095).
 
-    Options as ``dpm_solver_multistep``: ``half_curvature`` is the authors' code, of order 2; ``solver_type`` says how
-    the second step is made.
+    ``half_curvature`` halves the second moment, as the authors' code and diffusers do, which is of order 2;
+    ``solver_type`` (``midpoint`` or ``heun``) says how the second step, which has two predictions, is made;
+    ``lower_order_final`` uses no more predictions than steps are left. Raises ValueError on another solver_type.
     """
     return multistep(problem, FORMS["data"], 3, moments_of(solver_type, half_curvature), lower_order_final)
 
 
 def singlestep(problem: Problem, form: Form, fractions: tuple[float, ...], solver_type: SolverType) -> Images:
-    """Stages at fractions of the step, each by the line through the start and the stage before it."""
+    """Run a single-step exponential integrator, with stages at ``fractions`` of the step in log-SNR.
+
+    ``form`` is what is integrated, the data or the noise. Each stage is by the line through the start and the stage
+    before it, and ``solver_type`` says how the step ends.
+    """
     if not all(here < there for here, there in itertools.pairwise((0.0, *fractions))) or fractions[-1] > 1:
         names = " < ".join(f"r{k + 1}" for k in range(len(fractions)))
         raise ValueError(f"r1 must be such that 0 < {names} <= 1, got {', '.join(map(str, fractions))}")
@@ -139,7 +159,10 @@ def singlestep(problem: Problem, form: Form, fractions: tuple[float, ...], solve
 
 
 def moments_of(solver_type: SolverType, half_curvature: bool = False) -> Moments:
-    """Give the moments of a ``solver_type``; raises ValueError on another than midpoint and heun."""
+    """Give the function of the exponential kernel's moments that a ``solver_type`` uses, ``midpoint`` or ``heun``.
+
+    ``half_curvature`` halves the second moment. Raises ValueError on another solver_type.
+    """
     if solver_type not in ("midpoint", "heun"):
         raise ValueError(f"solver_type must be midpoint or heun, got {solver_type!r}")
     base = midpoint_moments if solver_type == "midpoint" else exact_moments

@@ -15,12 +15,13 @@ from implementations.samplers.stochastic import check_eta, check_s_noise, revers
 
 @sampler
 def dpmpp_sde(problem: Problem, *, eta: float = 1.0, s_noise: float = 1.0, r: float = 0.5) -> Images:
-    """SDE-DPM-Solver++ with a stage at ``lambda + r h`` (k-diffusion's, on 2211.01095, alg. 1).
+    """SDE-DPM-Solver++, single-step on the predicted data, with noise and a stage at ``lambda + r h``.
 
-    Stage and step are both ancestral steps from the same start, of the same ``eta`` in [0, 1]: at 0 this is
-    ``dpmpp_2s(r1=r)``. Their noises are increments of one Brownian motion in sigma/alpha, from draws 2i and 2i + 1:
-    were they independent, the order would be 1. ``s_noise`` multiplies both.
-    Raises ValueError on other values, on r outside (0, 1), and on ascending times unless eta is 0.
+    h is the step of lambda = log(alpha/sigma); the method is k-diffusion's, on 2211.01095, alg. 1. Stage and step are
+    both ancestral steps from the same start, of the same ``eta`` in [0, 1]: at 0 this is ``dpmpp_2s(r1=r)``. Their
+    noises are increments of one Brownian motion in sigma/alpha, from draws 2i and 2i + 1: were they independent, the
+    order would be 1. ``s_noise`` multiplies both. Raises ValueError on other values, on r outside (0, 1), and on
+    ascending times unless eta is 0.
     """
     eta, s_noise = check_eta(eta, 1.0), check_s_noise(s_noise)
     if not 0 < r < 1:
@@ -55,11 +56,11 @@ def dpmpp_sde(problem: Problem, *, eta: float = 1.0, s_noise: float = 1.0, r: fl
 def dpmpp_2m_sde(
     problem: Problem, *, eta: float = 1.0, s_noise: float = 1.0, solver_type: SolverType = "midpoint"
 ) -> Images:
-    """SDE-DPM-Solver++(2M): the line through two predictions of the data, and noise (2211.01095).
+    """SDE-DPM-Solver++(2M): the line through two predictions of the data, under the reverse SDE's kernel, and noise.
 
-    ``eta`` is the rate of noise, at 0 ``dpmpp_2m``; ``s_noise`` multiplies the noise; ``solver_type`` takes half the
-    kernel's mean for its first moment (``midpoint``) or the exact one (``heun``). Raises ValueError where eta or
-    s_noise is negative, on another solver_type, and on ascending times unless eta is 0.
+    ``eta`` is the rate of noise, at 0 ``dpmpp_2m`` (2211.01095); ``s_noise`` multiplies the noise; ``solver_type`` puts
+    half the kernel's mass in place of its first moment (``midpoint``) or takes the exact one (``heun``). Raises
+    ValueError where eta or s_noise is negative, on another solver_type, and on ascending times unless eta is 0.
     """
     return _multistep(problem, 2, moments_of(solver_type), eta, s_noise)
 
@@ -73,12 +74,13 @@ def dpmpp_3m_sde(
     solver_type: SolverType = "heun",
     half_curvature: bool = False,
 ) -> Images:
-    """SDE-DPM-Solver++(3M): the parabola through three predictions of the data, and noise.
+    """SDE-DPM-Solver++(3M): the parabola through three predictions of the data, and noise, on the reverse SDE.
 
-    Order 3 without noise, where it is ``dpmpp_3m``; with noise weak order 2, as ``dpmpp_2m_sde``, with a smaller error.
-    ``half_curvature`` halves the second moment, as k-diffusion and diffusers do, which take the second divided
-    difference for the second derivative, which is twice that; ``solver_type`` says how the second step is made. Raises
-    as ``dpmpp_2m_sde``.
+    ``eta`` is the rate of noise, and ``s_noise`` multiplies the noise. Order 3 without noise, where it is ``dpmpp_3m``;
+    with noise weak order 2, as ``dpmpp_2m_sde``, with a smaller error. ``half_curvature`` halves the second moment, as
+    k-diffusion and diffusers do, which take the second divided difference for the second derivative, which is twice
+    that; ``solver_type`` says how the second step is made. Raises ValueError where eta or s_noise is negative, on
+    another solver_type, and on ascending times unless eta is 0.
     """
     return _multistep(problem, 3, moments_of(solver_type, half_curvature), eta, s_noise)
 

@@ -88,7 +88,10 @@ def dpm_solver_v3(
 
 
 class Node(NamedTuple):
-    """A prediction as the step at hand sees it: ``g = share f - shift``."""
+    """A prediction of DPM-Solver-v3 as one step uses it: its log-SNR, and the source ``g = share f - shift`` there.
+
+    ``f = (sigma eps - l x) / alpha`` with the learnt l; the step takes a polynomial through the g of several nodes.
+    """
 
     log_snr: float
     f: Images
@@ -96,7 +99,7 @@ class Node(NamedTuple):
     shift: Value
 
     def rebase(self, over: Integrals) -> Node:
-        """See it from the end of the step."""
+        """Give the same prediction as the next step uses it, which starts at the end of the step of ``over``."""
         return Node(self.log_snr, self.f, over.growth * self.share, over.growth * (self.shift - over.shift))
 
 

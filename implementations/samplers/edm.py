@@ -20,7 +20,13 @@ from implementations.samplers.runge_kutta import COORDINATES, trapezoid
 def edm_euler(
     problem: Problem, *, s_churn: float = 0.0, s_tmin: float = 0.0, s_tmax: float = math.inf, s_noise: float = 1.0
 ) -> Images:
-    """``edm_heun`` without the second evaluation: churn, then Euler in sigma."""
+    """Euler in sigma with EDM's churn: before each step, fresh noise lifts the state to a noisier level.
+
+    With u = sigma/alpha, each step goes up to (1 + gamma) u and then down by Euler (2206.00364, alg. 2 without its
+    second evaluation). ``gamma = min(s_churn / steps, sqrt 2 - 1)`` where u lies in [s_tmin, s_tmax], else 0. The noise
+    added has standard deviation ``s_noise``. No level is raised above the first of the grid. Raises ValueError on
+    options out of range, and on ascending times unless s_churn is 0.
+    """
     _, lift = _churn(problem, s_churn, s_tmin, s_tmax, s_noise)
 
     def step(i: int, x: Images, prediction: Prediction) -> Images:
@@ -34,11 +40,12 @@ def edm_euler(
 def edm_heun(
     problem: Problem, *, s_churn: float = 0.0, s_tmin: float = 0.0, s_tmax: float = math.inf, s_noise: float = 1.0
 ) -> Images:
-    """Heun in sigma with churn (2206.00364, alg. 2). Each step first raises the noise level from u to (1 + gamma) u.
+    """EDM's Heun in sigma with churn (2206.00364, alg. 2).
 
-    ``gamma = min(s_churn / steps, sqrt 2 - 1)`` where u lies in [s_tmin, s_tmax], else 0. The noise added has standard
-    deviation ``s_noise``. No level is raised above the first of the grid: the model may never have seen what lies
-    there. Raises ValueError on options out of range, and on ascending times unless s_churn is 0.
+    Each step first raises the noise level from u to (1 + gamma) u. u is sigma/alpha. ``gamma = min(s_churn / steps,
+    sqrt 2 - 1)`` where u lies in [s_tmin, s_tmax], else 0. The noise added has standard deviation ``s_noise``. No level
+    is raised above the first of the grid: the model may never have seen what lies there. Raises ValueError on options
+    out of range, and on ascending times unless s_churn is 0.
     """
     starts, lift = _churn(problem, s_churn, s_tmin, s_tmax, s_noise)
 

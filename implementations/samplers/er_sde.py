@@ -45,14 +45,16 @@ def _order(*, order: int, scale: Scale, divided: bool, **_: Any) -> int:
 def er_sde(
     problem: Problem, *, order: int = 3, scale: Scale = "er_sde_5", s_noise: float = 1.0, divided: bool = False
 ) -> Images:
-    """ER-SDE-Solver of ``order`` 1 to 3: x0 is the polynomial in sigma/alpha through its last values (2309.06169).
+    """ER-SDE-Solver of ``order`` 1 to 3: a reverse SDE solved with x0 a polynomial in sigma/alpha (2309.06169).
 
-    ``scale`` is phi: one of ``LOG_SCALES``, a function of sigma/alpha (a float64 tensor of levels), or None for the
-    flow; ``er_sde_4`` holds up to sigma/alpha = 1000 or so. Integrals over it are Gauss's, exact to rounding, where the
-    authors sum 100 rectangles. ``divided`` takes the last divided difference for the derivative, as the authors' code
-    does, which makes order 3 order 2. With noise the weak order is 2 at most. ``s_noise`` multiplies the noise.
-    Raises ValueError on another order or scale, on a phi that is not positive or grows more slowly than the level, and
-    on ascending times unless scale is None.
+    With r = sigma/alpha and the noise scale phi(r), ``x'/alpha' = (phi'/phi) x/alpha + int x0(r) d(phi'/phi(r)) +
+    sqrt(r'^2 - r^2 (phi'/phi)^2) z``, the polynomial going through the last values. ``scale`` is phi: one of
+    ``LOG_SCALES``, a function of sigma/alpha (a float64 tensor of levels), or None for the flow; ``er_sde_4`` holds up
+    to sigma/alpha = 1000 or so. Integrals over it are Gauss's, exact to rounding, where the authors sum 100 rectangles.
+    ``divided`` takes the last divided difference for the derivative, as the authors' code does, which makes order 3
+    order 2. With noise the weak order is 2 at most. ``s_noise`` multiplies the noise. Raises ValueError on another
+    order or scale, on a phi that is not positive or grows more slowly than the level, and on ascending times unless
+    scale is None.
     """
     order, s_noise, log_phi = check_order(order, 3), check_s_noise(s_noise), _log_of(scale)
     if scale is not None:

@@ -51,43 +51,51 @@ def phi(k: int, z: float) -> float:
 
 
 def exact_moments(z: float, n: int) -> list[float]:
-    """``int_0^1 e^(z (1-u)) u^k du = k! phi_(k+1)(z)`` for k < n."""
+    """The first n moments of the exponential kernel over a step: ``int_0^1 e^(z (1-u)) u^k du = k! phi_(k+1)(z)``."""
     return [math.factorial(k) * phi(k + 1, z) for k in range(n)]
 
 
 def midpoint_moments(z: float, n: int) -> list[float]:
-    """The exact moments, but half of ``phi_1`` for the first where n = 2: the kernel taken as constant at its mean.
+    """Moments of the exponential kernel over a step, k < n, with half of the zeroth in place of the first where n = 2.
 
-    Two nodes then make DPM-Solver's and DPM-Solver++'s second order, and UniPC's with ``B(h) = e^h - 1``.
+    The kernel is then taken as constant at its mean. The others are ``int_0^1 e^(z (1-u)) u^k du``. Two nodes so make
+    DPM-Solver's and DPM-Solver++'s second order, and UniPC's with ``B(h) = e^h - 1``.
     """
     first, *rest = exact_moments(z, n)
     return [first, first / 2] if n == 2 else [first, *rest]
 
 
 def flat_moments(z: float, n: int) -> list[float]:
-    """The exact moments, but 1/2, that of a kernel of 1, for the first where n = 2: UniPC with ``B(h) = h``."""
+    """Moments of the exponential kernel over a step, k < n, with 1/2 in place of the first where n = 2.
+
+    1/2 is the moment of a kernel of 1, as in UniPC with ``B(h) = h``. The others are ``int_0^1 e^(z (1-u)) u^k du``.
+    """
     first, *rest = exact_moments(z, n)
     return [first, 0.5] if n == 2 else [first, *rest]
 
 
 def weights(nodes: Sequence[float], moments: Sequence[Moment]) -> list[Moment]:
-    """Weights w with ``sum_j w_j u_j^k = moments[k]`` for k < n, by which n values at the nodes are integrated.
+    """Weights of n values at ``nodes`` that integrate the polynomial through them, for a kernel with these ``moments``.
 
-    That is the integral of the polynomial through the values. The nodes must be distinct. Moments may be tensors with
-    one kernel per element.
+    They are the w with ``sum_j w_j u_j^k = moments[k]`` for k < n. The nodes must be distinct. Moments may be tensors
+    with one kernel per element.
     """
     return [_dot(_basis(nodes, j), moments) for j in range(len(nodes))]
 
 
 @dataclass(frozen=True)
 class Form:
-    """A quantity q to integrate, and (A, B, z) of a step ``x' = A x + B int_0^1 e^(z (1-u)) q(u) du``."""
+    """What an exponential integrator integrates, the data x0 or the noise eps, and its step's coefficients (A, B, z).
+
+    ``x' = A x + B int_0^1 e^(z (1-u)) q(u) du`` over a step, where q is the ``view`` of the prediction and u goes from
+    0 to 1 in log-SNR.
+    """
 
     view: Literal["x0", "eps"]
     step: Callable[[Point, Point], tuple[float, float, float]]
 
     def read(self, prediction: Prediction) -> Images:
-        """Give the quantity q."""
+        """Give the quantity that is integrated, x0 or eps of a prediction."""
         return prediction.x0 if self.view == "x0" else prediction.eps
 
     def integrate(
@@ -107,7 +115,7 @@ class Form:
 
 
 def find_form(prediction: str) -> Form:
-    """Look up a form; raises ValueError on a name that is none."""
+    """Look up what an exponential integrator integrates, ``data`` or ``noise``; raises ValueError on another name."""
     if prediction not in FORMS:
         raise ValueError(f"prediction must be data or noise, got {prediction!r}")
     return FORMS[prediction]
@@ -116,9 +124,10 @@ def find_form(prediction: str) -> Form:
 def multistep(
     problem: Problem, form: Form, order: int, moments: Moments = exact_moments, lower_order_final: bool = False
 ) -> Images:
-    """Adams-Bashforth under the exponential: the polynomial through the last ``order`` predictions.
+    """Run a multistep exponential integrator: Adams-Bashforth under the kernel, through the last ``order`` predictions.
 
-    The first steps use the predictions there are. ``lower_order_final`` takes no more of them than steps are left.
+    The polynomial is in log-SNR. The first steps use the predictions there are. ``lower_order_final`` takes no more of
+    them than steps are left.
     """
     history = History(order)
 
@@ -133,23 +142,23 @@ def multistep(
 
 
 class History:
-    """The predictions of the last consecutive steps, the latest first; a step that is left out clears them.
+    """The predictions of the latest consecutive steps, at most ``length``, for multistep methods.
 
-    Steps that touch an end of the path are left out.
+    The latest comes first. Steps that touch an end of the path are left out, and a step that is left out clears them.
     """
 
     def __init__(self, length: int):
         self.length, self.last, self.values = length, -2, list[tuple[float, Images]]()
 
     def push(self, i: int, log_snr: float, q: Images) -> list[tuple[float, Images]]:
-        """Add the prediction of step i and give all there are, at most ``length``."""
+        """Add the prediction q of step i at its log-SNR, and give all there are as (log_snr, q), at most ``length``."""
         before = self.values[: self.length - 1] if self.last == i - 1 else []
         self.last, self.values = i, [(log_snr, q), *before]
         return self.values
 
 
 def check_order(order: int, most: int) -> int:
-    """Give the order; raises ValueError unless it is an integer from 1 to ``most``."""
+    """Give the order of a method; raises ValueError unless it is an integer from 1 to ``most``."""
     return check_integer("order", order, 1, most)
 
 

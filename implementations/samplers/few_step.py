@@ -21,10 +21,11 @@ from implementations.samplers.contract import Problem, sampler
 
 @sampler
 def consistency(problem: Problem) -> Images:
-    """Multistep consistency sampling: to the end of the grid, and noised again to the next time (2303.01469, alg. 1).
+    """Multistep consistency sampling: jump to the end of the grid, and add noise up to the next time.
 
-    ``x_e = flow_map(x, t, e)``, ``x' = (alpha'/alpha_e) x_e + sqrt(sigma'^2 - (sigma_e alpha'/alpha_e)^2) z``; the
-    paper's least time epsilon is the grid's last. Raises ValueError on ascending times.
+    ``x_e = flow_map(x, t, e)``, ``x' = (alpha'/alpha_e) x_e + sqrt(sigma'^2 - (sigma_e alpha'/alpha_e)^2) z``, with e
+    the last time, which is the paper's least time epsilon, and a prime for the next (2303.01469, alg. 1). The flow map
+    is the denoiser's. Raises ValueError on ascending times.
     """
     problem.require_descending()
     return _jump(problem, [problem.points[-1]] * len(problem))
@@ -32,12 +33,13 @@ def consistency(problem: Problem) -> Images:
 
 @sampler
 def lcm(problem: Problem, *, data_std: float = 0.5, timestep_scaling: float = 10.0) -> Images:
-    """Latent consistency: ``consistency`` of ``c_skip x + c_out flow_map(x, t, e)`` (2310.04378, alg. 3).
+    """Latent consistency sampling: multistep consistency of ``c_skip x + c_out flow_map(x, t, e)``.
 
-    ``c_skip = d^2 / (k^2 + d^2)`` and ``c_out = k / sqrt(k^2 + d^2)`` with d = ``data_std`` and k =
-    ``timestep_scaling`` times the timestep, of which the path has 1000: they make the network's map the identity at
-    timestep 0, and at others hardly count. ``data_std`` 0 is ``consistency``. Raises ValueError where either is
-    negative, the scaling 0, and on ascending times.
+    Each step jumps to the end e of the grid, and adds noise up to the next time (2310.04378, alg. 3). ``c_skip = d^2 /
+    (k^2 + d^2)`` and ``c_out = k / sqrt(k^2 + d^2)`` with d = ``data_std`` and k = ``timestep_scaling`` times the
+    timestep, of which the path has 1000: they make the network's map the identity at timestep 0, and at others hardly
+    count. ``data_std`` 0 is ``consistency``. Raises ValueError where either is negative, the scaling 0, and on
+    ascending times.
     """
     if not 0 <= data_std < math.inf:
         raise ValueError(f"data_std must be finite and not negative, got {data_std}")
@@ -55,10 +57,11 @@ def lcm(problem: Problem, *, data_std: float = 0.5, timestep_scaling: float = 10
 
 @sampler
 def tcd(problem: Problem, *, gamma: float = 0.3) -> Images:
-    """Strategic stochastic sampling: to ``s = (1 - gamma) t'``, and noised again to t' (2402.19159, alg. 4).
+    """Strategic stochastic sampling of TCD: jump to below the next time t' of the grid, and add noise up to t'.
 
-    ``gamma`` in [0, 1] goes from ``flow_map`` to ``consistency``; s never passes the grid's last time, and the last
-    step takes no noise. Raises ValueError on another gamma, and on ascending times unless gamma is 0.
+    The jump is the denoiser's flow map from t to ``s = (1 - gamma) t'`` (2402.19159, alg. 4). ``gamma`` in [0, 1] goes
+    from ``flow_map`` to ``consistency``; s never passes the grid's last time, and the last step takes no noise. Raises
+    ValueError on another gamma, and on ascending times unless gamma is 0.
     """
     if not 0 <= gamma <= 1:
         raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
@@ -74,7 +77,10 @@ def tcd(problem: Problem, *, gamma: float = 0.3) -> Images:
 
 @sampler
 def flow_map(problem: Problem) -> Images:
-    """Jump from time to time, ``x' = flow_map(x, t, t')``: MeanFlow (2505.13447), shortcut models (2410.12557)."""
+    """Sample by the denoiser's own flow map, ``x' = flow_map(x, t, t')`` from each time to the next, without noise.
+
+    So do MeanFlow (2505.13447) and shortcut models (2410.12557).
+    """
     return _jump(problem, problem.points[1:])
 
 

@@ -12,10 +12,10 @@ from implementations.samplers.runge_kutta import COORDINATES
 
 @sampler
 def gradient_estimation(problem: Problem, *, gamma: float = 2.0) -> Images:
-    """Euler in sigma on ``gamma eps + (1 - gamma) eps_prev`` (2306.04848).
+    """Gradient estimation: Euler in sigma on ``gamma eps + (1 - gamma) eps_prev`` (2306.04848).
 
-    gamma = 1 is DDIM; 3/2 is Adams-Bashforth of order 2 on equal steps of sigma/alpha. The first step takes eps alone.
-    Raises ValueError on a gamma that is not finite.
+    eps_prev is the noise predicted one step before. gamma = 1 is DDIM; 3/2 is Adams-Bashforth of order 2 on equal steps
+    of sigma/alpha. The first step takes eps alone. Raises ValueError on a gamma that is not finite.
     """
     if not math.isfinite(gamma):
         raise ValueError(f"gamma must be finite, got {gamma}")

@@ -30,7 +30,11 @@ Divergence: TypeAlias = Callable[[Images, Images], Float64[Tensor, "probes n"]] 
 
 
 class Likelihood(NamedTuple):
-    """``nats`` is log p(x); ``error`` its standard error over the probes: 0 if exact, NaN with a single probe."""
+    """Log-densities of a batch by the probability flow: ``nats`` is log p(x), ``error`` its standard error.
+
+    The error is that over the probes of the divergence: 0 if that is exact, NaN with a single probe. ``latent`` is
+    where the flow ends, at the last time.
+    """
 
     nats: Float64[Tensor, " n"]
     error: Float64[Tensor, " n"]
@@ -84,9 +88,10 @@ def log_likelihood(
 def dequantise(
     levels: UInt8[Tensor, " n *shape"], *, scale: float = 1 / 128, offset: float = -1.0, noise: Noise
 ) -> Float[Tensor, " n *shape"]:
-    """``scale (levels + u) + offset``, u uniform on [0, 1) (1511.01844, sec. 3.1): [-1, 1) for 256 levels by default.
+    """Add uniform noise to whole grey levels: ``scale (levels + u) + offset``, u uniform on [0, 1).
 
-    u is the distribution function of the normal at draw 0 of the noise.
+    By default 256 levels become [-1, 1) (1511.01844, sec. 3.1). u is the distribution function of the normal at draw 0
+    of the noise.
     """
     like = levels.float()
     return (like + torch.special.ndtr(noise(0, like).double()).clamp(max=1 - 2**-16).to(like)).mul_(scale).add_(offset)

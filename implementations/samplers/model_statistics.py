@@ -44,14 +44,16 @@ def prepare(
     noise: Noise | None = None,
     probes: int = 1,
 ) -> Artifact:
-    """Find l, s and b at the inner points of ``times``, on the flow from a batch ``x`` at ``times[0]``.
+    """Learn DPM-Solver-v3's statistics of a model at the inner points of ``times``, from a batch ``x`` at ``times[0]``.
 
-    l is Hutchinson's diagonal, by central differences along ``probes`` vectors of signs per sample, the same at all
-    times, so that l is smooth. f' is the difference of f along the flow, for which a hundred times or so are needed;
-    each costs ``1 + 2 probes`` evaluations. The statistics are functions of the log-SNR for x/alpha, and hold on any
-    path; those found with a condition hold for that condition.
-    Unless ``noise`` is given, the vectors are those of seeds 0 to n - 1: the same call gives the same artifact.
-    Raises ValueError where fewer than 3 times lie inside alpha, sigma > 0, and on a number of probes below 1.
+    They are l, the mean diagonal of the Jacobian of ``sigma eps``, and s and b, slope and intercept of the regression
+    of f' on ``f = (sigma eps - l x) / alpha`` over samples on the flow (2310.13268, sec. 3). l is Hutchinson's
+    diagonal, by central differences along ``probes`` vectors of signs per sample, the same at all times, so that l is
+    smooth. f' is the difference of f along the flow, for which a hundred times or so are needed; each costs ``1 + 2
+    probes`` evaluations. The statistics are functions of the log-SNR for x/alpha, and hold on any path; those found
+    with a condition hold for that condition. Unless ``noise`` is given, the vectors are those of seeds 0 to n - 1: the
+    same call gives the same artifact. Raises ValueError where fewer than 3 times lie inside alpha, sigma > 0, and on a
+    number of probes below 1.
     """
     probes = check_integer("probes", probes, 1)
     grid, counting = Grid(denoiser.path, times), CountingDenoiser(denoiser)
@@ -91,7 +93,11 @@ def prepare(
 
 
 class Integrals(NamedTuple):
-    """Integrals over a step from lambda to lambda'; ``moments`` and ``source`` are multiplied by ``e^(-L)``."""
+    """Integrals of DPM-Solver-v3's statistics l, s and b over a step from lambda to lambda', which make the step.
+
+    ``decay`` is e^(-L), ``growth`` e^S and ``shift`` B, with L, S and B the integrals of l, s and ``e^(-S) b``;
+    ``moments`` are those of ``e^(L + S)`` and ``source`` that of ``e^(L + S) B``, both multiplied by ``e^(-L)``.
+    """
 
     decay: Value  # e^(-L)
     moments: list[Any]  # int e^(L + S) u^k dlambda, u from 0 to 1 over the step
@@ -101,18 +107,21 @@ class Integrals(NamedTuple):
 
 
 class Model(Protocol):
-    """l, s and b along the log-SNR."""
+    """DPM-Solver-v3's statistics of a model along the log-SNR: l of the linear part, s and b of the source."""
 
     def quantity(self, prediction: Prediction, point: Point) -> Images:
-        """``f = (sigma eps - l x) / alpha``."""
+        """Give ``f = (sigma eps - l x) / alpha`` of a prediction, whose slope along the flow is near ``s f + b``."""
 
     def integrate(self, start: float, end: float, count: int) -> Integrals:
-        """Integrate over a step between two log-SNRs, with ``count`` moments."""
+        """Give the integrals over a step from log-SNR ``start`` to ``end``, with ``count`` moments of the kernel."""
 
 
 @dataclass(frozen=True)
 class Constant:
-    """Constant l and s, b = 0."""
+    """DPM-Solver-v3's statistics with constant l = ``rate`` and s = ``slope``, and b = 0.
+
+    l = 1, s = 0 makes it DPM-Solver++, and l = 0, s = -1 DPM-Solver.
+    """
 
     rate: float  # l
     slope: float  # s
@@ -128,9 +137,10 @@ class Constant:
 
 
 class Table:
-    """l, s and b of an artifact, by cubics between its log-SNRs, in float64 on the device of ``x``.
+    """DPM-Solver-v3's statistics l, s and b as learnt, by cubics between the log-SNRs of the artifact.
 
-    Raises ValueError where the artifact is of another method or of samples of another shape.
+    They are held in float64 on the device of ``x``. Raises ValueError where the artifact is of another method or of
+    samples of another shape.
     """
 
     def __init__(self, artifact: Artifact, x: Images):
@@ -147,7 +157,10 @@ class Table:
         return (prediction.eps * (point.ratio * (1 - rate))).sub_(prediction.x0 * rate)
 
     def integrate(self, start: float, end: float, count: int) -> Integrals:
-        """By Gauss's rule of three nodes on each cell of the table; inner integrals by the parabola through these."""
+        """Give the integrals of the statistics over a step from log-SNR ``start`` to ``end``, with ``count`` moments.
+
+        By Gauss's rule of three nodes on each cell of the table; inner integrals by the parabola through these.
+        """
         inner = [level for level in self.levels if min(start, end) < level < max(start, end)]
         knots = [start, *(inner if start < end else inner[::-1]), end]
         blank = torch.zeros_like(self.rows[0, 0])

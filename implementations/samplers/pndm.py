@@ -18,10 +18,11 @@ from implementations.samplers.exponential import History
 
 @sampler(count=lambda touching, **_: len(touching) + 3 * min(3, touching.count(False)))
 def pndm(problem: Problem, *, coordinate: Literal["t", "sigma"] = "t") -> Images:
-    """F-PNDM: three pseudo Runge-Kutta steps of four evaluations, then Adams-Bashforth (2202.09778, alg. 2).
+    """F-PNDM: three pseudo Runge-Kutta steps of four evaluations, then Adams-Bashforth of order 4 (2202.09778, alg. 2).
 
-    ``coordinate`` is the variable in which a Runge-Kutta step is halved: the paper's ``t``, or ``sigma``, with which
-    the three steps are the classical method in sigma/alpha. Raises ValueError on another.
+    Every step is DDIM's, with a weighted sum of predicted noises in place of eps. ``coordinate`` is the variable in
+    which a Runge-Kutta step is halved: the paper's ``t``, or ``sigma``, with which the three steps are the classical
+    method in sigma/alpha. Raises ValueError on another.
     """
     if coordinate not in ("t", "sigma"):
         raise ValueError(f"coordinate must be t or sigma, got {coordinate!r}")
@@ -47,9 +48,10 @@ def pndm(problem: Problem, *, coordinate: Literal["t", "sigma"] = "t") -> Images
 
 @sampler(count=lambda touching, **_: len(touching) + min(1, touching.count(False)))
 def plms(problem: Problem) -> Images:
-    """PNDM without Runge-Kutta steps: a trapezoid first, then Adams-Bashforth of orders 2, 3, 4 (2202.09778, eq. 12).
+    """PLMS, PNDM without Runge-Kutta steps: a trapezoid first, then Adams-Bashforth of orders 2, 3, 4.
 
-    The trapezoid's second evaluation is not kept, so that the first step costs two.
+    Every step is DDIM's, with a weighted sum of predicted noises in place of eps (2202.09778, eq. 12). The trapezoid's
+    second evaluation is not kept, so that the first step costs two.
     """
     history = History(4)
 

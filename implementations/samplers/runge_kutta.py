@@ -29,7 +29,11 @@ from implementations.samplers.contract import Problem, sampler
 
 @sampler
 def euler(problem: Problem, *, coordinate: str = "sigma") -> Images:
-    """Explicit Euler: ``x' = A x + B q``. In ``sigma`` and in ``lambda`` it is DDIM (2010.02502, sec. 4.3)."""
+    """Explicit Euler on the probability flow, ``x' = A x + B q``, of order 1; in ``sigma`` and ``lambda`` it is DDIM.
+
+    q is what the flow integrates in a coordinate: eps in ``sigma``, x0 in ``lambda``, v in ``angle``, the velocity in
+    ``t``; A and B rescale the state and step by the coordinate's variable (2010.02502, sec. 4.3).
+    """
     rule = find_coordinate(coordinate)
 
     def step(i: int, x: Images, prediction: Prediction) -> Images:
@@ -44,9 +48,11 @@ def euler(problem: Problem, *, coordinate: str = "sigma") -> Images:
 
 @sampler
 def heun(problem: Problem, *, coordinate: str = "sigma") -> Images:
-    """Heun's trapezoid (2206.00364, alg. 1): ``x' = A x + B ((1 - c) q + c q')``, q' predicted at Euler's end.
+    """Heun's trapezoid on the probability flow, ``x' = A x + B ((1 - c) q + c q')``, of order 2 (2206.00364, alg. 1).
 
-    c is 1/2, except in ``lambda``, where the quantity is taken to be linear in lambda under the exponential.
+    q is what the flow integrates in a coordinate: eps in ``sigma``, x0 in ``lambda``, v in ``angle``, the velocity in
+    ``t``; q' is predicted at Euler's end, and A and B rescale the state and step by the coordinate's variable. c is
+    1/2, except in ``lambda``, where the quantity is taken to be linear in lambda under the exponential.
     """
     rule = find_coordinate(coordinate)
 
@@ -58,10 +64,11 @@ def heun(problem: Problem, *, coordinate: str = "sigma") -> Images:
 
 @sampler
 def midpoint(problem: Problem, *, coordinate: str = "sigma") -> Images:
-    """Explicit midpoint: ``x' = A x + B q``, q predicted halfway through the step in log-SNR (in ``t``, in t).
+    """Explicit midpoint on the probability flow: a step by what is predicted halfway, in log-SNR (in ``t``, in t).
 
-    In ``sigma`` this is DPM-Solver-2 with r = 1/2 (2206.00927, alg. 1), in ``lambda`` DPM-Solver++(2S) with r = 1/2
-    (2211.01095, alg. 1).
+    It is of order 2. What is predicted is eps in the coordinate ``sigma``, x0 in ``lambda``, v in ``angle``, the
+    velocity in ``t``. In ``sigma`` this is DPM-Solver-2 with r = 1/2 (2206.00927, alg. 1), in ``lambda``
+    DPM-Solver++(2S) with r = 1/2 (2211.01095, alg. 1).
     """
     rule = find_coordinate(coordinate)
     if rule.inverse is None:
@@ -83,22 +90,31 @@ def midpoint(problem: Problem, *, coordinate: str = "sigma") -> Images:
 
 @sampler
 def bosh3(problem: Problem, *, coordinate: str = "sigma") -> Images:
-    """Bogacki and Shampine's third order in three stages (10.1016/0893-9659(89)90079-7), without its error estimate."""
+    """Bogacki and Shampine's Runge-Kutta method on the probability flow, order 3 in three stages, at fixed steps.
+
+    It integrates eps over sigma/alpha (``sigma``), x0 over alpha/sigma (``lambda``), v over the angle, or the velocity
+    over t (10.1016/0893-9659(89)90079-7); its error estimate is not used.
+    """
     return solve_by_tableau(problem, BOSH3, coordinate)
 
 
 @sampler
 def rk4(problem: Problem, *, coordinate: str = "sigma") -> Images:
-    """Kutta's classical fourth order in four stages (Kutta, 1901)."""
+    """Kutta's classical Runge-Kutta method on the probability flow, order 4 in four stages (Kutta, 1901).
+
+    It integrates eps over sigma/alpha (``sigma``), x0 over alpha/sigma (``lambda``), v over the angle, or the velocity
+    over t.
+    """
     return solve_by_tableau(problem, RK4, coordinate)
 
 
 @dataclass(frozen=True)
 class Coordinate:
-    """The flow as ``d(x/scale) / d variable = view/unit``, each a function of a ``Point`` or of ``Points``.
+    """A variable in which the probability flow is integrated, as ``d(x/scale) / d variable = view/unit``.
 
-    ``inverse`` gives the log-SNR of a variable; ``t`` has none, since it is no function of the log-SNR alone.
-    ``share`` is the weight of the end in the trapezoid.
+    ``view`` names what is predicted; the others are functions of a ``Point`` or of ``Points`` of the path. ``inverse``
+    gives the log-SNR of a variable; ``t`` has none, since it is no function of the log-SNR alone. ``share`` is the
+    weight of the end in the trapezoid.
     """
 
     view: Head
@@ -109,25 +125,29 @@ class Coordinate:
     share: Callable[[Point, Point], float] = lambda here, there: 0.5
 
     def read(self, prediction: Prediction) -> Images:
-        """Give the view that the coordinate integrates."""
+        """Give the view of a prediction that is integrated in this coordinate, such as eps in sigma/alpha."""
         view: Images = getattr(prediction, self.view)
         return view
 
     def step(self, here: Point, there: Point) -> tuple[float, float, float]:
-        """(A, B, c) of Euler's step ``x' = A x + B view`` and the trapezoid; B holds the unit of the step's start."""
+        """Coefficients (A, B, c) of Euler's step and the trapezoid's in this coordinate, between two points.
+
+        ``x' = A x + B q`` and ``x' = A x + B ((1 - c) q + c q')``, where q is the view at the start and q' that at the
+        end; B includes one over the unit of the start.
+        """
         scale = self.scale(there)
         reach = scale * (self.variable(there) - self.variable(here)) / self.unit(here)
         return scale / self.scale(here), reach, self.share(here, there)
 
     def points(self, path: Path, variable: Tensor) -> Points:
-        """Give the path where the coordinate has these values."""
+        """Give the points of the path at which the coordinate's variable has these values."""
         if self.inverse is None:
             return Points.at_times(path, variable)
         return Points.at_log_snrs(path, self.inverse(variable))
 
 
 def find_coordinate(name: str) -> Coordinate:
-    """Look up a coordinate; raises ValueError on a name that is none."""
+    """Look up a coordinate of the flow: sigma, lambda, angle or t; raises ValueError on another name."""
     if name not in COORDINATES:
         raise ValueError(f"coordinate must be one of {', '.join(COORDINATES)}, got {name!r}")
     return COORDINATES[name]
@@ -136,7 +156,10 @@ def find_coordinate(name: str) -> Coordinate:
 def trapezoid(
     problem: Problem, rule: Coordinate, here: Point, there: Point, x: Images, prediction: Prediction
 ) -> Images:
-    """Take Heun's step from ``here``, where ``prediction`` was made of x, to ``there``."""
+    """Take Heun's step of the flow from ``here`` to ``there``, in the coordinate ``rule``.
+
+    One more evaluation, at Euler's end. ``prediction`` is that at x and ``here``.
+    """
     a, b, c = rule.step(here, there)
     q = rule.read(prediction)
     end = problem.ask(_advance(a, x, b, q), there)
@@ -147,10 +170,11 @@ def trapezoid(
 
 @dataclass(frozen=True)
 class Tableau:
-    """A Butcher tableau: stage k + 1 stands at ``nodes[k]`` and follows from the quantities of the stages before it.
+    """The Butcher tableau of an explicit Runge-Kutta method.
 
-    The first stage is the start of the step. ``error`` holds the weights less those of an embedded method, the last
-    of them for the quantity at the end of the step.
+    Stage k + 1 stands at ``nodes[k]`` and follows by the row ``stages[k]`` from the quantities of the stages before it;
+    the first stage is the start of the step. ``weights`` end the step. ``error`` holds the weights less those of an
+    embedded method, the last of them for the quantity at the end of the step.
     """
 
     nodes: Sequence[float]
@@ -167,7 +191,10 @@ RK4 = Tableau((1 / 2, 1 / 2, 1.0), ((1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)), (1
 
 
 def solve_by_tableau(problem: Problem, tableau: Tableau, coordinate: str) -> Images:
-    """Run the method of a tableau, with its nodes at shares of the step in the coordinate's variable."""
+    """Run the Runge-Kutta method of a tableau on the probability flow, in a coordinate: sigma, lambda, angle or t.
+
+    Nodes are shares of the step in the coordinate's variable.
+    """
     rule = find_coordinate(coordinate)
     variable = torch.tensor(
         [math.nan if point.end else rule.variable(point) for point in problem.points], dtype=torch.float64
@@ -199,7 +226,11 @@ def add_slopes(
     weights: Sequence[float],
     slopes: Sequence[tuple[float, Images]],
 ) -> Images:
-    """``x'/scale' = x/scale + span sum_k w_k q_k/u_k`` over slopes (u, q), each the unit and the view of a stage."""
+    """Advance a state by the slopes of a Runge-Kutta method's stages, in the coordinate ``rule``.
+
+    ``x'/scale' = x/scale + span sum_k w_k q_k/u_k`` over slopes (u, q), each the unit and the view of a stage; ``span``
+    is the step in the coordinate's variable.
+    """
     scale = rule.scale(there)
     terms = ((scale * span * w / u, q) for w, (u, q) in zip(weights, slopes, strict=True))
     return add_scaled((scale / rule.scale(here), x), *terms)

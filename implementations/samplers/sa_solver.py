@@ -50,18 +50,18 @@ def sa_solver(
     prediction: FormName = "data",
     few_steps: bool = False,
 ) -> Images:
-    """SA-Solver: predict, evaluate, correct, at one evaluation per step (2309.05019).
+    """SA-Solver: stochastic Adams methods for the reverse SDE.
 
-    The predictor is the polynomial through the last ``order`` predictions, 1 to 4. The corrector takes the step again
-    with the same noise, by the last ``corrector_order`` predictions including that at the step's end: as many as the
-    predictor's by default, 0 for no corrector. The first steps use the predictions there are, and the last step is not
-    corrected.
-    ``tau`` is a number or a function of the level sigma/alpha, read at the start of a step and constant over it, and 0
-    where that level lies outside ``interval`` (the paper's is a piece of constant tau). The rate of noise is tau^2.
-    ``few_steps`` takes 1/2 for the kernel's first moment where two values are used, as diffusers and the authors' code
-    for few steps do. At tau = 0 it is an Adams method of the flow, of the predictor's order, or one more if the
-    corrector has one value more; with noise it is of weak order 2 at most. Raises ValueError on other orders, where tau
-    is negative, and on ascending times unless it is 0.
+    Predict, evaluate, correct, at one evaluation per step (2309.05019). The predictor is the polynomial through the
+    last ``order`` predictions, 1 to 4. The corrector takes the step again with the same noise, by the last
+    ``corrector_order`` predictions including that at the step's end: as many as the predictor's by default, 0 for no
+    corrector. The first steps use the predictions there are, and the last step is not corrected. ``tau`` is a number or
+    a function of the level sigma/alpha, read at the start of a step and constant over it, and 0 where that level lies
+    outside ``interval`` (the paper's is a piece of constant tau). The rate of noise is tau^2. ``few_steps`` takes 1/2
+    for the kernel's first moment where two values are used, as diffusers and the authors' code for few steps do. At tau
+    = 0 it is an Adams method of the flow, of the predictor's order, or one more if the corrector has one value more;
+    with noise it is of weak order 2 at most. Raises ValueError on other orders, where tau is negative, and on ascending
+    times unless it is 0.
     """
     order = check_order(order, 4)
     corrected = order if corrector_order is None else check_integer("corrector_order", corrector_order, 0, 4)

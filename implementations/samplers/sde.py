@@ -19,10 +19,11 @@ from implementations.samplers.stochastic import fresh_share
 
 @sampler
 def euler_maruyama(problem: Problem, *, eta: float = 1.0) -> Images:
-    """``x' = x + [f x - (1 + eta^2)/2 g^2 score] dt + eta g sqrt(|dt|) z``, in t (2011.13456, eq. 6).
+    """Euler-Maruyama on the reverse SDE in t: ``x' = x + [f x - (1 + eta^2)/2 g^2 score] dt + eta g sqrt(|dt|) z``.
 
-    ``eta`` = 1 is the reverse SDE; 0 the probability flow, as ``euler`` in t; more than 1 adds more noise than the
-    forward process did. Raises ValueError on an eta below 0 or not finite, and on ascending times unless eta is 0.
+    f and g are drift and diffusion of the path (2011.13456, eq. 6). ``eta`` = 1 is the reverse SDE; 0 the probability
+    flow, as ``euler`` in t; more than 1 adds more noise than the forward process did. Raises ValueError on an eta below
+    0 or not finite, and on ascending times unless eta is 0.
     """
     if not 0 <= eta < math.inf:
         raise ValueError(f"eta must be at least 0 and finite, got {eta}")
@@ -55,7 +56,10 @@ def reverse_diffusion(problem: Problem) -> Images:
 def maruyama_step(
     path: Path, here: Point, there: Point, x: Images, prediction: Prediction, z: Images | None, eta: float = 1.0
 ) -> Images:
-    """Take Euler and Maruyama's step."""
+    """Take Euler-Maruyama's step of the reverse SDE in t, with the standard normal z, or without noise.
+
+    ``x' = x + [f x - (1 + eta^2)/2 g^2 score] dt + eta g sqrt(|dt|) z``.
+    """
     dt = there.t - here.t
     mean = x.add(reverse_drift(prediction, eta), alpha=dt)
     return mean if z is None else mean.add_(z, alpha=eta * float(path.diffusion(here.t)) * math.sqrt(abs(dt)))
@@ -64,14 +68,21 @@ def maruyama_step(
 def reverse_diffusion_step(
     path: Path, here: Point, there: Point, x: Images, prediction: Prediction, z: Images
 ) -> Images:
-    """Take the step of ``reverse_diffusion``."""
+    """Take a step of the reverse SDE discretised as the forward one is: ``x' = (2 - a) x + G^2 score + G z``.
+
+    The forward transition from x' to x is ``a x' + G z``: a = alpha/alpha', ``G^2 = sigma^2 - a^2 sigma'^2``
+    (2011.13456, eq. 46).
+    """
     fresh = fresh_share(here, there)  # G^2 / sigma^2
     mean = (x * (2 - here.alpha / there.alpha)).add_(prediction.eps, alpha=-here.sigma * fresh)
     return mean.add_(z, alpha=here.sigma * math.sqrt(fresh))
 
 
 def ancestral_step(path: Path, here: Point, there: Point, x: Images, prediction: Prediction, z: Images) -> Images:
-    """Draw from the posterior of x' given x and the data predicted, as ``ddpm`` (2011.13456, app. F)."""
+    """Draw x' from its posterior given x and the data predicted, as DDPM's ancestral sampling does.
+
+    z is standard normal (2011.13456, app. F).
+    """
     fresh = fresh_share(here, there)
     mean = prediction.combine(there.alpha, there.sigma * math.sqrt(1 - fresh))
     return mean.add_(z, alpha=there.sigma * math.sqrt(fresh))

@@ -32,19 +32,30 @@ from implementations.samplers.exponential import Form, find_form
 
 @dataclass(frozen=True)
 class ReverseSde:
-    """The SDE at one rate of noise: its form, and ``deviation(here, there)``, that of the noise of a step."""
+    """A reverse SDE with a rate of noise, as an exponential integrator steps it: its form, and the noise of a step.
+
+    ``deviation(here, there)`` is the standard deviation of the noise that a step from one point to another adds.
+    """
 
     form: Form
     deviation: Callable[[Point, Point], float]
 
     def noise(self, here: Point, there: Point, z: Images, before: Images | None = None, scale: float = 1.0) -> Images:
-        """Give the noise at ``there``: A times the noise ``before``, at ``here``, and ``scale`` times fresh noise."""
+        """Give the noise in the state at ``there``: what ``before``, that at ``here``, has become, and fresh noise.
+
+        A step ``x' = A x + ...`` multiplies noise, too, by A. The fresh noise is ``scale`` times the step's deviation
+        times z.
+        """
         fresh = (self.deviation(here, there) * scale, z)
         return add_scaled(fresh) if before is None else add_scaled((self.form.step(here, there)[0], before), fresh)
 
 
 def reverse_sde(prediction: str, eta: float) -> ReverseSde:
-    """Give the SDE of noise rate ``eta`` in the form ``data`` or ``noise``; at 0 it is the flow, bit for bit."""
+    """Give the reverse SDE with noise rate ``eta``, solved on the predicted ``data`` or ``noise``; at 0 it is the flow.
+
+    ``dx = [f x - (1 + eta)/2 g^2 score] dt + sqrt(eta) g dw``: 1 is the forward process reversed. At 0 its steps are
+    those of the flow bit for bit.
+    """
     flow, data = find_form(prediction), prediction == "data"
 
     def step(here: Point, there: Point) -> tuple[float, float, float]:
@@ -60,12 +71,15 @@ def reverse_sde(prediction: str, eta: float) -> ReverseSde:
 
 
 def fresh_share(here: Point, there: Point) -> float:
-    """``1 - e^(2 (lambda - lambda'))``: the share of sigma'^2 that is drawn afresh in the posterior of x' given x."""
+    """The share of the variance sigma'^2 that is drawn afresh in the posterior of x' given x and the data.
+
+    It is ``1 - e^(2 (lambda - lambda'))``, with lambda = log(alpha/sigma).
+    """
     return -math.expm1(2 * (here.log_snr - there.log_snr))
 
 
 def check_eta(eta: float, most: float = math.inf) -> float:
-    """Give the rate of noise; raises ValueError where it is negative, not finite or above ``most``."""
+    """Give the rate of noise ``eta``; raises ValueError where it is negative, not finite or above ``most``."""
     if not (0 <= eta <= most and eta < math.inf):
         raise ValueError(f"eta must lie in [0, {most:g}], got {eta}" if most < math.inf
                          else f"eta must be finite and not negative, got {eta}")  # fmt: skip
@@ -73,7 +87,10 @@ def check_eta(eta: float, most: float = math.inf) -> float:
 
 
 def check_s_noise(s_noise: float) -> float:
-    """Give the factor of the noise; raises ValueError where it is negative or not finite."""
+    """Give ``s_noise``, the factor of the noise that a sampler adds.
+
+    Raises ValueError where it is negative or not finite.
+    """
     if not 0 <= s_noise < math.inf:
         raise ValueError(f"s_noise must be finite and not negative, got {s_noise}")
     return s_noise

@@ -41,10 +41,11 @@ def unipc(
 ) -> Images:
     """UniPC-p: the polynomial through p predictions, corrected by the p + 1 once the next is known (2302.04867).
 
-    With ``order`` p it is of order p + 1. ``variant`` is the paper's B(h), h or e^h - 1, which stands for the first
-    moment of the kernel where two predictions are used; with more it cancels. ``lower_order_final`` uses no more
-    predictions than steps are left. The last state is not corrected: that would take one more evaluation.
-    Raises ValueError on an order outside 1 to 6, and on another prediction or variant.
+    With ``order`` p it is of order p + 1, at one evaluation per step. ``prediction`` is what the polynomial is of, the
+    data or the noise. ``variant`` is the paper's B(h), h or e^h - 1, which stands for the first moment of the kernel
+    where two predictions are used; with more it cancels. ``lower_order_final`` uses no more predictions than steps are
+    left. The last state is not corrected: that would take one more evaluation. Raises ValueError on an order outside 1
+    to 6, and on another prediction or variant.
     """
     form, moments, order = find_form(prediction), _variant(variant), check_order(order, 6)
     corrector = Corrector(problem.denoiser, problem.grid, form, order, moments, lower_order_final)
@@ -76,8 +77,9 @@ def unic(
     """UniC-p after any solver of the catalogue that adds no noise: ``predictor`` (2302.04867, sec. 3.2).
 
     A solver of order p becomes one of order p + 1 without one more evaluation. ``order`` is p, by default the
-    predictor's; ``prediction`` and ``variant`` are the corrector's, as those of ``unipc``.
-    Raises ValueError on a predictor that adds noise, chooses its steps or is a peer's, and on other options.
+    predictor's; ``prediction`` is what the corrector's polynomial is of, the data or the noise, and ``variant`` is the
+    paper's B(h), h or e^h - 1. Raises ValueError on a predictor that adds noise, chooses its steps or is a peer's, and
+    on other options.
     """
     entry, options = SAMPLERS[predictor], predictor_options or {}
     if entry.draws_noise(options) or entry.adaptive or entry.ascending or entry.maps or entry.family == "peer":
@@ -129,7 +131,10 @@ class Corrector(Denoiser):
         return prediction
 
     def listen(self, callback: Callback | None) -> Callback:
-        """Give a callback by which the corrector learns that a step has ended, around the caller's."""
+        """Give a callback to run the solver with, which tells the corrector that a step has ended.
+
+        It then calls the caller's callback.
+        """
 
         def hear(i: int, t: Tensor, x: Images, prediction: Prediction) -> None:
             self.i = i + 1

@@ -24,11 +24,12 @@ def sd3_shift(
     sigma_max: float | None = None,
     clean: bool = True,
 ) -> Times:
-    """Equal steps of u in ``tau = s u / (1 + (s - 1) u)`` (2403.03206, eq. 23), where ``u = r / (s + r)``.
+    """Stable Diffusion 3's shifted time grid: equal steps of u in ``tau = s u / (1 + (s - 1) u)`` (2403.03206, eq. 23).
 
-    Stable Diffusion 3.5's own code shifts the end of training, u = .001, twice before it goes to 0: its last tau is
-    .00893, where one shift gives .00299. ``sigma_min=.00893/(1 - .00893)`` gives that grid.
-    Raises ValueError on levels outside the path.
+    tau is the time of the straight path, at which sigma/alpha is ``r = tau / (1 - tau)``, so that ``u = r / (s + r)``;
+    s is ``shift``. Stable Diffusion 3.5's own code shifts the end of training, u = .001, twice before it goes to 0: its
+    last tau is .00893, where one shift gives .00299. ``sigma_min=.00893/(1 - .00893)`` gives that grid. Raises
+    ValueError on levels outside the path.
     """
     require_positive("shift", shift)
     bounds = bound_levels(path, steps, sigma_min, sigma_max, WHOLE)
@@ -48,8 +49,9 @@ def dynamic_shift(
     sigma_max: float | None = None,
     clean: bool = True,
 ) -> Times:
-    """``sd3_shift`` by ``s = e^mu``, with mu linear in the number of tokens of an image from base to max (Flux).
+    """Flux's time grid, shifted by resolution: ``tau = s u / (1 + (s - 1) u)`` at equal steps of u, with ``s = e^mu``.
 
+    tau is the time of the straight path, and mu is linear in the number of tokens of an image, from base to max.
     ``tokens`` are patches of the latent, 4096 for an image of 1024 x 1024 pixels. A shift by the square root of the
     ratio of two resolutions (2403.03206, eq. 23) is ``sd3_shift`` with that root. Raises ValueError on levels outside
     the path.
@@ -73,11 +75,10 @@ def logit_normal(
     sigma_max: float | None = None,
     clean: bool = True,
 ) -> Times:
-    """Equally spaced quantiles of the training density ``logit tau ~ N(mean, std^2)``, logit tau = log r.
+    """Equally spaced quantiles of the training density ``logit tau ~ N(mean, std^2)`` (2403.03206, eq. 19).
 
-    2403.03206, eq. 19.
-
-    Raises ValueError on levels outside the path.
+    tau is the time of the straight path, so that logit tau = log(sigma/alpha). Raises ValueError on levels outside the
+    path.
     """
     require_positive("std", std)
     bounds = bound_levels(path, steps, sigma_min, sigma_max, WHOLE)
@@ -103,8 +104,9 @@ def linear_quadratic(
 ) -> Times:
     """Equal steps over the noisiest ``threshold`` of tau, then a parabola with the same slope where it begins.
 
-    ``linear_steps`` of the steps, by default half, lie within the threshold (2410.13720). Raises ValueError on levels
-    outside the path, and where linear_steps are so few that the parabola would turn back.
+    tau is the time of the straight path, sigma/(alpha + sigma) (2410.13720). ``linear_steps`` of the steps, by default
+    half, lie within the threshold. Raises ValueError on levels outside the path, and where linear_steps are so few that
+    the parabola would turn back.
     """
     bounds = bound_levels(path, steps, sigma_min, sigma_max, WHOLE)
     if not 0 < threshold < 1:

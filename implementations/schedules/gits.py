@@ -17,10 +17,11 @@ from implementations.schedules.spacing import Times, check_steps, require_positi
 
 
 def prepare(denoiser: Denoiser, x: Images, times: Times, *, condition: Any = None) -> Artifact:
-    """Learn the cost of a step between any two times of a fine grid: how far Euler ends from a teacher's state.
+    """Learn for GITS what a step between any two times of a fine grid costs: how far Euler ends from a teacher's state.
 
     The teacher is Heun in sigma over ``times``, descending; ``x`` at ``times[0]`` is a warm-up batch, over which the
-    distances in ``x/alpha`` are averaged. n steps take at most 2 n evaluations and hold n states in memory.
+    distances in ``x/alpha`` are averaged. n steps take at most 2 n evaluations and hold n states in memory
+    (2405.14326).
     """
     grid = Grid(denoiser.path, times)
     grid.require_descending()
@@ -45,10 +46,11 @@ def prepare(denoiser: Denoiser, x: Images, times: Times, *, condition: Any = Non
 
 
 def gits(path: Path, steps: int, *, artifact: Artifact | None = None, gamma: float = 1.15) -> Times:
-    """Choose the levels of the fine grid whose steps cost least: ``V_k(i) = min_j cost(i, j) + gamma V_(k-1)(j)``.
+    """GITS's time grid: the levels of a fine grid whose steps cost least in total, by dynamic programming (2405.14326).
 
-    ``gamma`` above 1 gives later steps more weight. Raises ValueError without an artifact, with one of another method,
-    on more steps than the fine grid has and on levels outside the path.
+    ``V_k(i) = min_j cost(i, j) + gamma V_(k-1)(j)``, with the costs of the ``artifact``. ``gamma`` above 1 gives later
+    steps more weight. Raises ValueError without an artifact, with one of another method, on more steps than the fine
+    grid has and on levels outside the path.
     """
     if artifact is None:
         raise ValueError("gits needs artifact=prepare(denoiser, x, times), the costs on a fine grid of this denoiser")

@@ -17,7 +17,10 @@ def karras(
     sigma_max: float | None = None,
     clean: bool = True,
 ) -> Times:
-    """Equal steps of ``r^(1/rho)`` (2206.00364, eq. 5); raises ValueError on levels outside the path."""
+    """Karras's time grid: equal steps of ``r^(1/rho)`` in the noise level r = sigma/alpha (2206.00364, eq. 5).
+
+    Raises ValueError on levels outside the path.
+    """
     require_positive("rho", rho)
     bounds = bound_levels(path, steps, sigma_min, sigma_max, EDM_RANGE)
     return lay_out(path, steps, lambda r: r ** (1 / rho), lambda c: c**rho, bounds, clean)
@@ -31,7 +34,10 @@ def log_snr(
     sigma_max: float | None = None,
     clean: bool = True,
 ) -> Times:
-    """Equal steps of ``log(alpha/sigma)`` (2206.00927); raises ValueError on levels outside the path."""
+    """Time grid of equal steps of the log-SNR, ``log(alpha/sigma)`` (2206.00927).
+
+    Raises ValueError on levels outside the path.
+    """
     bounds = bound_levels(path, steps, sigma_min, sigma_max, EDM_RANGE)
     return lay_out(path, steps, lambda r: r.log(), lambda c: c.exp(), bounds, clean)
 
@@ -45,9 +51,10 @@ def polyexponential(
     sigma_max: float | None = None,
     clean: bool = True,
 ) -> Times:
-    """``r = sigma_min (sigma_max/sigma_min)^(u^rho)`` at equal steps of u from 1 to 0 (k-diffusion).
+    """Time grid of the levels ``r = sigma_min (sigma_max/sigma_min)^(u^rho)`` at equal steps of u from 1 to 0.
 
-    rho = 1 is ``log_snr``; a greater rho puts more steps at low noise. Raises ValueError on levels outside the path.
+    r is sigma/alpha (k-diffusion). rho = 1 is ``log_snr``; a greater rho puts more steps at low noise. Raises
+    ValueError on levels outside the path.
     """
     require_positive("rho", rho)
     low, high = bound_levels(path, steps, sigma_min, sigma_max, EDM_RANGE)
@@ -71,9 +78,10 @@ def cosine(
     sigma_max: float | None = None,
     clean: bool = True,
 ) -> Times:
-    """Equal steps of the cosine path's own time u, ``alpha ~ cos((u + s)/(1 + s) pi/2)`` (2102.09672, eq. 17).
+    """Time grid of equal steps of the cosine path's own time u, in which ``alpha ~ cos((u + s)/(1 + s) pi/2)``.
 
-    As s goes to 0 these are equal steps of the angle ``atan(r)``. Raises ValueError on levels outside the path.
+    As s goes to 0 these are equal steps of the angle ``atan(sigma/alpha)`` (2102.09672, eq. 17). Raises ValueError on
+    levels outside the path.
     """
     other = Cosine(s)
     bounds = bound_levels(path, steps, sigma_min, sigma_max, WHOLE)

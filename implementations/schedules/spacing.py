@@ -48,9 +48,10 @@ def lay_out(
     clean: bool,
     positions: Callable[[int], Levels] | None = None,
 ) -> Times:
-    """Space levels from the upper bound to the lower equally in ``forward(level)``, or at other positions in it.
+    """Make a time grid whose noise levels sigma/alpha are equally spaced in ``forward(level)``, the highest first.
 
-    ``positions(intervals)`` rises from 0 to 1. Raises ValueError where float64 cannot tell the times apart.
+    ``inverse`` undoes ``forward``. With ``clean`` the last step goes to sigma = 0. ``positions(intervals)``, which
+    rises from 0 to 1, replaces the equal spacing. Raises ValueError where float64 cannot tell the times apart.
     """
     low, high = bounds
     last = clean and low > 0 and float(path.sigma(path.t_min)) == 0
@@ -63,7 +64,10 @@ def lay_out(
 
 
 def times_at(path: Path, levels: Float[Tensor, " times"]) -> Times:
-    """Give the path's times of descending levels; raises ValueError on levels that it does not have."""
+    """Give the path's times of descending noise levels sigma/alpha.
+
+    Raises ValueError on levels that it does not have.
+    """
     check_levels(path, float(levels[-1]), float(levels[0]))
     times = path.time(-levels.log()).clamp(path.t_min, path.t_max)  # the inverse may round past an end
     for end in (path.t_min, path.t_max):
@@ -74,7 +78,10 @@ def times_at(path: Path, levels: Float[Tensor, " times"]) -> Times:
 def bound_levels(
     path: Path, steps: int, sigma_min: float | None, sigma_max: float | None, default: tuple[float, float]
 ) -> tuple[float, float]:
-    """Check ``steps``, and give the bounds of the levels: the default's, within those of the path, unless given."""
+    """Check ``steps``, and give the least and the greatest noise level sigma/alpha of a time grid.
+
+    They are ``sigma_min`` and ``sigma_max`` where given, else those of ``default``, within those of the path.
+    """
     check_steps(steps)
     least, largest = float(path.ratio(path.t_min)), float(path.ratio(path.t_max))
     low = max(default[0], least) if sigma_min is None else float(sigma_min)
@@ -91,7 +98,7 @@ WHOLE, EDM_RANGE = (0.0, math.inf), (0.002, 80.0)  # default bounds of a level, 
 
 
 def check_levels(path: Path, low: float, high: float) -> None:
-    """Raise ValueError unless ``low`` and ``high`` are a range of levels within the path."""
+    """Raise ValueError unless ``low`` and ``high`` are a range of noise levels sigma/alpha that the path has."""
     least, largest = float(path.ratio(path.t_min)), float(path.ratio(path.t_max))
     rounding = 1 + 1e-12  # a level read off the path's own end must pass
     if not (0 <= low < high and low * rounding >= least and high <= largest * rounding):
@@ -127,7 +134,7 @@ def require_positive(name: str, value: float) -> None:
 
 
 def require_descending(times: Times) -> Times:
-    """Give the times; raises ValueError unless each is less than the one before."""
+    """Give the times of a grid; raises ValueError unless each is less than the one before."""
     if not bool((times.diff() < 0).all()):
         raise ValueError(f"{len(times) - 1} steps are too many to be told apart in float64 on this path")
     return times

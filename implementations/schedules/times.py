@@ -10,14 +10,21 @@ from implementations.schedules.spacing import Times, check_steps, require_positi
 
 
 def uniform(path: Path, steps: int, *, start: float | None = None, end: float | None = None) -> Times:
-    """Equal steps of t; raises ValueError on times outside the path."""
+    """Time grid of equal steps of t, from ``start`` (default ``t_max``) to ``end`` (default ``t_min``).
+
+    Raises ValueError on times outside the path.
+    """
     return spread(path, steps, _shares(steps), start, end)
 
 
 def quadratic(
     path: Path, steps: int, *, power: float = 2.0, start: float | None = None, end: float | None = None
 ) -> Times:
-    """Equal steps of ``(t - end)^(1/power)`` (2010.02502, app. D.2); raises ValueError on times outside the path."""
+    """Time grid of equal steps of ``(t - end)^(1/power)`` (2010.02502, app. D.2).
+
+    It goes from ``start`` (default ``t_max``) to ``end`` (default ``t_min``). Raises ValueError on times outside the
+    path.
+    """
     require_positive("power", power)
     return spread(path, steps, _shares(steps) ** power, start, end)
 
@@ -31,9 +38,10 @@ def beta(
     start: float | None = None,
     end: float | None = None,
 ) -> Times:
-    """Equally spaced quantiles of Beta(a, b) in t, dense at both ends where a and b are below 1 (2407.12173).
+    """Time grid of equally spaced quantiles of Beta(a, b) in t, dense at both ends where a and b are below 1.
 
-    diffusers' ``use_beta_sigmas`` takes the quantiles in sigma. Raises ValueError on times outside the path.
+    It goes from ``start`` (default ``t_max``) to ``end`` (default ``t_min``) (2407.12173). diffusers'
+    ``use_beta_sigmas`` takes the quantiles in sigma. Raises ValueError on times outside the path.
     """
     require_positive("a", a)
     require_positive("b", b)

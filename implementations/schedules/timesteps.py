@@ -16,13 +16,21 @@ from implementations.schedules.spacing import Times, check_steps, require_descen
 
 
 def linspace(path: Path, steps: int, *, train_steps: int | None = None, clean: bool = True) -> Times:
-    """``round(linspace(N - 1, 0))``: equally spaced from the last timestep to the first."""
+    """Training timesteps equally spaced from the last to the first, ``round(linspace(N - 1, 0))``.
+
+    Timestep k of N is the time ``t_min + (k + 1)/N (t_max - t_min)``. With ``clean``, the last step goes to ``t_min``
+    (2305.08891, table 2).
+    """
     n, points = _table(path, steps, train_steps, clean)
     return _times(path, np.linspace(0, n - 1, points).round()[::-1], n, clean)
 
 
 def leading(path: Path, steps: int, *, train_steps: int | None = None, offset: int = 0, clean: bool = True) -> Times:
-    """Multiples of ``floor(N/points)``, plus ``offset`` (1 in Stable Diffusion): it starts below the last timestep."""
+    """Training timesteps that are multiples of ``floor(N/points)``, plus ``offset`` (1 in Stable Diffusion).
+
+    The grid so starts below the last timestep. Timestep k of N is the time ``t_min + (k + 1)/N (t_max - t_min)``. With
+    ``clean``, the last step goes to ``t_min`` (2305.08891, table 2).
+    """
     n, points = _table(path, steps, train_steps, clean)
     timesteps = np.arange(points)[::-1] * (n // points) + offset
     if offset < 0 or timesteps[0] > n - 1:
@@ -31,20 +39,29 @@ def leading(path: Path, steps: int, *, train_steps: int | None = None, offset: i
 
 
 def trailing(path: Path, steps: int, *, train_steps: int | None = None, clean: bool = True) -> Times:
-    """``round(N - i N/points) - 1``: it starts at the last timestep (2305.08891, table 2)."""
+    """Training timesteps ``round(N - i N/points) - 1``, which start at the last one (2305.08891, table 2).
+
+    Timestep k of N is the time ``t_min + (k + 1)/N (t_max - t_min)``. With ``clean``, the last step goes to ``t_min``.
+    """
     n, points = _table(path, steps, train_steps, clean)
     # diffusers counts down by arange, whose rounding gives one timestep more, -1, at 61 steps, 103, 121, ...
     return _times(path, np.round(n - np.arange(points) * (n / points)) - 1, n, clean)
 
 
 def simple(path: Path, steps: int, *, train_steps: int | None = None, clean: bool = True) -> Times:
-    """``N - 1 - floor(i N/points)`` (ComfyUI): ``trailing`` with the other rounding."""
+    """ComfyUI's training timesteps ``N - 1 - floor(i N/points)``: ``trailing`` with the other rounding.
+
+    Timestep k of N is the time ``t_min + (k + 1)/N (t_max - t_min)``. With ``clean``, the last step goes to ``t_min``.
+    """
     n, points = _table(path, steps, train_steps, clean)
     return _times(path, n - 1 - np.floor(np.arange(points) * (n / points)), n, clean)
 
 
 def sgm_uniform(path: Path, steps: int, *, train_steps: int | None = None, clean: bool = True) -> Times:
-    """``linspace(N - 1, 0)`` without its last point, not rounded (ComfyUI, generative-models)."""
+    """Training timesteps ``linspace(N - 1, 0)`` without the last point, not rounded (ComfyUI, generative-models).
+
+    Timestep k of N is the time ``t_min + (k + 1)/N (t_max - t_min)``. With ``clean``, the last step goes to ``t_min``.
+    """
     n, points = _table(path, steps, train_steps, clean)
     return _times(path, np.linspace(n - 1, 0, points + 1)[:-1], n, clean)
 

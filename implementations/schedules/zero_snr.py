@@ -51,10 +51,10 @@ def zero_snr(
 
 
 def rescale_betas(betas: Betas | Sequence[float]) -> Betas:
-    """Betas whose last alpha is 0 and whose first is unchanged (2305.08891, alg. 1): the last beta is 1.
+    """Rescale a table of betas to zero terminal SNR: the last alpha becomes 0, and the first is unchanged.
 
-    ``sqrt(alpha_bar)`` is shifted by its last value, then scaled; ``DiscreteVP`` takes them. Raises ValueError on betas
-    outside (0, 1), but for a last one of 1.
+    ``sqrt(alpha_bar)`` is shifted by its last value, then scaled (2305.08891, alg. 1); the last beta is 1, which
+    ``DiscreteVP`` takes. Raises ValueError on betas outside (0, 1), but for a last one of 1.
     """
     bars = _zero_terminal(betas).square()
     return 1 - bars / torch.cat([torch.ones(1, dtype=torch.float64), bars[:-1]])

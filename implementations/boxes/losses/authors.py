@@ -34,7 +34,12 @@ GRADIENTS = ("true", "authors", "authors_clamped")
 
 
 def with_gradient(value: Tensor, pair: BoxPair, eps: float, loss: str, gradient: str) -> Tensor:
-    """The value of ``iou``, ``giou``, ``diou`` or ``ciou`` with one of ``GRADIENTS``; ValueError on another."""
+    """The values of a loss, with the gradient that ``gradient`` names: autograd's, or that of the DIoU authors' script.
+
+    ``value`` is what ``loss`` (iou, giou, diou or ciou) gives for each pair. ``true`` leaves it as it is; ``authors``
+    and ``authors_clamped`` put the hand-written gradient of the script in place of autograd's, the latter with the
+    intersection of boxes that lie apart set to 0. Raises ValueError on another ``gradient``.
+    """
     choose("gradient", gradient, GRADIENTS)
     if gradient == "true":
         return value

@@ -40,10 +40,12 @@ Reduction = Literal["none", "mean", "sum"]
 
 
 class BoxLoss(Named):
-    """A box loss under the module's contract, made of a formula by decorating it; its keywords are the loss's options.
+    """A box loss, called as ``loss(pred, target, reduction="none", eps=1e-7, **options)`` on ``xyxy`` boxes (n, 4).
 
-    ``loss.formula(pair, eps, **options)`` is the loss of pairs that are measured already: of boxes whose coordinates
-    lie in columns, or of every box with every other (``pairwise``).
+    It is made by decorating a formula over measured pairs of boxes; the keywords of the formula are the options of the
+    loss. There is one loss per row unless it is reduced. ``loss.formula(pair, eps, **options)`` is the loss of pairs
+    that are measured already: of boxes whose coordinates lie in columns, or of every box with every other
+    (``pairwise``).
     """
 
     def __init__(self, formula: Formula):
@@ -67,7 +69,10 @@ class BoxLoss(Named):
         return reduce(self.formula(measure_pairs(pred, target), eps, **options), reduction)
 
     def check(self, pred: Tensor, target: Tensor, eps: float, validate: bool, options: dict[str, Any]) -> None:
-        """Raise ValueError on wrong boxes or eps, and TypeError on an option that the formula does not have."""
+        """Raise ValueError on boxes or an eps that the loss cannot take, and TypeError on an unknown option.
+
+        ``validate`` also refuses boxes that are inverted or not finite, which synchronises with the device.
+        """
         for which, boxes in (("pred", pred), ("target", target)):
             check_boxes(which, boxes)
             if validate:
@@ -85,7 +90,7 @@ def pairwise(
     validate: bool = False,
     **options: Any,
 ) -> Float[Tensor, "n m"]:
-    """A loss of every ``pred`` with every ``target``, as matching and assignment need it.
+    """The loss of every box of ``pred`` with every box of ``target``, as matching needs it; boxes are ``xyxy``.
 
     ``loss`` is an entry of LOSSES or its function. Raises ValueError as the loss does, and TypeError for a loss that is
     not made of a formula over pairs, such as another library's.
@@ -98,6 +103,9 @@ def pairwise(
 
 
 def formula_of(loss: Callable[..., Tensor]) -> Formula | None:
-    """The formula behind a loss, which is a function or an entry of LOSSES; None where there is none (a peer's)."""
+    """The formula over measured pairs behind a box loss, which is a function or an entry of LOSSES.
+
+    It is None for a loss of another library, which has none.
+    """
     loss = loss.resolve() if isinstance(loss, Entry) else loss
     return loss.formula if isinstance(loss, BoxLoss) else None

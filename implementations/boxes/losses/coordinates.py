@@ -13,10 +13,11 @@ from implementations.boxes.losses.contract import BoxLoss
 
 @BoxLoss
 def l1(pair: BoxPair, eps: float, *, form: str = "xyxy") -> Float[Tensor, "*n"]:
-    """Sum of the absolute differences of four coordinates: corners, or centre and sides (``form="cxcywh"``).
+    """L1 loss of each pair of boxes, the sum of the absolute differences of four coordinates, in their unit.
 
-    This loss compares coordinates and not areas: an inverted box is as far off as its coordinates are, and is pulled
-    open. The value is clamped to the dtype's largest number.
+    Coordinates are the corners, or centre and sides (``form="cxcywh"``). This loss compares coordinates and not areas:
+    an inverted box is as far off as its coordinates are, and is pulled open. The value is clamped to the dtype's
+    largest number.
     """
     distances = _distances(pair, form)
     return _whole(distances[0] + distances[1] + (distances[2] + distances[3]))
@@ -24,9 +25,10 @@ def l1(pair: BoxPair, eps: float, *, form: str = "xyxy") -> Float[Tensor, "*n"]:
 
 @BoxLoss
 def smooth_l1(pair: BoxPair, eps: float, *, beta: float = 1.0, form: str = "xyxy") -> Float[Tensor, "*n"]:
-    """L1 with a parabola near 0: ``d^2 / (2 beta)`` for a difference d under ``beta``, ``d - beta / 2`` elsewhere.
+    """Smooth L1 loss: ``d^2 / (2 beta)`` for a difference d of coordinates under ``beta``, ``d - beta / 2`` elsewhere.
 
-    Summed over the four coordinates (1504.08083, eq. 3, where beta is 1); ``beta`` is in units of the coordinates.
+    It is summed over the four coordinates of a box, the corners or (``form="cxcywh"``) centre and sides (1504.08083,
+    eq. 3, where beta is 1); ``beta`` is in units of the coordinates.
     """
     positive(beta=beta)
     return _whole(sum(huber(distance, beta / 4) for distance in _distances(pair, form)))

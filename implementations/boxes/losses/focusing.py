@@ -30,11 +30,14 @@ class RunningMean:
 
     @classmethod
     def over(cls, batches: int, epochs: float) -> RunningMean:
-        """A mean that keeps 5 % of its start after ``epochs`` of ``batches``: ``m = 1 - .05^(1 / tn)`` (2301.10051)."""
+        """A running mean of WIoU for ``epochs`` epochs of ``batches`` batches, after which 5 % of its start is left.
+
+        ``momentum = 1 - .05^(1 / (batches epochs))`` (2301.10051).
+        """
         return cls(1 - 0.05 ** (1 / (batches * epochs)))
 
     def update(self, mean: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        """Move towards the mean of a batch and return the new mean; does not synchronise with the device."""
+        """Move the mean towards that of a batch, a scalar, and return it. This does not synchronise with the device."""
         now = torch.as_tensor(self.value, dtype=mean.dtype, device=mean.device)
         now = torch.where(mean.isnan(), now, now + self.momentum * (mean - now))
         self.value = now
@@ -48,7 +51,9 @@ State: TypeAlias = RunningMean | Tensor | float | None
 def focal_eiou(pair: BoxPair, eps: float, *, gamma: float = 0.5, weight: str = "detached") -> Float[Tensor, "*n"]:
     """EIoU weighed by overlap, ``IoU^gamma EIoU`` (2101.08158); it is 0 where the boxes do not overlap.
 
-    The weight is a constant to autograd. ``weight="attached"`` differentiates it, which pushes poor boxes further away.
+    ``EIoU = 1 - IoU + rho^2 / c^2 + (w - wg)^2 / cw^2 + (h - hg)^2 / ch^2``, of the distance of the centres and the
+    differences of the sides, over the diagonal and the sides of the enclosing box. The weight is a constant to
+    autograd. ``weight="attached"`` differentiates it, which pushes poor boxes further away.
     """
     positive(gamma=gamma)
     return _weigh(power(overlap_ratio(pair, eps), gamma, eps), weight) * eiou.formula(pair, eps)
@@ -58,7 +63,7 @@ def focal_eiou(pair: BoxPair, eps: float, *, gamma: float = 0.5, weight: str = "
 def wiou_v1(pair: BoxPair, eps: float) -> Float[Tensor, "*n"]:
     """IoU loss weighed by the distance of the centres, ``exp(rho^2 / c^2) (1 - IoU)`` (2301.10051).
 
-    c^2, the squared diagonal of the enclosing box, is a constant to autograd.
+    rho is the distance of the centres; c^2, the squared diagonal of the enclosing box, is a constant to autograd.
     """
     return _weigh_by_distance(pair, eps, 1 - overlap_ratio(pair, eps))
 
@@ -67,9 +72,10 @@ def wiou_v1(pair: BoxPair, eps: float) -> Float[Tensor, "*n"]:
 def wiou_v2(pair: BoxPair, eps: float, *, gamma: float = 0.5, state: State = None) -> Float[Tensor, "*n"]:
     """WIoU v1 times ``beta^gamma``, which gives poor boxes more weight (2301.10051).
 
-    ``beta`` is the ``1 - IoU`` of a box over the mean of ``1 - IoU``, and a constant to autograd. ``state`` says which
-    mean: None for that of the batch, in which case every row depends on all; a ``RunningMean``, which each call
-    updates; or a number.
+    WIoU v1 is ``exp(rho^2 / c^2) (1 - IoU)``, of the distance of the centres over the enclosing diagonal. ``beta`` is
+    the ``1 - IoU`` of a box over the mean of ``1 - IoU``, and a constant to autograd. ``state`` says which mean: None
+    for that of the batch, in which case every row depends on all; a ``RunningMean``, which each call updates; or a
+    number.
     """
     positive(gamma=gamma)
     lost = 1 - overlap_ratio(pair, eps)
@@ -82,8 +88,10 @@ def wiou_v3(
 ) -> Float[Tensor, "*n"]:
     """WIoU v1 times ``beta / (delta alpha^(beta - delta))``, which gives boxes of ordinary quality more weight.
 
-    2301.10051. The weight is a constant to autograd, 1 at ``beta = delta`` and greatest at ``beta = 1 / ln alpha``.
-    ``beta`` and ``state`` are those of ``wiou_v2``.
+    WIoU v1 is ``exp(rho^2 / c^2) (1 - IoU)``, of the distance of the centres over the enclosing diagonal (2301.10051).
+    ``beta`` is the ``1 - IoU`` of a box over the mean of ``1 - IoU``: the batch's where ``state`` is None, that of a
+    ``RunningMean``, or a number. The weight is a constant to autograd, 1 at ``beta = delta`` and greatest at ``beta = 1
+    / ln alpha``.
     """
     positive(alpha=alpha, delta=delta)
     lost = 1 - overlap_ratio(pair, eps)
@@ -95,8 +103,9 @@ def wiou_v3(
 def piou_v2(pair: BoxPair, eps: float, *, strength: float = 1.3, weight: str = "attached") -> Float[Tensor, "*n"]:
     """PIoU weighed towards boxes of medium quality, ``3 q exp(-q^2) PIoU`` with ``q = strength exp(-P)``.
 
-    P is PIoU's mean distance of the edges. The weight is differentiated, as in the authors' code
-    (10.1016/j.neunet.2023.11.041); ``weight="detached"`` makes it a constant to autograd.
+    P is the mean distance of the four edges in sides of the target, and PIoU is ``1 - IoU + 1 - exp(-P^2)``. The weight
+    is differentiated, as in the authors' code (10.1016/j.neunet.2023.11.041); ``weight="detached"`` makes it a constant
+    to autograd.
     """
     positive(strength=strength)
     quality = strength * torch.exp(-edge_distance(pair, eps))

@@ -13,10 +13,11 @@ from implementations.boxes.losses.contract import BoxLoss
 
 @BoxLoss
 def nwd(pair: BoxPair, eps: float, *, constant: float = 12.8) -> Float[Tensor, "*n"]:
-    """Normalised Wasserstein distance as a loss, ``1 - exp(-W2 / C)`` (2110.13389).
+    """Normalised Wasserstein distance of boxes as Gaussians, as a loss ``1 - exp(-W2 / C)`` (2110.13389).
 
-    ``W2^2 = dx^2 + dy^2 + ((w - wg)^2 + (h - hg)^2) / 4``. ``constant`` is C in units of the coordinates, about the
-    mean size of the objects of the data set, so that this loss depends on scale.
+    ``W2^2 = dx^2 + dy^2 + ((w - wg)^2 + (h - hg)^2) / 4``, with dx, dy between the centres, w, h the sides of the
+    prediction and wg, hg those of the target. ``constant`` is C in units of the coordinates, about the mean size of the
+    objects of the data set, so that this loss depends on scale.
     """
     positive(constant=constant)
     square = sum(axis.offset**2 + (axis.pred - axis.target) ** 2 / 4 for axis in pair[:2])
@@ -27,11 +28,13 @@ def nwd(pair: BoxPair, eps: float, *, constant: float = 12.8) -> Float[Tensor, "
 def kld(
     pair: BoxPair, eps: float, *, function: str = "log", tau: float = 1.0, direction: str = "pred_to_target"
 ) -> Float[Tensor, "*n"]:
-    """Kullback-Leibler divergence D between the boxes as Gaussians, as a loss ``1 - 1 / (tau + f(D))`` (2106.01883).
+    """Kullback-Leibler divergence D between boxes as Gaussians, as a loss ``1 - 1 / (tau + f(D))`` (2106.01883).
 
-    ``D = KL(prediction || target)`` is the sum over both axes of ``2 dx^2 / wg^2 + (w^2 / wg^2 - 1) / 2 - ln(w / wg)``;
-    f is ``ln(1 + D)`` or (``function="sqrt"``) the square root. ``direction="target_to_pred"`` exchanges the two boxes.
-    With ``tau = 1`` equal boxes have loss 0; ValueError for a tau under 1.
+    Mean and standard deviation are the centre and half a side, per axis. ``D = KL(prediction || target)`` is the sum
+    over both axes of ``2 dx^2 / wg^2 + (w^2 / wg^2 - 1) / 2 - ln(w / wg)``, with dx between the centres, w the side of
+    the prediction and wg that of the target; f is ``ln(1 + D)`` or (``function="sqrt"``) the square root.
+    ``direction="target_to_pred"`` exchanges the two boxes. With ``tau = 1`` equal boxes have loss 0; ValueError for a
+    tau under 1.
     """
     choose("function", function, ("log", "sqrt"))
     choose("direction", direction, ("pred_to_target", "target_to_pred"))

@@ -28,9 +28,10 @@ ALPHAS = ("detached", "attached", "thresholded", "thresholded_attached")
 
 @BoxLoss
 def iou(pair: BoxPair, eps: float, *, gradient: str = "true") -> Float[Tensor, "*n"]:
-    """``1 - IoU``, in [0, 1]; it has no gradient where the boxes do not overlap.
+    """IoU loss of each pair of boxes, ``1 - IoU``, in [0, 1]; it has no gradient where the boxes do not overlap.
 
-    This is the linear form; UnitBox (1608.01471) has ``-ln IoU``, which is ``iou_log``.
+    This is the linear form; UnitBox (1608.01471) has ``-ln IoU``, which is ``iou_log``. ``gradient`` is autograd's
+    (``true``) or that of the DIoU authors' regression script (``authors``, ``authors_clamped``).
     """
     return with_gradient(1 - overlap_ratio(pair, eps), pair, eps, "iou", gradient)
 
@@ -43,13 +44,21 @@ def iou_log(pair: BoxPair, eps: float) -> Float[Tensor, "*n"]:
 
 @BoxLoss
 def giou(pair: BoxPair, eps: float, *, gradient: str = "true") -> Float[Tensor, "*n"]:
-    """``1 - IoU + (C - U) / C``, in [0, 2): C is the area of the enclosing box, U that of the union (1902.09630)."""
+    """GIoU loss of each pair of boxes, ``1 - IoU + (C - U) / C``, in [0, 2) (1902.09630).
+
+    C is the area of the enclosing box and U that of the union. ``gradient`` is autograd's (``true``) or that of the
+    DIoU authors' regression script (``authors``, ``authors_clamped``).
+    """
     return with_gradient(1 - overlap_ratio(pair, eps) + empty_ratio(pair, eps), pair, eps, "giou", gradient)
 
 
 @BoxLoss
 def diou(pair: BoxPair, eps: float, *, gradient: str = "true") -> Float[Tensor, "*n"]:
-    """``1 - IoU + rho^2 / c^2``, in [0, 2): distance of the centres over the enclosing diagonal (1911.08287, eq. 7)."""
+    """DIoU loss of each pair of boxes, ``1 - IoU + rho^2 / c^2``, in [0, 2) (1911.08287, eq. 7).
+
+    rho is the distance of the centres and c the diagonal of the enclosing box. ``gradient`` is autograd's (``true``) or
+    that of the DIoU authors' regression script (``authors``, ``authors_clamped``).
+    """
     return with_gradient(1 - overlap_ratio(pair, eps) + distance_ratio(pair, eps), pair, eps, "diou", gradient)
 
 
@@ -57,14 +66,15 @@ def diou(pair: BoxPair, eps: float, *, gradient: str = "true") -> Float[Tensor, 
 def ciou(
     pair: BoxPair, eps: float, *, alpha: str = "detached", aspect: str = "true", gradient: str = "true"
 ) -> Float[Tensor, "*n"]:
-    """DIoU and a term of the aspect ratio, ``1 - IoU + rho^2 / c^2 + alpha v`` (1911.08287, eq. 8 to 11).
+    """CIoU loss: DIoU and a term of the aspect ratio, ``1 - IoU + rho^2 / c^2 + alpha v`` (1911.08287, eq. 8 to 11).
 
     rho is the distance of the centres and c the diagonal of the enclosing box, ``v = 4 / pi^2 (atan(wg / hg) - atan(w /
     h))^2`` of the sides, and ``alpha = v / (1 - IoU + v)``. Public code has four versions of the weight:
     ``alpha="detached"`` takes it for a constant to autograd, ``"attached"`` differentiates it, and ``"thresholded"``
     and ``"thresholded_attached"`` are the same with ``alpha = 0`` where IoU is at most .5, as in the journal's version
     (2005.03572). ``aspect="unscaled"`` replaces the factor ``1 / (w^2 + h^2)`` in the gradient of v by 1, as the paper
-    does after eq. 12; autograd keeps it.
+    does after eq. 12; autograd keeps it. ``gradient`` is autograd's (``true``) or that of the DIoU authors' regression
+    script (``authors``, ``authors_clamped``).
     """
     choose("aspect", aspect, ("true", "unscaled"))
     overlap, v = overlap_ratio(pair, eps), aspect_gap(pair, eps)
@@ -77,7 +87,11 @@ def ciou(
 
 
 def aspect_weight(v: Float[Tensor, "*n"], overlap: Float[Tensor, "*n"], alpha: str) -> Float[Tensor, "*n"]:
-    """CIoU's ``alpha = v / (1 - IoU + v)`` in one of its four public versions; raises ValueError on another."""
+    """CIoU's weight of the aspect term v, ``alpha = v / (1 - IoU + v)``, in one of the four versions of public code.
+
+    ``detached`` is a constant to autograd, ``attached`` is differentiated, and ``thresholded`` and
+    ``thresholded_attached`` are the same with alpha 0 where IoU is at most .5. Raises ValueError on another.
+    """
     choose("alpha", alpha, ALPHAS)
     weight = v / ((1 - overlap).clamp(min=0) + v).clamp(min=smallest(v))
     if alpha.startswith("thresholded"):

@@ -17,25 +17,40 @@ from implementations.boxes.losses.overlap import aspect_weight
 
 @BoxLoss
 def alpha_iou(pair: BoxPair, eps: float, *, power: float = 3.0) -> Float[Tensor, "*n"]:
-    """``1 - IoU^a``, where a is ``power`` (2110.13675)."""
+    """Alpha-IoU loss, ``1 - IoU^a`` with a = ``power`` (2110.13675).
+
+    A power above 1 gives well placed boxes more weight.
+    """
     return _lost_overlap(pair, eps, power)
 
 
 @BoxLoss
 def alpha_giou(pair: BoxPair, eps: float, *, power: float = 3.0) -> Float[Tensor, "*n"]:
-    """``1 - IoU^a + ((C - U) / C)^a``, with a = ``power``, C the enclosing area and U the union (2110.13675)."""
+    """Alpha-GIoU loss, ``1 - IoU^a + ((C - U) / C)^a`` with a = ``power`` (2110.13675).
+
+    C is the area of the enclosing box and U that of the union.
+    """
     return _lost_overlap(pair, eps, power) + raise_to(empty_ratio(pair, eps), power, eps)
 
 
 @BoxLoss
 def alpha_diou(pair: BoxPair, eps: float, *, power: float = 3.0) -> Float[Tensor, "*n"]:
-    """``1 - IoU^a + (rho^2 / c^2)^a``, with a = ``power``, and rho^2 / c^2 as in ``diou`` (2110.13675)."""
+    """Alpha-DIoU loss, ``1 - IoU^a + (rho^2 / c^2)^a`` with a = ``power`` (2110.13675).
+
+    rho is the distance of the centres and c the diagonal of the enclosing box.
+    """
     return _lost_overlap(pair, eps, power) + raise_to(distance_ratio(pair, eps), power, eps)
 
 
 @BoxLoss
 def alpha_ciou(pair: BoxPair, eps: float, *, power: float = 3.0, alpha: str = "detached") -> Float[Tensor, "*n"]:
-    """``1 - IoU^a + (rho^2 / c^2)^a + (alpha v)^a``, with a = ``power``, alpha and v as in ``ciou`` (2110.13675)."""
+    """Alpha-CIoU loss, ``1 - IoU^a + (rho^2 / c^2)^a + (alpha v)^a`` with a = ``power`` (2110.13675).
+
+    rho is the distance of the centres, c the diagonal of the enclosing box, ``v = 4 / pi^2 (atan(wg / hg) - atan(w /
+    h))^2`` of the sides of target and prediction, and ``alpha = v / (1 - IoU + v)``: the argument ``alpha`` says
+    whether it is a constant to autograd (``detached``), differentiated (``attached``), or also 0 where IoU is at most
+    .5 (``thresholded``, ``thresholded_attached``).
+    """
     v = aspect_gap(pair, eps)
     weighted = aspect_weight(v, overlap_ratio(pair, eps), alpha) * v
     distance = raise_to(distance_ratio(pair, eps), power, eps)

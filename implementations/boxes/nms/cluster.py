@@ -22,16 +22,20 @@ from implementations.boxes.nms.overlap import distance, limit, overlap
 
 @nms()
 def fast(candidates: Candidates, iou_threshold: float) -> Kept:
-    """One step: a box is removed if any better one overlaps it, itself suppressed or not (YOLACT, 1904.02689)."""
+    """Fast NMS: a box is removed if any better one overlaps it beyond the threshold, itself removed or not.
+
+    It removes more than greedy NMS, in one step (YOLACT, 1904.02689).
+    """
     return candidates.solve(lambda batch: BatchResult(_iterate(batch, iou_threshold, 1)))
 
 
 @nms()
 def cluster(candidates: Candidates, iou_threshold: float, *, iterations: int | None = None) -> Kept:
-    """``kept'_j = (max_i kept_i x_ij <= threshold)``, iterated from all boxes to its fixpoint (2005.03572, alg. 1).
+    """Cluster-NMS: greedy NMS as an iteration on the matrix of overlaps, from all boxes to its fixpoint.
 
-    x_ij is the IoU of box j with the better box i. The fixpoint is the result of greedy NMS; ``iterations`` stops
-    earlier, after that many steps. A group of n boxes takes n^2 / 2 bytes.
+    Each step is ``kept'_j = (max_i kept_i x_ij <= threshold)``, where x_ij is the IoU of box j with the better box i
+    (2005.03572, alg. 1). The fixpoint is the result of greedy NMS; ``iterations`` stops earlier, after that many steps.
+    A group of n boxes takes n^2 / 2 bytes.
     """
     if iterations is not None and iterations < 1:
         raise ValueError(f"iterations is {iterations}; accepted is a positive number, or None for the fixpoint")
@@ -72,7 +76,7 @@ def spm_cluster(
 
 @nms(weighs=True)
 def weighted_cluster(candidates: Candidates, iou_threshold: float, *, member_threshold: float | None = None) -> Kept:
-    """The boxes of greedy NMS, each averaged with those that it overlaps (2005.03572).
+    """Weighted Cluster-NMS: the boxes of greedy NMS, each averaged with those that it overlaps (2005.03572).
 
     ``b_i = sum_j w_ij b_j / sum_j w_ij`` with ``w_ij = x_ij s_j`` (IoU times score) over the boxes j ranked after i
     that overlap it by more than ``member_threshold`` (None: ``iou_threshold``), and ``w_ii = s_i``. Scores do not

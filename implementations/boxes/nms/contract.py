@@ -33,10 +33,12 @@ _LARGEST = 2**62  # beyond this, an image and a label no longer fit together int
 
 
 class Suppression(Named):
-    """An NMS under the module's contract, made of a method on candidates; the method's keywords are its options.
+    """An NMS, called as ``nms(boxes, scores, labels=None, iou_threshold=0.5, *, image=None, **options) -> Kept``.
 
-    ``across_labels``: boxes suppress one another whatever their labels. ``weighs``: the method multiplies or averages
-    by scores, which must then not be negative.
+    ``boxes`` (n, 4) are ``xyxy``; boxes suppress one another within an image and a label only. It is made of a method
+    on candidates, ranked and grouped boxes, whose keywords are its options. ``across_labels``: boxes suppress one
+    another whatever their labels. ``weighs``: the method multiplies or averages by scores, which must then not be
+    negative.
     """
 
     def __init__(self, method: Method, *, across_labels: bool = False, weighs: bool = False):
@@ -65,7 +67,10 @@ class Suppression(Named):
 
 
 def nms(*, across_labels: bool = False, weighs: bool = False) -> Callable[[Method], Suppression]:
-    """Make a ``Suppression`` of the decorated method on candidates."""
+    """Decorator that makes an NMS of a method on candidates: a function of boxes, scores and labels that checks these.
+
+    ``across_labels``: boxes suppress one another whatever their labels. ``weighs``: scores must not be negative.
+    """
     return functools.partial(Suppression, across_labels=across_labels, weighs=weighs)
 
 
@@ -78,7 +83,10 @@ def rank_candidates(
     *,
     across_labels: bool = False,
 ) -> Candidates:
-    """Check the arguments that every NMS takes, and rank the boxes; raises ValueError that names the argument."""
+    """Check the arguments that every NMS takes, rank the boxes by score and group them by image and label.
+
+    ``across_labels`` groups by image alone. Raises ValueError that names the argument.
+    """
     check_boxes("boxes", boxes)
     check_column("scores", scores, boxes, whole=False)
     if isinstance(labels, Real):

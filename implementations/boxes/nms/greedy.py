@@ -50,7 +50,7 @@ def diou(candidates: Candidates, iou_threshold: float, *, beta: float = 1.0) -> 
 
 @nms()
 def iou_guided(candidates: Candidates, iou_threshold: float, *, ious: Float[Tensor, " n"]) -> Kept:
-    """Greedy NMS in the order of predicted IoUs, ``ious`` (n,), instead of scores (1807.11590, alg. 1).
+    """IoU-guided NMS: greedy NMS in the order of predicted IoUs, ``ious`` (n,), instead of scores (1807.11590, alg. 1).
 
     A box that is kept takes the best score among its own and those of the boxes that it removes.
     """
@@ -64,7 +64,11 @@ def iou_guided(candidates: Candidates, iou_threshold: float, *, ious: Float[Tens
 
 
 class RowBlock(NamedTuple):
-    """Ranks [start, stop) of a batch: which boxes are kept, and their overlap with the boxes from ``start`` on."""
+    """Ranks [start, stop) of groups of boxes: which are ``kept``, and their ``overlap`` with those from ``start`` on.
+
+    ``hits`` is 1 where that overlap exceeds the threshold. Both have one row per rank of the block and one column per
+    box from ``start`` on, and are 0 but for boxes ranked after.
+    """
 
     start: int
     stop: int
@@ -74,7 +78,10 @@ class RowBlock(NamedTuple):
 
 
 def survivors(batch: Batch, threshold: float, measure: Overlap = overlap) -> Bool[Tensor, "g n"]:
-    """Which boxes are kept; a column that is suppressed in every group is dropped from later comparisons."""
+    """Which boxes of each group greedy NMS keeps: it takes the best, and removes what overlaps it beyond the threshold.
+
+    ``measure`` gives the overlap. Boxes that are removed in every group are left out of later comparisons.
+    """
     bound = limit(threshold, batch.boxes.dtype)
     kept = torch.zeros_like(batch.valid)
     boxes, alive = batch.boxes, batch.valid
@@ -93,9 +100,9 @@ def survivors(batch: Batch, threshold: float, measure: Overlap = overlap) -> Boo
 
 
 def sweep(batch: Batch, threshold: float) -> Iterator[RowBlock]:
-    """Apply the greedy rule block by block, for methods that also use the boxes that are removed.
+    """Apply greedy NMS to a batch, and yield what happened in each block of ranks, best boxes first.
 
-    Yields each ``RowBlock``.
+    It is for methods that also use the boxes that are removed.
     """
     bound = limit(threshold, batch.boxes.dtype)
     alive = batch.valid.clone()
@@ -111,10 +118,10 @@ def sweep(batch: Batch, threshold: float) -> Iterator[RowBlock]:
 def clusters(
     batch: Batch, threshold: float, *, nearest: bool = False
 ) -> tuple[Bool[Tensor, "g n"], Int[Tensor, "g n"], Float[Tensor, "g n"]]:
-    """Which boxes are kept, the index of the box that each belongs to, and their overlap (0 for those that are kept).
+    """Greedy NMS with the box that each box belongs to: (kept, index of its owner, overlap with it), each (g, n).
 
     A removed box belongs to the first box that removes it, or (``nearest``) to the one that it overlaps most, the first
-    of equals.
+    of equals. A box that is kept belongs to itself, with overlap 0.
     """
     kept = torch.zeros_like(batch.valid)
     owner = torch.arange(batch.valid.shape[1], device=kept.device).repeat(len(kept), 1)
@@ -130,9 +137,10 @@ def clusters(
 
 
 def decide(hits: Float[Tensor, "g r r"], alive: Bool[Tensor, "g r"]) -> Bool[Tensor, "g r"]:
-    """Apply the greedy rule among the boxes of a block.
+    """Apply greedy NMS among the boxes of a block: True for those that stay, of those that are still ``alive``.
 
-    ``hits`` (1 where row overlaps column) is strictly upper triangular.
+    ``hits`` is 1 where the box of a row overlaps that of a column beyond the threshold, and strictly upper triangular,
+    since only better boxes remove others.
     """
     kept, undecided = torch.zeros_like(alive), alive
     while bool(undecided.any()):
@@ -143,5 +151,8 @@ def decide(hits: Float[Tensor, "g r r"], alive: Bool[Tensor, "g r"]) -> Bool[Ten
 
 
 def hit_columns(rows: Bool[Tensor, "g r"], hits: Float[Tensor, "g r c"]) -> Bool[Tensor, "g c"]:
-    """Which columns at least one of the ``rows`` hits, by the matrix ``hits`` of 0 and 1."""
+    """Which boxes are hit by at least one of the marked ``rows``, by a matrix ``hits`` of 0 and 1 for each group.
+
+    A row hits a column where the better box overlaps the other beyond the threshold.
+    """
     return torch.bmm(rows[:, None].float(), hits).squeeze(1) > 0

@@ -22,7 +22,11 @@ BOXES = 2**20  # boxes per batch, for methods whose work grows with the boxes an
 
 
 class Batch(NamedTuple):
-    """Groups side by side, best box first, padded with empty boxes of score 0, which overlap nothing."""
+    """Groups of boxes of one image and label side by side, (g, n), best box first, padded with empty boxes of score 0.
+
+    ``boxes`` is (4, g, n), ``xyxy``. ``position`` is the place of each in the sorted candidates, and ``valid`` is False
+    in the padding, which overlaps nothing.
+    """
 
     position: Int[Tensor, "g n"]  # place in the sorted candidates; padding has one past the last
     valid: Bool[Tensor, "g n"]
@@ -30,7 +34,10 @@ class Batch(NamedTuple):
     scores: Float[Tensor, "g n"]
 
     def blocks(self) -> Iterator[tuple[int, int]]:
-        """Ranges of rows [start, stop) such that each has about ``PAIRS`` pairs with the columns from ``start`` on."""
+        """Ranges of rows [start, stop), such that each has about ``PAIRS`` pairs with the columns from ``start`` on.
+
+        They bound the memory of a matrix of overlaps.
+        """
         groups, width = self.valid.shape
         start = 0
         while start < width:
@@ -39,21 +46,24 @@ class Batch(NamedTuple):
             start = stop
 
     def rows(self, start: int, stop: int) -> Float[Tensor, "4 g r 1"]:
-        """Boxes [start, stop), shaped to be compared with columns."""
+        """Boxes [start, stop) of every group as (4, g, r, 1), which broadcasts against columns."""
         return self.boxes[:, :, start:stop, None]
 
     def columns(self, start: int = 0) -> Float[Tensor, "4 g 1 c"]:
-        """Boxes from ``start`` on, shaped to be compared with rows."""
+        """Boxes from ``start`` on of every group as (4, g, 1, c), which broadcasts against rows."""
         return self.boxes[:, :, None, start:]
 
 
 def rows_at_once(groups: int, columns: int) -> int:
-    """How many rows of ``groups`` groups, compared with all ``columns``, make ``PAIRS`` pairs at most; at least one."""
+    """How many rows of boxes to compare with all ``columns`` at a time, in each of ``groups`` groups, to bound memory.
+
+    That is as many as make ``PAIRS`` pairs at most, and at least one.
+    """
     return max(1, min(columns, PAIRS // (groups * columns)))
 
 
 class BatchResult(NamedTuple):
-    """What a method makes of a batch: which boxes it keeps, and new scores and boxes; None where they stay the same."""
+    """What an NMS makes of a batch of groups: which boxes it keeps, and new scores and boxes where they change."""
 
     kept: Bool[Tensor, "g n"]
     scores: Float[Tensor, "g n"] | None = None
@@ -69,10 +79,11 @@ class Kept(NamedTuple):
 
 
 class Candidates:
-    """Boxes (n, 4), scores (n,) and group numbers (n,) on one device; ``rank`` (default: the scores) orders the boxes.
+    """The boxes that an NMS chooses from: (n, 4) ``xyxy``, with scores (n,) and group numbers (n,), sorted by rank.
 
-    The order is by rank, descending, then by index. A box that is not finite, or so large that its area is not, is an
-    empty box to every method, and is returned unchanged.
+    Boxes suppress one another within a group. The order is by ``rank`` (default: the scores), descending, then by
+    index. A box that is not finite, or so large that its area is not, is an empty box to every method, and is returned
+    unchanged.
     """
 
     def __init__(
@@ -92,7 +103,7 @@ class Candidates:
         _, self._sizes = torch.unique_consecutive(group, return_counts=True)
 
     def rank_by(self, scores: Float[Tensor, " n"], rank: Float[Tensor, " n"] | None = None) -> Candidates:
-        """The same boxes with other scores, in another order."""
+        """The same boxes and groups with other scores, in the order of ``rank`` (default: the scores)."""
         return Candidates(self.boxes, scores, self.group, rank)
 
     def gather(self, batch: Batch, values: Tensor) -> Tensor:

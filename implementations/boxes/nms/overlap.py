@@ -20,7 +20,10 @@ _EPS = 1e-7
 
 
 def overlap(a: Float[Tensor, "4 *#m"], b: Float[Tensor, "4 *#m"]) -> Float[Tensor, " *m"]:
-    """IoU of each pair of boxes of finite area, in [0, 1]; 0 where both are empty."""
+    """IoU of each pair of ``xyxy`` boxes of finite area, (4, ...) each, in [0, 1]; it is 0 where both are empty.
+
+    It is ``inter / (area + area - inter)`` in the dtype of the boxes, bit for bit that of torchvision's kernel.
+    """
     ax1, ay1, ax2, ay2 = a
     bx1, by1, bx2, by2 = b
     width = torch.minimum(ax2, bx2).sub_(torch.maximum(ax1, bx1)).clamp_(min=0)
@@ -31,7 +34,10 @@ def overlap(a: Float[Tensor, "4 *#m"], b: Float[Tensor, "4 *#m"]) -> Float[Tenso
 
 
 def distance(a: Float[Tensor, "4 *#m"], b: Float[Tensor, "4 *#m"]) -> Float[Tensor, " *m"]:
-    """Squared distance of the centres over the squared diagonal of the enclosing box (1911.08287, eq. 6)."""
+    """Squared distance of the centres over the squared diagonal of the enclosing box, as DIoU-NMS subtracts it.
+
+    Boxes are ``xyxy``, (4, ...) each (1911.08287, eq. 6).
+    """
     return distance_ratio(measure_columns(a.unbind(0), b.unbind(0)), _EPS)
 
 
@@ -47,7 +53,7 @@ def limit(threshold: float, dtype: torch.dtype) -> float:
 
 
 def area(boxes: Float[Tensor, " 4 *m"]) -> Float[Tensor, " *m"]:
-    """Width times height; a negative side counts as 0."""
+    """Width times height of ``xyxy`` boxes (4, ...); a negative side counts as 0."""
     x1, y1, x2, y2 = boxes
     return (x2 - x1).clamp_(min=0) * (y2 - y1).clamp_(min=0)
 

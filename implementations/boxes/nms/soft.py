@@ -20,9 +20,9 @@ from implementations.boxes.nms.overlap import limit, overlap
 
 @nms(weighs=True)
 def soft_linear(candidates: Candidates, iou_threshold: float, *, score_threshold: float = 1e-3) -> Kept:
-    """Multiply a score by ``1 - IoU`` for each better box that overlaps it beyond the threshold (1704.04503, eq. 2).
+    """Linear Soft-NMS: multiply a score by ``1 - IoU`` for each better box that overlaps it beyond the threshold.
 
-    Boxes whose score ends under ``score_threshold`` are removed, as in the authors' code.
+    Boxes whose score ends under ``score_threshold`` are removed, as in the authors' code (1704.04503, eq. 2).
     """
     at_least_zero(score_threshold=score_threshold)
     bound = limit(iou_threshold, candidates.boxes.dtype)
@@ -37,7 +37,7 @@ def soft_linear(candidates: Candidates, iou_threshold: float, *, score_threshold
 def soft_gaussian(
     candidates: Candidates, iou_threshold: float, *, sigma: float = 0.5, score_threshold: float = 1e-3
 ) -> Kept:
-    """Multiply a score by ``exp(-IoU^2 / sigma)`` for each better box (1704.04503, eq. 3).
+    """Gaussian Soft-NMS: multiply a score by ``exp(-IoU^2 / sigma)`` for each better box (1704.04503, eq. 3).
 
     ``iou_threshold`` is ignored. Boxes whose score ends under ``score_threshold`` are removed, as in the authors' code.
     """
@@ -51,7 +51,10 @@ def soft_gaussian(
 
 
 def rescore(batch: Batch, decay: Callable[[Tensor], Tensor], score_threshold: float) -> BatchResult:
-    """Take the best box of each group in turn and decay the rest, until the best is under the threshold."""
+    """Soft-NMS of a batch: take the best box left in each group, multiply the others' scores by ``decay(IoU)``, repeat.
+
+    It ends where the best is under ``score_threshold``; the boxes that were taken are kept, with their scores then.
+    """
     final = torch.full_like(batch.scores, -torch.inf).flatten()  # scores of the boxes that have been taken
     place = torch.arange(final.numel(), device=final.device).view_as(batch.scores)
     boxes, scores = batch.boxes, batch.scores.masked_fill(~batch.valid, -torch.inf)
