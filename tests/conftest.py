@@ -1,10 +1,12 @@
 """Fixtures of several test files."""
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -74,22 +76,39 @@ def outside(tmp_path):
     return make
 
 
-@pytest.fixture
-def fidmap(tmp_path):
-    """Runs the command in a process of its own, in a scratch folder."""
+@pytest.fixture(scope="session")
+def warm():
+    """A process that forks the command (``tests/warm.py``), for all tests of one session."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("warm.py")], env=environment, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        yield process
+        process.stdin.close()
 
-    def call(*arguments: str, site: Path | None = None, background: bool = False, timeout: float = 300):
+
+@pytest.fixture
+def fidmap(tmp_path, request):
+    """Runs the command in a process of its own, in a scratch folder; one ``in the background`` is started anew."""
+
+    def call(*arguments: str, site: Path | None = None, background: bool = False):
+        command = list(map(str, arguments))
         path = os.pathsep.join(str(p) for p in (site, ROOT) if p)
-        environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "bench", *map(str, arguments)]
         if background:
             return subprocess.Popen(
-                command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                [sys.executable, "-m", "bench", *command], cwd=tmp_path, text=True,
+                env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 # Tests in the background of a shell ignore interrupts, and would hand that down.
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )  # fmt: skip
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=timeout, check=False
-        )
+        process = request.getfixturevalue("warm")
+        with tempfile.TemporaryDirectory() as scratch:
+            out, err = Path(scratch, "out"), Path(scratch, "err")
+            job = {"arguments": command, "folder": str(tmp_path), "path": path, "out": str(out), "err": str(err)}
+            print(json.dumps(job), file=process.stdin, flush=True)
+            code = int(process.stdout.readline())
+            return subprocess.CompletedProcess(command, code, out.read_text(), err.read_text())
 
     return call

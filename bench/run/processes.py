@@ -6,10 +6,12 @@ import contextlib
 import ctypes
 import os
 import sys
+import time
 
 import psutil
 
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of Linux's prctl
+_SEARCH = 0.5  # seconds from one search for descendants to the next: each reads all processes of the machine
 
 
 def lead() -> None:
@@ -29,6 +31,7 @@ class Tree:
     def __init__(self, pid: int):
         self.pid = pid
         self.seen: set[psutil.Process] = set()  # descendants, which outlive their parent's death
+        self.search_at = 0.0  # on the monotonic clock
 
     def descendants(self) -> set[psutil.Process]:
         """Those that live now, as far as they are or once were below it."""
@@ -38,8 +41,14 @@ class Tree:
         return self.seen
 
     def memory_gib(self, enough: float) -> float:
-        """Memory of all of them; where that exceeds ``enough``, with shared pages counted once."""
-        processes = [*self.descendants(), *_processes([self.pid])]
+        """Memory of all of them; where that exceeds ``enough``, with shared pages counted once.
+
+        It may be asked for at every moment: new descendants are searched for twice a second.
+        """
+        if time.monotonic() >= self.search_at:
+            self.descendants()
+            self.search_at = time.monotonic() + _SEARCH
+        processes = [*self.seen, *_processes([self.pid])]
         total = sum(_memory(process) for process in processes)
         return total if total <= enough else sum(_memory(process, shared_once=True) for process in processes)
 
