@@ -4,6 +4,7 @@ Most of the seconds of a short command are torch's import. Reads a job of JSON p
 ``path`` (PYTHONPATH), ``out`` and ``err`` (files); answers with a line: the exit code.
 """
 
+import importlib
 import json
 import os
 import runpy
@@ -12,24 +13,14 @@ import sys
 import traceback
 from pathlib import Path
 
-
-def load() -> None:
-    """Import what commands import of other packages."""
-    import matplotlib.pyplot
-    import numpy
-    import pandas
-    import pydantic
-    import rich
-    import scipy.optimize
-    import scipy.stats
-    import torch
-    import torchmetrics
-    import typer  # noqa: F401
+OTHERS = ("matplotlib.pyplot", "numpy", "pandas", "pydantic", "rich", "scipy.optimize", "scipy.stats", "torch",
+          "torchmetrics", "typer")  # fmt: skip
 
 
 def serve() -> None:
     """Run one job after another, each in a process of its own, until stdin ends."""
-    load()
+    for name in OTHERS:
+        importlib.import_module(name)
     for line in sys.stdin:
         job = json.loads(line)
         child = os.fork()
