@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 class Quantity(NamedTuple):
     """A number that a metric of images returns: its name, which way is better, and the range that it never leaves.
 
-    ``interval_of``: "laws" where the interval covers the value of the two distributions, "n" where it covers the mean
+    ``interval_of``: "laws" where its interval covers the value of the two distributions, "n" where it covers the mean
     of the value over samples of these sizes, with its bias. ``power``: the value of real against real images approaches
     its limit as ``n^-power``.
     """

@@ -55,14 +55,17 @@ def remark_on_probabilities(scores: Float[Tensor, "n k"]) -> None:
 
 
 def check_features(features: Float[Tensor, "n d"], what: str = "features", width: int | None = None) -> None:
-    """Raise ValueError on another shape than (n, d), or (n, width), and on values that are not finite."""
+    """Raise ValueError on features of another shape than (n, d), or (n, width), and on values that are not finite.
+
+    ``what`` is what the message calls them.
+    """
     if features.ndim != 2 or width not in (None, features.shape[1]):
         raise ValueError(f"{what} have the shape {tuple(features.shape)}; (n, {width or 'd'}) is accepted")
     check_finite(features, what)
 
 
 def check_sides(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, least: int = 1) -> None:
-    """Raise ValueError on other shapes than (n, d) and (m, d), on fewer rows than ``least``, on values not finite."""
+    """Raise ValueError unless two sets of features are (n, d) and (m, d), of ``least`` rows or more, and finite."""
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         given = f"{tuple(x.shape)} and {tuple(y.shape)}"
         raise ValueError(f"features have the shapes {given}; (n, d) and (m, d) are accepted")
@@ -73,7 +76,7 @@ def check_sides(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, least: int 
 
 
 def check_finite(features: Float[Tensor, "n d"], what: str = "features") -> None:
-    """Raise ValueError on values that are not finite; it says how many rows have one."""
+    """Raise ValueError on features, called ``what``, that are not finite; it says how many rows have such a value."""
     wrong = int((~torch.isfinite(features).all(1)).sum())
     if wrong:
         raise ValueError(f"{wrong} of {len(features)} rows of {what} are not finite")

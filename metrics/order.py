@@ -11,9 +11,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class OrderFit:
-    """The fit ``error = exp(intercept) steps^-slope``; ``residual`` is its root mean square error in log units.
+    """The order of accuracy of a solver, ``slope``, from a fit ``error = exp(intercept) steps^-slope`` to its errors.
 
-    ``below_floor`` are the step counts that are left out because their error is rounding rather than discretisation.
+    ``residual`` is the root mean square error of the fit in log units. ``below_floor`` are the step counts that are
+    left out because their error is rounding rather than discretisation.
     """
 
     slope: float

@@ -18,7 +18,10 @@ POWER = 0.8
 
 
 class PairedDifference(NamedTuple):
-    """The mean of a - b over n pairs, and what ``paired_difference`` says of it."""
+    """The mean difference of two methods over n cases, with its interval and p-value.
+
+    ``detectable`` is the true difference that would be significant in four of five repetitions.
+    """
 
     mean: float
     interval: tuple[float, float]
@@ -30,14 +33,15 @@ class PairedDifference(NamedTuple):
 def paired_difference(
     a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"], *, level: float = 0.95, comparisons: int = 1
 ) -> PairedDifference:
-    """Student's t test on ``d = a - b`` per case: mean, interval, two-sided p-value, detectable difference.
+    """Student's t test of two methods on the same cases, ``d = a - b`` per case: mean, interval, two-sided p-value.
 
         detectable = (t_{1 - alpha / 2m} + t_{.8}) sd(d) / sqrt(n),    alpha = 1 - level, m = comparisons
 
-    A true difference of that size is significant in four of five repetitions. The interval is at ``1 - alpha / m``, so
-    that all m intervals hold at once with probability ``level`` (Bonferroni); the p-value is that of this pair alone,
-    which ``holm`` adjusts. Where all differences are 0, the p-value is 1 and the interval is a point. Raises ValueError
-    on unequal lengths, fewer than 2 pairs, numbers that are not finite, and a level outside of (0, 1).
+    A true difference of the detectable size is significant in four of five repetitions. The interval is at ``1 - alpha
+    / m``, so that all m intervals hold at once with probability ``level`` (Bonferroni); the p-value is that of this
+    pair alone, which ``holm`` adjusts. Where all differences are 0, the p-value is 1 and the interval is a point.
+    Raises ValueError on unequal lengths, fewer than 2 pairs, numbers that are not finite, and a level outside of (0,
+    1).
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.ndim != 1 or a.shape != b.shape or len(a) < 2:
@@ -56,7 +60,7 @@ def paired_difference(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted so that, with probability 1 - alpha, none up to alpha is of a true null (Holm, 1979).
+    """Holm's p-values (1979): with probability 1 - alpha, none of those up to alpha is of a true null hypothesis.
 
     The k-th smallest of m becomes the largest of ``min(1, (m - j + 1) p_(j))`` over j up to k.
     """
@@ -70,7 +74,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def differences_from(
     first: Float[np.ndarray, " n"], others: Mapping[str, Float[np.ndarray, " n"]], *, level: float = 0.95
 ) -> dict[str, PairedDifference]:
-    """``first`` minus each of the others, with p-values by Holm and intervals that hold at once.
+    """``first`` minus each of the others on the same cases, with p-values by Holm and intervals that hold at once.
 
     The first must have been chosen on other cases, since the best of many is better by luck on the cases that chose it.
     In 2,000 trials with 20 others that equal the first, at least one was significant in 5.0 % (normal differences, n =

@@ -20,7 +20,7 @@ NORMAL = 1.959964  # half the width of a 95 % interval of a normal, in standard 
 
 
 class Estimate(NamedTuple):
-    """A value and its standard error; ``float()`` gives the value."""
+    """An estimate of a metric and its standard error; ``float()`` gives the value."""
 
     value: float
     standard_error: float
@@ -30,7 +30,7 @@ class Estimate(NamedTuple):
 
 
 class Floor(NamedTuple):
-    """Real against real data at one n: the mean over draws, and the range in which a further draw lies at the level."""
+    """The figure of real against real data at one n: the mean over draws, and the range of a further draw."""
 
     mean: float
     low: float
@@ -46,9 +46,9 @@ def bootstrap(
     paired: bool = False,
     kind: Literal["halves", "percentile"] = "halves",
 ) -> tuple[float, float]:
-    """The interval (low, high) of ``function(*arrays)`` at a level, by resampling the rows of every array.
+    """Confidence interval (low, high) of a figure ``function(*arrays)`` at this n, by resampling rows.
 
-    ``halves`` draws m = n / 2 rows without replacement and gives
+    The rows of every array are drawn anew. ``halves`` draws m = n / 2 rows without replacement and gives
 
         value ± t s,    s = sqrt(m / (n - m)) deviation of the values of the draws
 
@@ -57,8 +57,8 @@ def bootstrap(
     ``percentile`` draws n rows with replacement and takes the quantiles (Efron, 1979). It is for means and shares,
     whose range it keeps, and for 200 resamples or more, since the 2.5th percentile of fewer lies too far in. ``paired``
     draws the same rows of every array. Both kinds cover the figure at this n; results/coverage has how often. One seed
-    gives the same result. Raises ValueError on fewer than 2 rows, unequal numbers of rows that are paired, fewer
-    than 2 resamples, a level outside (0, 1) and another kind.
+    gives the same result. Raises ValueError on fewer than 2 rows, unequal numbers of rows that are paired, fewer than 2
+    resamples, a level outside (0, 1) and another kind.
     """
     rows = [len(array) for array in arrays]
     if not rows or min(rows) < 2:
@@ -94,10 +94,10 @@ def bootstrap(
 def split_figures(
     function: Callable[..., Mapping[str, float]], names: Iterable[str]
 ) -> Iterator[tuple[str, Callable[..., float]]]:
-    """A function for each figure of one that returns several, for ``bootstrap`` and the floors of one seed.
+    """Make one function per figure of a ``function`` that returns several, so that each can have its interval or floor.
 
-    These draw the same rows, in the same order, for each figure, so that ``function`` is called for the first figure
-    alone, and its k-th result serves the k-th call of all others.
+    ``bootstrap`` and the floors of one seed draw the same rows, in the same order, for each figure, so that
+    ``function`` is called for the first figure alone, and its k-th result serves the k-th call of all others.
     """
     results: list[Mapping[str, float]] = []
     for name in names:
@@ -114,11 +114,11 @@ def split_figures(
 def floor(
     function: Callable[..., Any], reference: Tensor, n: int, *, draws: int = 20, seed: int = 0, level: float = 0.95
 ) -> Floor:
-    """``function(x, y)`` of random disjoint parts x and y of the reference, n rows each: no model is expected below it.
+    """The figure of real against real data: ``function(x, y)`` of random disjoint parts of the reference, n rows each.
 
-    The range is Student's prediction interval (``prediction_interval``). Draws share rows where the reference has fewer
-    than ``2 n draws`` rows; they then vary less than draws of new data would. One seed gives the same result. Raises
-    ValueError where the reference has fewer than 2 n rows, and on draws < 2.
+    No model is expected below it. The range is Student's prediction interval (``prediction_interval``). Draws share
+    rows where the reference has fewer than ``2 n draws`` rows; they then vary less than draws of new data would. One
+    seed gives the same result. Raises ValueError where the reference has fewer than 2 n rows, and on draws < 2.
     """
     if n < 1 or len(reference) < 2 * n:
         raise ValueError(f"n is {n} and the reference has {len(reference)} rows; n from 1 to half of them is accepted")
@@ -140,7 +140,7 @@ def extrapolated_floor(
     seed: int = 0,
     level: float = 0.95,
 ) -> Floor:
-    """An estimate of ``function(reference, y)`` for n further rows y of the distribution of the reference.
+    """The figure of the whole reference against n further real rows, ``function(reference, y)``, extrapolated.
 
     Such rows do not exist. So the N rows are split into disjoint parts x and y in the ratio N : n, once as large as
     possible, which is ``c = N / (N + n)`` times both numbers, and once half as large. The line in ``n^-power`` through
@@ -170,7 +170,7 @@ def extrapolated_floor(
 
 
 def prediction_interval(values: Sequence[float], level: float = 0.95) -> Floor:
-    """The mean of independent draws, and the range in which a further draw lies at the level.
+    """The mean of independent draws of a figure, and the range in which a further draw lies at the level.
 
     The range is ``mean ± t sd sqrt(1 + 1/k)`` with Student's t of k - 1 degrees of freedom (exact for normal draws). It
     is wider than the interval of the mean, and than the quantiles of few draws. Raises ValueError on fewer than 2

@@ -106,7 +106,10 @@ class Form:
         values: Sequence[tuple[float, Images]],
         moments: Moments = exact_moments,
     ) -> Images:
-        """Step from ``here`` to ``there`` by the polynomial through ``values = [(log_snr, q), ...]``."""
+        """Step from ``here`` to ``there`` by the polynomial in log-SNR through ``values``, pairs (log_snr, q).
+
+        ``moments(z, n)`` are those of the kernel, exact by default.
+        """
         a, b, z = self.step(here, there)
         h = there.log_snr - here.log_snr
         nodes = [(log_snr - here.log_snr) / h for log_snr, _ in values]

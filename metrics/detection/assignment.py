@@ -20,7 +20,11 @@ from metrics.detection.overlaps import Overlaps, iou_of
 
 
 class Assignment(NamedTuple):
-    """Truths and detections, and which detection takes which truth."""
+    """The matching of detections to truths at one IoU threshold: ``partner`` is the truth that each detection takes.
+
+    ``partner`` is -1 where the detection takes none, or one that does not count. ``counted`` marks the truths that
+    count (no crowd), and ``ignored`` the detections that are neither right nor wrong.
+    """
 
     truths: Boxes
     detections: Boxes  # by falling score; equal scores by image, then in the order of the input
@@ -33,24 +37,28 @@ class Assignment(NamedTuple):
 
     @property
     def hit(self) -> Bool[np.ndarray, " detection"]:
-        """Which detections are right."""
+        """Which detections are right: they take a truth that counts."""
         return self.partner >= 0
 
     @property
     def positives(self) -> Int[np.ndarray, " category"]:
-        """The number of truths that count, by category."""
+        """The number of truths that count, one per category, which recall is relative to."""
         return np.bincount(self.truths.category[self.counted], minlength=len(self.categories))
 
     @property
     def least_iou(self) -> float:
-        """The smallest IoU that meets the threshold."""
+        """The smallest IoU that meets the threshold, ``min(threshold, 1 - 1e-10)`` as COCO has it."""
         return min(self.iou_threshold, 1 - 1e-10)
 
 
 def assign_detections(
     ground_truth: Any, detections: Any, *, iou_threshold: float = 0.5, max_detections: int = 100
 ) -> Assignment:
-    """Match detections at one IoU; input and errors are those of ``evaluate_coco``."""
+    """Match detections to truths at one IoU threshold, by COCO's rules over all areas.
+
+    In order of falling score, each takes the free truth of its image and class that it overlaps most. Input and errors
+    are those of ``evaluate_coco``.
+    """
     matching = match(
         ground_truth, detections, iou_thresholds=(iou_threshold,), area_ranges={}, max_detections=max_detections
     )
@@ -58,7 +66,7 @@ def assign_detections(
 
 
 def select_threshold(matching: Matching, iou_threshold: float = 0.5) -> Assignment:
-    """The part of a matching at one of its thresholds, over all areas; raises ValueError on another threshold."""
+    """Give the matching at one of its IoU thresholds, over all areas; raises ValueError on another threshold."""
     at = matching.params.position(iou_threshold)
     true, false = matching.status(at)
     order = np.lexsort((matching.index, matching.detections.image, -matching.detections.score))
@@ -75,7 +83,8 @@ def select_threshold(matching: Matching, iou_threshold: float = 0.5) -> Assignme
 def assign(pairs: Overlaps, partner: Int[np.ndarray, " detection"], free: Bool[np.ndarray, " truth"]) -> None:
     """Let each detection in turn take the free truth of the greatest IoU among its pairs (the later one on a tie).
 
-    Writes into ``partner``, where -1 is none, and into ``free``.
+    Detections stand in order of falling score. Writes the truth into ``partner``, where -1 is none, and marks in
+    ``free`` that it is taken.
     """
     order = np.lexsort((-pairs.truth, -pairs.iou, pairs.detection))
     for detection, truth in zip(pairs.detection[order].tolist(), pairs.truth[order].tolist(), strict=True):

@@ -31,9 +31,10 @@ COVERAGE = {30: (0.936, 0.962), 50: (0.937, 0.959)}
 def bootstrap_figures(
     matching: Matching, resamples: int = 200, level: float = 0.95, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """The interval of each figure (see ``CocoResult.intervals``); (-1, -1) without ground truth, and of one image.
+    """Confidence interval (low, high) of each of COCO's figures over images, by a bias-corrected bootstrap.
 
-    Raises ValueError on fewer than two resamples, a level outside (0, 1), and no images.
+    It is of the figures that very many such images would give (``CocoResult.intervals``); (-1, -1) without ground
+    truth, and of one image. Raises ValueError on fewer than two resamples, a level outside (0, 1), and no images.
     """
     n = len(matching.images)
     if resamples < 2 or not 0 < level < 1 or n == 0:
@@ -53,7 +54,11 @@ def bootstrap_figures(
 
 
 def measured_coverage(images: int) -> tuple[int, float, float] | None:
-    """A number of images that was tried, and how often 95 % intervals contained the figure; None from 100 images on."""
+    """How often 95 % intervals of COCO's figures contained the figure, in trials with about as few images.
+
+    It gives the number of images that was tried, and the least and the greatest share of 2,000 intervals over AP, AP50,
+    AP75 and AR100; None from 100 images on.
+    """
     if images >= 100:
         return None
     n = max((n for n in COVERAGE if n <= images), default=min(COVERAGE))
@@ -61,7 +66,10 @@ def measured_coverage(images: int) -> tuple[int, float, float] | None:
 
 
 def weighted_figures(matching: Matching, weights: Int[np.ndarray, "resample image"]) -> dict[str, np.ndarray]:
-    """Each figure for each row of weights, which say how often each image counts."""
+    """COCO's figures by name, one value per row of ``weights``, which say how often each image counts.
+
+    A row is a resample of the images, as in a bootstrap.
+    """
     paths = walk_limits(matching)
     rows = []
     for row in weights.astype(float):

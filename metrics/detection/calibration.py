@@ -26,7 +26,11 @@ from metrics.detection.assignment import Assignment, assign_detections
 
 @dataclass(frozen=True)
 class Reliability:
-    """The reliability curve: detections in bins of their score; NaN where a bin is empty."""
+    """The reliability curve of a detector: its detections in bins of their score, with one value per bin.
+
+    ``confidence`` is the mean score, ``precision`` the share that is right, and ``quality`` the mean IoU of those with
+    their truths; NaN where a bin is empty.
+    """
 
     edges: Float[np.ndarray, " bins_and_one"]
     count: Int[np.ndarray, " bins"]
@@ -36,12 +40,18 @@ class Reliability:
 
     @property
     def ece(self) -> float:
-        """The mean of |confidence - precision| over detections; NaN without detections."""
+        """Expected calibration error: the mean over detections of |mean score - precision| of their bin.
+
+        NaN without any.
+        """
         return self._error(self.precision)
 
     @property
     def laece(self) -> float:
-        """The mean of |confidence - precision x IoU| over detections; NaN without detections."""
+        """Localisation-aware calibration error: the mean over detections of |mean score - precision x mean IoU|.
+
+        These are of the detection's bin; NaN without detections.
+        """
         return self._error(self.quality)
 
     def _error(self, target: Float[np.ndarray, " bins"]) -> float:
@@ -54,7 +64,7 @@ class Reliability:
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """Both errors, the reliability curve of all classes together, and that of each class."""
+    """Calibration errors D-ECE and LaECE of a detector, and its reliability curves, overall and per class."""
 
     ece: float
     laece: float
@@ -70,17 +80,19 @@ def evaluate_calibration(
     bins: int = 25,
     max_detections: int = 100,
 ) -> CalibrationResult:
-    """Calibration errors of detections whose scores are in [0, 1] (see the module); NaN without detections.
+    """Calibration errors of a detector, whose scores should equal its precision (D-ECE) or precision x IoU (LaECE).
 
-    Input and errors are those of ``evaluate_coco``; ValueError is raised too on a score outside [0, 1] and on fewer
-    than 1 bin.
+    D-ECE is ``sum_j n_j/n |mean score_j - precision_j|`` over ``bins`` of equal width in score (2004.13546), of all
+    classes together. LaECE is the mean over classes of the same with ``precision_j x mean IoU_j`` (2307.00934). Scores
+    are in [0, 1], and a detection is right if it takes a truth at ``iou_threshold``. NaN without detections. Input and
+    errors are those of ``evaluate_coco``; ValueError is raised too on a score outside [0, 1] and on fewer than 1 bin.
     """
     assignment = assign_detections(ground_truth, detections, iou_threshold=iou_threshold, max_detections=max_detections)
     return measure_calibration(assignment, bins)
 
 
 def measure_calibration(assignment: Assignment, bins: int = 25) -> CalibrationResult:
-    """``evaluate_calibration`` of detections that have been matched already."""
+    """Calibration errors D-ECE and LaECE (``evaluate_calibration``) of detections that have been matched already."""
     if bins < 1:
         raise ValueError(f"bins = {bins}: 1 or more are accepted")
     score = assignment.detections.score

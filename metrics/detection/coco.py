@@ -38,7 +38,11 @@ from metrics.detection.params import CocoParams, make_params
 
 @dataclass(frozen=True)
 class CocoResult:
-    """COCO's figures, also as attributes (``result.AP50``), and the arrays that they are means of."""
+    """COCO's figures of detections, also as attributes (``result.AP50``), and the arrays that they are means of.
+
+    ``figures`` are AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl, -1 without truths; ``per_class`` and
+    ``per_threshold`` are AP.
+    """
 
     figures: dict[str, float]  # AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl; -1: no truth
     per_class: dict[Any, float]  # category id -> AP
@@ -53,7 +57,7 @@ class CocoResult:
 
     @property
     def max_detections(self) -> tuple[int, ...]:
-        """The numbers of detections per image and class, ascending."""
+        """The numbers of detections per image and class that figures are given at, ascending; COCO's are 1, 10, 100."""
         return self.params.max_detections
 
     def __getattr__(self, name: str) -> float:
@@ -64,7 +68,10 @@ class CocoResult:
         return self.figures[name]
 
     def curve(self, category: Any = None, iou: float = 0.5) -> Float[np.ndarray, "recall=101"]:
-        """Precision at the recalls 0, .01, ..., 1 of a category, or the mean over categories; -1 without truths."""
+        """The precision-recall curve of a category, or the mean over categories, at the IoU threshold ``iou``.
+
+        It is the precision at the recalls 0, .01, ..., 1; -1 without truths.
+        """
         precision = self.precision[self.params.position(iou), :, :, 0, -1]
         if category is not None:
             return precision[:, _position(category, self.per_class)]
@@ -125,7 +132,7 @@ def evaluate_coco(
     class_agnostic: bool = False,
     backend: Literal["fidmap", "faster_coco_eval", "pycocotools"] = "fidmap",
 ) -> CocoResult:
-    """Average precision and recall under COCO's rules (see the module).
+    """Average precision and recall of detections under COCO's rules, those of pycocotools' ``COCOeval`` (1405.0312).
 
     Each side is a file, a folder, COCO's objects, or tensors: see ``metrics.detection.inputs``. ``iou_thresholds`` and
     ``area_ranges`` (name -> least and greatest area) replace COCO's. AP is the mean over the thresholds, at the last of
@@ -133,7 +140,7 @@ def evaluate_coco(
     number. ``class_agnostic`` takes all boxes of listed categories for one class, "all". Masks (``segm``) need COCO's
     objects and a library backend. Raises ValueError that names the file or entry and the field: a missing key, an
     unknown image, a score that is NaN, a box that is not finite or has a negative side; on parameters as
-    ``make_params`` does. Paper: arXiv 1405.0312.
+    ``make_params`` does.
     """
     if backend not in ("fidmap", *LIBRARIES):
         raise ValueError(f"backend {backend!r} is not one of fidmap, {', '.join(LIBRARIES)}")

@@ -26,7 +26,10 @@ from metrics.detection.overlaps import overlap_blocks
 
 @dataclass(frozen=True)
 class ConfusionMatrix:
-    """Rows are truths, columns detections, in the order of ``categories``; the last of both is the background."""
+    """The confusion matrix of detections: rows are truths, columns detections, in the order of ``categories``.
+
+    The last row and column are the background: detections without a truth, and truths without a detection.
+    """
 
     counts: Int[np.ndarray, "categories_and_one categories_and_one"]
     categories: tuple[Any, ...]  # ids
@@ -43,13 +46,18 @@ def confusion_matrix(
     iou_threshold: float = 0.5,
     max_detections: int = 100,
 ) -> ConfusionMatrix:
-    """The confusion matrix (see the module); input and errors are those of ``evaluate_coco``."""
+    """The confusion matrix of detections with a score of at least ``score_threshold``: which class is taken for which.
+
+    In order of falling score, a detection takes the free truth of its own class that it overlaps most, if their IoU
+    meets ``iou_threshold``, else by the same rule one of another class. Input and errors are those of
+    ``evaluate_coco``.
+    """
     assignment = assign_detections(ground_truth, detections, iou_threshold=iou_threshold, max_detections=max_detections)
     return count_confusions(assignment, score_threshold)
 
 
 def count_confusions(assignment: Assignment, score_threshold: float) -> ConfusionMatrix:
-    """``confusion_matrix`` of detections that have been matched already.
+    """The confusion matrix (``confusion_matrix``) of detections that have been matched already.
 
     Detections take truths in order of falling score, so that those below the threshold change nothing above it.
     """

@@ -20,15 +20,16 @@ RECALLS = np.linspace(0.0, 1.0, 101)
 
 
 def mean(values: np.ndarray) -> float:
-    """The mean of the values that have ground truth (the others are -1); -1 where none has."""
+    """The mean of precisions or recalls over those that have ground truth (the others are -1); -1 where none has."""
     values = values[values > -1]
     return float(values.mean()) if values.size else -1.0
 
 
 def average(precision: np.ndarray, recall: np.ndarray, params: CocoParams) -> dict[str, float]:
-    """The figures of the two arrays that ``trace_curves`` gives: COCO's twelve, or those of other parameters.
+    """COCO's figures from the arrays of precision and recall of ``trace_curves``, by name: AP, AP50, ..., ARl.
 
-    AP50 and AP75 are given where their thresholds are among the parameters.
+    Other parameters than COCO's have other figures. AP50 and AP75 are given where their thresholds are among the
+    parameters.
     """
     sizes = list(enumerate(params.area_names))[1:]
     values = {"AP": mean(precision[:, :, :, 0, -1])}
@@ -41,9 +42,10 @@ def average(precision: np.ndarray, recall: np.ndarray, params: CocoParams) -> di
 
 
 class Walk(NamedTuple):
-    """The matches of the best detections, one segment per area range, IoU and category, in order of falling score.
+    """The matches of the best detections in order of falling score, one segment per area range, IoU and category.
 
-    Matches without effect are left out: those of a detection outside the area range to a truth that does not count.
+    A precision-recall curve is read off each segment. Matches without effect are left out: those of a detection outside
+    the area range to a truth that does not count.
     """
 
     matching: Matching
@@ -60,7 +62,10 @@ class Walk(NamedTuple):
 
 
 def walk(matching: Matching, limit: int) -> Walk:
-    """The matches of the best ``limit`` detections of each image and class."""
+    """Give the matches of the best ``limit`` detections of each image and class, as ``Walk`` orders them.
+
+    Precision-recall curves are read off it.
+    """
     detections, n = matching.detections, len(matching.categories)
     among = matching.rank < limit
     inside = among & ~matching.params.outside(detections.area)
@@ -82,7 +87,10 @@ def walk(matching: Matching, limit: int) -> Walk:
 
 
 def walk_limits(matching: Matching) -> list[Walk]:
-    """A walk for each number of detections; it is the same object for numbers that no image and class reaches."""
+    """Give the matches, ordered for precision-recall curves, at each number of detections per image and class.
+
+    It is the same object for numbers that no image and class reaches.
+    """
     limits = matching.params.max_detections
     most = int(matching.rank.max(initial=0)) + 1
     distinct = {limit: walk(matching, limit) for limit in {min(limit, most) for limit in limits}}
@@ -92,7 +100,10 @@ def walk_limits(matching: Matching) -> list[Walk]:
 def trace_curves(
     matching: Matching,
 ) -> tuple[Float[np.ndarray, "iou recall=101 category area limit"], Float[np.ndarray, "iou category area limit"]]:
-    """Precision at the 101 recalls, and the recall reached, at each number of detections; -1 without ground truth."""
+    """Precision at the recalls 0, .01, ..., 1, and the recall reached, by IoU, category, area and number of detections.
+
+    The number is that per image and class; -1 without ground truth.
+    """
     paths = walk_limits(matching)
     traced = {path.limit: (trace_precision(path), sum_recall(path)) for path in {p.limit: p for p in paths}.values()}
     precision, recall = (np.stack([traced[path.limit][part] for path in paths], axis=-1) for part in (0, 1))
@@ -102,7 +113,10 @@ def trace_curves(
 def sum_recall(
     path: Walk, weights: Float[np.ndarray, " image"] | None = None
 ) -> Float[np.ndarray, "iou category area"]:
-    """The recall of all detections of a walk; -1 without ground truth. ``weights`` are as in ``trace_precision``."""
+    """The recall of all detections of a walk, by IoU, category and area range; -1 without ground truth.
+
+    ``weights`` are whole numbers that say how often each image counts.
+    """
     weight = path.true if weights is None else path.true * weights[path.matching.detections.image[path.detection]]
     total = np.bincount(path.segment, weight, np.prod(path.shape)).reshape(path.shape)
     positives = np.broadcast_to(path.matching.positives(weights)[:, None], path.shape)
@@ -113,10 +127,11 @@ def sum_recall(
 def trace_precision(
     path: Walk, weights: Float[np.ndarray, " image"] | None = None
 ) -> Float[np.ndarray, "iou recall=101 category area"]:
-    """The right-to-left envelope of precision at the recalls 0, .01, ..., 1; -1 without ground truth.
+    """The right-to-left envelope of precision at the recalls 0, .01, ..., 1, by IoU, category and area range.
 
-    ``weights`` are whole numbers that say how often each image counts. Only matches are visited: between two of them
-    precision falls, so that the envelope never needs the detections in between, which enter as numbers of false ones.
+    It is -1 without ground truth. ``weights`` are whole numbers that say how often each image counts. Only matches are
+    visited: between two of them precision falls, so that the envelope never needs the detections in between, which
+    enter as numbers of false ones.
     """
     image = path.matching.detections.image
     weight = np.ones(len(image)) if weights is None else weights[image]

@@ -40,7 +40,11 @@ __all__ = ["FORMATS", "Boxes", "Inputs", "read_inputs"]
 
 
 class Inputs(NamedTuple):
-    """Both sides as columns, and the id of each position."""
+    """Truths and detections as columns whose image and category ids are positions, and the id of each position.
+
+    ``left_out`` counts the detections of categories that the truth does not list, ``id_zero`` the annotations with the
+    id 0.
+    """
 
     truths: Boxes
     detections: Boxes  # of known categories
@@ -55,7 +59,10 @@ class Inputs(NamedTuple):
     class_agnostic: bool = False  # all boxes are of one category, "all"
 
     def merge_classes(self) -> Inputs:
-        """All boxes in one category, in the order of the categories they had, which decides between equal scores."""
+        """Put all boxes in one category, for class-agnostic figures.
+
+        Equal scores keep the order of the categories they had.
+        """
         sides: list[Any] = []
         for boxes, masks in ((self.truths, self.truth_masks), (self.detections, self.detection_masks)):
             order = np.argsort(boxes.category, kind="stable")
@@ -78,10 +85,10 @@ def read_inputs(
     tell: Callable[[str], object] = warnings.warn,
     class_agnostic: bool = False,
 ) -> Inputs:
-    """Both sides as arrays (see the module); boxes are 0 for ``segm``. ``Inputs`` are returned as they are.
+    """Read truths and detections from whatever holds them (files, folders, COCO's objects, arrays) as columns.
 
-    ``class_agnostic`` puts all boxes of listed categories into one category, as pycocotools' ``useCats = 0`` does;
-    equal scores keep the order of the categories.
+    Boxes are 0 for ``segm``. ``Inputs`` are returned as they are. ``class_agnostic`` puts all boxes of listed
+    categories into one category, as pycocotools' ``useCats = 0`` does; equal scores keep the order of the categories.
 
     ``format`` (auto, coco, voc, yolo) is that of paths, ``images`` the folder of YOLO's images, and ``tell`` hears what
     a reader may not expect. Raises ValueError that names the file or entry and the field: a missing key, an unknown

@@ -23,10 +23,10 @@ def evaluate_by_library(
     iou_thresholds: Sequence[float] | None = None,
     area_ranges: Sequence[tuple[float, float]] | None = None,
 ) -> tuple[Float[np.ndarray, "iou recall category area limit"], Float[np.ndarray, "iou category area limit"]]:
-    """Precision and recall as the library computes them; annotations should be numbered from 1.
+    """Precision and recall as pycocotools or faster-coco-eval computes them, on a COCO data set and result list.
 
-    Without ``iou_thresholds`` and ``area_ranges`` the library's own are used. The library changes the entries. Raises
-    ValueError on another name.
+    Annotations should be numbered from 1. Without ``iou_thresholds`` and ``area_ranges`` the library's own are used.
+    The library changes the entries. Raises ValueError on another name.
     """
     if name == "faster_coco_eval":
         from faster_coco_eval import COCO

@@ -30,11 +30,12 @@ from metrics.detection.params import CocoParams, make_params
 
 @dataclass(frozen=True)
 class Matching:
-    """Which detection takes which truth, at every IoU threshold and area range.
+    """Which detection takes which truth by COCO's rules, at every IoU threshold and area range.
 
-    Truths stand in the order of the input, detections by category, then by falling score. A *candidate* is a detection
-    whose IoU with some truth of its image and class meets the least threshold; no other can match. Greedy matching does
-    not look ahead: the part of it above a score is the matching of the detections above that score.
+    ``partner`` has the truth of each candidate, -1 for none. Truths stand in the order of the input, detections by
+    category, then by falling score. A *candidate* is a detection whose IoU with some truth of its image and class meets
+    the least threshold; no other can match. Greedy matching does not look ahead: the part of it above a score is the
+    matching of the detections above that score.
     """
 
     truths: Boxes
@@ -68,7 +69,7 @@ class Matching:
         return partners
 
     def positives(self, weights: np.ndarray | None = None) -> Float[np.ndarray, "area category"]:
-        """The number of truths that count, by area range and category, each truth with the weight of its image."""
+        """The number of truths that count, by area range and category; ``weights`` say how often each image counts."""
         weight = None if weights is None else weights[self.truths.image]
         return np.stack(
             [
@@ -87,16 +88,17 @@ def match(
     max_detections: int | Sequence[int] = 100,
     class_agnostic: bool = False,
 ) -> Matching:
-    """The matching of everything that ``evaluate_coco`` accepts, at every threshold and area range.
+    """Match detections to truths by COCO's rules, at every IoU threshold and area range.
 
-    Raises ValueError as ``read_inputs`` and ``make_params`` do.
+    In order of falling score, a detection takes the free truth of its image and class that it overlaps most. Both sides
+    are what ``evaluate_coco`` accepts. Raises ValueError as ``read_inputs`` and ``make_params`` do.
     """
     params = make_params(iou_thresholds, area_ranges, max_detections)
     return match_inputs(read_inputs(ground_truth, detections, class_agnostic=class_agnostic), params)
 
 
 def match_inputs(inputs: Inputs, params: CocoParams) -> Matching:
-    """The matching of inputs that have been read already."""
+    """Match detections to truths by COCO's rules (``match``), of inputs that have been read already."""
     truths, detections = inputs.truths, inputs.detections
     index = np.argsort(detections.image, kind="stable")
     index = index[np.argsort(-detections.score[index], kind="stable")]

@@ -22,7 +22,10 @@ from metrics.detection.assignment import Assignment, assign_detections
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """F1, precision and recall at a score threshold; NaN where there is no truth or no right detection."""
+    """F1, precision and recall of the detections whose score is at least ``threshold``.
+
+    All are NaN where there is no truth or no right detection.
+    """
 
     threshold: float
     f1: float
@@ -32,7 +35,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class BestF1:
-    """The best threshold over all classes together, and category id -> the best for that class."""
+    """The score threshold of the best F1, with the figures there: over all classes together, and by category id."""
 
     overall: OperatingPoint
     per_class: dict[Any, OperatingPoint]
@@ -45,14 +48,18 @@ def find_best_f1(
     iou_threshold: float = 0.5,
     max_detections: int = 100,
 ) -> BestF1:
-    """The score thresholds of the best F1, the highest on a tie; input and errors as in ``evaluate_coco``."""
+    """Find the score threshold of the best F1, over all classes and for each class; the highest one on a tie.
+
+    With TP right and FP wrong of the detections that it keeps and P truths, ``F1 = 2 TP / (TP + FP + P)``; over all
+    classes the counts are summed. Input and errors are those of ``evaluate_coco``.
+    """
     return maximise_f1(
         assign_detections(ground_truth, detections, iou_threshold=iou_threshold, max_detections=max_detections)
     )
 
 
 def maximise_f1(assignment: Assignment) -> BestF1:
-    """``find_best_f1`` of detections that have been matched already."""
+    """Find the score thresholds of the best F1 (``find_best_f1``) of detections that have been matched already."""
     positives = assignment.positives
     category = assignment.detections.category
     counted = ~assignment.ignored

@@ -21,19 +21,23 @@ BLOCK = 2**19  # pairs in one block: about 50 MB
 
 
 class Overlaps(NamedTuple):
-    """Pairs of a detection and a truth, sorted by detection, then by truth."""
+    """Pairs of a detection and a truth of one image, with their IoU, sorted by detection, then by truth."""
 
     detection: Int[np.ndarray, " pair"]  # position among the detections
     truth: Int[np.ndarray, " pair"]
     iou: Float[np.ndarray, " pair"]
 
     def select(self, index: np.ndarray) -> Overlaps:
-        """Those at an index or under a mask."""
+        """The pairs at an index or under a mask."""
         return Overlaps(*(column[index] for column in self))
 
 
 def find_overlaps(truths: Boxes, detections: Boxes, *, across_classes: bool = True, least: float = 0.1) -> Overlaps:
-    """All pairs of one image whose IoU is at least ``least``; with ``across_classes=False``, of one class too."""
+    """Find all pairs of a detection and a truth of one image whose IoU is at least ``least``.
+
+    With ``across_classes=False`` they are of one class, too. With a crowd, the IoU is the intersection over the
+    detection's area.
+    """
     blocks = [Overlaps(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     blocks += overlap_blocks(truths, detections, across_classes=across_classes, least=least)
     return Overlaps(*(np.concatenate(column) for column in zip(*blocks, strict=True)))
@@ -42,9 +46,9 @@ def find_overlaps(truths: Boxes, detections: Boxes, *, across_classes: bool = Tr
 def overlap_blocks(
     truths: Boxes, detections: Boxes, *, across_classes: bool = True, least: float = 0.1, most: int = BLOCK
 ) -> Iterator[Overlaps]:
-    """``find_overlaps`` in parts: each has all pairs of some consecutive detections, found among about ``most`` pairs.
+    """Find the pairs of ``find_overlaps`` in parts that fit in memory, each with all pairs of some detections.
 
-    The pairs of one image that have to be compared may be many more than those that overlap.
+    About ``most`` pairs are compared at a time: those of one image may be many more than those that overlap.
     """
     n_classes = 1 + max(truths.category.max(initial=0), detections.category.max(initial=0))
     group, query = (b.image if across_classes else b.image * n_classes + b.category for b in (truths, detections))
@@ -70,7 +74,10 @@ def overlap_blocks(
 
 
 def iou_of(detections: Boxes, truths: Boxes) -> Float[np.ndarray, " n"]:
-    """The IoU of each detection with the truth of the same row."""
+    """The IoU of each detection with the truth of the same row, of boxes ``xywh``, in float64.
+
+    With a crowd it is the intersection over the area of the detection.
+    """
     row = np.arange(len(detections.score))
     return _iou(_Edges.of(detections), _Edges.of(truths), truths.crowd, row, row)
 

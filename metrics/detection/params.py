@@ -15,7 +15,10 @@ AREAS = {"s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, 1e5**2)}
 
 @dataclass(frozen=True)
 class CocoParams:
-    """Parameters that ``make_params`` has checked and put in order."""
+    """The checked parameters of COCO's evaluation: IoU thresholds, area ranges, and numbers of detections.
+
+    The numbers are those per image and class.
+    """
 
     iou_thresholds: tuple[float, ...] = IOU_THRESHOLDS  # ascending
     area_names: tuple[str, ...] = ("all", *AREAS)
@@ -28,12 +31,12 @@ class CocoParams:
         return np.minimum(self.iou_thresholds, 1 - 1e-10)
 
     def outside(self, area: Float[np.ndarray, " n"]) -> Bool[np.ndarray, "area n"]:
-        """Which areas lie outside each range; both ends belong to the range."""
+        """Which areas, in squared pixels, lie outside each range; both ends belong to the range."""
         ranges = np.array(self.area_ranges)
         return (area < ranges[:, :1]) | (area > ranges[:, 1:])
 
     def position(self, iou: float) -> int:
-        """The index of a threshold; raises ValueError on an IoU that is none of them."""
+        """The index of an IoU threshold among the parameters; raises ValueError on an IoU that is none of them."""
         near = np.flatnonzero(np.isclose(self.iou_thresholds, iou, rtol=0, atol=1e-9))
         if not len(near):
             raise ValueError(f"iou {iou} is none of {', '.join(f'{t:g}' for t in self.iou_thresholds)}")
@@ -45,7 +48,7 @@ def make_params(
     area_ranges: Mapping[str, Sequence[float]] | None = None,
     max_detections: int | Sequence[int] = (1, 10, 100),
 ) -> CocoParams:
-    """Check parameters and put them in order; what is not given is COCO's.
+    """Check the parameters of COCO's evaluation and put them in order; what is not given is COCO's.
 
     ``area_ranges`` maps a name to the least and greatest area in pixels, both of which belong to the range; its figures
     are called ``AP`` and ``AR`` with that name behind. The range of all areas is always there, and first.

@@ -46,7 +46,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TideResult:
-    """AP at one IoU, and for each type of error its count and its cost in AP, overall and per category."""
+    """TIDE's analysis of a detector: AP at one IoU, and the count and the cost in AP of each type of error.
+
+    ``per_class`` has the costs by category. ``error`` is the type of each detection's error, and ``missed`` marks the
+    truths that nothing finds.
+    """
 
     ap: float
     iou_threshold: float
@@ -58,13 +62,13 @@ class TideResult:
     missed: Bool[np.ndarray, " truth"] = field(repr=False)
 
     def summarise(self) -> str:
-        """A markdown table."""
+        """Write AP, and the count and cost of each type of error, as a markdown table."""
         rows = [f"| {name} | {self.counts.get(name, '')} | {cost:.4f} |" for name, cost in self.costs.items()]
         head = f"AP at IoU {self.iou_threshold:g}: {self.ap:.4f}"
         return "\n".join([head, "", "| error | number | costs AP |", "|---|---:|---:|", *rows])
 
     def plot(self) -> Figure:
-        """Draw the costs as bars: the six types, then the two oracles."""
+        """Draw the costs in AP as bars: six types of error, then the oracles of false positives and false negatives."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(6.4, 3.6), layout="constrained")
@@ -92,16 +96,18 @@ def evaluate_tide(
     background_threshold: float = 0.1,
     max_detections: int = 100,
 ) -> TideResult:
-    """The types of error of detections and what each costs (see the module); input and errors as in ``evaluate_coco``.
+    """TIDE (2008.08115): how much AP each type of error costs a detector, as AP gained if those errors are mended.
 
-    ``max_detections`` is per image and class. Raises ValueError unless 0 < background < iou <= 1.
+    The types are localisation, classification, duplicate, background, both, and missed truths. An error of localisation
+    has an IoU from ``background_threshold`` to ``iou_threshold`` with a truth of its class. Input and errors are those
+    of ``evaluate_coco``; ``max_detections`` is per image and class. Raises ValueError unless 0 < background < iou <= 1.
     """
     assignment = assign_detections(ground_truth, detections, iou_threshold=iou_threshold, max_detections=max_detections)
     return classify_errors(assignment, background_threshold)
 
 
 def classify_errors(assignment: Assignment, background_threshold: float = 0.1) -> TideResult:
-    """``evaluate_tide`` of detections that have been matched already."""
+    """TIDE's types of error and their costs (``evaluate_tide``) of detections that have been matched already."""
     if not 0 < background_threshold < assignment.iou_threshold:
         accepted = f"(0, iou_threshold = {assignment.iou_threshold})"
         raise ValueError(f"background_threshold {background_threshold} is not in {accepted}")

@@ -13,7 +13,10 @@ from jaxtyping import Bool, Float, Int
 
 
 class Evidence(NamedTuple):
-    """The truths that a detection overlaps most, and the two thresholds."""
+    """What TIDE judges a detection by: its greatest IoU with a truth of its class and with one of another, and which.
+
+    ``threshold`` is the smallest IoU that makes a detection right, ``background`` the greatest of the background.
+    """
 
     same: Float[np.ndarray, " detection"]  # IoU with the truths of its class
     same_truth: Int[np.ndarray, " detection"]  # -1: none
@@ -24,7 +27,10 @@ class Evidence(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """What AP is computed from: detections in order of falling score, and their errors."""
+    """What TIDE computes AP from: detections in order of falling score, which of them are right, and their errors.
+
+    ``scored`` says which take part; ``positives`` is the number of truths by category.
+    """
 
     category: Int[np.ndarray, " detection"]
     hit: Bool[np.ndarray, " detection"]
@@ -39,28 +45,34 @@ class Ranking(NamedTuple):
 
 
 class Kind(ABC):
-    """Something that can be mended: its name, and the ranking when it is."""
+    """Something that costs a detector AP, and that TIDE mends to measure the cost: a type of error, or an oracle."""
 
     name: str
 
     @abstractmethod
     def mend(self, ranking: Ranking, number: int) -> Ranking:
-        """The ranking without what is wrong; ``number`` is the position of the type in ``TYPES``."""
+        """Give the ranking of detections from which AP is computed once this is mended.
+
+        ``number`` is the position of the type of error in ``TYPES``.
+        """
 
 
 class Error(Kind):
-    """A type of error that a detection can have."""
+    """A type of error that TIDE gives a wrong detection; the first in ``TYPES`` that holds is the one it has."""
 
     @abstractmethod
     def holds(self, e: Evidence) -> Bool[np.ndarray, " detection"]:
-        """Which detections have the error, provided that they have none of the earlier types."""
+        """Which detections have this type of error, provided that they have none of the earlier types."""
 
     def target(self, e: Evidence) -> Int[np.ndarray, " detection"]:
-        """The truth that the error points to; -1 where the detection is removed to mend it."""
+        """The truth that each detection would take without the error; -1 where the detection is removed to mend it."""
         return np.full(len(e.same), -1)
 
     def mend(self, ranking: Ranking, number: int) -> Ranking:
-        """Of the errors that point to one free truth the best becomes right; the other errors are removed."""
+        """Give the ranking with these errors mended: of those that point to one free truth, the best becomes right.
+
+        The other errors of the type are removed. ``number`` is the position of the type in ``TYPES``.
+        """
         own = ranking.error == number
         right = own & ranking.best
         category = np.where(right, np.append(ranking.truth_category, -1)[ranking.target], ranking.category)
@@ -68,7 +80,7 @@ class Error(Kind):
 
 
 class Localisation(Error):
-    """The class is right, the box is not."""
+    """TIDE's localisation error: right class, wrong box, with an IoU from the background's to below the threshold."""
 
     name = "localisation"
 
@@ -80,7 +92,7 @@ class Localisation(Error):
 
 
 class Classification(Error):
-    """The box is right, the class is not."""
+    """TIDE's classification error: right box, wrong class, with an IoU of the threshold or more to another class."""
 
     name = "classification"
 
@@ -92,7 +104,7 @@ class Classification(Error):
 
 
 class Duplicate(Error):
-    """Box and class are right, but a detection with a higher score has the truth."""
+    """TIDE's duplicate error: box and class are right, but a detection with a higher score has the truth."""
 
     name = "duplicate"
 
@@ -101,7 +113,7 @@ class Duplicate(Error):
 
 
 class Background(Error):
-    """There is no truth where the detection is."""
+    """TIDE's background error: no truth of any class overlaps the detection by more than the background's IoU."""
 
     name = "background"
 
@@ -110,7 +122,10 @@ class Background(Error):
 
 
 class Both(Error):
-    """Neither box nor class is right."""
+    """TIDE's error of class and box: an IoU below the threshold with a truth of another class alone.
+
+    With its own class the IoU is below the background's.
+    """
 
     name = "both"
 
@@ -119,32 +134,32 @@ class Both(Error):
 
 
 class Missed(Kind):
-    """Truths that no detection takes, nor would take if its error were mended."""
+    """TIDE's missed truths: no detection takes them, nor would take them if its own error were mended."""
 
     name = "missed"
 
     def mend(self, ranking: Ranking, number: int) -> Ranking:
-        """The ranking without those truths."""
+        """Give the ranking in which the missed truths do not count as positives, as if they had not been there."""
         return _without(ranking, ranking.missed)
 
 
 class FalsePositives(Kind):
-    """Every detection that is not right."""
+    """TIDE's oracle of false positives: every detection that is not right."""
 
     name = "false positives"
 
     def mend(self, ranking: Ranking, number: int) -> Ranking:
-        """The ranking with right detections alone."""
+        """Give the ranking with the right detections alone."""
         return ranking._replace(scored=ranking.scored & ranking.hit)
 
 
 class FalseNegatives(Kind):
-    """Every truth that no detection takes."""
+    """TIDE's oracle of false negatives: every truth that no detection takes."""
 
     name = "false negatives"
 
     def mend(self, ranking: Ranking, number: int) -> Ranking:
-        """The ranking with the truths alone that a detection takes."""
+        """Give the ranking in which only the truths that a detection takes count as positives."""
         return _without(ranking, ranking.free)
 
 

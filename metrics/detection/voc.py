@@ -21,7 +21,10 @@ from metrics.detection.overlaps import overlap_blocks, write_most_overlapped
 
 @dataclass(frozen=True)
 class VocMatching:
-    """Which detections are true, and which are left out, at one IoU; both averages are read off it."""
+    """Which detections are true under PASCAL VOC's rules at one IoU, and which are left out for a difficult truth.
+
+    Both averages, 11-point and all-point, are read off it.
+    """
 
     detections: Boxes  # by category, then by falling score; equal scores by image, then in the order of the input
     true: Bool[np.ndarray, " detection"]
@@ -33,7 +36,10 @@ class VocMatching:
 
 @dataclass(frozen=True)
 class VocResult:
-    """``map``: the mean of ``per_class`` over the classes with positives; nan for those without, and without any."""
+    """PASCAL VOC's average precision: ``map`` is the mean of ``per_class`` over the classes with positives.
+
+    It is NaN for classes without positives, and without any. ``curves`` has recall and precision of each class.
+    """
 
     map: float
     per_class: dict[Any, float]  # category id -> AP
@@ -45,12 +51,12 @@ class VocResult:
 def evaluate_voc(
     ground_truth: Any, detections: Any, *, iou: float = 0.5, points: Literal["all", "11"] = "all"
 ) -> VocResult:
-    """VOC's average precision; both sides are as in ``metrics.detection.inputs``.
+    """PASCAL VOC's average precision of detections, 11-point (to 2009) or all-point (from 2010).
 
     ``points="11"``: the mean over the recalls 0, .1, ..., 1 of the greatest precision at that recall or beyond;
-    ``"all"``: the area under that envelope. Equal scores keep the order of image ids, then of the input. Raises
-    ValueError as ``read_inputs`` does, and on an ``iou`` outside (0, 1]. Paper: Everingham et al. 2010, 4.2, and the
-    kit's ``VOCevaldet.m``.
+    ``"all"``: the area under that envelope. Both sides are as in ``metrics.detection.inputs``. Equal scores keep the
+    order of image ids, then of the input. Raises ValueError as ``read_inputs`` does, and on an ``iou`` outside (0, 1].
+    Paper: Everingham et al. 2010, 4.2, and the kit's ``VOCevaldet.m``.
     """
     if points not in ("all", "11"):
         raise ValueError(f"points {points!r} is not one of all, 11")
@@ -58,7 +64,11 @@ def evaluate_voc(
 
 
 def match_voc(ground_truth: Any, detections: Any = None, *, iou: float = 0.5) -> VocMatching:
-    """Detections against the truths under VOC's rules (see the module); errors are those of ``evaluate_voc``."""
+    """Match detections to truths under PASCAL VOC's rules: each asks for the one truth that it overlaps most.
+
+    In order of falling score it is false if their IoU is below ``iou`` or the truth is taken, and left out if the truth
+    is difficult. Errors are those of ``evaluate_voc``.
+    """
     if not 0 < iou <= 1:
         raise ValueError(f"iou {iou} is not in (0, 1]")
     inputs = read_inputs(ground_truth, detections)
@@ -81,7 +91,7 @@ def match_voc(ground_truth: Any, detections: Any = None, *, iou: float = 0.5) ->
 
 
 def average_voc(matching: VocMatching, points: Literal["all", "11"] = "all") -> VocResult:
-    """The averages of a matching, by one rule or the other (see ``evaluate_voc``)."""
+    """PASCAL VOC's average precision of a matching, 11-point or all-point (see ``evaluate_voc``)."""
     categories, positives = matching.inputs.categories, matching.positives
     curves = {}
     for category, k in categories.items():

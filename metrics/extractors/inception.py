@@ -74,7 +74,7 @@ _BLOCKS = [
 
 
 class FidInception(nn.Module):
-    """The network, its parameters named as in the published file."""
+    """The Inception network that defines FID, TensorFlow's of 2015-12-05, with the published file's parameter names."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class FidInception(nn.Module):
         self.fc = nn.Linear(2048, 1008)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 2048"]:
-        """Features of images in [0, 1]: the mean over positions after the last block."""
+        """The 2048 features of images in [0, 1], 299 x 299 pixels: the mean over positions after the last block."""
         x = (255 * images - 128) / 128
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(functional.max_pool2d(x, 3, 2)))
@@ -98,14 +98,15 @@ class FidInception(nn.Module):
         return x.mean((2, 3))
 
     def head(self, features: Float[Tensor, "n 2048"]) -> Float[Tensor, "n 1008"]:
-        """The logits without their bias, as the Inception score was defined (1606.03498's code)."""
+        """The 1008 class logits without their bias, of which the Inception score was defined (1606.03498's code)."""
         return features @ self.fc.weight.mT
 
 
 def load(weights: str | Path | None = None, device: str = "cpu") -> Extractor:
-    """The extractor at 299 pixels by TensorFlow's resize, from a file or torch's hub cache.
+    """Load FID's Inception extractor: 2048 features of images of 299 pixels by TensorFlow's resize.
 
-    Raises FileNotFoundError, with the command that gets the file, where it is in neither.
+    Weights are a file or in torch's hub cache. Raises FileNotFoundError, with the command that gets the file, where it
+    is in neither.
     """
     cached = Path(torch.hub.get_dir()) / "checkpoints" / FILE
     file = Path(weights) if weights is not None else cached

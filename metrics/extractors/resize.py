@@ -24,9 +24,9 @@ LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class Resize:
-    """A way of resizing images for an extractor.
+    """How images are resized for an extractor: a method, a size in pixels, and whether colour becomes grey.
 
-    ``Resize.parse(name)`` reads its name, and ``str`` gives the name back.
+    ``Resize.parse(name)`` reads its name, such as ``bicubic-antialias-224-grey``, and ``str`` gives the name back.
     """
 
     method: str
@@ -35,7 +35,10 @@ class Resize:
 
     @classmethod
     def parse(cls, name: str) -> Resize:
-        """The mode of a name; raises ValueError on a name that is none."""
+        """Read the name of a resize mode, such as ``bicubic-antialias-224-grey``.
+
+        Raises ValueError on a name that is none.
+        """
         if not (found := _MODE.fullmatch(name)):
             raise ValueError(
                 f"no resize mode {name!r}; there are bilinear-antialias-S, bicubic-antialias-S and bilinear-tf-S with "

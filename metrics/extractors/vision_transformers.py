@@ -21,9 +21,10 @@ CLIP_DATA = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 
 def load_dinov2(weights: str | Path | None = None, device: str = "cpu") -> Extractor:
-    """DINOv2 from a folder as ``save_pretrained`` writes it, or the hub's cache.
+    """Load the extractor DINOv2 ViT-L/14 (the class token, at 224 pixels), by which ``fd_dinov2`` is computed.
 
-    Raises FileNotFoundError, with the command that gets the files, where they are in neither.
+    Weights are a folder as ``save_pretrained`` writes it, or the hub's cache. Raises FileNotFoundError, with the
+    command that gets the files, where they are in neither.
     """
     repository, file = "facebook/dinov2-large", "model.safetensors"
     model = _load("dinov2", "Dinov2Model", repository, file, weights).to(device)
@@ -36,7 +37,11 @@ def load_dinov2(weights: str | Path | None = None, device: str = "cpu") -> Extra
 
 
 def load_clip(weights: str | Path | None = None, device: str = "cpu") -> Extractor:
-    """The image side of CLIP from a folder or the hub's cache, as in ``load_dinov2``, at the configured size."""
+    """Load the extractor CLIP (the image side, projected features of length 1), by which CMMD is computed.
+
+    It resizes to the configured size. Weights are a folder as ``save_pretrained`` writes it, or the hub's cache. Raises
+    FileNotFoundError, with the command that gets the files, where they are in neither.
+    """
     repository, file = "openai/clip-vit-large-patch14-336", "pytorch_model.bin"  # it has no safetensors
     model = _load("clip", "CLIPVisionModelWithProjection", repository, file, weights).to(device)
     scale = _Scale(*CLIP_DATA).to(device)

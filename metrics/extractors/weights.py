@@ -15,7 +15,10 @@ from torch import Tensor, nn
 
 
 def require(module: str, extractor: str, remedy: str) -> ModuleType:
-    """Import a module of an extra; raises ModuleNotFoundError that says what needs it and how to get it."""
+    """Import a module that an ``extractor`` needs and that comes with an extra.
+
+    Raises ModuleNotFoundError that says what needs it and how to get it (``remedy``).
+    """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -25,7 +28,7 @@ def require(module: str, extractor: str, remedy: str) -> ModuleType:
 
 
 def read_weights(module: nn.Module, file: str | Path) -> None:
-    """Load a state dict, of safetensors or of ``torch.save`` (read with ``weights_only``), into a module.
+    """Load published weights, a state dict of safetensors or ``torch.save`` (``weights_only``), into a module.
 
     Raises FileNotFoundError on a missing file, and ValueError on a file of another network, with the first key that
     differs, or of anything but tensors.

@@ -14,7 +14,10 @@ from metrics.checks import takes_arrays
 
 
 class Share(NamedTuple):
-    """``hits / n`` with Wilson's interval (1927), which stays in [0, 1] and keeps its level near both ends."""
+    """A share of n samples, ``hits / n``, with Wilson's interval (1927).
+
+    It stays in [0, 1] and keeps its level near both ends.
+    """
 
     value: float
     low: float
@@ -24,7 +27,7 @@ class Share(NamedTuple):
 
 
 class AccuracyResult(NamedTuple):
-    """The share over all samples, the share in each class, and the mean over the classes that have samples."""
+    """Conditional accuracy of samples: over all, in each class, and the mean over the classes that have samples."""
 
     overall: Share
     per_class: tuple[Share, ...]
@@ -39,7 +42,7 @@ def conditional_accuracy(
     classes: int | None = None,
     level: float = 0.95,
 ) -> AccuracyResult:
-    """How often the predicted label equals the condition.
+    """How often a classifier takes a sample for the class that it was asked to be: predicted label = condition.
 
     ``predicted`` are scores (n, k), of which the label is the first of the highest, or labels (n,), which need
     ``classes``. A class without samples has the value NaN in the interval [0, 1]. A conditional generator can be
@@ -52,7 +55,7 @@ def conditional_accuracy(
 def count_hits(
     predicted: Float[Tensor, "n k"] | Integer[Tensor, " n"], condition: Integer[Tensor, " n"], classes: int | None
 ) -> Int64[Tensor, "2 k"]:
-    """The numbers of hits and of samples of every class."""
+    """Count, per class, the samples whose predicted label equals the condition (row 0), and all samples (row 1)."""
     scored = predicted.is_floating_point()
     if predicted.ndim != 1 + scored or condition.shape != predicted.shape[:1]:
         given = f"{tuple(predicted.shape)} {predicted.dtype} and {tuple(condition.shape)}"
@@ -78,7 +81,7 @@ def count_hits(
 
 
 def accuracy_of_counts(counts: Int64[Tensor, "2 k"], level: float = 0.95) -> AccuracyResult:
-    """The result from the hits and samples per class; raises ValueError where there are no samples."""
+    """Conditional accuracy from the hits and samples per class; raises ValueError where there are no samples."""
     if not int(counts[1].sum()):
         raise ValueError("there are no samples; at least 1 is accepted")
     per_class = tuple(share(hits, n, level) for hits, n in counts.mT.tolist())
@@ -88,7 +91,10 @@ def accuracy_of_counts(counts: Int64[Tensor, "2 k"], level: float = 0.95) -> Acc
 
 
 def share(hits: int, n: int, level: float = 0.95) -> Share:
-    """hits / n with Wilson's interval; NaN in [0, 1] for n = 0. Raises ValueError on a level outside (0, 1)."""
+    """The share hits / n with Wilson's interval; NaN in [0, 1] for n = 0.
+
+    Raises ValueError on a level outside (0, 1).
+    """
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; between 0 and 1 is accepted")
     if not n:

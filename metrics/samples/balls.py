@@ -25,21 +25,28 @@ _SCHOOLS = {"kynkaanniemi": (3, True), "prdc": (5, False)}  # neighbours, closed
 
 
 class PrecisionRecall(NamedTuple):
-    """Shares of generated samples within the real balls, and of real samples within the generated ones."""
+    """Improved precision and recall: the share of generated samples within the real balls, and the reverse.
+
+    A ball around a sample reaches to its k-th neighbour within its own set.
+    """
 
     precision: float
     recall: float
 
 
 class DensityCoverage(NamedTuple):
-    """The mean number of real balls around a generated sample, over k; the share of real balls that hold one."""
+    """Density, the mean number of real balls around a generated sample over k, and coverage.
+
+    Coverage is the share of real balls that hold a generated sample. A ball around a real sample reaches to its k-th
+    neighbour among the real ones.
+    """
 
     density: float
     coverage: float
 
 
 class Prdc(NamedTuple):
-    """Precision, recall, density and coverage with one k and open balls."""
+    """Precision, recall, density and coverage of generated samples, with one k and open balls."""
 
     precision: float
     recall: float
@@ -82,12 +89,13 @@ def density_coverage(
     samples: int | None = None,
     seed: int = 0,
 ) -> DensityCoverage:
-    """Density and coverage (2002.09797, sec. 3), with open balls.
+    """Density and coverage of generated samples (2002.09797, sec. 3), with open balls around the real ones.
 
         density = 1 / (k m) sum over i, j of [|x_i - y_j| < r_i]
         coverage = mean over i of [there is a j with |x_i - y_j| < r_i]
 
-    Raises ValueError as ``precision_recall`` does.
+    r_i is the distance of the real x_i to its k-th neighbour among the other real samples, k = ``neighbours``; the y_j
+    are generated. Raises ValueError as ``precision_recall`` does.
     """
     found = prdc(real, fake, neighbours=neighbours, samples=samples, seed=seed)
     return DensityCoverage(found.density, found.coverage)
@@ -102,9 +110,9 @@ def prdc(
     samples: int | None = None,
     seed: int = 0,
 ) -> Prdc:
-    """All four with open balls, from one set of distances; the counts equal those of the package ``prdc``.
+    """Precision, recall, density and coverage with open balls, counted as the package ``prdc`` does.
 
-    Raises ValueError as ``precision_recall`` does.
+    All four come from one set of distances. Raises ValueError as ``precision_recall`` does.
     """
     of_real, of_fake, k = _balls(real, fake, neighbours, False, samples, seed)
     density = int(of_real.points.sum()) / (k * len(of_real.points))

@@ -10,16 +10,16 @@ from metrics.samples.neighbours import find_nearest
 
 
 def cell_of(points: Float64[Tensor, "n d"], centres: Float64[Tensor, "k d"]) -> Int64[Tensor, " n"]:
-    """The number of the nearest centre."""
+    """The number of the nearest centre of each point: its Voronoi cell."""
     return find_nearest(points, centres, 1).rows[:, 0]
 
 
 def k_means(
     points: Float64[Tensor, "n d"], k: int, *, seed: int = 0, restarts: int = 10, iterations: int = 300
 ) -> Float64[Tensor, "k d"]:
-    """The k centres with the least sum of squared distances over ``restarts`` runs; one seed gives the same result.
+    """The k centres of k-means with the least sum of squared distances over ``restarts`` runs (Lloyd, from k-means++).
 
-    Raises ValueError where there are fewer different points than centres.
+    One seed gives the same result. Raises ValueError where there are fewer different points than centres.
     """
     generator = torch.Generator().manual_seed(seed)
     best, least = points[:0], torch.inf

@@ -16,17 +16,20 @@ _CLOSE, _AT_ONCE = 1e-6, 2**22
 
 @takes_arrays("x", "y")
 def energy_distance(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, unbiased: bool = True) -> Estimate:
-    """``2 E|x - y| - E|x - x'| - E|y - y'|``, in units of the features; 0 only for equal distributions.
+    """Energy distance of two sets of features, ``2 E|x - y| - E|x - x'| - E|y - y'|``, in units of the features.
 
-    ``unbiased`` gives the U-statistic, which may lie below 0; otherwise it is the V-statistic, which includes the pairs
-    of a row with itself (in one dimension the square of SciPy's ``energy_distance``). The standard error and what is
-    raised are as in ``maximum_mean_discrepancy``.
+    It is 0 only for equal distributions (Székely and Rizzo, 2013). ``unbiased`` gives the U-statistic, which may lie
+    below 0; otherwise it is the V-statistic, which includes the pairs of a row with itself (in one dimension the square
+    of SciPy's ``energy_distance``). The standard error and what is raised are as in ``maximum_mean_discrepancy``.
     """
     return maximum_mean_discrepancy(x, y, lambda a, b: -distances(a, b), unbiased=unbiased)
 
 
 def distances(x: Float64[Tensor, "n d"], y: Float64[Tensor, "m d"]) -> Float64[Tensor, "n m"]:
-    """``|x - y|`` to at least ten digits: by a matrix product, and by differences for pairs that lie close."""
+    """Euclidean distances ``|x - y|`` of all pairs of rows, to at least ten digits.
+
+    They are computed by a matrix product, and by differences for pairs that lie close.
+    """
     middle = y.mean(0)
     x, y = x - middle, y - middle
     scale = x.square().sum(1)[:, None] + y.square().sum(1)

@@ -26,7 +26,10 @@ GROUPS = 20  # of rows, for the jackknife
 
 
 class FdInfinity(NamedTuple):
-    """Intercept and slope of d² against 1 / n, and the standard error of the intercept, which ``float()`` gives."""
+    """FD-infinity, the intercept of the squared Fréchet distance d² against 1 / n, with its error and the slope.
+
+    ``float()`` gives the intercept.
+    """
 
     value: float
     standard_error: float
@@ -37,7 +40,10 @@ class FdInfinity(NamedTuple):
 
 
 class DebiasedDistance(NamedTuple):
-    """The distance of the distributions, its interval and its standard error; ``float()`` gives the distance."""
+    """The squared Fréchet distance of two distributions without the bias of finite n, its interval and standard error.
+
+    ``float()`` gives the distance.
+    """
 
     value: float
     low: float
@@ -52,7 +58,9 @@ class DebiasedDistance(NamedTuple):
 def debiased_frechet_distance(
     x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, splits: int = 4, level: float = 0.95, seed: int = 0
 ) -> DebiasedDistance:
-    """The squared distance d² of the distributions of x and y, without the bias of finite n; it may lie below 0.
+    """The squared Fréchet distance d² of the distributions of x and y, without the bias of finite n.
+
+    It may lie below 0.
 
         2 d²(k rows of x, k rows of y) - mean over halves of d²(k / 2 rows of x, k / 2 rows of y),    k = min(n, m)
 
@@ -93,13 +101,14 @@ def fd_infinity(
     vary: Literal["y", "both"] = "y",
     seed: int = 0,
 ) -> FdInfinity:
-    """The intercept of d² against 1 / n by least squares, over ``points`` random subsets from ``smallest`` rows to all.
+    """FD-infinity (1911.07023): the intercept of the squared Fréchet distance d² against 1 / n, over random subsets.
 
-    As published, subsets are of the generated side ``y``, and ``x`` is a fixed reference, whose own bias remains;
-    ``vary="both"`` takes n rows of both sides and extrapolates both. ``smallest`` defaults to a tenth of the rows (the
-    paper: 5,000 of 50,000); up to n = d the points are not on a line. The standard error is that of the fit: subsets
-    share rows, so that the sampling error of the features themselves is larger. One seed gives the same result. Raises
-    ValueError on points < 3, on ``smallest`` below 2 or not below the number of rows, and as ``frechet_distance`` does.
+    It is fitted by least squares to ``points`` subsets from ``smallest`` rows to all. As published, subsets are of the
+    generated side ``y``, and ``x`` is a fixed reference, whose own bias remains; ``vary="both"`` takes n rows of both
+    sides and extrapolates both. ``smallest`` defaults to a tenth of the rows (the paper: 5,000 of 50,000); up to n = d
+    the points are not on a line. The standard error is that of the fit: subsets share rows, so that the sampling error
+    of the features themselves is larger. One seed gives the same result. Raises ValueError on points < 3, on
+    ``smallest`` below 2 or not below the number of rows, and as ``frechet_distance`` does.
     """
     if vary not in ("y", "both"):
         raise ValueError(f"vary is {vary!r}; 'y' and 'both' are accepted")
@@ -151,7 +160,10 @@ def _jackknife(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], generator: torc
 
 
 def leave_one_out(groups: list[FeatureStatistics]) -> Iterator[FeatureStatistics]:
-    """The statistics of all groups but one, for each: the sum of those before it plus the sum of those after it."""
+    """The statistics of all groups of rows but one, for each group, as the jackknife needs them.
+
+    Each is the sum of those before the group plus the sum of those after it.
+    """
     after = list(itertools.accumulate(reversed(groups[1:]), operator.add))
     before = groups[0]
     yield after.pop()

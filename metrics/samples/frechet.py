@@ -41,10 +41,11 @@ _LARGE, _TOLERANCE = 256, 1e-9
 
 @dataclass(frozen=True, eq=False)
 class FeatureStatistics:
-    """Count, mean and scatter of features, and where the features come from; ``+`` merges shards.
+    """Mean and scatter of features, of which a Fréchet distance is computed, and where they come from.
 
-    ``scatter`` is ``sum (x - mean)(x - mean)'``: sums of x x' would lose digits where the mean is far from 0.
-    ``extractor`` is name@hash, ``resize`` the interpolation before it, ``data`` the hash of the images.
+    ``+`` merges shards. ``scatter`` is ``sum (x - mean)(x - mean)'``: sums of x x' would lose digits where the mean is
+    far from 0. ``count`` is the number of rows. ``extractor`` is name@hash, ``resize`` the interpolation before it,
+    ``data`` the hash of the images.
     """
 
     count: int
@@ -59,7 +60,10 @@ class FeatureStatistics:
     def from_features(
         cls, features: Float[Tensor, "n d"], *, extractor: str = "", resize: str = "", data: str = ""
     ) -> FeatureStatistics:
-        """The statistics of features, in float64; raises ValueError on another shape and on values not finite."""
+        """Count, mean and scatter of features (n, d), in float64.
+
+        Raises ValueError on another shape and on values not finite.
+        """
         check_features(features)
         blocks = (cls(*_moments(rows.double()), extractor, resize, data) for rows in features.split(ROWS))
         return functools.reduce(operator.add, blocks)
@@ -78,13 +82,16 @@ class FeatureStatistics:
 
     @property
     def covariance(self) -> Float64[Tensor, "d d"]:
-        """The sample covariance, over n - 1; raises ValueError below two samples."""
+        """The sample covariance of the features, scatter / (n - 1); raises ValueError below two samples."""
         if self.count < 2:
             raise ValueError(f"a covariance needs at least 2 samples; there are {self.count}")
         return self.scatter / (self.count - 1)
 
     def save(self, file: str | Path) -> None:
-        """Write one safetensors file, whole or not at all; its metadata hold the count, extractor, resize and data."""
+        """Write the statistics as one safetensors file, whole or not at all.
+
+        Its metadata hold the count, extractor, resize and data.
+        """
         metadata = {"count": str(self.count), "extractor": self.extractor, "resize": self.resize, "data": self.data}
         file = Path(file)
         partial = file.with_name(f".{file.name}.{os.getpid()}")
@@ -98,7 +105,7 @@ class FeatureStatistics:
 
     @classmethod
     def load(cls, file: str | Path) -> FeatureStatistics:
-        """Read what ``save`` wrote; raises ValueError on a file that is cut off or holds something else."""
+        """Read statistics that ``save`` wrote; raises ValueError on a file that is cut off or holds something else."""
         try:
             with safe_open(file, "pt") as stored:
                 tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
@@ -119,9 +126,11 @@ class FeatureStatistics:
 
 
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
-    """The squared distance d² of two statistics, in squared units of the features; 0 for equal ones.
+    """Squared Fréchet distance of two sets of features as Gaussians (1706.08500, eq. 6).
 
-    Raises ValueError where the extractor, the resize mode or the number of features differ, and below two samples.
+    ``|m1 - m2|² + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)`` with the means m and the covariances S, in squared units of the
+    features; 0 for equal statistics. Raises ValueError where the extractor, the resize mode or the number of features
+    differ, and below two samples.
     """
     _require_same(a, b, ("extractor", "resize"))
     (mean_a, s_a, n_a), (mean_b, s_b, n_b) = ((z.mean, z.covariance, z.count) for z in (a, b))
@@ -138,11 +147,11 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
 
 @takes_arrays("x", "y")
 def frechet_distance_from_features(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:
-    """The squared distance d² of two sets of features, without forming their covariances.
+    """Squared Fréchet distance of two sets of features as Gaussians, without forming their covariances.
 
-    The root of each covariance is the triangular factor of a QR decomposition of the centred features (for n < d, the
-    centred features themselves): more accurate than the covariance, and faster for n < d. Raises ValueError as
-    ``frechet_distance`` does.
+    ``|m1 - m2|² + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)`` of the means and covariances. The root of each covariance is the
+    triangular factor of a QR decomposition of the centred features (for n < d, the centred features themselves): more
+    accurate than the covariance, and faster for n < d. Raises ValueError as ``frechet_distance`` does.
     """
     check_features(x)
     check_features(y)

@@ -21,10 +21,10 @@ from metrics.checks import check_finite, remark_on_probabilities, takes_arrays
 
 
 class InceptionResult(NamedTuple):
-    """The mean over splits, its interval, and the standard deviation over splits (1/S, as in the authors' code).
+    """The Inception score: the mean over splits, its interval, and the standard deviation over splits.
 
     The interval is that of log IS of all samples in one split, from the influence ``KL(p(y|x) || p(y)) - log IS`` of
-    each sample. ``spread`` is 0 for one split.
+    each sample. ``spread`` is the deviation, 1/S as in the authors' code; 0 for one split.
     """
 
     score: float
@@ -42,11 +42,12 @@ def inception_score(
     seed: int | None = None,
     level: float = 0.95,
 ) -> InceptionResult:
-    """The score of logits, or of probabilities (whose rows are normalised to the sum 1).
+    """The Inception score ``exp(mean of KL(p(y|x) || p(y)))`` of samples, from a classifier's logits (1606.03498).
 
-    Sample i is in split ``i mod splits``, after a shuffle if a seed is given. Published scores are of 50,000 samples in
-    10 splits; one split is less biased. Raises ValueError on another shape, values that are not finite, probabilities
-    that are negative or whose rows do not add up to 1 within 1e-3, fewer than 2 samples and fewer samples than splits.
+    With ``probabilities``, the scores are probabilities, whose rows are normalised to the sum 1. Sample i is in split
+    ``i mod splits``, after a shuffle if a seed is given. Published scores are of 50,000 samples in 10 splits; one split
+    is less biased. Raises ValueError on another shape, values that are not finite, probabilities that are negative or
+    whose rows do not add up to 1 within 1e-3, fewer than 2 samples and fewer samples than splits.
     """
     z = moment_rows(scores, probabilities)
     if seed is not None:
@@ -57,7 +58,10 @@ def inception_score(
 
 
 def moment_rows(scores: Float[Tensor, "n k"], probabilities: bool) -> Float64[Tensor, "n k2"]:
-    """A row ``z = (1, p, sum p log p)`` per sample: ``sum z`` gives the score, ``sum z z'`` its variance."""
+    """A row ``z = (1, p, sum p log p)`` per sample, p its class probabilities, whose sums give the Inception score.
+
+    ``sum z`` gives the score, and ``sum z z'`` its variance, too.
+    """
     if scores.ndim != 2 or scores.shape[1] < 1:
         raise ValueError(f"scores have the shape {tuple(scores.shape)}; (n, k) is accepted")
     check_finite(scores, "scores")
@@ -74,12 +78,18 @@ def moment_rows(scores: Float[Tensor, "n k"], probabilities: bool) -> Float64[Te
 
 
 def outer_sum(z: Float64[Tensor, "n e"]) -> Float64[Tensor, "e e"]:
-    """``sum z z'``; its first row is ``sum z``."""
+    """The sum over samples of the outer products ``z z'`` of their rows, from which the Inception score is computed.
+
+    Its first row is ``sum z``, since every z begins with 1.
+    """
     return z.mT @ z
 
 
 def score_of_sums(sums: Float64[Tensor, "splits e e"], level: float = 0.95) -> InceptionResult:
-    """The score from every split's ``sum z z'``; raises ValueError as ``inception_score`` does on too few samples."""
+    """The Inception score from the sum of ``z z'`` of every split, z being the rows (1, p, sum p log p) of its samples.
+
+    Raises ValueError on too few samples, as ``inception_score`` does.
+    """
     n = int(sums[:, 0, 0].sum())
     if n < 2 or bool((sums[:, 0, 0] == 0).any()):
         raise ValueError(f"there are {n} samples in {len(sums)} splits; at least 2, and 1 per split, are accepted")

@@ -25,7 +25,7 @@ BLOCK = 2048  # rows of each side at once: 32 MiB of kernel values per block
 
 
 class KidSubsets(NamedTuple):
-    """Mean and population standard deviation of KID over subsets; ``float()`` gives the mean."""
+    """KID over subsets of the features: mean and population standard deviation; ``float()`` gives the mean."""
 
     mean: float
     std: float
@@ -36,9 +36,10 @@ class KidSubsets(NamedTuple):
 
 @takes_arrays("x", "y")
 def kid(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Estimate:
-    """Kernel distance (KID, where the features are Inception's): unbiased, over all pairs; may lie below 0.
+    """Kernel distance of two sets of features (KID, where they are Inception's): MMD² with a cubic polynomial kernel.
 
-    ``k(x, y) = (x'y / d + 1)³`` (1801.01401, sec. 4). Raises ValueError as ``maximum_mean_discrepancy`` does.
+    ``k(x, y) = (x'y / d + 1)³``; unbiased, over all pairs, so that it may lie below 0 (1801.01401, sec. 4). Raises
+    ValueError as ``maximum_mean_discrepancy`` does.
     """
     return maximum_mean_discrepancy(x, y, polynomial_kernel)
 
@@ -47,7 +48,7 @@ def kid(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Estimate:
 def kid_subsets(
     x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, subsets: int = 100, size: int = 1000, seed: int = 0
 ) -> KidSubsets:
-    """``kid`` of ``subsets`` random subsets with ``size`` rows of each side, as it is mostly published.
+    """Kernel distance over ``subsets`` random subsets with ``size`` rows of each side, as KID is mostly published.
 
     Subsets overlap, so that their deviation is not the standard error of the mean; it is the deviation of KID at
     ``size`` rows. One seed gives the same result. Raises ValueError on a size below 2 or above the smaller set, and on
@@ -70,11 +71,11 @@ def kid_subsets(
 
 @takes_arrays("x", "y")
 def cmmd(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, sigma: float = 10.0, scale: float = 1000.0) -> Estimate:
-    """``scale`` times MMD² of a Gaussian kernel: CMMD, if the features are CLIP's, each of length 1.
+    """CMMD of two sets of CLIP features of length 1: ``scale`` times MMD² with a Gaussian kernel (2401.09603).
 
-    The authors' estimator is the V-statistic, which includes the pairs of a row with itself (2401.09603, eq. 4): it is
-    never below 0, and has a bias of ``scale (1 - E k)(1/n + 1/m)``. Raises ValueError as ``maximum_mean_discrepancy``
-    does, and on sigma <= 0.
+    ``k(x, y) = exp(-|x - y|² / (2 sigma²))``. The authors' estimator is the V-statistic, which includes the pairs of a
+    row with itself (eq. 4): it is never below 0, and has a bias of ``scale (1 - E k)(1/n + 1/m)``. Raises ValueError as
+    ``maximum_mean_discrepancy`` does, and on sigma <= 0.
     """
     if not sigma > 0:
         raise ValueError(f"sigma is {sigma}; a number above 0 is accepted")
@@ -89,12 +90,12 @@ def cmmd(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, sigma: float = 10.
 
 
 def polynomial_kernel(x: Float64[Tensor, "n d"], y: Float64[Tensor, "m d"]) -> Float64[Tensor, "n m"]:
-    """``(x'y / d + 1)³``."""
+    """KID's cubic kernel ``(x'y / d + 1)³`` between all rows of x and y, for d features."""
     return (x @ y.mT).div_(x.shape[1]).add_(1).pow_(3)
 
 
 def gaussian_kernel(x: Float64[Tensor, "n d"], y: Float64[Tensor, "m d"], *, sigma: float) -> Float64[Tensor, "n m"]:
-    """``exp(-|x - y|² / (2 sigma²))``."""
+    """Gaussian kernel ``exp(-|x - y|² / (2 sigma²))`` between all rows of x and y."""
     squares = torch.addmm(y.square().sum(1), x, y.mT, alpha=-2).add_(x.square().sum(1)[:, None]).clamp_(min=0)
     return squares.div_(-2 * sigma**2).exp_()
 
@@ -103,11 +104,12 @@ def gaussian_kernel(x: Float64[Tensor, "n d"], y: Float64[Tensor, "m d"], *, sig
 def maximum_mean_discrepancy(
     x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], kernel: Kernel, *, unbiased: bool = True
 ) -> Estimate:
-    """MMD² of two sets under a kernel ``(n, d), (m, d) -> (n, m)``, in float64, with its standard error.
+    """MMD² of two sets of features, ``E k(x, x') + E k(y, y') - 2 E k(x, y)``, with its standard error, in float64.
 
-    ``unbiased`` gives the U-statistic, which leaves out the pairs of a row with itself and may lie below 0; otherwise
-    it is the V-statistic. The standard error needs 3 rows on both sides, and is NaN below. Raises ValueError on other
-    shapes, values that are not finite, and below 2 rows (1 for the V-statistic).
+    ``kernel`` maps (n, d), (m, d) to (n, m). ``unbiased`` gives the U-statistic, which leaves out the pairs of a row
+    with itself and may lie below 0; otherwise it is the V-statistic (0805.2368, eq. 3). The standard error needs 3 rows
+    on both sides, and is NaN below. Raises ValueError on other shapes, values that are not finite, and below 2 rows (1
+    for the V-statistic).
     """
     check_sides(x, y, least=2 if unbiased else 1)
     xx, own_x = _within(x, kernel)

@@ -22,7 +22,7 @@ from metrics.checks import takes_arrays
 
 
 class BitsResult(NamedTuple):
-    """The mean over samples, its standard error, and Student's interval."""
+    """Bits per dimension: the mean over samples, its standard error, and Student's interval."""
 
     value: float
     error: float
@@ -39,12 +39,13 @@ def bits_per_dim(
     dequantisation: Float[Tensor, " n"] | None = None,
     level: float = 0.95,
 ) -> BitsResult:
-    """Bits per dimension from log-likelihoods in nats, one value per sample.
+    """Bits per dimension of data in grey levels, from a model's log-densities in nats, one per sample.
 
-    ``scale`` is the size of one grey level as the model sees it: 1/256 for pixels in [0, 1), 1/128 for [-1, 1).
-    ``dequantisation`` is log q(u|x) per sample; without it the noise is uniform. A model of whole levels
-    (autoregressive, say) needs neither. Raises ValueError on other shapes, values that are not finite, dimensions < 1,
-    a scale that is not positive and finite, and fewer than 2 samples.
+    ``-(log p(y) - log q(u|x) + d log scale) / (d log 2)`` with d dimensions and ``y = scale (x + u) + offset``, where x
+    are grey levels and u is noise in [0, 1)^d. ``scale`` is the size of one grey level as the model sees it: 1/256 for
+    pixels in [0, 1), 1/128 for [-1, 1). ``dequantisation`` is log q(u|x) per sample; without it the noise is uniform. A
+    model of whole levels (autoregressive, say) needs neither. Raises ValueError on other shapes, values that are not
+    finite, dimensions < 1, a scale that is not positive and finite, and fewer than 2 samples.
     """
     return bits_of_sums(sum_bits(log_likelihood, dimensions, scale, dequantisation), level)
 
@@ -52,7 +53,7 @@ def bits_per_dim(
 def sum_bits(
     log_likelihood: Float[Tensor, " n"], dimensions: int, scale: float, dequantisation: Float[Tensor, " n"] | None
 ) -> Float64[Tensor, " 3"]:
-    """n, sum and sum of squares of the bits per dimension of samples."""
+    """Number, sum and sum of squares of the bits per dimension of samples, from their log-likelihoods in nats."""
     check_model(dimensions, scale)
     noise = torch.zeros_like(log_likelihood) if dequantisation is None else dequantisation
     if log_likelihood.ndim != 1 or noise.shape != log_likelihood.shape:
@@ -67,7 +68,7 @@ def sum_bits(
 
 
 def bits_of_sums(sums: Float64[Tensor, " 3"], level: float = 0.95) -> BitsResult:
-    """The result from n, sum and sum of squares; raises ValueError below two samples."""
+    """Bits per dimension from the number, sum and sum of squares over samples; raises ValueError below two samples."""
     n, total, squares = sums.tolist()
     if n < 2:
         raise ValueError(f"a standard error needs at least 2 samples; there are {int(n)}")
@@ -80,7 +81,7 @@ def bits_of_sums(sums: Float64[Tensor, " 3"], level: float = 0.95) -> BitsResult
 
 
 def check_model(dimensions: int, scale: float) -> None:
-    """Raise ValueError on fewer than 1 dimension and on a scale that is not positive and finite."""
+    """Raise ValueError on fewer than 1 dimension, and on a size of grey levels that is not positive and finite."""
     if dimensions < 1 or not 0 < scale < math.inf:
         raise ValueError(
             f"dimensions is {dimensions} and scale is {scale}; >= 1, and positive and finite, are accepted"

@@ -21,7 +21,10 @@ from metrics.samples.neighbours import find_nearest, unify
 
 
 class DataCopying(NamedTuple):
-    """C_T, its standard deviation under the null, and the share of the test samples in the cells it is taken over."""
+    """The data-copying test C_T, its standard deviation under the null, and the share of the test samples that it uses.
+
+    Far below 0, generated samples are copies of the training set. The share is that in the cells it is taken over.
+    """
 
     statistic: float
     null_deviation: float
@@ -29,7 +32,10 @@ class DataCopying(NamedTuple):
 
 
 class NeighbourRatio(NamedTuple):
-    """The mean ratio, and the share of generated samples below the threshold."""
+    """The mean ratio of the distances to the nearest and the second training sample, and the share that is memorised.
+
+    A generated sample is memorised if its ratio is below the threshold.
+    """
 
     mean: float
     memorised: float
@@ -46,17 +52,18 @@ def data_copying(
     minimum: int = 20,
     seed: int = 0,
 ) -> DataCopying:
-    """C_T (2004.05675) of training samples ``real``, generated ones ``fake`` and held-out real ones ``test``.
+    """The data-copying test C_T (2004.05675): are generated samples nearer to the training set than held-out real ones?
 
         C_T = sum of P(c) Z(c) / sum of P(c),   Z = (U - m l / 2) / sqrt(m l (m + l + 1) / 12)
 
-    over the cells c with more than ``minimum`` generated samples. P is the share of the test samples in the cell, and U
-    is the Mann-Whitney statistic of the distances to the nearest training sample of the cell, of m generated against l
-    test samples. A value far below 0 means copies; far above 0, samples farther from the training set than real data
-    are; under the null it is N(0, null_deviation²). Cells are those of k-means on the training set, in its principal
-    components where it has more than ``components`` features (None: never), as in dgm-eval; the authors' code adds 1/2
-    to U. Raises ValueError on features that are not (n, d) and finite, where a cell has no training or test sample, and
-    where no cell has enough generated samples.
+    over the cells c with more than ``minimum`` generated samples; ``real`` is the training set, ``fake`` the generated
+    one, ``test`` the held-out one. P is the share of the test samples in the cell, and U is the Mann-Whitney statistic
+    of the distances to the nearest training sample of the cell, of m generated against l test samples. A value far
+    below 0 means copies; far above 0, samples farther from the training set than real data are; under the null it is
+    N(0, null_deviation²). Cells are those of k-means on the training set, in its principal components where it has more
+    than ``components`` features (None: never), as in dgm-eval; the authors' code adds 1/2 to U. Raises ValueError on
+    features that are not (n, d) and finite, where a cell has no training or test sample, and where no cell has enough
+    generated samples.
     """
     if cells < 1 or minimum < 0 or (components is not None and components < 1):
         given = f"cells is {cells}, components {components}, minimum {minimum}"

@@ -36,7 +36,7 @@ class Neighbours(NamedTuple):
 
 
 class Inside(NamedTuple):
-    """The number of points in each ball, and the number of balls around each point."""
+    """The number of points of the other set in the ball around each row, and the number of balls around each point."""
 
     balls: Int64[Tensor, " n"]
     points: Int64[Tensor, " m"]
@@ -270,7 +270,10 @@ def _blocks(n: int, size: int) -> Iterator[range]:
 
 
 def unify(x: Shaped[Tensor, "..."], y: Shaped[Tensor, "..."]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
-    """Both sets in one dtype, at least float32; raises ValueError on other shapes and on values that are not finite."""
+    """Give two sets of features in one dtype, at least float32.
+
+    Raises ValueError on other shapes and values not finite.
+    """
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or not x.shape[1]:
         given = f"{tuple(x.shape)} and {tuple(y.shape)}"
         raise ValueError(f"features have the shapes {given}; (n, d) and (m, d) are accepted")

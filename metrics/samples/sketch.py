@@ -33,8 +33,9 @@ _CHUNK = 2**20  # projected values in memory at once
 
 @dataclass(frozen=True)
 class Slices:
-    """Directions and the bins along them, which two sketches must share. ``centre`` and ``scale`` may be rough.
+    """Random directions and the bins along them, which two sketches for a sliced Wasserstein distance must share.
 
+    Bins have equal widths in ``asinh(u'(x - centre) / scale)``; ``centre`` and ``scale`` may be rough, and
     ``resolution`` is the width of the bins near the centre, in scales. Raises ValueError on a number that is not
     positive and finite, and on a centre that is neither one finite number nor ``dimension`` of them.
     """
@@ -48,7 +49,10 @@ class Slices:
 
     @classmethod
     def around(cls, features: Float[Tensor, "n d"], **options: Any) -> Slices:
-        """Bins around the mean of features, in units of the root of their mean variance; options are passed on."""
+        """Directions and bins around the mean of features, in units of the root of their mean variance.
+
+        The options are those of ``Slices``.
+        """
         variance, mean = torch.var_mean(features.double(), 0, correction=0)
         return cls(len(mean), centre=mean, scale=math.sqrt(float(variance.mean())), **options)
 
@@ -64,7 +68,7 @@ class Slices:
 
     @functools.cached_property
     def directions(self) -> Float64[Tensor, "d k"]:
-        """Unit vectors: those of ``sliced_wasserstein`` with the same seed."""
+        """The unit vectors (d, k) on which samples are projected, those of ``sliced_wasserstein`` with this seed."""
         return torch.cat(list(draw_bases(self.dimension, self.projections, self.seed)), 1)
 
     @functools.cached_property
@@ -75,7 +79,7 @@ class Slices:
 
 
 class SlicedResult(NamedTuple):
-    """A sliced distance of streams, with its standard error, the bound on its binning error, and the floor.
+    """A sliced 2-Wasserstein distance of sketches, its standard error, the bound on its binning error, and its floor.
 
     ``error`` is that of the jackknife over groups of samples. ``floor`` is the distance between the halves of the real
     side, scaled from n / 2 rows each to n and m by the law of the bias, sqrt(1/n + 1/m); ``value`` has that bias too.
@@ -89,7 +93,10 @@ class SlicedResult(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SlicedSketch:
-    """Count, sum and sum of squares of projected samples, from the middle of their bin; ``+`` merges shards."""
+    """A sketch of samples for their sliced Wasserstein distance: a histogram along each direction; ``+`` merges shards.
+
+    ``sums`` are the count, the sum and the sum of squares of the projected samples in a bin, from its middle.
+    """
 
     slices: Slices
     sums: Float64[Tensor, "3 groups k bins"]
@@ -103,9 +110,9 @@ class SlicedSketch:
     @classmethod
     @takes_arrays("features")
     def from_features(cls, features: Float[Tensor, "n d"], slices: Slices, *, start: int = 0) -> SlicedSketch:
-        """The sketch of features, the first of which belongs to group ``start`` modulo GROUPS.
+        """The sketch of features (n, dimension), the first of which belongs to group ``start`` modulo GROUPS.
 
-        Raises ValueError on another shape than (n, dimension) and on values that are not finite.
+        The groups serve the standard error. Raises ValueError on another shape and on values that are not finite.
         """
         check_features(features, width=slices.dimension)
         device = features.device
@@ -133,14 +140,16 @@ class SlicedSketch:
 
     @property
     def count(self) -> int:
-        """The number of samples seen."""
+        """The number of samples in the sketch."""
         return int(self.sums[0, :, 0].sum())
 
 
 def sliced_wasserstein_of_sketches(real: SlicedSketch, fake: SlicedSketch) -> SlicedResult:
-    """SW_2 of two sketches, in units of the features.
+    """Sliced 2-Wasserstein distance of two sketches, in units of the features.
 
-    Raises ValueError where directions or bins differ, and below two samples per group (16) on a side.
+    It is the root mean over directions of the integral over q in [0, 1] of |F^-1(q) - G^-1(q)|^2, of quantile functions
+    that are piecewise linear. Raises ValueError where directions or bins differ, and below two samples per group (16)
+    on a side.
     """
     _require_same(real, fake)
     n, m = real.count, fake.count

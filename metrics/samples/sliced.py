@@ -23,14 +23,15 @@ def sliced_wasserstein(
     seed: int = 0,
     p: float = 2.0,
 ) -> float:
-    """The root mean over directions of the exact one-dimensional distance between the projected samples.
+    """Sliced p-Wasserstein distance of two samples: the root mean over directions of the distance of projections.
 
         SW_p^p = mean over u of W_p^p(u'x, u'y),    W_p^p = integral over q in [0, 1] of |F^-1(q) - G^-1(q)|^p
 
-    n and m may differ. Directions are uniform on the sphere and come as whole random orthonormal bases (the last is cut
-    off where d does not divide ``projections``): a shift by s then gives SW_2 = |s| / sqrt(d) exactly, and results vary
-    less over seeds than with independent directions. Computed in float64; one seed gives the same result. Raises
-    ValueError on empty samples, different shapes, values that are not finite, p < 1 and projections < 1.
+    The distance along each direction is exact, and n and m may differ. Directions are uniform on the sphere and come as
+    whole random orthonormal bases (the last is cut off where d does not divide ``projections``): a shift by s then
+    gives SW_2 = |s| / sqrt(d) exactly, and results vary less over seeds than with independent directions. Computed in
+    float64, in units of the samples; one seed gives the same result. Raises ValueError on empty samples, different
+    shapes, values that are not finite, p < 1 and projections < 1.
     """
     if x.shape[1:] != y.shape[1:] or x.ndim < 2:
         given = f"{tuple(x.shape)} and {tuple(y.shape)}"
@@ -60,7 +61,7 @@ def _coupling(n: int, m: int) -> tuple[Int64[Tensor, " k"], Int64[Tensor, " k"],
 
 
 def draw_bases(d: int, projections: int, seed: int) -> Iterator[Float64[Tensor, "d k"]]:
-    """Draw random orthonormal columns, many small bases side by side in one block.
+    """Draw random orthonormal directions (d, k) for sliced distances, many small bases side by side in one block.
 
     QR decides the signs of the columns, so that the bases are not Haar distributed; u and -u give the same distance.
     """

@@ -11,11 +11,11 @@ from metrics.samples.frechet import FeatureStatistics
 
 @takes_arrays("maps")
 def spatial_features(maps: Float[Tensor, "n c h w"], *, channels: int = 7) -> Float[Tensor, "n k"]:
-    """The first channels of feature maps, flattened, so that positions matter, which a mean over the map discards.
+    """Features for sFID: the first channels of a network's feature maps, flattened, so that positions matter.
 
-    The paper takes 7 channels of Inception's 17 x 17 ``mixed_6/conv``: 2,023 features, about as many as the 2,048
-    pooled ones. They can be given to every function of features. Raises ValueError on another shape and on more
-    channels than there are.
+    A mean over the map discards them (2103.03841, sec. 5). The paper takes 7 channels of Inception's 17 x 17
+    ``mixed_6/conv``: 2,023 features, about as many as the 2,048 pooled ones. They can be given to every function of
+    features. Raises ValueError on another shape and on more channels than there are.
     """
     if maps.ndim != 4:
         raise ValueError(f"maps have the shape {tuple(maps.shape)}; (n, c, h, w) is accepted")
@@ -28,7 +28,7 @@ def spatial_features(maps: Float[Tensor, "n c h w"], *, channels: int = 7) -> Fl
 def spatial_statistics(
     maps: Float[Tensor, "n c h w"], *, channels: int = 7, extractor: str = "", resize: str = "", data: str = ""
 ) -> FeatureStatistics:
-    """Statistics of ``spatial_features``, for ``frechet_distance``; they merge as those of pooled features do.
+    """Mean and scatter of a network's feature maps, flattened, for sFID by ``frechet_distance``; shards merge by ``+``.
 
     ``+spatialN``, with N the channels, is added to the name of the extractor, so that spatial and pooled statistics are
     never compared.

@@ -16,7 +16,7 @@ LARGEST = 4096  # rows of the assignment: 128 MiB of costs, about ten seconds
 
 @takes_arrays("x", "y")
 def exact_wasserstein(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:
-    """W_2 of two samples, in units of the features.
+    """Exact 2-Wasserstein distance of two small samples, in units of the features, by the assignment problem.
 
         W_2^2 = min over couplings of the mean of |x - y|^2
 

@@ -21,9 +21,10 @@ BATCH = 200
 
 
 class C2STResult(NamedTuple):
-    """The share of the ``tested`` samples classified correctly, its Wilson interval, and the p-value against chance.
+    """A classifier two-sample test: the share of ``tested`` samples that are classified correctly, and its p-value.
 
-    Equal distributions give one half on average, at any n.
+    Equal distributions give one half on average, at any n. ``low`` and ``high`` are Wilson's interval; the p-value is
+    against chance.
     """
 
     accuracy: float
@@ -43,7 +44,9 @@ def classifier_two_sample_test(
     seed: int = 0,
     level: float = 0.95,
 ) -> C2STResult:
-    """The accuracy of a classifier on held-out samples, equally many of both sides (the larger side is subsampled).
+    """Classifier two-sample test: how well a classifier tells real from generated samples that it has not seen.
+
+    The accuracy is on held-out samples, equally many of both sides; the larger one is subsampled (1610.06545).
 
     - ``mlp`` is sbibm's (2101.04653): two hidden layers of 10 d (at most 1,000) ReLU, Adam at 1e-3, batches of 200,
       until the training loss has improved by less than 1e-4 in each of 10 epochs.
@@ -108,7 +111,10 @@ def _logistic(
 
 
 def fit_logistic(features: Float64[Tensor, "n d"], labels: Bool[Tensor, " n"]) -> Float64[Tensor, " d1"]:
-    """Weights w and intercept b that minimise ``sum log(1 + exp(-s (w'x + b))) + |w|^2 / 2``, s = ±1 the side."""
+    """Logistic regression: weights w and intercept b, in one vector, with a penalty on w.
+
+    They minimise ``sum log(1 + exp(-s (w'x + b))) + |w|^2 / 2``, s = ±1 the side.
+    """
     a, side = features.cpu().numpy(), np.where(labels.cpu().numpy(), 1.0, -1.0)
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:

@@ -20,7 +20,10 @@ ROWS = 8192
 
 
 class VendiScores(NamedTuple):
-    """The score of the real set, that of the generated set, and their ratio, generated over real."""
+    """Vendi scores, the effective number of different samples: of the real set, of the generated set, and their ratio.
+
+    The ratio is generated over real.
+    """
 
     real: float
     fake: float
@@ -35,13 +38,15 @@ def vendi_score(
     kernel: Literal["cosine", "rbf"] = "cosine",
     bandwidth: float | None = None,
 ) -> float:
-    """``VS_q = (sum of lambda^q)^(1 / (1 - q))`` over the eigenvalues lambda of K / n; between 1 and n.
+    """Vendi score of features, the effective number of different rows, from 1 to n (2210.02410.
 
-    The paper's score has the order q = 1, ``exp(-sum of lambda log lambda)``; order 0 is the rank of K, and infinity
-    ``1 / max lambda``. The higher the order, the less rare samples count. K has the cosines of the features, or
-    ``exp(-|x - y|² / (2 h²))`` with the bandwidth h (``rbf``). The cosine kernel needs memory for min(n, d)² numbers,
-    rbf for n². Raises ValueError on features that are not (n, d) and finite, on a row of zeros (which has no cosine),
-    on negative orders, on a bandwidth that is not positive, on ``rbf`` without one and on the cosine kernel with one.
+    Other orders: 2310.12952). ``VS_q = (sum of lambda^q)^(1 / (1 - q))`` over the eigenvalues lambda of K / n, K the
+    matrix of similarities. The paper's score has the order q = 1, ``exp(-sum of lambda log lambda)``; order 0 is the
+    rank of K, and infinity ``1 / max lambda``. The higher the order, the less rare samples count. K has the cosines of
+    the features, or ``exp(-|x - y|² / (2 h²))`` with the bandwidth h (``rbf``). The cosine kernel needs memory for
+    min(n, d)² numbers, rbf for n². Raises ValueError on features that are not (n, d) and finite, on a row of zeros
+    (which has no cosine), on negative orders, on a bandwidth that is not positive, on ``rbf`` without one and on the
+    cosine kernel with one.
     """
     if not features.numel():
         raise ValueError(f"features have the shape {tuple(features.shape)}; (n, d) is accepted")
@@ -61,9 +66,10 @@ def vendi_score(
 
 @takes_arrays("similarity")
 def vendi_score_from_similarity(similarity: Float[Tensor, "n n"], *, order: float = 1.0) -> float:
-    """The Vendi score of a matrix of similarities, positive semidefinite with ones on its diagonal.
+    """Vendi score, the effective number of different items, of a matrix of similarities with ones on its diagonal.
 
-    Raises ValueError where it is not square or not symmetric, or where its diagonal is not 1.
+    The matrix is positive semidefinite; the score is ``(sum of lambda^q)^(1 / (1 - q))`` over the eigenvalues of the
+    matrix / n, q the order. Raises ValueError where it is not square or not symmetric, or where its diagonal is not 1.
     """
     k = similarity.double()
     if k.ndim != 2 or k.shape[0] != k.shape[1] or not k.numel():
@@ -83,7 +89,10 @@ def vendi_scores(
     kernel: Literal["cosine", "rbf"] = "cosine",
     bandwidth: float | None = None,
 ) -> VendiScores:
-    """The scores of both sets, since that of the generated set alone says little; options as in ``vendi_score``."""
+    """Vendi scores, the effective numbers of different samples, of both sets and their ratio, generated over real.
+
+    That of the generated set alone says little. Options are as in ``vendi_score``.
+    """
     a, b = (vendi_score(x, order=order, kernel=kernel, bandwidth=bandwidth) for x in (real, fake))
     return VendiScores(a, b, b / a)
 

@@ -60,7 +60,10 @@ class CocoAP(Metric):
             self.add_state(name, [], dist_reduce_fx="cat")
 
     def update(self, preds: Sequence[Mapping[str, Any]], target: Sequence[Mapping[str, Any]]) -> None:
-        """Add a batch; raises ValueError as ``evaluate_coco`` does, on sides of unequal length and on inexact ids."""
+        """Add a batch of images: detections ``preds`` and truths ``target``, one mapping per image.
+
+        Raises ValueError as ``evaluate_coco`` does, on sides of unequal length and on inexact ids.
+        """
         if len(preds) != len(target):
             raise ValueError(f"{len(target)} images in the targets, {len(preds)} in the predictions")
         if not len(target):
@@ -79,7 +82,10 @@ class CocoAP(Metric):
         self._append("detection_labels", found.boxes.category)
 
     def compute(self) -> dict[str, Float64[Tensor, ""]]:
-        """The figures by COCO's names, -1 without ground truth; raises ValueError if only some images have ids."""
+        """COCO's twelve figures by name (AP, AP50, ...), -1 without ground truth.
+
+        Raises ValueError if only some images have ids.
+        """
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in self.result().figures.items()}
 
     def result(self) -> CocoResult:

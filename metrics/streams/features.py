@@ -23,7 +23,7 @@ _METRIC_OPTIONS = (
 
 
 class TwoSides(Metric):
-    """Rows of features of a real and a fake side, in lists that are concatenated over shards and ranks."""
+    """Base of metrics that keep the features of a real and a generated side, concatenated over shards and ranks."""
 
     higher_is_better = None
     is_differentiable = False
@@ -36,7 +36,10 @@ class TwoSides(Metric):
 
     @takes_arrays("features")
     def update(self, features: Float[Tensor, "n d"], real: bool) -> None:
-        """Add a batch; raises ValueError on another number of features and on values that are not finite."""
+        """Add a batch of features of one side.
+
+        Raises ValueError on another number of features and on values not finite.
+        """
         check_features(features, width=self._width() or None)
         # Ranks are gathered in one dtype, and float64 holds every other float exactly.
         getattr(self, "real" if real else "fake").append(features.detach().double())
@@ -65,14 +68,14 @@ class TwoSides(Metric):
 
 
 class FeatureMetric(TwoSides):
-    """``function(real, fake, **options)`` of the features seen in batches, over all shards and ranks.
+    """Any metric ``function(real, fake, **options)`` of two sets of features, for features seen in batches.
 
     ``update(features, real)`` takes (n, d) features of one side; ``compute`` gives a float64 scalar, or a dict of them
-    where the function gives a mapping or a named tuple. The function gets the rows in an order that depends on their
-    values alone (``in_order``), so that one that draws rows at random gives the same result whatever the batches,
-    shards and ranks. Memory grows with the samples: where sums are enough, use a class whose states are sums
-    (``FrechetDistance``, ``BlockKid``). Options of ``torchmetrics.Metric`` (``process_group``, ...) are passed on to
-    it. Raises TypeError on an option that the function does not have.
+    where the function gives a mapping or a named tuple, over all shards and ranks. The function gets the rows in an
+    order that depends on their values alone (``in_order``), so that one that draws rows at random gives the same result
+    whatever the batches, shards and ranks. Memory grows with the samples: where sums are enough, use a class whose
+    states are sums (``FrechetDistance``, ``BlockKid``). Options of ``torchmetrics.Metric`` (``process_group``, ...) are
+    passed on to it. Raises TypeError on an option that the function does not have.
     """
 
     def __init__(self, function: Callable[..., Any], **options: Any) -> None:
@@ -81,7 +84,7 @@ class FeatureMetric(TwoSides):
         self.function, self.options = function, options
 
     def compute(self) -> Tensor | dict[str, Tensor]:
-        """The value of the function; raises ValueError where a side has no features."""
+        """The value of the function on all features seen; raises ValueError where a side has no features."""
         found = self.function(*(in_order(self.rows(side)) for side in ("real", "fake")), **self.options)
         if hasattr(found, "_asdict"):
             found = found._asdict()
@@ -91,7 +94,7 @@ class FeatureMetric(TwoSides):
 
 
 def in_order(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    """The rows in an order that depends on their values alone: by a 64-bit hash of each row.
+    """The rows of features in an order that depends on their values alone: by a 64-bit hash of each row.
 
     The hash is computed in whole numbers that wrap around, so that it is exact.
     """

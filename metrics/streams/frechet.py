@@ -34,14 +34,17 @@ class FrechetDistance(Metric):
 
     @takes_arrays("features")
     def update(self, features: Float[Tensor, "n d"], real: bool) -> None:
-        """Add a batch; raises ValueError on another number of features and on values that are not finite."""
+        """Add a batch of features of one side.
+
+        Raises ValueError on another number of features and on values not finite.
+        """
         if features.shape[1:] != (self.dimension,):
             raise ValueError(f"features have the shape {tuple(features.shape)}; (n, {self.dimension}) is accepted")
         side = "real" if real else "fake"
         setattr(self, side, _pack(_unpack(getattr(self, side)) + FeatureStatistics.from_features(features)))
 
     def compute(self) -> Float64[Tensor, ""]:
-        """The distance of all samples seen; raises ValueError below two samples on a side."""
+        """The squared Fréchet distance of all features seen; raises ValueError below two samples on a side."""
         return torch.tensor(frechet_distance(_unpack(self.real), _unpack(self.fake)), dtype=torch.float64)
 
 

@@ -33,13 +33,19 @@ class BlockKid(TwoSides):
 
     @takes_arrays("features")
     def update(self, features: Float[Tensor, "n d"], real: bool) -> None:
-        """Add a batch; raises ValueError on another number of features and on values that are not finite."""
+        """Add a batch of features of one side.
+
+        Raises ValueError on another number of features and on values not finite.
+        """
         super().update(features, real)
         if self._ready() >= self.block:
             self.sums, self.real, self.fake = self._summed()
 
     def compute(self) -> dict[str, Float64[Tensor, ""]]:
-        """Value, standard error (NaN for one block) and number of blocks; raises ValueError without a whole block."""
+        """The mean over blocks, its standard error (NaN for one block) and the number of blocks.
+
+        Raises ValueError without a whole block.
+        """
         sums = self._summed()[0] if self._ready() >= self.block else self.sums
         blocks, total, squares = sums
         if not blocks:

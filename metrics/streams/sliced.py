@@ -12,7 +12,7 @@ from metrics.samples.sketch import SlicedSketch, Slices, sliced_wasserstein_of_s
 
 
 class SlicedWasserstein(Metric):
-    """SW_2 of features seen in batches, at constant memory; its states are sums, so that shards and ranks merge.
+    """Sliced 2-Wasserstein distance of features seen in batches, at constant memory; shards and ranks merge as sums.
 
     ``slices`` has the directions and bins; ``compute`` gives the fields of ``SlicedResult``. Value and bound equal
     those of one pass, whatever the shards. Error and floor come from groups to which every shard assigns its samples in
@@ -31,13 +31,19 @@ class SlicedWasserstein(Metric):
 
     @takes_arrays("features")
     def update(self, features: Float[Tensor, "n d"], real: bool) -> None:
-        """Add a batch; raises ValueError on another number of features and on values that are not finite."""
+        """Add a batch of features of one side.
+
+        Raises ValueError on another number of features and on values not finite.
+        """
         side = "real" if real else "fake"
         seen = SlicedSketch(self.slices, getattr(self, side))
         setattr(self, side, (seen + SlicedSketch.from_features(features, self.slices, start=seen.count)).sums)
 
     def compute(self) -> dict[str, Tensor]:
-        """The distance of all samples seen; raises ValueError below 16 samples on a side."""
+        """The distance of all features seen, its error, bound and floor.
+
+        Raises ValueError below 16 samples on a side.
+        """
         sketches = (SlicedSketch(self.slices, side) for side in (self.real, self.fake))
         found = sliced_wasserstein_of_sketches(*sketches)
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in found._asdict().items()}

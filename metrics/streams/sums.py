@@ -39,7 +39,10 @@ class InceptionScore(_Sums):
 
     @takes_arrays("scores")
     def update(self, scores: Float[Tensor, "n k"]) -> None:
-        """Add a batch; raises ValueError as ``inception_score`` does, and on another number of classes."""
+        """Add a batch of logits, or of probabilities.
+
+        Raises ValueError as ``inception_score`` does, and on other classes.
+        """
         if scores.shape[1:] != (self.classes,):
             raise ValueError(f"scores have the shape {tuple(scores.shape)}; (n, {self.classes}) is accepted")
         z, splits = moment_rows(scores, self.probabilities), len(self.sums)
@@ -48,15 +51,15 @@ class InceptionScore(_Sums):
         self.dealt += len(z)
 
     def compute(self) -> dict[str, Tensor]:
-        """The score of all samples seen; raises ValueError on fewer than 2 samples or an empty split."""
+        """The Inception score of all samples seen; raises ValueError on fewer than 2 samples or an empty split."""
         return _tensors(score_of_sums(self.sums)._asdict())
 
 
 class ConditionalAccuracy(_Sums):
-    """The share of samples whose label equals their condition: overall, in each class, and the mean over classes.
+    """Conditional accuracy of samples seen in batches: the share whose predicted label equals their condition.
 
-    ``compute`` gives ``value, low, high`` (Wilson's interval), ``balanced``, and ``per_class`` of shape (classes, 3)
-    with the value and the interval of each class.
+    ``compute`` gives ``value, low, high`` (Wilson's interval), ``balanced``, the mean over classes, and ``per_class``
+    of shape (classes, 3) with the value and the interval of each class.
     """
 
     higher_is_better = True
@@ -94,11 +97,11 @@ class BitsPerDim(_Sums):
 
     @takes_arrays("log_likelihood", "dequantisation")
     def update(self, log_likelihood: Float[Tensor, " n"], dequantisation: Float[Tensor, " n"] | None = None) -> None:
-        """Add a batch; raises ValueError as ``bits_per_dim`` does."""
+        """Add a batch of log-likelihoods in nats; raises ValueError as ``bits_per_dim`` does."""
         self.sums += sum_bits(log_likelihood, self.dimensions, self.scale, dequantisation)
 
     def compute(self) -> dict[str, Tensor]:
-        """The mean over all samples seen; raises ValueError below two samples."""
+        """The mean bits per dimension of all samples seen, and its interval; raises ValueError below two samples."""
         return _tensors(bits_of_sums(self.sums)._asdict())
 
 

@@ -21,18 +21,22 @@ _NEEDED = {"ground truth": ("boxes", "labels"), "detections": ("boxes", "labels"
 
 
 class ArrayBoxes(NamedTuple):
-    """One side from arrays: its boxes, with ids in place of positions, and the number of images if that is known."""
+    """Truths or detections from tensors or arrays: boxes with their own image ids, and the number of images.
+
+    It is None where it is not known.
+    """
 
     boxes: Boxes
     n_images: int | None  # of a list with one mapping per image
 
 
 def read_arrays(source: Any, what: str) -> ArrayBoxes | None:
-    """The columns of ``what`` (ground truth or detections), or None where the source is not arrays.
+    """Give truths or detections that are tensors or arrays as columns; None where the source is something else.
 
-    Raises ValueError that names the mapping, the key and the row: a missing key, unlike lengths, another shape, an
-    array that does not hold numbers, a score or area that is not finite, a box that is not finite or has a negative
-    side, a label or image that is no whole number, an ``iscrowd`` other than 0 and 1.
+    ``what`` is "ground truth" or "detections". Raises ValueError that names the mapping, the key and the row: a missing
+    key, unlike lengths, another shape, an array that does not hold numbers, a score or area that is not finite, a box
+    that is not finite or has a negative side, a label or image that is no whole number, an ``iscrowd`` other than 0 and
+    1.
     """
     if isinstance(source, ArrayBoxes):
         return source

@@ -27,7 +27,10 @@ Tell = Callable[[str], object]
 
 
 class Boxes(NamedTuple):
-    """Truths or detections as columns, in the order of the file."""
+    """Truths or detections as columns, in the order of the file: boxes ``xywh``, and positions in place of ids.
+
+    ``image`` and ``category`` are positions among the sorted ids; the score of a truth is 0.
+    """
 
     image: Int[np.ndarray, " n"]  # position of the image's id among the sorted ids
     category: Int[np.ndarray, " n"]  # position of the category's id among the sorted ids
@@ -38,12 +41,15 @@ class Boxes(NamedTuple):
     difficult: Bool[np.ndarray, " n"]  # VOC's mark, without effect on COCO's figures; of a detection: False
 
     def select(self, index: np.ndarray) -> Boxes:
-        """Those at an index or under a mask."""
+        """The truths or detections at an index or under a mask."""
         return Boxes(*(column[index] for column in self))
 
 
 class Truth(NamedTuple):
-    """A data set's boxes, and what its ids and names stand for."""
+    """A COCO data set, checked: its truths as columns, and the positions of its ids, file names and category names.
+
+    ``id_zero`` counts the annotations with the id 0, which pycocotools takes for "unmatched".
+    """
 
     boxes: Boxes
     images: dict[Any, int]  # id -> position, ascending
@@ -111,7 +117,10 @@ def read_detections(
 
 
 def results_of(content: Any) -> Any:
-    """The list of results, or the one under ``annotations`` of an object; raises ValueError where there is neither."""
+    """The list of COCO results in what a JSON file holds, or that under ``annotations``.
+
+    Raises ValueError without either.
+    """
     if isinstance(content, Mapping):
         content = content.get("annotations")
     if not isinstance(content, Sequence) or isinstance(content, str):
@@ -133,7 +142,7 @@ def look_up(
     required: bool = False,
     tell: Tell = warnings.warn,
 ) -> Int[np.ndarray, " n"]:
-    """The position of each id, -1 for one that is not known.
+    """The position of each id of an image or category, -1 for one that is not known.
 
     ``named`` has the positions of names, which texts are looked up among where the known ids are numbers. Raises
     ValueError where the ids are texts and the known ones numbers or the reverse, and, if ``required``, at the first id
@@ -319,5 +328,5 @@ _SHORT.maxlist = _SHORT.maxdict = 6
 
 
 def shorten(value: Any) -> str:
-    """A value as an error message shows it: on one line, and cut where it is long."""
+    """Write a value as an error message shows it: on one line, and cut where it is long."""
     return _SHORT.repr(value)

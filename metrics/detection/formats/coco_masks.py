@@ -17,7 +17,10 @@ from jaxtyping import Int
 
 
 def image_sizes(images: Sequence[Mapping[str, Any]], positions: Mapping[Any, int]) -> list[dict[str, int]]:
-    """Height and width of each image, by position; raises ValueError that names an image without them."""
+    """Height and width of each image of a COCO data set, by position.
+
+    Raises ValueError that names an image without them.
+    """
     sizes: list[dict[str, int]] = [{}] * len(positions)
     for index, entry in enumerate(images):
         for key in ("height", "width"):
@@ -37,7 +40,7 @@ def read_masks(
     *,
     compress: bool,
 ) -> list[Any]:
-    """The segmentations of entries by index, checked; ``compress`` turns all of them into compressed RLE.
+    """The segmentations of COCO entries by index, checked; ``compress`` turns all of them into compressed RLE.
 
     ``image`` has the position of each entry's image, ``sizes`` the height and width by position. Raises ValueError that
     names the entry: neither polygons nor an encoding, fewer than three points, an encoding of another size, or one
@@ -56,7 +59,10 @@ def read_masks(
 
 
 def run_lengths(counts: str | bytes) -> Int[np.ndarray, " runs"]:
-    """The run lengths of a compressed encoding; raises ValueError on a text that is none."""
+    """The lengths of the runs of 0 and 1, column by column, in COCO's compressed RLE.
+
+    Raises ValueError on other text.
+    """
     try:
         code = np.frombuffer(counts.encode("ascii") if isinstance(counts, str) else counts, np.uint8).astype(np.int64)
     except UnicodeEncodeError:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Folder:
-    """The files of one folder; ``str`` is its path."""
+    """The files of one folder, listed once, however many readers ask for some of them; ``str`` is its path."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -18,7 +18,7 @@ class Folder:
 
     @classmethod
     def at(cls, place: Folder | str | os.PathLike[str]) -> Folder:
-        """The folder at a path; one that is a ``Folder`` already keeps its list."""
+        """Give the folder at a path; one that is a ``Folder`` already keeps its list."""
         return place if isinstance(place, Folder) else cls(place)
 
     @cached_property

@@ -10,9 +10,10 @@ from typing import Any
 
 
 def load(path: Path) -> Any:
-    """Read the content of a file; from ``.jsonl`` and ``.jsonl.gz``, the list of its lines.
+    """Read a JSON file, plain or compressed (``.gz``).
 
-    Raises ValueError that names the file and, with one object per line, the line.
+    From ``.jsonl``, with one object per line, the list of its lines. Raises ValueError that names the file and, with
+    one object per line, the line.
     """
     try:
         data = path.read_bytes()

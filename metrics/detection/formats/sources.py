@@ -35,11 +35,11 @@ def open_sources(
     images: str | os.PathLike[str] | None = None,
     tell: Tell = warnings.warn,
 ) -> tuple[Any, Any]:
-    """The contents of two paths as a COCO data set and a result list; what is not a path stays as it is.
+    """Open truths and detections that are paths, whatever their format, as a COCO data set and a COCO result list.
 
-    ``format`` is that of both sides (auto: each side's own). ``images`` is the folder of YOLO's images, of whose sizes
-    its boxes are shares; without it the images are looked for beside the labels of the truth, and serve both sides.
-    Raises ValueError that names the file and in it the line or entry.
+    A side that is no path stays as it is. ``format`` is that of both sides (auto: each side's own). ``images`` is the
+    folder of YOLO's images, of whose sizes its boxes are shares; without it the images are looked for beside the labels
+    of the truth, and serve both sides. Raises ValueError that names the file and in it the line or entry.
     """
     if format not in FORMATS:
         raise ValueError(f"format {format!r} is not one of {', '.join(FORMATS)}")

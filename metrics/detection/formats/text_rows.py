@@ -9,7 +9,7 @@ from typing import Any
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a file in UTF-8, with or without a byte order mark; raises ValueError on another encoding."""
+    """The lines of a text file in UTF-8, with or without a byte order mark; raises ValueError on another encoding."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -20,7 +20,10 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """The place ("FILE: line N") and the words of each line that is not empty; raises as ``read_lines`` does."""
+    """The place ("FILE: line N") and the words of each line of a text file that is not empty.
+
+    Raises ValueError where the file is not in UTF-8.
+    """
     for index, line in enumerate(read_lines(path), 1):
         if words := line.split():
             yield f"{path}: line {index}", words

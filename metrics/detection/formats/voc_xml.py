@@ -34,11 +34,13 @@ Tell = Callable[[str], object]
 
 
 def read_voc_truth(folder: Folder | str | os.PathLike[str], *, tell: Tell = warnings.warn) -> dict[str, Any]:
-    """The XML files of a folder, in the order of their names, as a COCO data set; nested ``part`` objects are left out.
+    """Read a folder of PASCAL VOC's XML annotations as a COCO data set, files in the order of their names.
 
-    ``tell`` hears of boxes that begin at pixel 0, which is outside the image in VOC. Raises ValueError that names the
-    file and the field: broken XML, a document type, elements of another tool, an object without a name or a box, a
-    coordinate that is not a number, a negative side, shares of the image in place of pixels, a folder without XML.
+    A box is ``xmin - 1, ymin - 1, xmax - xmin + 1, ymax - ymin + 1``, since VOC counts pixels from 1. Nested ``part``
+    objects are left out. ``tell`` hears of boxes that begin at pixel 0, which is outside the image in VOC. Raises
+    ValueError that names the file and the field: broken XML, a document type, elements of another tool, an object
+    without a name or a box, a coordinate that is not a number, a negative side, shares of the image in place of pixels,
+    a folder without XML.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -64,7 +66,7 @@ def read_voc_truth(folder: Folder | str | os.PathLike[str], *, tell: Tell = warn
 
 
 def read_voc_detections(folder: Folder | str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The result files ``*_det_SET_CLASS.txt`` of a folder or, without any, its XML files, as COCO's result list.
+    """Read PASCAL VOC detections as a COCO result list: result files ``*_det_SET_CLASS.txt`` or, without any, XML.
 
     Raises ValueError that names the file and the line that is not ``image score xmin ymin xmax ymax``, or the file and
     the object that has no score, and on a folder without such files.
@@ -87,7 +89,7 @@ def read_voc_detections(folder: Folder | str | os.PathLike[str]) -> list[dict[st
 
 
 def result_files(folder: Folder) -> list[Path]:
-    """The files that are named as VOC's results are, ``<competition>_det_<set>_<class>.txt``."""
+    """The files of a folder that are named as PASCAL VOC's results are, ``<competition>_det_<set>_<class>.txt``."""
     return [p for p in folder.files(".txt") if "_" in p.stem.partition("_det_")[2].strip("_")]
 
 

@@ -20,19 +20,25 @@ YAML = ("data.yaml", "data.yml", "dataset.yaml")
 
 
 class ClassNames(NamedTuple):
-    """Class number -> name, and the file that lists them; nothing and None where there is no such file."""
+    """The names of a YOLO data set's classes, class number -> name, and the file that lists them; empty without one."""
 
     names: dict[int, str]
     file: Path | None
 
 
 def read_names(folder: Path) -> ClassNames:
-    """The names of the classes of a folder of labels; raises ValueError that names the file if it cannot be read."""
+    """The names of the YOLO classes of a folder of labels.
+
+    Raises ValueError that names the file if it cannot be read.
+    """
     return parse_names(find_names(folder))
 
 
 def find_names(folder: Path) -> Path | None:
-    """The file of names in a folder of labels or above it: up to the root of a data set laid out as ``labels/val``."""
+    """The file that names the YOLO classes of a folder of labels: in it or above it, up to the root of the data set.
+
+    The data set may be laid out as ``labels/val``. None where there is no such file.
+    """
     places = [folder, folder.parent]
     if "labels" in (folder.name, folder.parent.name):
         places.append(folder.parent.parent)
@@ -40,7 +46,10 @@ def find_names(folder: Path) -> Path | None:
 
 
 def parse_names(file: Path | None) -> ClassNames:
-    """What a file of names lists; raises ValueError that names the file if it cannot be read."""
+    """The class names that a file lists, one per line or as ``names`` of YAML.
+
+    Raises ValueError if it cannot be read.
+    """
     if file is None:
         return ClassNames({}, None)
     return ClassNames(_each_once(_of_lines(file) if file.name in LISTS else _of_yaml(file), file), file)

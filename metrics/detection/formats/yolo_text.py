@@ -34,7 +34,10 @@ Place = Folder | str | os.PathLike[str]
 
 
 class Line(NamedTuple):
-    """One object of a text file; its box as shares of the image."""
+    """One object of a YOLO text file, with its place: class number, box ``cx cy w h`` and score.
+
+    The box is in shares of the image.
+    """
 
     where: str  # "FILE: line N"
     image: str
@@ -45,7 +48,7 @@ class Line(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """The text files of a folder: all lines, and the label file of each image that has one."""
+    """The text files of a folder of YOLO labels: all objects, and the label file of each image that has one."""
 
     folder: Folder
     lines: list[Line]
@@ -55,13 +58,14 @@ class Labels(NamedTuple):
 def read_yolo_truth(
     folder: Place, *, images: Place | None = None, size: tuple[int, int] | None = None, tell: Tell = warnings.warn
 ) -> dict[str, Any]:
-    """A folder of labels as a COCO data set.
+    """Read a folder of YOLO labels as a COCO data set: one text file per image, one ``class cx cy w h`` per line.
 
-    ``size`` is the (height, width) of every image; without it the sizes are read from the files in ``images``, by
-    default the folder with its last ``labels`` replaced by ``images``, and the folder itself. ``tell`` hears how many
-    images are background and how many lines are polygons. Raises ValueError that names the file, the line and the
-    field: columns of another number or order, a number that is no share of the image, a class that the file of names
-    does not list, a label file without an image.
+    Numbers are shares of the image, and polygons count by their bounding boxes. ``size`` is the (height, width) of
+    every image; without it the sizes are read from the files in ``images``, by default the folder with its last
+    ``labels`` replaced by ``images``, and the folder itself. ``tell`` hears how many images are background and how many
+    lines are polygons. Raises ValueError that names the file, the line and the field: columns of another number or
+    order, a number that is no share of the image, a class that the file of names does not list, a label file without an
+    image.
     """
     folder = Folder.at(folder)
     pictures = Pictures(find_pictures(folder, images), size)
@@ -71,11 +75,11 @@ def read_yolo_truth(
 def read_yolo_detections(
     folder: Place, *, images: Place | None = None, size: tuple[int, int] | None = None, tell: Tell = warnings.warn
 ) -> list[dict[str, Any]]:
-    """A folder of predictions as COCO's result list.
+    """Read a folder of YOLO predictions as a COCO result list: one ``class cx cy w h score`` per line.
 
-    Options and errors are those of ``read_yolo_truth``; ValueError is raised too on a score outside [0, 1], and where
-    the order of the columns shows to be another: where many boxes leave the image as they are read, and hardly any if
-    the score stood second or the numbers were corners.
+    Numbers are shares of the image. Options and errors are those of ``read_yolo_truth``; ValueError is raised too on a
+    score outside [0, 1], and where the order of the columns shows to be another: where many boxes leave the image as
+    they are read, and hardly any if the score stood second or the numbers were corners.
     """
     folder = Folder.at(folder)
     pictures = Pictures(find_pictures(folder, images), size)
@@ -83,7 +87,10 @@ def read_yolo_detections(
 
 
 def read_labels(folder: Folder, *, scored: bool, tell: Tell) -> Labels:
-    """Parse the text files of a folder; ``scored``: each line ends with a score. Errors are those of the module."""
+    """Parse the text files of a folder of YOLO labels; ``scored``: each line ends with a score.
+
+    Raises ValueError that names the file, the line and the field.
+    """
     files = {path.stem: path for path in folder.files(".txt") if path.name not in LISTS}
     if not files:
         within = sorted({str(path.parent) for path in folder.path.glob("*/*.txt")})[:3]
@@ -97,7 +104,7 @@ def read_labels(folder: Folder, *, scored: bool, tell: Tell) -> Labels:
 
 
 def make_truth(labels: Labels, classes: ClassNames, pictures: Pictures, tell: Tell) -> dict[str, Any]:
-    """The COCO data set of labels; raises ValueError as ``read_yolo_truth`` does."""
+    """Make a COCO data set of YOLO labels; raises ValueError as ``read_yolo_truth`` does."""
     names, source = classes
     for line in labels.lines:
         if source and line.category not in names:
@@ -120,7 +127,7 @@ def make_truth(labels: Labels, classes: ClassNames, pictures: Pictures, tell: Te
 
 
 def make_detections(labels: Labels, pictures: Pictures) -> list[dict[str, Any]]:
-    """COCO's result list of labels that have scores; raises ValueError on a label file without an image."""
+    """Make a COCO result list of YOLO labels that have scores; raises ValueError on a label file without an image."""
     shapes = {name: pictures.size(path) for name, path in labels.files.items()}
     return [
         {"image_id": x.image, "category_id": x.category, "bbox": _pixels(x, shapes[x.image]), "score": x.score}
@@ -191,7 +198,7 @@ def _pixels(line: Line, shape: tuple[int, int]) -> list[float]:
 
 
 class Pictures:
-    """The images that labels belong to, by name without suffix; a header is read once, when its size is asked for.
+    """The images that YOLO labels belong to, by name without suffix; a header is read once, when its size is asked for.
 
     ``places``: the folders in which they lie, of which some may not exist; the first that has a name comes before the
     others. ``size``: the height and width of all. Raises ValueError where one folder has two images of one name.
@@ -221,7 +228,7 @@ class Pictures:
 
 
 def find_pictures(labels: Folder, images: Place | None = None) -> list[Folder]:
-    """Where the images of a folder of labels lie: in ``images``, or where data sets usually have them.
+    """Where the images of a folder of YOLO labels lie: in ``images``, or where data sets usually have them.
 
     That is the folder with its last ``labels`` replaced by ``images``, and the folder itself. Raises ValueError where
     ``images`` is no folder.
