@@ -44,10 +44,11 @@ REPEATED = ("order", "defect", "equivariance", "batch", "precision", "idle")  # 
 
 
 def audit(subject: Subject, checks: Iterable[str] = tuple(CHECKS)) -> Iterator[Finding]:
-    """Run the checks one after another; what one of them raises does not stop the others.
+    """Audit a sampler: run the checks one after another, and yield a finding for each.
 
-    A sampler whose state becomes non-finite (it raises FloatingPointError) fails the check. If it raises anything else,
-    or if the check could not measure what it set out to measure, the verdict is ``error``. ImportError is raised on.
+    What one check raises does not stop the others. A sampler whose state becomes non-finite (it raises
+    FloatingPointError) fails the check. If it raises anything else, or if the check could not measure what it set out
+    to measure, the verdict is ``error``. ImportError is raised on.
     """
     checks = tuple(checks)
     repeats = not set(checks) & set(REPEATED) or _repeats(subject)

@@ -70,7 +70,7 @@ def defect(subject: Subject) -> Measurement:
 
 
 def step_grid(path: Path, ratio: float, length: float, ascending: bool = False) -> Tensor:
-    """The grid of the defect check: a step of this length from log-SNR 0, after ``HISTORY`` steps.
+    """The grid of the defect check: a step of this length in log-SNR from log-SNR 0, after ``HISTORY`` steps.
 
     Each step before it is ``1/ratio`` times as long as the next.
     """

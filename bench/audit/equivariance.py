@@ -10,7 +10,7 @@ from bench.audit.subject import CONTINUOUS, Subject, normal, six_modes, state_at
 def equivariance(subject: Subject) -> Measurement:
     """One log-SNR grid gives the same samples on every path, rescaled.
 
-    The figure is the largest relative difference.
+    The figure is the largest relative difference from the samples of the first path.
     """
     coordinate = subject.options.get("coordinate", subject.entry.coordinate)
     if subject.as_shipped:

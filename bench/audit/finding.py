@@ -11,16 +11,22 @@ BAD: tuple[CheckVerdict, ...] = ("fail", "error")  # verdicts with which a sampl
 
 
 class NotApplicable(Exception):
-    """Raised by a check that has no meaning for this sampler; the message names the property that is the reason."""
+    """Raised by a check of the audit that has no meaning for this sampler.
+
+    The message names the property that is why.
+    """
 
 
 class Undecided(Exception):
-    """Raised by a check that could not measure what it set out to; the verdict is ``error``, and never ``pass``."""
+    """Raised by a check of the audit that could not measure what it set out to; the verdict is then ``error``."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a check measured; the last line that ``script`` prints is ``figure``, if there is one."""
+    """What a check of the audit measured: a figure, its limit, and whether that holds, with a remark and a script.
+
+    ``script`` reproduces the figure, which is the last line that it prints; None where there is no figure.
+    """
 
     figure: float | None
     limit: str
@@ -31,7 +37,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check of one sampler; ``reproducer`` is a script that shows a failure.
+    """The result of one check of one sampler, with a verdict; ``reproducer`` is a script that shows a failure.
 
     ``fail``: the figure is beyond its limit. ``error``: the sampler raised, or nothing could be measured. ``not
     applicable``: the check has no meaning because of a property of the method, which ``says`` names.
@@ -51,14 +57,14 @@ class Finding:
         return self.verdict in BAD
 
     def line(self) -> str:
-        """Verdict, check, figure, limit and remark in one line."""
+        """Write the finding in one line: verdict, check, figure, limit and remark."""
         verdict = "n/a" if self.verdict == "not applicable" else self.verdict
         figure = "" if self.figure is None else f"{self.figure:.4g}"
         remark = f"  {self.says}" if self.says else ""
         return f"  {verdict:<5} {self.check:<13} {figure:<10} {self.limit:<18}{remark}".rstrip()
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields for JSON; a figure that is not finite is a string, as in records."""
+        """Give the finding's fields for JSON; a figure that is not finite is a string, as in records."""
         fields = asdict(self)
         if self.figure is not None and not abs(self.figure) < float("inf"):
             fields["figure"] = str(self.figure)

@@ -37,9 +37,10 @@ THIRD = 2.5  # distance of the third start from the first, in units of that of t
 
 
 class ExactHistory(Denoiser):
-    """Answers ``exact_calls`` calls as on the exact flow through (``t``, ``x``), and later ones at ``mixture``.
+    """A denoiser whose first answers are those on the exact flow, so that a multistep method starts exactly.
 
-    The batch is three starts, one after another: ``x``, ``x + 1`` and ``x + 2.5`` (``starts``).
+    The first ``exact_calls`` answers are as on the flow through (``t``, ``x``), and later ones are at the state
+    ``mixture``. The batch is three starts, one after another: ``x``, ``x + 1`` and ``x + 2.5`` (``starts``).
     """
 
     def __init__(self, oracle: GaussianOracle, t: Tensor, x: Images, exact_calls: int, exact_in: Exact = "both"):
@@ -50,7 +51,7 @@ class ExactHistory(Denoiser):
         self.nonlinearity = 0.0  # largest relative distance of the third state from where an affine solver has it
 
     def starts(self) -> Images:
-        """The three starts as one batch."""
+        """The three starts that run side by side, as one batch: ``x``, ``x + 1`` and ``x + 2.5``."""
         return torch.cat([self.x, self.x + 1, self.x + THIRD])
 
     def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
@@ -78,7 +79,7 @@ class ExactHistory(Denoiser):
         return Prediction(self.path, x, t, x0=x0, eps=eps)
 
     def mixture(self, x: Images) -> Images:
-        """The state that an exact start would have had: an affine combination of the first two states."""
+        """The state that an exact start would have had: an affine combination of the states of the first two starts."""
         first, second, third = x.double().chunk(3)
         apart = second - first
         straight = first + THIRD * apart
@@ -96,10 +97,12 @@ def states_from_exact_history(
     tolerance: float = AFFINE_TOLERANCE,
     exact_in: Exact = "both",
 ) -> list[tuple[Tensor, Images]]:
-    """Run a sampler from ``x`` at ``times[0]`` so that its first ``steps`` steps are exact; return the later states.
+    """Run a sampler from ``x`` at ``times[0]`` so that its first ``steps`` steps are exact; return its later states.
 
-    They are pairs (time, state), one per later time. Raises NotApplicable where the solver is not affine in its start
-    and in the answers of the network, or evaluates it at several times in one call.
+    They are pairs (time, state), one per later time. The exact flow is the oracle's. ``exact_in`` says what of an
+    answer is exact: both x0 and eps as they are handed over, or one of them, with the other derived from it and the
+    state. Raises NotApplicable where the solver is not affine in its start and in the answers of the network, or
+    evaluates it at several times in one call.
     """
     near = float(times.diff().abs().min()) / 100  # far more than the rounding of a time in another library
     probe = ExactHistory(oracle, times[0], x, 2**30, exact_in)
@@ -125,9 +128,9 @@ def largest_error(
     tolerance: float = AFFINE_TOLERANCE,
     exact_in: Exact = "both",
 ) -> float:
-    """The largest RMS distance from the exact flow over all states.
+    """The largest RMS distance of a sampler's states from the oracle's exact flow, after exact starting values.
 
-    At the end alone, early and late errors may cancel.
+    It is over all later states: at the end alone, early and late errors may cancel.
     """
     states = states_from_exact_history(sampler, oracle, x, times, tolerance=tolerance, exact_in=exact_in)
     return max(float((y - oracle.flow(x, times[0], t)).square().mean().sqrt()) for t, y in states)

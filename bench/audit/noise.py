@@ -59,9 +59,10 @@ def _steps(subject: Subject) -> tuple[int, int]:
 
 
 def outputs(sampler: Subject, oracle: GaussianOracle, grid: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The outputs of two calls in a row, a start drawn from torch's seed before them, and one drawn by PerSampleNoise.
+    """Outputs of a sampler that are nothing but its noise: of two calls in a row, and two starts to compare them with.
 
-    The seeds of the latter are 0 to n - 1, as a user would choose them.
+    The starts are one drawn from torch's seed before the calls, and one by PerSampleNoise with the seeds 0 to n - 1, as
+    a user would choose them.
     """
     zero = torch.zeros(SAMPLES, MODES, dtype=torch.float64)
     entry, options = (sampler.entry, sampler.options) if isinstance(sampler, Subject) else (sampler, {})
@@ -73,7 +74,10 @@ def outputs(sampler: Subject, oracle: GaussianOracle, grid: Tensor) -> tuple[Ten
 
 
 def correlations(first: Tensor, second: Tensor, torch_start: Tensor, seeded_start: Tensor) -> dict[str, float]:
-    """The largest correlation between samples that should share nothing, by what they are."""
+    """The largest correlation between noises and starts that should share nothing, by what they are.
+
+    These are two samples of a call, two calls, and a call and a start.
+    """
     samples = [_correlation(one)[~torch.eye(len(one), dtype=torch.bool)] for one in (first, second)]
     return {
         "samples of one call": float(torch.cat(samples).abs().max()),

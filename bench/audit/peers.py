@@ -30,7 +30,10 @@ SHIPPED: dict[str, list[dict[str, Any]]] = {
 
 
 def of_library(library: str) -> Iterator[Subject]:
-    """The entries of a library in both modes, without the settings that an entry does not have."""
+    """The subjects of an audit of another library: each of its samplers as a solver, and as shipped with each setting.
+
+    Settings that a sampler does not have are left out.
+    """
     for name, found in SAMPLERS.items():
         if found.family == "peer" and name.startswith(f"{library}_"):
             entry = found.load()

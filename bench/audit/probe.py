@@ -12,7 +12,7 @@ from implementations.diffusion.path import Images, Path, Time
 
 
 class ConstantDenoiser(Denoiser):
-    """Answers ``x0 = data`` and ``eps = noise`` for every state and time.
+    """A denoiser that answers ``x0 = data`` and ``eps = noise`` for every state and time, to read levels off states.
 
     ``data`` and ``noise`` are one sample or a batch. A sampler that begins at ``alpha data + sigma noise`` then stays
     at it for whatever level it steps to: with data (1, 0) and noise (0, 1), every state reads (alpha, sigma). This is
@@ -29,7 +29,7 @@ class ConstantDenoiser(Denoiser):
 
 
 class NetworkCall(NamedTuple):
-    """One call of the network: the time asked for, the state, and how many draws of noise came before."""
+    """One call of the network by a sampler: the time asked for, the state, and how many draws of noise came before."""
 
     t: float
     x: Images
@@ -37,7 +37,7 @@ class NetworkCall(NamedTuple):
 
 
 class RecordingDenoiser(Denoiser):
-    """Wraps a denoiser and records its calls; a call with several times counts as one per time."""
+    """A denoiser that passes calls on to another and records them; a call with several times counts as one per time."""
 
     def __init__(self, denoiser: Denoiser):
         self.denoiser, self.path = denoiser, denoiser.path
@@ -54,13 +54,13 @@ class RecordingDenoiser(Denoiser):
         return self.denoiser(x, t, condition)
 
     def noise(self, draw: int, like: Images) -> Images:
-        """Noise that is 0; counts the draws."""
+        """A sampler's noise that is 0 in every draw, and counts the draws."""
         self.draws = max(self.draws, draw + 1)
         return torch.zeros_like(like)
 
 
 class Reading(NamedTuple):
-    """The alpha and sigma read off a state, and the time at which the network was evaluated there."""
+    """The alpha and sigma that a sampler's state shows, and the time at which the network was evaluated there."""
 
     t: float
     alpha: float
@@ -80,7 +80,7 @@ class Dirac(Denoiser):
 
 
 class FirstCall(Exception):
-    """Raised at the first call of the network, with its state ``x`` and time ``t``."""
+    """Raised by ``Interrupter`` at a sampler's first call of the network, with the state ``x`` and the time ``t``."""
 
     def __init__(self, x: Images, t: float):
         super().__init__(f"asked at t = {t}")
@@ -88,7 +88,7 @@ class FirstCall(Exception):
 
 
 class Interrupter(Denoiser):
-    """A denoiser that ends a run at its first call, by raising FirstCall."""
+    """A denoiser that ends a sampler's run at its first call, by raising FirstCall, to see where it begins."""
 
     def __init__(self, path: Path):
         self.path = path

@@ -12,7 +12,10 @@ from implementations.catalogue import SAMPLERS
 
 
 def choose_subjects(names: Iterable[str], peers: Iterable[str]) -> list[Subject]:
-    """The samplers to audit: those that are named and those of the libraries; without either, all of fidmap's own."""
+    """The samplers to audit: those that are named and those of the libraries ``peers``.
+
+    Without either, all of fidmap.
+    """
     names, peers = list(names), list(peers)
     if not names and not peers:
         names = [n for n, entry in SAMPLERS.items() if entry.source == "fidmap" and entry.family != "peer"]
@@ -21,20 +24,26 @@ def choose_subjects(names: Iterable[str], peers: Iterable[str]) -> list[Subject]
 
 
 def findings(found: Iterable[Subject], checks: Iterable[str]) -> Iterator[list[Finding]]:
-    """Audit one sampler after another; yields the list of findings of each."""
+    """Audit one sampler after another by these checks; yields the list of findings of each."""
     for subject in found:
         yield list(audit(subject, checks))
 
 
 def text(of_one: list[Finding], failures_only: bool = False) -> str:
-    """The findings of one sampler: its name, a line per check, and the scripts of failures and errors."""
+    """Write the findings of one sampler: its name, a line per check, and the scripts of failures and errors.
+
+    With ``failures_only`` other checks have no line.
+    """
     shown = [one for one in of_one if one.bad or not failures_only]
     scripts = [f"# {one.sampler}: {one.check}\n{one.reproducer}" for one in shown if one.reproducer]
     return "\n".join([of_one[0].sampler, *(one.line() for one in shown), *(["", *scripts] if scripts else [])])
 
 
 def summary(found: list[list[Finding]], name_right: bool = False) -> list[str]:
-    """Lines that say which samplers fail which checks, which pass (``name_right``), and how many verdicts there are."""
+    """Lines at the end of an audit: which samplers fail which checks, which pass, and how many verdicts there are.
+
+    Those that pass are named with ``name_right``.
+    """
     lines = []
     for of_one in found:
         wrong = [one.check for one in of_one if one.bad]

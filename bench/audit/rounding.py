@@ -10,12 +10,15 @@ from torch import Tensor
 
 
 def staircase(dtype: torch.dtype = torch.float64, n: int = 64) -> Tensor:
-    """Factors for a start, (n, 1): each is 1/25,600 larger than the one before."""
+    """Factors for a start, (n, 1), each 1/25,600 larger than the one before, by whose outputs rounding is measured."""
     return 1 + torch.arange(n, dtype=dtype)[:, None] / 25600
 
 
 def roughness(y: Tensor) -> float:
-    """RMS residual of a cubic fit through the samples (n, d), relative to their largest value."""
+    """Relative rounding of outputs (n, d) of samples that lie close together: the RMS residual of a cubic fit.
+
+    It is relative to their largest value.
+    """
     n = len(y)
     basis = torch.linalg.qr(torch.linspace(-1, 1, n, dtype=torch.float64)[:, None] ** torch.arange(4)).Q
     rest = y.double() - basis @ (basis.T @ y.double())

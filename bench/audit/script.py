@@ -13,10 +13,10 @@ z = torch.randn({n}, 6, generator=torch.Generator().manual_seed(0), dtype=torch.
 
 
 def script(subject: Subject, body: str, path: str = "", names: str = "", imports: str = "") -> str:
-    """The text of a reproducer: imports, the sampler as ``sampler``, the path as ``path``, then the body.
+    """Write a reproducer, a script that shows what a check found: imports, the sampler, the path, then the body.
 
-    ``names`` are those that the body uses of ``implementations.diffusion`` and of the probes, ``imports`` further
-    lines.
+    The sampler is called ``sampler`` and the path ``path``. ``names`` are those that the body uses of
+    ``implementations.diffusion`` and of the probes, ``imports`` further lines.
     """
     path = path or subject.path_name
     wanted = sorted({path.partition("(")[0], *names.split()})
@@ -40,12 +40,12 @@ def script(subject: Subject, body: str, path: str = "", names: str = "", imports
 
 
 def oracle(n: int) -> str:
-    """The text that defines the Gaussian oracle of six modes, and z, the draws of n samples."""
+    """Lines of a reproducer that define the Gaussian oracle of six modes, and z, standard normal draws of n samples."""
     return _ORACLE.format(n=n)
 
 
 def times(subject: Subject, steps: int | str, clean: bool = False) -> str:
-    """The expression, for a script, of the grid that ``Subject.times`` makes."""
+    """An expression, for a reproducer, of the time grid on which a sampler is audited (``Subject.times``)."""
     if subject.as_shipped:
         return f'SCHEDULES["uniform"](path, {steps})'
     levels = ", ".join(f"{name}={value}" for name, value in LEVELS.items())
@@ -55,7 +55,7 @@ def times(subject: Subject, steps: int | str, clean: bool = False) -> str:
 
 
 def first_state(subject: Subject, recorder: str) -> str:
-    """The expression, for a script, of the first state's time and gain.
+    """An expression, for a reproducer, of the time and gain at which a sampler first evaluates the network.
 
     For a scheduler as shipped, it reads them off the first call that ``recorder`` saw.
     """

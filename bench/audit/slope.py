@@ -14,17 +14,21 @@ FLAT = 0.5  # with a slope below this, the errors are taken not to converge
 
 
 def least_error(rounding: float, least: float = ROUNDING) -> float:
-    """The least error that counts in a ladder, for a sampler whose state has the relative rounding ``rounding``."""
+    """The least error that counts in a ladder of step counts: what rounding leaves of a sampler's state.
+
+    ``rounding`` is the relative rounding of the state.
+    """
     return max(least, MARGIN * rounding)
 
 
 def slope(steps: Sequence[int], errors: Sequence[float], rounding: float, *, last: bool = False,
           least: float = ROUNDING) -> float:  # fmt: skip
-    """Minus the slope of log error over log steps, by least squares or (``last``) of the last doubling.
+    """The order of accuracy that a ladder of errors shows: minus the slope of log error over log steps.
 
-    Errors at the level of rounding are left out. The slope is infinite where all errors are at most ``least``, whatever
-    the number of steps. It is 0 where the errors do not converge: one is not finite, the last one rises, or the slope
-    is below 0.5. Raises Undecided where rounding leaves fewer than two errors.
+    It is by least squares, or (``last``) of the last doubling. Errors at the level of rounding are left out. The slope
+    is infinite where all errors are at most ``least``, whatever the number of steps. It is 0 where the errors do not
+    converge: one is not finite, the last one rises, or the slope is below 0.5. Raises Undecided where rounding leaves
+    fewer than two errors.
     """
     if not all(math.isfinite(error) for error in errors):
         return 0.0
@@ -44,5 +48,5 @@ def slope(steps: Sequence[int], errors: Sequence[float], rounding: float, *, las
 
 
 def format_errors(errors: Sequence[float]) -> str:
-    """The errors as text, in three digits."""
+    """Write a ladder of errors as text, with three digits each."""
     return ", ".join(f"{error:.3g}" for error in errors)

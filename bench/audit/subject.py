@@ -40,29 +40,30 @@ HOMES = (STABLE_DIFFUSION, "RectifiedFlow()", "EDM()", "TrigFlow()")  # paths th
 
 
 def stable_diffusion_path() -> DiscreteVP:
-    """The discrete path over Stable Diffusion's 1,000 betas."""
+    """The discrete variance-preserving path over Stable Diffusion's 1,000 betas, on which schedulers are audited."""
     return DiscreteVP(torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2)
 
 
 def six_modes(path: Path) -> GaussianOracle:
-    """The Gaussian oracle of the audit: six modes with means from -1 to 1 and variances from 0.05 to 2."""
+    """The Gaussian oracle on which samplers are audited: six modes, means from -1 to 1, variances from 0.05 to 2."""
     return GaussianOracle(path, torch.linspace(-1, 1, 6).double(), torch.linspace(0.05, 2, 6).double())
 
 
 def normal(n: int, d: int = 6) -> Tensor:
-    """Standard normal draws (n, d) in float64, the same in every call."""
+    """Standard normal draws (n, d) in float64, the same in every call: the starts of the audit."""
     return torch.randn(n, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 def state_at(path: Path, t: float | Tensor, z: Tensor) -> Tensor:
-    """The state ``z hypot(alpha, sigma)`` at time t: the same place on every path, up to scale."""
+    """The state ``z hypot(alpha, sigma)`` at time t, from which audits start: the same on every path, up to scale."""
     return z * float(torch.hypot(path.alpha(t), path.sigma(t)))
 
 
 class FirstState(NamedTuple):
-    """The time ``t`` at which the network is first evaluated, and the factor ``gain`` from the start to that state.
+    """Where a sampler begins: the time ``t`` at which it first evaluates the network, and the factor from the start.
 
-    A scheduler may scale unit noise by sigma in place of hypot(alpha, sigma); that choice of prior is not under audit.
+    The factor ``gain`` leads from the start to that state. A scheduler may scale unit noise by sigma in place of
+    hypot(alpha, sigma); that choice of prior is not under audit.
     """
 
     t: float
@@ -71,35 +72,35 @@ class FirstState(NamedTuple):
 
 @dataclass(frozen=True)
 class Subject:
-    """A sampler with its options."""
+    """A sampler under audit, with its options."""
 
     entry: SamplerEntry
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """The name of the entry, and the options."""
+        """The name of the sampler, with the options that it is audited with."""
         options = ", ".join(f"{name}={value}" for name, value in self.options.items())
         return f"{self.entry.name}({options})" if options else self.entry.name
 
     @property
     def peer(self) -> bool:
-        """Whether it belongs to another library, whose tables are in float32."""
+        """Whether the sampler belongs to another library, whose tables are in float32."""
         return self.entry.family == "peer"
 
     @property
     def as_shipped(self) -> bool:
-        """Whether it is a scheduler as shipped, which makes its own grid and takes from the times only their number."""
+        """Whether it is a scheduler as shipped, which makes its own grid: only the number of times reaches it."""
         return self.entry.options(self.options).get("mode") == "shipped"
 
     def counts(self, steps: tuple[int, ...]) -> tuple[int, ...]:
-        """Those of the numbers of steps that it takes: schedulers of distilled models have a maximum."""
+        """Which of these numbers of steps the sampler takes: schedulers of distilled models have a maximum."""
         most = getattr(self.entry._resolved, "most_steps", None) if self.as_shipped else None
         return tuple(n for n in steps if most is None or n <= most)
 
     @property
     def condition(self) -> str:
-        """The ``steps_offset`` of a scheduler as shipped, on which figures depend although it is a default."""
+        """The ``steps_offset`` of a scheduler as shipped, in words: figures depend on it although it is a default."""
         if not self.as_shipped or "steps_offset" not in self.entry._resolved.settings:
             return ""
         return f", at steps_offset={self.options.get('steps_offset', 0)}"
@@ -122,12 +123,15 @@ class Subject:
             return self.entry(denoiser, x, times, **known, **self.options)  # type: ignore[no-any-return]
 
     def takes(self, name: str) -> bool:
-        """Whether the sampler has a parameter of that name."""
+        """Whether the sampler has a parameter called ``name``."""
         return name in inspect.signature(self.entry._resolved).parameters
 
     @cached_property
     def refusals(self) -> dict[str, str]:
-        """The continuous paths on which it raises, with what it says; checks that need one path use another."""
+        """The continuous paths on which the sampler raises, with what it says.
+
+        Checks that need one path use another.
+        """
         reasons = {name: self._refusal(self.path(name)) for name in self._candidates}
         return {name: reason for name, reason in reasons.items() if reason}
 
@@ -140,7 +144,7 @@ class Subject:
 
     @cached_property
     def paths(self) -> list[str]:
-        """The paths on which it runs (one, its home, for a scheduler as shipped).
+        """The names of the paths on which the sampler runs; for a scheduler as shipped its home alone.
 
         Raises Undecided where there is none.
         """
@@ -169,7 +173,7 @@ class Subject:
 
     @property
     def path_name(self) -> str:
-        """The name of the first path on which it runs."""
+        """The name of the first path on which the sampler runs, which checks of one path use."""
         return self.paths[0]
 
     def path(self, name: str | None = None) -> Path:
@@ -178,9 +182,9 @@ class Subject:
         return stable_diffusion_path() if name == STABLE_DIFFUSION else CONTINUOUS[name]()
 
     def times(self, path: Path, steps: int, clean: bool = False) -> Tensor:
-        """A grid of ``steps`` inside the path, or to sigma = 0 (``clean``).
+        """A time grid of ``steps`` for the audit, on Karras's levels inside the path, or to sigma = 0 (``clean``).
 
-        For a scheduler as shipped, over the whole path.
+        For a scheduler as shipped it is over the whole path.
         """
         if self.as_shipped:
             return SCHEDULES["uniform"](path, steps)  # type: ignore[no-any-return]
@@ -190,11 +194,11 @@ class Subject:
 
     @property
     def ends_clean(self) -> bool:
-        """Whether it takes a grid that ends at sigma = 0."""
+        """Whether the sampler takes a grid that ends at sigma = 0."""
         return self.as_shipped or self.entry.to_data != "never"
 
     def first_state(self, path: Path, times: Tensor) -> FirstState:
-        """The first state: at ``times[0]``, or for a scheduler as shipped, where it first evaluates the network."""
+        """Where the sampler begins: at ``times[0]``, or for a scheduler as shipped, where it first asks the network."""
         if not self.as_shipped:
             return FirstState(float(times[0]), 1.0)
         try:
@@ -207,7 +211,7 @@ class Subject:
 
     @cached_property
     def draws_noise(self) -> bool:
-        """Whether noise, and nothing else, changes its output; measured, not taken from what it states."""
+        """Whether noise, and nothing else, changes the sampler's output; measured, not taken from what it states."""
         path = self.path()
         times = self.times(path, 6)
         x = state_at(path, times[0], normal(2))
@@ -219,7 +223,7 @@ class Subject:
 
     @cached_property
     def rounding(self) -> float:
-        """Relative rounding of the states on the way: about 1e-16 in float64, 3e-8 where a state is cast to float32."""
+        """Relative rounding of the sampler's states: about 1e-16 in float64, 3e-8 where a state is cast to float32."""
         path = self.path()
         grid = self.times(path, 8)
         begin = self.first_state(path, grid)
@@ -232,12 +236,15 @@ class Subject:
 
     @property
     def affine_tolerance(self) -> float:
-        """Relative departure from affine that is accepted: 1e-6, and more for a sampler that rounds coarsely."""
+        """How far a sampler may be from affine, relatively: 1e-6, and more for one that rounds coarsely."""
         return max(AFFINE_TOLERANCE, 1e3 * self.rounding)
 
 
 def subjects(name: str, variants: bool = True) -> Iterator[Subject]:
-    """The variants of a sampler (a name or module:function): each coordinate and order, with its noise and without."""
+    """The subjects of an audit of one sampler: each coordinate and order, with its noise and without.
+
+    ``name`` is that of the catalogue, or module:function. Without ``variants`` it is the sampler by its defaults alone.
+    """
     entry = SAMPLERS[name].load()
     if not variants:
         yield Subject(entry, {})
@@ -265,12 +272,15 @@ class FunctionEntry(SamplerEntry):
     function: Callable[..., Tensor] = field(kw_only=True)
 
     def resolve(self) -> Callable[..., Tensor]:
-        """The function itself."""
+        """Give the function of the sampler, which needs no import."""
         return self.function
 
 
 def of_function(function: Callable[..., Tensor], **facts: Any) -> Subject:
-    """The subject of an audit for a function; ``facts`` are what an entry may state: order, stages, coordinate, ..."""
+    """Make the subject of an audit of a sampler that is a function.
+
+    ``facts`` are what a catalogue entry may state: order, stages, coordinate, ... Raises TypeError on others.
+    """
     name = f"{function.__module__}:{function.__qualname__}"
     known = {f.name for f in fields(SamplerEntry)}
     if unknown := set(facts) - known:

@@ -32,7 +32,10 @@ _BACKGROUND, _CONFUSED = 0.2, 0.1
 
 
 class Crowd(NamedTuple):
-    """Candidates of a detector, sorted by image, and the truth as COCO JSON; a label is the COCO category id - 1."""
+    """Candidates of a simulated detector for crowded scenes, sorted by image, and the truth as COCO JSON.
+
+    A label is the COCO category id - 1; ``ious`` are the IoUs that a localisation branch would predict.
+    """
 
     boxes: Float[Tensor, "n 4"]  # xyxy in pixels
     scores: Float[Tensor, " n"]
@@ -44,9 +47,9 @@ class Crowd(NamedTuple):
 
 @lru_cache(maxsize=4)
 def crowds(boxes: int, images: int, classes: int = 10, seed: int = 0) -> Crowd:
-    """Draw ``boxes`` candidates in each of ``images`` images, of objects of ``classes`` classes.
+    """Draw crowded scenes for NMS: ``boxes`` candidates in each of ``images`` images, ten per object.
 
-    Raises ValueError where one of the numbers is not positive.
+    The objects have ``classes`` classes. Raises ValueError where one of the numbers is not positive.
     """
     if min(boxes, images, classes) < 1:
         raise ValueError(f"boxes {boxes}, images {images}, classes {classes}: positive numbers are accepted")

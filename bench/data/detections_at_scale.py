@@ -34,7 +34,7 @@ class DetectionsAtScale:
 
     @cached_property
     def targets(self) -> list[dict[str, Tensor]]:
-        """One mapping per image: ``boxes`` (``xyxy``), ``labels``."""
+        """The truths as torchmetrics takes them: one mapping per image with ``boxes`` (``xyxy``) and ``labels``."""
         return self._per_image(0)
 
     @cached_property
@@ -56,7 +56,7 @@ class DetectionsAtScale:
 
     @cached_property
     def entries(self) -> list[dict[str, Any]]:
-        """The detections as a COCO result list."""
+        """The detections as a COCO result list, with boxes ``xywh``."""
         keys = ("image_id", "category_id", "bbox", "score")
         return [dict(zip(keys, row, strict=True)) for row in zip(*self._lists(1), self.score.tolist(), strict=True)]
 
@@ -75,9 +75,10 @@ class DetectionsAtScale:
 def detections_at_scale(
     images: int = 5000, truths: int = 36_781, detections: int = 500_000, classes: int = 80, seed: int = 0
 ) -> DetectionsAtScale:
-    """Draw a case with exactly these numbers of images, truths, detections and classes; detections are spread evenly.
+    """Draw random truths and detections with exactly these numbers of images, boxes and classes, to time evaluations.
 
-    Raises ValueError for fewer than two detections per truth, and without an image or class.
+    Detections are spread evenly over the images. Raises ValueError for fewer than two detections per truth, and without
+    an image or class.
     """
     if images < 1 or classes < 1 or detections < 2 * truths:
         raise ValueError(

@@ -30,9 +30,10 @@ def disturb(
     reference: UInt8[Tensor, "m 28 28"],
     seed: int = 0,
 ) -> UInt8[Tensor, "n 28 28"]:
-    """Give a set of images one kind of fault, at a level from 0 to 1; the kinds are listed above.
+    """Give a set of images one kind of fault, at a level from 0 to 1: blur, noise, class_drop, mode_drop or memorised.
 
-    The same random numbers are used at every level. Raises ValueError on another kind or level.
+    Missing images are replaced by repeats of those that remain; memorised ones are copies of the ``reference``. The
+    same random numbers are used at every level. Raises ValueError on another kind or level.
     """
     if disturbance not in DISTURBANCES:
         raise ValueError(f"disturbance {disturbance!r} is not one of {', '.join(DISTURBANCES)}")

@@ -31,7 +31,9 @@ class FeatureSample(NamedTuple):
 
 @dataclass(frozen=True)
 class FeatureLaw:
-    """A pair of distributions of features with ``d`` independent coordinates.
+    """A pair of distributions of features, real and generated, whose Fréchet distance is known.
+
+    Their ``d`` coordinates are independent.
 
     - ``equal``: one Gaussian on both sides, with variance ``1 / i`` at coordinate i.
     - ``shifted``: that Gaussian; the generated one has mean .2 and standard deviations 1.2 times as large.
@@ -44,11 +46,14 @@ class FeatureLaw:
     d: int
 
     def draw(self, n: int, m: int, generator: torch.Generator) -> FeatureSample:
-        """Draw ``n`` real and ``m`` generated rows."""
+        """Draw ``n`` rows of real and ``m`` rows of generated features."""
         return FeatureSample(self._rows(n, False, generator), self._rows(m, True, generator))
 
     def distance(self) -> float:
-        """The Fréchet distance of the two distributions."""
+        """The squared Fréchet distance of the two distributions, ``sum (m_i - m'_i)² + (s_i - s'_i)²``.
+
+        m and s are mean and standard deviation of a coordinate.
+        """
         (mean, deviation), (other, spread) = (self._moments(side) for side in (False, True))
         return float((mean - other).square().sum() + (deviation - spread).square().sum())
 
@@ -91,7 +96,7 @@ class FeatureLaw:
 class DetectionSample(NamedTuple):
     """Truths and detections drawn from a ``DetectionLaw``, as flat arrays that ``evaluate_coco`` takes.
 
-    Image ids from 0.
+    Image ids count from 0.
     """
 
     truths: tuple[np.ndarray, ...]  # images, boxes xyxy, labels
@@ -112,7 +117,7 @@ class DetectionLaw:
     law: DetectionLawName
 
     def draw(self, images: int, rng: np.random.Generator) -> DetectionSample:
-        """Draw ``images`` images."""
+        """Draw ``images`` images, their truths and the simulated detector's detections of them."""
         found_at, false = (2.5, 1.0) if self.law == "strong" else (0.5, 4.0)
         difficulty = rng.standard_normal(images)
         image = np.repeat(np.arange(images), 1 + rng.poisson(3, images))

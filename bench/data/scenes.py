@@ -46,7 +46,7 @@ _VISIBLE = 0.3
 
 @dataclass(frozen=True)
 class Patch:
-    """An object or crowd as it is pasted: its class, place and pixels, and its contrast to the background."""
+    """An object or crowd as it is pasted into a scene: its class, place, pixels, and contrast to the background."""
 
     label: int
     x: int
@@ -58,7 +58,7 @@ class Patch:
 
     @property
     def window(self) -> tuple[slice, slice]:
-        """Rows and columns of the image that the patch covers."""
+        """Rows and columns of the scene that the patch covers, as slices."""
         height, width = self.mask.shape
         return slice(self.y, self.y + height), slice(self.x, self.x + width)
 
@@ -73,7 +73,7 @@ class Scenes:
 
     @cached_property
     def coco(self) -> dict[str, Any]:
-        """The data set in COCO's form: info, licenses, images, annotations (boxes ``xywh``), categories."""
+        """The scenes as a COCO data set: info, licenses, images, annotations (boxes ``xywh``), categories."""
         height, width = self.size
         info = {"description": "scenes of Fashion-MNIST test images", "version": "1", "seed": self.seed}
         images = [
@@ -90,13 +90,13 @@ class Scenes:
         }
 
     def patches(self, i: int) -> list[Patch]:
-        """The patches of scene ``i``, in the order in which they are pasted and annotated."""
+        """The objects of scene ``i``, in the order in which they are pasted and annotated."""
         if not 0 <= i < self.n:
             raise IndexError(f"scene {i} is not among the {self.n}")
         return _compose(np.random.default_rng([self.seed, i]), *self.size)
 
     def image(self, i: int, only: Collection[int] | None = None) -> UInt8[Tensor, "h w"]:
-        """Scene ``i`` in grey levels; with ``only``, just these of its patches are pasted (none: the background)."""
+        """Scene ``i`` in grey levels; with ``only``, just these of its objects are pasted (none: the background)."""
         rng = np.random.default_rng([self.seed, i, 1])
         base, background = _background(rng, *self.size)
         canvas = background.copy()
@@ -107,7 +107,7 @@ class Scenes:
         return torch.from_numpy(canvas.round().astype(np.uint8))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write one PNG per image and then ``annotations.json``; each file appears whole or not at all.
+        """Write the scenes: one PNG per image and then ``annotations.json``; each file appears whole or not at all.
 
         Raises UsageError where the folder cannot be written to.
         """

@@ -32,17 +32,17 @@ class TwoMoons:
             raise ValueError(f"noise {self.noise} is not in [.05, inf): the quadrature of the density needs that much")
 
     def sample(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n 2"]:
-        """Draw ``n`` points, each moon with probability 1/2."""
+        """Draw ``n`` points (n, 2) of the two moons, each moon with probability 1/2."""
         angle = math.pi * torch.rand(n, generator=generator)
         lower = torch.rand(n, generator=generator) < 0.5
         points = torch.where(lower[:, None], self._lower(angle), self._upper(angle))
         return points + self.noise * torch.randn(n, 2, generator=generator)
 
     def log_density(self, x: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
-        """Log of ``int N(x; arc(a), noise^2 I) da / pi``, averaged over the moons.
+        """Exact log-density of points, (n,): log of ``int N(x; arc(a), noise^2 I) da / pi``, averaged over the moons.
 
-        The integral over the angle has no closed form. With 192 Gauss-Legendre nodes, the log is accurate to 1e-11 on
-        [-1.5, 2.5]^2 at noise = .05, and better for more noise.
+        arc(a) is the half circle. The integral over the angle has no closed form. With 192 Gauss-Legendre nodes, the
+        log is accurate to 1e-11 on [-1.5, 2.5]^2 at noise = .05, and better for more noise.
         """
         nodes, weights = (torch.as_tensor(v, dtype=x.dtype, device=x.device) for v in _gauss_legendre(192))
         angle = math.pi * (nodes + 1) / 2
@@ -65,7 +65,7 @@ class Checkerboard:
     half_width: float = 4.0
 
     def sample(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n 2"]:
-        """Draw ``n`` points."""
+        """Draw ``n`` points (n, 2), uniform on the dark cells of the board."""
         cell = torch.randint(8, (n,), generator=generator)
         column = cell // 2
         row = 2 * (cell % 2) + column % 2
@@ -73,7 +73,10 @@ class Checkerboard:
         return (corner + torch.rand(n, 2, generator=generator)) * (self.half_width / 2)
 
     def log_density(self, x: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
-        """``-log(2 half_width^2)`` on dark cells, which include their left and lower edges, and ``-inf`` elsewhere."""
+        """Exact log-density of points, (n,): ``-log(2 half_width^2)`` on dark cells, and ``-inf`` elsewhere.
+
+        A cell includes its left and lower edges.
+        """
         cell = torch.floor(x * (2 / self.half_width)) + 2
         dark = ((cell >= 0) & (cell < 4)).all(dim=-1) & (cell.sum(dim=-1) % 2 == 0)
         return x.new_full(dark.shape, -math.inf).masked_fill(dark, -math.log(2 * self.half_width**2))
@@ -87,16 +90,17 @@ class Rings:
     noise: float = 0.1
 
     def sample(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n 2"]:
-        """Draw ``n`` points."""
+        """Draw ``n`` points (n, 2): a ring, an angle on it, and Gaussian noise."""
         radius = torch.tensor(self.radii)[torch.randint(len(self.radii), (n,), generator=generator)]
         angle = 2 * math.pi * torch.rand(n, generator=generator)
         circle = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1)
         return circle + self.noise * torch.randn(n, 2, generator=generator)
 
     def log_density(self, x: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
-        """Log of the mean over radii ``R`` of ``exp(-(r^2 + R^2) / 2 s^2) I_0(r R / s^2) / (2 pi s^2)``, ``r = |x|``.
+        """Exact log-density of points, (n,): log of the mean over rings of their densities.
 
-        This is a uniform distribution on a circle convolved with a Gaussian of standard deviation s; r is Rice
+        That of the radius R is ``exp(-(r^2 + R^2) / 2 s^2) I_0(r R / s^2) / (2 pi s^2)``, where r is ``|x|`` and s the
+        noise: a uniform distribution on a circle convolved with a Gaussian of standard deviation s; r is Rice
         distributed.
         """
         radius = x.norm(dim=-1, keepdim=True)
@@ -116,18 +120,18 @@ class EightGaussians:
     deviation: float = 0.5
 
     def sample(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n 2"]:
-        """Draw ``n`` points."""
+        """Draw ``n`` points (n, 2): one of the eight centres each, and Gaussian noise around it."""
         centres = self.means.to(torch.get_default_dtype())[torch.randint(8, (n,), generator=generator)]
         return centres + self.deviation * torch.randn(n, 2, generator=generator)
 
     def log_density(self, x: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
-        """Log of the mean of ``N(x; mean_k, deviation^2 I)``."""
+        """Exact log-density of points, (n,): log of the mean over the centres of ``N(x; centre, deviation^2 I)``."""
         means = self.means.to(x)
         return _log_mixture(x, means, torch.full_like(means[:, 0], 1 / 8), self.deviation)
 
     @property
     def means(self) -> Float[Tensor, "8 2"]:
-        """The eight centres, in float64."""
+        """The eight centres (8, 2), in float64, evenly spaced on a circle of ``radius``."""
         angle = torch.arange(8, dtype=torch.float64) * (math.pi / 4)
         return self.radius * torch.stack([angle.cos(), angle.sin()], dim=-1)
 

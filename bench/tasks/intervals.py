@@ -18,10 +18,10 @@ CORRELATIONS = {"spearman": scipy.stats.spearmanr, "kendall": scipy.stats.kendal
 
 
 def measure_floor(distance: Callable[[Tensor], float], draw: Callable[[], Tensor], sets: int = SETS) -> Value:
-    """The mean distance of ``sets`` sets of exact draws, which a perfect sampler reaches, and a prediction interval.
+    """The floor of a distance: its mean over ``sets`` sets of exact draws, which a perfect sampler reaches.
 
-    A further set lies within it with probability 95 % (Student's ``metrics.uncertainty.prediction_interval``); ``n`` is
-    the number of sets.
+    The interval is Student's prediction interval (``metrics.uncertainty.prediction_interval``), in which a further set
+    lies with probability 95 %; ``n`` is the number of sets.
     """
     found = prediction_interval([distance(draw()) for _ in range(sets)])
     return Value(found.mean, (found.low, found.high), n=sets)

@@ -38,10 +38,10 @@ _DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 
 def load(split: Split = "test") -> tuple[UInt8[Tensor, "n 28 28"], Int64[Tensor, " n"]]:
-    """Images as uint8 (n, 28, 28), where 0 is background, and labels as int64 (n,) in 0..9, in the order of the files.
+    """Load a split of Fashion-MNIST: images uint8 (n, 28, 28), where 0 is background, and labels int64 (n,) in 0..9.
 
-    Raises FileNotFoundError where the training set is neither on this machine nor can be downloaded, and ValueError on
-    an unknown split or a damaged file.
+    They are in the order of the files. Raises FileNotFoundError where the training set is neither on this machine nor
+    can be downloaded, and ValueError on an unknown split or a damaged file.
     """
     import torch  # imported here, so that hashing a data set needs no torch
 

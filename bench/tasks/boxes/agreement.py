@@ -19,7 +19,10 @@ from bench.tasks.intervals import CORRELATIONS, correlate
 
 
 class Parameters(LossParameters):
-    """A box loss, on ``pairs`` random pairs, of which four in ten overlap; their descent has ``iterations`` updates."""
+    """A box loss whose ranking of boxes is compared with that of IoU, on ``pairs`` random pairs.
+
+    Four in ten of the pairs overlap; their descent has ``iterations`` updates.
+    """
 
     pairs: int = Field(800, ge=50)
     iterations: int = Field(100, ge=10)

@@ -23,9 +23,9 @@ TIE = (
 
 @functools.cache
 def orders(boxes: int) -> Int64[Tensor, "orders boxes 2"]:
-    """Every order of the edges of ``boxes`` intervals, as ranks (orders, boxes, 2).
+    """Every order of the edges of ``boxes`` intervals, ties included, as ranks (orders, boxes, 2).
 
-    Edges that coincide have equal ranks.
+    Edges that coincide have equal ranks; two intervals have 13 orders (Allen, 1983), three have 409.
     """
     intervals = list(itertools.combinations(range(2 * boxes), 2))
     found = set()
@@ -60,7 +60,7 @@ def arrange(n: int, boxes: int, source: torch.Generator) -> Float[Tensor, "n 4*b
 
 
 def relation(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Int64[Tensor, " n"]:
-    """How boxes a and b lie to one another, as an index into ``RELATIONS``: apart, touching, overlapping, ...
+    """How each pair of boxes a, b (x, y, w, h) lies, as an index into ``RELATIONS``: apart, touching, overlapping, ...
 
     Edges coincide within ``TIE``.
     """
@@ -81,7 +81,10 @@ def relation(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Int64[Tensor, 
 
 
 def configuration(case: Float[Tensor, "n d"], boxes: int) -> Int64[Tensor, " n"]:
-    """The relations of all pairs among the boxes of a case, as the digits of one number in base ``len(RELATIONS)``."""
+    """How the boxes of each case lie to one another, as one number: the relations of all pairs are its digits.
+
+    The base is ``len(RELATIONS)``.
+    """
     each = case[:, : 4 * boxes].view(-1, boxes, 4)
     number = torch.zeros(len(case), dtype=torch.int64, device=case.device)
     for i, j in itertools.combinations(range(boxes), 2):

@@ -24,7 +24,11 @@ from bench.tasks.boxes.pairs import LossParameters, descend, draw_log_uniform, i
 
 
 class Situation(NamedTuple):
-    """A distribution of pairs of boxes: some families, restricted to a range of IoU, with scales and noise."""
+    """A distribution of pairs of boxes in which losses are compared: some families of pairs, in a range of IoU.
+
+    Pairs are scaled by up to the factor ``scales``, or its inverse; ``noise`` is that on the target's x, y, w, h, in
+    units of its sides.
+    """
 
     summary: str
     families: tuple[str, ...]
@@ -57,7 +61,7 @@ FIGURES = ("iou_final", "to_75", "to_95")
 
 
 class Parameters(LossParameters):
-    """A box loss in a situation: ``pairs`` on which it is measured, and half as many by which its rate is chosen."""
+    """A box loss in a situation, measured on ``pairs`` of boxes; half as many others choose its learning rate."""
 
     situation: SituationName
     pairs: int = Field(300, ge=20)
@@ -93,7 +97,7 @@ def iou_choice(parameters: Parameters, context: Context) -> Measurements:
 
 
 def rate(step: int) -> float:
-    """The learning rate at a place of its grid: 1, 3, 10, 30, ... for 0, 1, 2, 3, ..., and .3, .1, ... below 0."""
+    """The learning rate at a step of its grid: 1, 3, 10, 30, ... for 0, 1, 2, 3, ..., and .3, .1, ... below 0."""
     return float(f"{3 if step % 2 else 1}e{step // 2}")  # from its digits, since 3 times .1 is not .3
 
 
@@ -162,7 +166,10 @@ def _curves(
 def draw_pairs(
     situation: Situation, n: int, source: torch.Generator
 ) -> tuple[Float[Tensor, "n 4"], Float[Tensor, "n 4"]]:
-    """Draw ``n`` predictions and targets of the situation."""
+    """Draw ``n`` predictions and targets (x, y, w, h) of a situation, in units of the root of the target's area.
+
+    Pairs of the situation ``mixed`` are scaled besides.
+    """
     found: list[tuple[Tensor, Tensor]] = []
     while sum(len(boxes) for boxes, _ in found) < n:
         boxes, target = unit_pairs(8 * n, source, *situation.families)
@@ -175,7 +182,7 @@ def draw_pairs(
 
 
 def show_target(situation: Situation, target: Float[Tensor, "n 4"], source: torch.Generator) -> Iterator[Tensor]:
-    """The target as it is shown at each iteration, with the situation's noise."""
+    """The target that the descent sees at each iteration: with the situation's noise, drawn anew, if it has any."""
     sides = target[:, 2:].repeat(1, 2)
     while True:
         noise = torch.randn(target.shape, generator=source, dtype=torch.float64).to(target)
@@ -183,13 +190,13 @@ def show_target(situation: Situation, target: Float[Tensor, "n 4"], source: torc
 
 
 def first_iteration(reached: Bool[Tensor, "iterations+1 n"]) -> Float[Tensor, " n"]:
-    """The first iteration at which ``reached`` is true for each box, or the last iteration if it never is."""
+    """The first iteration at which ``reached`` is true for each pair, or the last iteration if it never is."""
     last = len(reached) - 1
     return torch.where(reached.any(0), reached.double().argmax(0), last).double()
 
 
 def mean_with_interval(values: Float[Tensor, " n"]) -> Value:
-    """The mean over independent pairs, with its 95 % interval."""
+    """The mean over independent pairs of boxes, with its 95 % interval."""
     reach = 1.96 * values.std().item() / math.sqrt(len(values))
     middle = values.mean().item()
     return Value(middle, (middle - reach, middle + reach), n=len(values))

@@ -22,7 +22,7 @@ LARGE = 20.0  # far above every bounded loss; -log IoU without a least IoU excee
 
 
 def is_ordinary(case: Float[Tensor, "n d"], boxes: int = 2) -> Bool[Tensor, " n"]:
-    """Whether the boxes of a case have sides from 1e-3 to 1e5, and centres at most ten longest sides apart."""
+    """Which cases have boxes of ordinary size: sides from 1e-3 to 1e5, centres at most ten longest sides apart."""
     each = case[:, : 4 * boxes].view(-1, boxes, 4)
     centres, sides = each[..., :2], each[..., 2:]
     spread = (centres.amax(1) - centres.amin(1)).amax(1)

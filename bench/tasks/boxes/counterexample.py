@@ -27,7 +27,10 @@ STARTS, ROUNDS, STEPS = 96, 60, 18  # cases to ascend from, rounds, neighbours t
 
 
 class Inequality(NamedTuple):
-    """Both sides of a claim for each case, and the boxes (x, y, w, h) that they come from."""
+    """Both sides of a claim ``left <= right`` about a loss for each case, and the boxes that they come from.
+
+    Boxes are (x, y, w, h), k per case.
+    """
 
     left: Float[Tensor, " n"]
     right: Float[Tensor, " n"]
@@ -35,7 +38,11 @@ class Inequality(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A claim about a loss: ``left <= right`` for every case to which it applies."""
+    """A claim about a box loss, ``left <= right``, for every case that it draws and to which it applies.
+
+    A case is a row of d numbers, such as those of two boxes. The search improves on the worst cases if ``ascend`` is
+    set.
+    """
 
     summary: str
     draw: Callable[[int, torch.Generator], Float[Tensor, "n d"]]
@@ -46,7 +53,10 @@ class Claim(NamedTuple):
 
 
 class SearchResult(NamedTuple):
-    """The result of a search: whether no counter-example was found, in how many cases, and the worst case if any."""
+    """The result of a search for a counter-example to a claim: whether it ``holds``, in how many cases, and the worst.
+
+    ``violation`` is by how much the worst case breaks the claim.
+    """
 
     holds: bool
     cases: int

@@ -33,7 +33,10 @@ Columns = tuple[Tensor, ...]
 
 
 class Regression(NamedTuple):
-    """The result of a regression: each case in the end, and totals over the cases on the way."""
+    """The result of boxes descending a loss: each case in the end, and totals over the cases on the way.
+
+    ``error`` is the L1 distance over x, y, w, h after the last update; curves have one value per iteration.
+    """
 
     boxes: Float[Tensor, "n 4"]  # after the last update
     error: Float[Tensor, " n"]  # L1 over x, y, w, h after the last update
@@ -45,20 +48,27 @@ class Regression(NamedTuple):
 
 
 class Rule(Protocol):
-    """How boxes move: ``start`` makes a state of (x, y, w, h), of which the first four columns are differentiated."""
+    """A rule by which boxes move against the gradient of a loss, such as the DIoU paper's or Adam's.
+
+    ``start`` makes a state of (x, y, w, h), of which the first four columns are differentiated, ``boxes`` reads the
+    boxes off it, and ``update`` moves it.
+    """
 
     def start(self, boxes: Columns) -> Columns: ...
 
     def boxes(self, state: Columns) -> Columns: ...
 
     def numbers(self, iteration: int) -> Sequence[float]:
-        """The numbers that an update takes from its iteration, such as the rate."""
+        """The numbers that an update takes from its iteration, such as the learning rate."""
 
     def update(self, state: Columns, gradient: Columns, iou: Tensor, numbers: Columns) -> Columns: ...
 
 
 class Descent(NamedTuple):
-    """The DIoU paper's rule, ``B += eta (2 - IoU) (-grad L)`` on (x, y, w, h), one eta per iteration (1911.08287)."""
+    """The DIoU paper's descent, ``B += eta (2 - IoU) (-grad L)`` on (x, y, w, h), one eta per iteration (1911.08287).
+
+    ``rates`` are the etas.
+    """
 
     rates: Sequence[float]
 
@@ -173,7 +183,7 @@ def regress(
 
 
 def corners(boxes: Columns) -> Columns:
-    """x1, y1, x2, y2 from the columns x, y, w, h (centre and sides)."""
+    """Turn boxes from centre and sides (x, y, w, h) into corners (x1, y1, x2, y2), as columns."""
     x, y, w, h = boxes
     return x - w / 2, y - h / 2, x + w / 2, y + h / 2
 

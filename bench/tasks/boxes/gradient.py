@@ -25,9 +25,9 @@ STILL = 1e-12  # a gradient up to here counts as 0, up to rounding
 
 
 class Parameters(LossParameters):
-    """A box loss on grids of ``points`` by ``points``.
+    """A box loss whose gradient is measured on grids of ``points`` by ``points`` boxes around a target of side 1.
 
-    ``width``, ``height`` and ``reach`` belong to the field ``position``.
+    ``width``, ``height`` and ``reach`` belong to the field ``position``, in sides of the target.
     """
 
     points: int = Field(40, ge=4)
@@ -89,7 +89,10 @@ def iou_gradient(parameters: Parameters, context: Context) -> Measurements:
 
 
 def field_boxes(field: str, parameters: Parameters) -> tuple[Float[Tensor, " points"], Float[Tensor, "n 4"]]:
-    """The boxes of a field, row by row (x or w varies fastest), and the coordinates along either side of its grid."""
+    """The boxes (x, y, w, h) of a gradient field, ``position`` or ``size``, and the coordinates along its grid's sides.
+
+    Boxes are row by row (x or w varies fastest).
+    """
     n = parameters.points
     middle = (torch.arange(n, dtype=torch.float64) + 0.5) / n * 2 - 1  # the middles of n equal cells of (-1, 1)
     across = parameters.reach * middle if field == "position" else 5**middle

@@ -22,7 +22,10 @@ from metrics.detection.coco import evaluate_coco
 
 
 class Parameters(TaskParameters):
-    """An NMS with its options, on ``images`` images with ``boxes`` candidates each, ten per object."""
+    """An NMS with its options, measured on crowded scenes: ``images`` images with ``boxes`` candidates each.
+
+    There are ten candidates per object.
+    """
 
     nms: NmsName
     boxes: int = Field(100, ge=1)
@@ -41,7 +44,7 @@ class Parameters(TaskParameters):
 
 
 class SpeedParameters(TaskParameters):
-    """NMS methods that run on the same candidates; ratios are to the first."""
+    """NMS methods that are timed on the same candidates of crowded scenes; ratios are to the first method."""
 
     nms: list[NmsName] = Field(min_length=1)
     boxes: int = Field(1000, ge=1)

@@ -27,7 +27,7 @@ STATE = 0.5  # WIoU's mean of 1 - IoU where rows must not depend on one another
 
 
 class LossParameters(TaskParameters):
-    """A box loss with options of its own."""
+    """A box loss with options of its own, which tasks of losses have as parameters."""
 
     loss: LossName
     options: dict[str, Any] = {}
@@ -43,11 +43,11 @@ class LossParameters(TaskParameters):
 
     @property
     def depends_on_batch(self) -> bool:
-        """Whether the loss of a row depends on its batch: WIoU v2 and v3, unless a state is set."""
+        """Whether the loss of a pair depends on the others of its batch: WIoU v2 and v3 do, unless a state is set."""
         return "state" in inspect.signature(LOSSES[self.loss].resolve()).parameters and "state" not in self.options
 
     def bound(self, *, rowwise: bool = False) -> Loss:
-        """The loss as a function of boxes (x, y, w, h).
+        """The loss, with its options, as a function of predictions and targets (x, y, w, h).
 
         ``rowwise``: a loss whose rows depend on their batch (WIoU v2, v3) gets ``STATE`` in place of the mean of the
         batch.
@@ -60,7 +60,7 @@ class LossParameters(TaskParameters):
 
 
 def gradient(loss: Loss, boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"]) -> tuple[Tensor, Tensor]:
-    """The loss of each row, and its gradient with respect to x, y, w, h of the prediction."""
+    """The loss of each pair of boxes (x, y, w, h), and its gradient with respect to those of the prediction."""
     boxes = boxes.detach().requires_grad_()
     value = loss(boxes, targets)
     if not value.requires_grad:  # the loss is constant
@@ -76,7 +76,7 @@ def descend(
     iterations: int,
     rate: float | Float[Tensor, "n 1"] = 0.1,
 ) -> Iterator[Float[Tensor, "n 4"]]:
-    """The boxes after each update of the DIoU paper's protocol, ``B += eta (2 - IoU) (-grad L)`` (1911.08287).
+    """Yield the boxes after each update of the DIoU paper's descent, ``B += eta (2 - IoU) (-grad L)`` (1911.08287).
 
     ``targets`` yields the targets for each iteration. Eta is ``rate``, a tenth of it after 8/10 of the iterations and a
     hundredth after 9/10.
@@ -116,22 +116,25 @@ def targets(n: int, source: torch.Generator) -> Float[Tensor, "n 4"]:
 
 
 def iou(boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]:
-    """IoU of each pair of boxes (x, y, w, h)."""
+    """IoU of each pair of boxes given by centre and sides (x, y, w, h)."""
     return overlap_ratio(measure_pairs(xyxy(boxes), xyxy(targets)), 1e-7)
 
 
 def gap(boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]:
-    """Distance along the axis on which the boxes are further apart; negative where they overlap on both axes."""
+    """Distance of two boxes along the axis on which they are further apart.
+
+    Negative where they overlap on both axes.
+    """
     return ((boxes - targets)[:, :2].abs() - (boxes + targets)[:, 2:] / 2).amax(1)
 
 
 def difference(boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]:
-    """Largest difference of x, y, w, h, in units of the target's longer side."""
+    """How far a box is from its target: the largest difference of x, y, w, h, in units of the target's longer side."""
     return (boxes - targets).abs().amax(1) / targets[:, 2:].amax(1)
 
 
 def xyxy(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
-    """Corners x1, y1, x2, y2 of boxes (x, y, w, h), which are centre and sides."""
+    """Turn boxes from centre and sides (x, y, w, h) into corners (x1, y1, x2, y2)."""
     centre, half = boxes[..., :2], boxes[..., 2:] / 2
     return torch.cat([centre - half, centre + half], -1)
 

@@ -18,7 +18,10 @@ from bench.tasks.boxes.pairs import LossParameters
 
 
 class Parameters(LossParameters):
-    """A box loss, with ``cases`` drawn per property, of which the search ascends from ``starts``."""
+    """A box loss whose properties are searched for counter-examples: ``cases`` per property.
+
+    The search ascends from the ``starts`` worst of them.
+    """
 
     cases: int = Field(20_000, ge=100)
     starts: int = Field(STARTS, ge=2)

@@ -39,7 +39,10 @@ CASES = 7 * 7 * 7  # per point
 
 @dataclass(frozen=True)
 class Simulation:
-    """Where anchors and targets lie, and how boxes move."""
+    """A published simulation of box regression: where anchors and targets lie, and how boxes move.
+
+    Anchors and targets have 7 aspect ratios each; anchors stand at ``points`` points of a disc.
+    """
 
     centre: tuple[float, float]
     radius: float
@@ -51,7 +54,7 @@ class Simulation:
     rim: bool = False  # more points towards the rim: r = R ln(1 + s (e^3 - 1)) / 3 instead of R sqrt(s), s in [0, 1]
 
     def rule(self, iterations: int) -> Rule:
-        """The update rule for this many iterations."""
+        """The rule by which boxes move in this many iterations: Adam, or the DIoU paper's descent."""
         return Adam(self.points * CASES) if self.adam else Descent(rates(iterations))
 
 
@@ -65,9 +68,9 @@ SIMULATIONS = {
 
 
 class Parameters(LossParameters):
-    """A box loss in the simulation ``protocol``, at ``points`` of its points; totals are scaled up to all of its cases.
+    """A box loss in a published simulation of regression, ``protocol``, at ``points`` of its points.
 
-    ``iterations`` defaults to the protocol's.
+    Totals are scaled up to all of its cases. ``iterations`` defaults to the protocol's.
     """
 
     protocol: Literal["diou", "wiou", "wiou_near", "piou"] = "diou"
@@ -124,12 +127,12 @@ def iou_regression(parameters: Parameters, context: Context) -> Measurements:
 
 
 def rates(iterations: int) -> list[float]:
-    """Eta at each iteration: .1, then .01 after 8/10 and .001 after 9/10 of them."""
+    """Learning rate of the DIoU paper's descent at each iteration: .1, then .01 after 8/10, and .001 after 9/10."""
     return [(0.1, 0.01, 0.001)[(10 * i >= 8 * iterations) + (10 * i >= 9 * iterations)] for i in range(iterations)]
 
 
 def disc(n: int, protocol: str = "diou", *, seed: int = 0) -> Float[Tensor, "n 2"]:
-    """``n`` points with the protocol's density on its disc: a low-discrepancy set with a random shift.
+    """Draw ``n`` points of anchors with a simulation's density on its disc: a low-discrepancy set with a random shift.
 
     The set is the additive recurrence of the plastic number, ``g^3 = g + 1``; a few hundred points represent 5,000
     well.
@@ -144,9 +147,9 @@ def disc(n: int, protocol: str = "diou", *, seed: int = 0) -> Float[Tensor, "n 2
 
 
 def cases(points: Float[Tensor, "p 2"], protocol: str = "diou") -> tuple[Float[Tensor, "n 4"], Float[Tensor, "n 4"]]:
-    """The anchors and targets (x, y, w, h) of the 343 cases at each of p points, n = 343 p, in the order of the points.
+    """The anchors and targets (x, y, w, h) of a regression simulation: 343 cases at each of p points, n = 343 p.
 
-    Both are stored by column.
+    They are in the order of the points, and stored by column.
     """
     where = SIMULATIONS[protocol]
     anchors = points.new_tensor([_sides(area, ratio) for _ in RATIOS for area in where.areas for ratio in RATIOS])

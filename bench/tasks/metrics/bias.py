@@ -39,7 +39,10 @@ FIGURES = {
 
 
 class Parameters(TaskParameters):
-    """``noise``: 0 for real images on both sides; ``draws``: how many, each with n features per side."""
+    """A figure of images whose bias is measured at ``n`` features per side, over so many ``draws``.
+
+    ``noise`` is the level of noise on one side: 0 for real images on both.
+    """
 
     figure: Literal[
         "fd_fmnist", "fd_infinity", "kid_fmnist", "cmmd_fmnist", "energy_fmnist",

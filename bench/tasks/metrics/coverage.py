@@ -41,7 +41,7 @@ IMAGES = 20_000  # three times as many give the figures of a distribution of det
 
 
 class Trial(NamedTuple):
-    """A figure of one trial and its interval."""
+    """The figure of one trial and its confidence interval, from ``low`` to ``high``."""
 
     value: float
     low: float
@@ -49,7 +49,10 @@ class Trial(NamedTuple):
 
 
 class Parameters(TaskParameters):
-    """``n``: samples per side, or images; ``d``: features. The last two laws are of detections."""
+    """A kind of confidence interval whose coverage is measured, on samples of one distribution, over so many trials.
+
+    ``n``: samples per side, or images; ``d``: features. The last two laws are of detections.
+    """
 
     interval: Literal[
         "fd", "fd_debiased", "fd_infinity", "kid", "cmmd", "energy", "sliced_w2", "precision", "recall", "density",
@@ -98,7 +101,10 @@ def coverage(parameters: Parameters, context: Context) -> Measurements:
 
 @lru_cache(maxsize=2)
 def trials(parameters: Parameters, seed: int) -> dict[str, np.ndarray]:
-    """Value, low and high of each trial, by figure; the figures of one group come from the same draws."""
+    """Value, low and high of the interval in each trial, by figure.
+
+    The figures of one group come from the same draws.
+    """
     group = next(group for group in GROUPS if parameters.interval in group.names)
     results: dict[str, list[Trial]] = {name: [] for name in group.names}
     for trial in range(parameters.trials):
@@ -113,7 +119,7 @@ def _share(hits: np.ndarray) -> Value:
 
 
 class Group(NamedTuple):
-    """Figures that one trial gives together, and what their intervals are of.
+    """Figures whose intervals one trial gives together, and what their intervals are of.
 
     ``laws`` gives the figure of the distributions, where it is known; ``at_n``: the interval is of the mean at this n;
     ``further``: it is a prediction interval, of one further value.

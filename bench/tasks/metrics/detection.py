@@ -21,7 +21,10 @@ from metrics.detection.coco import evaluate_coco
 
 
 class Parameters(TaskParameters):
-    """``scenes``: their number; their seed is that of the cell."""
+    """A kind of error of detections, at a level from 0 to 1, on scenes of which ``scenes`` is the number.
+
+    The seed of the scenes is that of the cell.
+    """
 
     perturbation: Literal["jitter", "drop", "duplicate", "score_noise", "class_swap", "background"]
     level: float = Field(0.1, ge=0, le=1)
@@ -29,7 +32,7 @@ class Parameters(TaskParameters):
 
 
 class Detections(NamedTuple):
-    """Boxes ``xywh`` in pixels, with COCO's ids."""
+    """Detections as columns: COCO's image and category ids, boxes ``xywh`` in pixels, and scores."""
 
     image: Int[np.ndarray, " n"]
     category: Int[np.ndarray, " n"]
@@ -41,7 +44,7 @@ class Detections(NamedTuple):
         return Detections(*(column[keep] for column in self))
 
     def join(self, other: Detections) -> Detections:
-        """These detections, followed by the others."""
+        """These detections, followed by those of ``other``."""
         return Detections(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
 
     def entries(self) -> list[dict[str, Any]]:

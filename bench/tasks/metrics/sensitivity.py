@@ -28,7 +28,7 @@ EXTRACTOR = f"fmnist@{fmnist.extractor_hash()}"
 
 
 class Parameters(TaskParameters):
-    """``n``: images per side."""
+    """A fault of images whose effect on every figure is measured, at a level from 0 to 1; ``n`` is per side."""
 
     disturbance: Literal["blur", "noise", "class_drop", "mode_drop", "memorised"]
     level: float = Field(0.5, ge=0, le=1)
@@ -83,11 +83,11 @@ def metric_sensitivity(parameters: Parameters, context: Context) -> Measurements
 
 
 def features_of(images: UInt8[Tensor, "n 28 28"]) -> Float[Tensor, "n 64"]:
-    """Features of uint8 images."""
+    """The 64 features of uint8 images by the Fashion-MNIST classifier, by which figures are computed."""
     return fmnist.extract(images[:, None].float() / 255)
 
 
 @lru_cache(maxsize=1)
 def real_features() -> Float[Tensor, "10000 64"]:
-    """Features of all test images."""
+    """The 64 features of all Fashion-MNIST test images by the shipped classifier."""
     return features_of(fashion_mnist.load("test")[0])

@@ -32,7 +32,10 @@ Contest = Literal["frechet", "frechet_mixed", "prdc", "coco"]
 
 
 class Parameters(TaskParameters):
-    """``entries``: the last is the one that ratios are taken to. ``share`` makes the case smaller, for a trial."""
+    """A metric and other libraries' versions of it, ``entries``, which are timed on the same input.
+
+    The last is the one that ratios are taken to. ``share`` makes the case smaller, for a trial.
+    """
 
     entries: list[str] = Field(min_length=2)
     contest: Contest

@@ -20,7 +20,10 @@ COUNTED: dict[str, CheckVerdict] = {
 
 
 class Parameters(TaskParameters):
-    """A sampler with its options, or all its ``variants``: each coordinate and order, with noise and without."""
+    """A sampler under audit with its options, or all its ``variants``.
+
+    These are each coordinate and order, with noise and without.
+    """
 
     sampler: SamplerName
     options: dict[str, Any] = {}

@@ -37,7 +37,7 @@ SPACINGS: dict[str, list[dict[str, Any]]] = {  # the options of spacing that ano
 
 
 class Parameters(TaskParameters):
-    """A budget, the sides, and the samplers and schedules from which each side may choose."""
+    """A budget of evaluations, the libraries, and the samplers and schedules from which each may choose its best."""
 
     nfe: int = Field(ge=1)
     sides: list[str] = [OWN, "diffusers", "k-diffusion"]
@@ -59,7 +59,7 @@ class Parameters(TaskParameters):
 
 
 class Combination(NamedTuple):
-    """A solver on a schedule, with its options."""
+    """A solver on a schedule, with its options: what a library may choose at a budget."""
 
     sampler: str
     schedule: str

@@ -29,9 +29,9 @@ Sample = Callable[..., Tensor]  # (oracle, x, times, noise) -> x
 
 
 class WeakErrors(NamedTuple):
-    """Differences ``E f(X_n) - E f(X_2n)`` of a sampler's output, for each scrambling of the points.
+    """Weak errors of a sampler on a ladder of grids, ``E f(X_n) - E f(X_2n)``, for each scrambling of the points.
 
-    Their slope is its order.
+    The slope of their norm over the steps is the weak order. f are several functions of the output.
     """
 
     steps: list[int]
@@ -40,7 +40,7 @@ class WeakErrors(NamedTuple):
 
     @property
     def errors(self) -> list[float]:
-        """The norm of the mean difference, per rung."""
+        """The norm over functions of the mean difference ``E f(X_n) - E f(X_2n)``, per number of steps n."""
         return self.differences.mean(0).norm(dim=1).tolist()
 
     @property
@@ -54,7 +54,10 @@ class WeakErrors(NamedTuple):
         return float(self.biases.mean(0).norm()) <= 2 * self.errors[-1] + 4 * float(noise)
 
     def slope(self) -> tuple[float, float]:
-        """The least-squares slope over the rungs, and its standard error by the jackknife over replicates."""
+        """The weak order, the least-squares slope of the errors over the steps in logarithms, and its standard error.
+
+        The error is that of the jackknife over replicates.
+        """
         total, n = self.differences.sum(0), len(self.differences)
         left_out = [_slope(self.steps, (total - one).norm(dim=1)) for one in self.differences]
         spread = math.sqrt((n - 1) / n * sum((slope - sum(left_out) / n) ** 2 for slope in left_out))
@@ -62,7 +65,7 @@ class WeakErrors(NamedTuple):
 
 
 def two_modes(path: Path) -> MixtureOracle:
-    """A mixture of two Gaussians in one dimension."""
+    """A mixture of two Gaussians in one dimension, on which weak orders are measured."""
     means = torch.tensor(MEANS, dtype=torch.float64)[:, None]
     return MixtureOracle(path, means, torch.tensor(VARIANCES, dtype=torch.float64), WEIGHTS)
 
@@ -70,7 +73,7 @@ def two_modes(path: Path) -> MixtureOracle:
 def weak_errors(
     sample: Sample, path: Path, grid: Callable[[int], Tensor], steps: list[int], points: int, seed: int
 ) -> WeakErrors:
-    """Run ``sample`` on the grids of ``steps`` and on one of twice the last.
+    """Weak errors of a sampler on grids of ``steps`` steps and of twice the last, driven by the same Brownian paths.
 
     ``steps`` must double and the grids be nested. A replicate has 2^points Brownian paths.
     """

@@ -41,7 +41,7 @@ SHOWN = 24  # trajectories that are stored
 
 
 class Parameters(Budgeted):
-    """A sampler with a budget, on an oracle."""
+    """A sampler with a budget of evaluations, on an oracle whose exact flow and law are known."""
 
     oracle: OracleName = "gaussian"
     samples: int = Field(default=2000, ge=2)
@@ -90,7 +90,10 @@ def sampler_error(parameters: Parameters, context: Context) -> Measurements:
 
 
 class Truth(NamedTuple):
-    """Exact draws, and the sliced W2 and energy distance (floors) of other exact draws to them."""
+    """What samples are held against: exact draws, and the sliced W2 and energy distance of other exact draws to them.
+
+    The two distances are the floors that a perfect sampler reaches.
+    """
 
     draws: Float[Tensor, " n *shape"]
     sliced_w2: Value
@@ -98,14 +101,14 @@ class Truth(NamedTuple):
 
 
 class ExactEnd(NamedTuple):
-    """Where the exact flow takes the start, and the error of this (0 in closed form)."""
+    """Where the exact flow takes a sampler's start, and the error of this (0 in closed form)."""
 
     end: Float[Tensor, " n *shape"]
     error: float
 
 
 def truth(oracle: OracleName, path: str, samples: int, seed: int, device: str, t: float) -> Truth:
-    """Exact draws at ``t``, with their floors."""
+    """Exact draws of an oracle on a path at time ``t``, with the floors that other exact draws reach against them."""
     where = make_path(path)
     return _truth_at_level(oracle, samples, seed, device, float(where.alpha(t)), float(where.sigma(t)))
 
@@ -128,7 +131,10 @@ def _truth_at_level(oracle: OracleName, samples: int, seed: int, device: str, al
 def exact_end(
     oracle: OracleName, path: str, samples: int, seed: int, device: str, start: float, end: float
 ) -> ExactEnd:
-    """The exact flow of the start that ``solve`` draws, in closed form or by fine solves."""
+    """Where the exact flow takes a sampler's start from time ``start`` to ``end``, in closed form or by fine solves.
+
+    The start is the one that ``solve`` draws for this seed.
+    """
     source = ORACLES[oracle](make_path(path), device)
     x = marginal(source, torch.tensor(start, dtype=torch.float64), samples, generator(seed, "start"))
     if isinstance(source, GaussianOracle):

@@ -72,12 +72,12 @@ def empirical(path: Path, images: int, device: str = "cpu") -> EmpiricalOracle:
 
 
 def pixels(images: int) -> Float[Tensor, "n 1 28 28"]:
-    """The first ``images`` test images; N28x28 uint8 => N1x28x28 float in [-1, 1]."""
+    """The first ``images`` Fashion-MNIST test images as (n, 1, 28, 28) float in [-1, 1]."""
     return fashion_mnist.to_unit(fashion_mnist.load("test")[0][:images])
 
 
 def features(images: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, "n 64"]:
-    """Features of images in [-1, 1], for fd_fmnist.
+    """The 64 features of images in [-1, 1] by the Fashion-MNIST classifier, for fd_fmnist.
 
     The images are first quantised to uint8, as if they had been saved.
     """

@@ -39,7 +39,10 @@ PARTS = ("prior", "stop", "solver", "finite_n")
 
 
 class Parameters(Budgeted):
-    """A sampler on a spectrum with a budget, from the prior to an early stop, judged by ``samples``."""
+    """A sampler with a budget on a Gaussian of some spectrum, as it is used: from the prior to an early stop.
+
+    It is judged by ``samples`` samples.
+    """
 
     spectrum: Spectrum = "fmnist"
     schedule_options: dict[str, Any] = {"clean": False}

@@ -46,7 +46,7 @@ PROBLEMS: dict[str, Any] = {"gaussian": gaussian, "mixture": two_gaussians}
 
 
 class Parameters(TaskParameters):
-    """A sampler on grids whose ends lie strictly inside the path.
+    """A sampler whose order is measured, on grids whose ends lie strictly inside the path.
 
     ``steps`` defaults to 80, 160 and 320, and to 160, 320 and 640 for order 4 and above. They are doubled, up to 1,280,
     until the slope has settled, and the last three count. ``grid="uniform"`` takes equal steps of the sampler's
@@ -126,7 +126,10 @@ def sampler_order(parameters: Parameters, context: Context) -> Measurements:
 
 
 def has_settled(errors: list[float]) -> bool:
-    """Whether the slopes of the last two doublings differ by at most ``SETTLED``, or errors have reached rounding."""
+    """Whether a ladder of errors shows its order: the slopes of the last two doublings differ by at most ``SETTLED``.
+
+    It also has settled where the errors have reached rounding.
+    """
     if min(errors[-3:]) <= 10 * ROUNDING:
         return True
     first, last = (math.log2(a / b) for a, b in itertools.pairwise(errors[-3:]))
@@ -152,7 +155,10 @@ def _start_and_end(
 
 
 def weak_error(entry: SamplerEntry, oracle: GaussianOracle, times: Tensor, options: dict[str, Any]) -> float:
-    """RMS over the modes of W2 in units of the exact standard deviation; exact, without Monte Carlo."""
+    """Exact weak error of a sampler on a Gaussian: RMS over the modes of W2 in units of the exact standard deviation.
+
+    It is computed without Monte Carlo, from the law of the output.
+    """
     law, truth = output_law(entry, oracle, times, options), marginal_law(oracle, times[-1])
     return float((squared_w2(law, truth) / truth.variance).mean().sqrt())
 
@@ -220,7 +226,7 @@ def _options(
 
 
 def ladder_grid(entry: SamplerEntry, path: Path, parameters: Parameters, steps: int) -> Tensor:
-    """The grid of ``steps`` for the ladder, in the direction in which the sampler runs."""
+    """The time grid of ``steps`` on which a sampler's order is measured, in the direction in which the sampler runs."""
     low, high = parameters.sigma_min, parameters.sigma_max
     if parameters.grid == "karras":
         times = SCHEDULES["karras"](path, steps, rho=parameters.rho, sigma_min=low, sigma_max=high, clean=False)

@@ -36,7 +36,10 @@ Run = Callable[[], Tensor]
 
 
 class Parameters(TaskParameters):
-    """Samplers with the same number of steps; ratios are to the first of them."""
+    """Samplers whose own time and memory are measured with the same number of steps.
+
+    Ratios are to the first of them.
+    """
 
     samplers: list[SamplerName] = Field(min_length=1)
     options: dict[str, dict[str, Any]] = {}  # by sampler
@@ -49,7 +52,7 @@ class Parameters(TaskParameters):
 
 
 class Idle(Denoiser):
-    """A denoiser that computes nothing: its head is always the same tensor."""
+    """A denoiser that computes nothing, to time a sampler alone: its head is always the same tensor."""
 
     def __init__(self, path: Path, output: Tensor, head: str = "eps"):
         self.path, self.output, self.head, self.calls = path, output, head, 0
@@ -59,13 +62,13 @@ class Idle(Denoiser):
         return Prediction(self.path, x, t, **{self.head: self.output})
 
     def network(self, x: Tensor) -> Tensor:
-        """Give the same tensor to a peer."""
+        """Give the same tensor to a peer, which calls a network."""
         self.calls += 1
         return self.output
 
 
 class Memory(TorchDispatchMode):
-    """Counts the bytes of new tensors: all of them, and the most that live at once."""
+    """A mode of torch that counts the bytes of new tensors: all of them, and the most that live at once."""
 
     def __init__(self) -> None:
         super().__init__()

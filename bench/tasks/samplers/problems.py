@@ -36,19 +36,22 @@ COSTS = [
 
 
 def make_path(name: str) -> Path:
-    """A path by name; the discrete one has DDPM's 1,000 linear betas."""
+    """Make a path of its catalogue name; the discrete one has DDPM's 1,000 linear betas."""
     options = {"betas": torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)} if name == "discrete_vp" else {}
     return PATHS[name](**options)
 
 
 def gaussian_law(dimension: int = 16) -> tuple[Tensor, Tensor]:
-    """Means in [-1, 1], and variances whose square roots are log-spaced from 0.05 to 1."""
+    """Means and variances of the Gaussian on which samplers are measured, one per mode.
+
+    Means are in [-1, 1], and the square roots of the variances are log-spaced from 0.05 to 1.
+    """
     deviations = torch.logspace(math.log10(0.05), 0, dimension, dtype=torch.float64)
     return torch.linspace(-1, 1, dimension, dtype=torch.float64), deviations**2
 
 
 def gaussian(path: Path, device: str = "cpu") -> GaussianOracle:
-    """The Gaussian of ``gaussian_law``, whose flow is known in closed form."""
+    """The Gaussian on which samplers are measured (``gaussian_law``), whose flow is known in closed form."""
     return GaussianOracle(path, *gaussian_law()).to(device)
 
 
@@ -97,9 +100,10 @@ ORACLES: dict[str, Callable[[Path, str], Any]] = {
 
 
 class Budgeted(TaskParameters):
-    """A sampler with at most ``nfe`` evaluations, from exact draws at the first time of its schedule.
+    """Parameters of tasks of samplers: a sampler with at most ``nfe`` evaluations, on a path and a schedule.
 
-    A sampler that chooses its steps has a tolerance instead of ``nfe``.
+    It runs from exact draws at the first time of its schedule. A sampler that chooses its steps has a tolerance instead
+    of ``nfe``.
     """
 
     sampler: SamplerName
@@ -124,12 +128,12 @@ class Budgeted(TaskParameters):
 
     @property
     def entry(self) -> SamplerEntry:
-        """The sampler, with what it states of itself."""
+        """The catalogue's entry of the sampler, with what its function states of itself."""
         return SAMPLERS[self.sampler].load()
 
 
 class Setup(NamedTuple):
-    """A grid of times, the options of the sampler, and what sampler and schedule have learnt for them."""
+    """What a sampler runs with: a grid of times, its options, and what sampler and schedule have learnt for them."""
 
     times: Float[Tensor, " steps+1"]
     options: dict[str, Any]
@@ -137,7 +141,7 @@ class Setup(NamedTuple):
 
 
 class Solution(NamedTuple):
-    """The samples that a sampler makes of exact draws at the first time of its grid, with its setup and evaluations."""
+    """The samples that a sampler makes of exact draws at the first time of its grid, and what they cost."""
 
     start: Float[Tensor, " n *shape"]
     samples: Float[Tensor, " n *shape"]
@@ -146,20 +150,21 @@ class Solution(NamedTuple):
 
     @property
     def times(self) -> Float[Tensor, " steps+1"]:
-        """The grid."""
+        """The time grid that the samples were made on."""
         return self.setup.times
 
     @property
     def costs(self) -> dict[str, float | Value]:
-        """The measures of ``COSTS``."""
+        """What the samples cost, as measures: the evaluations of the run, and those of what was learnt before it."""
         return cost_measures(self.evaluations, self.setup.artifacts)
 
 
 def solve(parameters: Budgeted, oracle: Any, n: int, seed: int, callback: Callback | None = None) -> Solution:
-    """Run a sampler from exact draws of the marginal, on the grid with the most steps that its budget allows.
+    """Run a sampler within its budget, from n exact draws of the oracle's noised data at the first time of its grid.
 
-    No mismatch with the prior enters the error. Raises ValueError where the sampler exceeds ``nfe`` or returns another
-    shape or an integer dtype, and FloatingPointError where its output is not finite.
+    The grid is the one with the most steps that the budget allows. No mismatch with the prior enters the error. Raises
+    ValueError where the sampler exceeds ``nfe`` or returns another shape or an integer dtype, and FloatingPointError
+    where its output is not finite.
     """
     setup = set_up(parameters, oracle, seed)
     x = marginal(oracle, setup.times[0], n, generator(seed, "start"))
@@ -171,7 +176,7 @@ def solve(parameters: Budgeted, oracle: Any, n: int, seed: int, callback: Callba
 
 
 def check_budget(parameters: Budgeted, counted: CountingDenoiser) -> int:
-    """The number of evaluations that were counted; raises ValueError where it exceeds ``nfe``."""
+    """The number of evaluations that a run has taken; raises ValueError where it exceeds the budget ``nfe``."""
     if parameters.nfe is not None and counted.calls > parameters.nfe:
         raise ValueError(
             f"{parameters.sampler} made {counted.calls} evaluations, allowed are {parameters.nfe}: "
@@ -181,7 +186,10 @@ def check_budget(parameters: Budgeted, counted: CountingDenoiser) -> int:
 
 
 def cost_measures(evaluations: int, artifacts: tuple[Artifact, ...]) -> dict[str, float | Value]:
-    """The measures of ``COSTS``; the cost of artifacts is recorded with their hashes."""
+    """What a run cost, as measures: its evaluations, and those by which artifacts were learnt.
+
+    The latter are recorded with the hashes of the artifacts.
+    """
     measures: dict[str, float | Value] = {"evaluations": evaluations}
     if artifacts:
         learnt = ", ".join(f"{one.method}@{one.hash[:16]}" for one in artifacts)
@@ -211,7 +219,10 @@ def set_up(parameters: Budgeted, oracle: Any, seed: int) -> Setup:
 
 
 def learn_artifact(entry: SamplerEntry, oracle: Any, times: Float[Tensor, " points"], seed: int) -> Artifact:
-    """What a sampler learns of the oracle from exact draws at the first of ``times``, on these or on finer times."""
+    """Learn what a sampler needs of the oracle before it runs, from exact draws at the first of ``times``.
+
+    It learns on these times or, where its entry says so, on finer ones.
+    """
     return _prepare(entry, oracle, finer(oracle.path, times) if entry.finely else times, seed)
 
 
@@ -221,9 +232,10 @@ def _prepare(entry: SamplerEntry | ScheduleEntry, oracle: Any, times: Tensor, se
 
 
 def finer(path: Path, times: Float[Tensor, " points"]) -> Float[Tensor, " more"]:
-    """A grid with the ends of ``times``, and ``FINE`` equal steps of log-SNR over the part that lies inside the path.
+    """A fine time grid with the ends of ``times``, for a sampler to learn on.
 
-    Where no interval of ``times`` lies inside, one of length 1 in log-SNR is taken.
+    It has ``FINE`` equal steps of log-SNR over the part that lies inside the path. Where no interval of ``times`` lies
+    inside, one of length 1 in log-SNR is taken.
     """
     inside = (path.alpha(times) > 0) & (path.sigma(times) > 0)
     inner = times[inside]
@@ -239,7 +251,10 @@ def finer(path: Path, times: Float[Tensor, " points"]) -> Float[Tensor, " more"]
 def affordable(
     parameters: Budgeted, path: Path, schedule_options: dict[str, Any] | None = None
 ) -> Float[Tensor, " steps+1"]:
-    """The grid with the most steps that cost at most ``nfe`` evaluations, or with one step."""
+    """The time grid with the most steps that the sampler's budget ``nfe`` allows; at least one step.
+
+    For a sampler that chooses its steps it has two.
+    """
     entry, schedule = parameters.entry, SCHEDULES[parameters.schedule]
     own = parameters.schedule_options if schedule_options is None else schedule_options
     if parameters.nfe is None:
@@ -255,14 +270,14 @@ def affordable(
 
 
 def marginal(oracle: Any, t: float | Tensor, n: int, source: torch.Generator) -> Float[Tensor, " n *shape"]:
-    """Exact draws at ``t``: data, scaled, with noise added."""
+    """Exact draws of an oracle's noised data at time ``t``: n samples of the data, scaled, with noise added."""
     return draw_at_level(oracle, oracle.path.alpha(t), oracle.path.sigma(t), n, source)
 
 
 def draw_at_level(
     oracle: Any, alpha: Tensor, sigma: Tensor, n: int, source: torch.Generator
 ) -> Float[Tensor, " n *shape"]:
-    """Exact draws of ``alpha x_0 + sigma eps``, which depend on the path by these two numbers alone."""
+    """Exact draws of an oracle's noised data ``alpha x_0 + sigma eps``, which need no more of the path than these."""
     data = oracle.sample(n, generator=source)
     noise = standard_normal(data, source)
     return alpha.to(data) * data + sigma.to(data) * noise
@@ -274,17 +289,20 @@ def standard_normal(like: Tensor, source: torch.Generator) -> Tensor:
 
 
 def seed_of(seed: int, role: Role) -> int:
-    """A separate seed for each role; 32 bits, as torch's CPU generator ignores higher ones."""
+    """A seed for one use of randomness in a cell, its ``role`` (start, truth, ...), that differs from those of others.
+
+    It has 32 bits, as torch's CPU generator ignores higher ones.
+    """
     return int(np.random.SeedSequence([seed, *role.encode()]).generate_state(1)[0])
 
 
 def generator(seed: int, role: Role) -> torch.Generator:
-    """A generator with the seed that ``seed_of`` gives a role."""
+    """A torch generator for one use of randomness in a cell, its ``role`` (start, truth, ...), by ``seed_of``."""
     return torch.Generator().manual_seed(seed_of(seed, role))
 
 
 def require_samples(found: Tensor, x: Tensor) -> Tensor:
-    """``found`` itself; raises ValueError on another shape than that of x or an integer dtype.
+    """Give a sampler's output ``found``; raises ValueError on another shape than that of its start or an integer dtype.
 
     Raises FloatingPointError on values that are not finite.
     """

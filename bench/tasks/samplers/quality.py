@@ -41,9 +41,9 @@ FIGURES = [
 
 
 class Parameters(Budgeted):
-    """A sampler with a budget, on the denoiser of the first ``images`` test images or on that of the classes.
+    """A sampler with a budget whose images are judged: on the exact denoiser of test images, or on that of the classes.
 
-    For the classes, the data are ``images`` exact draws.
+    The former has the first ``images`` test images. For the classes, the data are ``images`` exact draws.
     """
 
     oracle: ImageOracleName = "empirical"
@@ -52,7 +52,10 @@ class Parameters(Budgeted):
 
 
 class Timed(Parameters):
-    """A sampler with a budget on a denoiser, where a model call on ``batch`` images is taken to cost ``model_ms``."""
+    """A sampler with a budget whose latency is measured.
+
+    A model call on ``batch`` images is taken to cost ``model_ms``.
+    """
 
     batch: int = Field(default=64, ge=1)
     model_ms: float = Field(default=64.0, ge=0)  # about that of a DiT with 1.8 million parameters on two cores
@@ -123,7 +126,7 @@ def sampler_latency(parameters: Timed, context: Context) -> Measurements:
 
 
 class DataFeatures(NamedTuple):
-    """Features of the data, and their mean and covariance."""
+    """Features of the images that samples are compared with, and their mean and covariance."""
 
     features: Float[Tensor, "n 64"]
     statistics: FeatureStatistics

@@ -25,7 +25,7 @@ SPECTRA: dict[Spectrum, Callable[[Path, str], GaussianOracle]] = {"toy": gaussia
 
 
 class Parameters(Budgeted):
-    """A sampler with a budget, on the 16 modes of ``gaussian_law`` or the 784 of the Fashion-MNIST test images."""
+    """A sampler with a budget, on a Gaussian of 16 modes or of the 784 of the Fashion-MNIST test images."""
 
     spectrum: Spectrum = "fmnist"
 
