@@ -1,8 +1,10 @@
-"""pytest's plugin for samplers: ``pytest --fidmap-sampler MODULE:FUNCTION``, and the fixture ``fidmap_audit``.
+"""A pytest plugin that audits samplers: the option ``--fidmap-sampler`` and the fixture ``fidmap_audit``.
 
-Every pytest loads this file where fidmap is installed, also in repositories that have a ``bench`` or a ``metrics`` of
-their own. Therefore it is a module beside fidmap's packages, with a name that nobody else has, and imports none of
-them before it is used.
+    pytest --fidmap-sampler MODULE:FUNCTION
+
+Where fidmap is installed, every run of pytest loads this file, even in repositories with packages of their own called
+``bench`` or ``metrics``. Therefore it is a module beside fidmap's packages, has a name that nobody else uses, and
+imports fidmap's packages only when an audit is asked for.
 """
 
 from __future__ import annotations
@@ -16,30 +18,30 @@ from typing import Any
 
 import pytest
 
-PACKAGES = ("bench", "implementations", "metrics")  # what fidmap is made of, installed beside this file
+PACKAGES = ("bench", "implementations", "metrics")  # fidmap's packages, installed beside this file
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--fidmap-sampler``, which may be repeated."""
+    """Add the option ``--fidmap-sampler``, which may be repeated, to pytest."""
     parser.getgroup("fidmap").addoption(
         "--fidmap-sampler", action="append", default=[], metavar="MODULE:FUNCTION",
-        help="Audit a sampler: one item a check, and one for each coordinate and order that it takes.",
+        help="Audit a sampler: one item per check, and one for each coordinate and order that it takes.",
     )  # fmt: skip
 
 
 @pytest.hookimpl(tryfirst=True)  # before -k and -m choose
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Add an item a check of each sampler that is asked for."""
+    """Add an item per check of each sampler that ``--fidmap-sampler`` names to the tests that pytest runs."""
     for name in config.getoption("fidmap_sampler"):
         items.extend(AuditedSampler.from_parent(session, name=name, nodeid=f"fidmap::{name}").collect())
 
 
 class AuditedSampler(pytest.Collector):
-    """A sampler by its name or as MODULE:FUNCTION."""
+    """A sampler under audit, named by its catalogue entry or as MODULE:FUNCTION."""
 
     def collect(self) -> Iterator[AuditItem]:
-        """Give one item a check and variant; raises UsageError where there is no such sampler."""
-        if problem := hidden():
+        """Yield one item per variant of the sampler and check; raises UsageError where there is no such sampler."""
+        if problem := find_hidden_package():
             raise pytest.UsageError(f"--fidmap-sampler {self.name}: {problem}")
         from bench.audit import CHECKS, subjects
 
@@ -57,14 +59,14 @@ class AuditedSampler(pytest.Collector):
 
 
 class AuditItem(pytest.Item):
-    """One check of one sampler; not applicable is a skip with the reason."""
+    """A test item: one check of one sampler, which is skipped with the reason where the check is not applicable."""
 
     def __init__(self, *, subject: Any, check: str, **more: Any):
         super().__init__(**more)
         self.subject, self.check = subject, check
 
     def runtest(self) -> None:
-        """Run it."""
+        """Run the check; raises AuditFailure where the sampler does not pass it."""
         from bench.audit import audit
 
         (finding,) = audit(self.subject, [self.check])
@@ -75,18 +77,18 @@ class AuditItem(pytest.Item):
             raise AuditFailure(finding)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """The figure, the limit and the script; another error as it is."""
+        """What pytest prints of a failure: figure, limit and script of a failed check; other errors as pytest does."""
         if isinstance(excinfo.value, AuditFailure):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
-        """Where it is said to be."""
+        """The place and title of the item in pytest's report; it has no file, so the place is the root folder."""
         return self.config.rootpath, None, f"{self.subject.name}: {self.check}"
 
 
 class AuditFailure(AssertionError):
-    """A sampler failed a check: the finding's line and its script."""
+    """Raised where a sampler fails checks; the message has each finding's line and the script that reproduces it."""
 
     def __init__(self, *findings: Any):
         super().__init__("\n".join(f"{one.sampler}\n{one.line()}\n\n{one.reproducer}".rstrip() for one in findings))
@@ -94,13 +96,15 @@ class AuditFailure(AssertionError):
 
 @pytest.fixture
 def fidmap_audit() -> Callable[..., list[Any]]:
-    """Audit a function or a name in a test: ``fidmap_audit(my_sampler, order=2)`` fails where the sampler does.
+    """A function that audits a sampler inside a test: ``fidmap_audit(my_sampler, order=2)``.
 
-    Keywords are what a sampler states of itself: ``order``, ``stages``, ``coordinate``, ...; ``checks`` chooses.
+    It takes a function or the name of an entry, and returns the findings. The test fails with AuditFailure where the
+    sampler fails a check. Keywords state facts about the sampler (``order``, ``stages``, ``coordinate``, ...), and
+    ``checks`` lists the checks to run.
     """
 
     def run(sampler: Callable[..., Any] | str, *, checks: Any = None, **facts: Any) -> list[Any]:
-        if problem := hidden():
+        if problem := find_hidden_package():
             pytest.fail(f"fidmap_audit: {problem}", pytrace=False)
         from bench.audit import CHECKS, audit, of_function, subjects
 
@@ -113,8 +117,11 @@ def fidmap_audit() -> Callable[..., list[Any]]:
     return run
 
 
-def hidden() -> str | None:
-    """Say which of fidmap's packages another one of that name hides from ``import``, and what to do; None: none."""
+def find_hidden_package() -> str | None:
+    """Describe the first of fidmap's packages that another package of its name hides from ``import``, with a remedy.
+
+    Returns None where none is hidden.
+    """
     home = Path(__file__).resolve().parent
     for name in PACKAGES:
         if name in sys.modules:

@@ -1,4 +1,4 @@
-"""Sessions over one environment: .nox/env, made by pip once and again when pyproject.toml or constraints.txt change."""
+"""Nox sessions that share one environment, .nox/env; pip makes it again when its requirements have changed."""
 
 import hashlib
 import os
@@ -13,31 +13,32 @@ nox.options.sessions = ["bench"]
 nox.needs_version = ">=2024.10.9"
 
 ROOT = Path(__file__).resolve().parent
-NO_TESTS = 5  # what pytest exits with where its arguments leave none
+NO_TESTS = 5  # pytest's exit code where its arguments select no test
 BIN = "Scripts" if os.name == "nt" else "bin"
-ALONE = ("k-diffusion",)  # whose requirements are for training: accelerate, clean-fid, wandb, ...
+ALONE = ("k-diffusion",)  # installed without its requirements, which are for training: wandb, ...
 
 
 def environment(
     session: nox.Session, name: str, *requirements: str, project: bool, alone: tuple[str, ...] = ()
 ) -> Path:
-    """The folder of programs of .nox/NAME, made or renewed if what it is made of has changed.
+    """Make the environment .nox/NAME if it is missing or out of date, and return its folder of programs.
 
-    What is in ``alone`` is installed without its requirements.
+    It is out of date when Python, the requirements, constraints.txt or (with ``project``) pyproject.toml have changed.
+    The packages in ``alone`` are installed without their requirements.
     """
     folder = ROOT / ".nox" / name
     programs = folder / BIN
     made_of = [sys.version, str(ROOT), *requirements, *alone, (ROOT / "constraints.txt").read_text()]
     if project:
         made_of.append((ROOT / "pyproject.toml").read_text())
-    # The project is installed as a link to this folder: in a copied or moved clone the environment runs the old one's.
+    # ROOT is in the lock since fidmap is installed as a link to it: a copied clone would run the code of the old one.
     lock, stamp = hashlib.sha256("\0".join(made_of).encode()).hexdigest(), folder / "lock"
     if stamp.exists() and stamp.read_text() == lock:
         return programs
     session.log(f"making the environment {folder.relative_to(ROOT)}; this downloads packages once")
     session.run(sys.executable, "-m", "virtualenv", "--quiet", str(folder), external=True)
     python = str(programs / "python")
-    # Old resolvers need many minutes for these requirements.
+    # An old pip needs many minutes to resolve these requirements.
     session.run(python, "-m", "pip", "install", "--quiet", "--upgrade", "pip", external=True)
     _install(session, python, *requirements)
     if alone:
@@ -55,10 +56,12 @@ def _install(session: nox.Session, python: str, *requirements: str) -> None:
 
 
 def main(session: nox.Session) -> Path:
+    """Make the environment of all sessions but ``lint``, and return its folder of programs."""
     return environment(session, "env", "--editable", ".[peers,dev]", project=True, alone=ALONE)
 
 
 def fidmap(session: nox.Session, *arguments: str, **options: object) -> None:
+    """Run the command ``fidmap`` of the main environment with ``arguments``; ``options`` go to ``session.run``."""
     session.run(str(main(session) / "fidmap"), *arguments, external=True, **options)
 
 
@@ -70,7 +73,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests, two at a time, and then those that time something; what follows -- goes to pytest."""
+    """Run the tests, two at a time, then alone those that time something; what follows -- goes to pytest."""
     pytest = [str(main(session) / "python"), "-m", "pytest", *session.posargs]
     one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     session.run(*pytest, "-n", "2", "-m", "not alone", external=True, env=one_thread, success_codes=[0, NO_TESTS])
@@ -79,7 +82,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style, layers and types; needs no torch."""
+    """Check style, imports between layers, and types; needs no torch."""
     programs = environment(
         session, "lint", "import-linter", "ruff", "mypy", "pydantic", "typer", "numpy", project=False
     )
@@ -109,9 +112,9 @@ def microbench(session: nox.Session) -> None:
 
 @nox.session
 def regress(session: nox.Session) -> None:
-    """Run suites (default: quick) and hold them against results/baselines: exit code 1 where something is worse.
+    """Run suites (default: quick) and compare them with results/baselines; exit code 1 where something is worse.
 
-    Options go to `fidmap compare`.
+    Arguments that begin with - go to `fidmap compare`.
     """
     options = [argument for argument in session.posargs if argument.startswith("-")]
     for suite in [argument for argument in session.posargs if argument not in options] or ["quick"]:
@@ -121,7 +124,7 @@ def regress(session: nox.Session) -> None:
 
 @nox.session
 def leaderboard(session: nox.Session) -> None:
-    """Run suites (default: quick) and write their tables, pictures and baselines into results/."""
+    """Run suites (default: quick) and write their tables, plots and baselines into results/."""
     for suite in session.posargs or ["quick"]:
         fidmap(session, "run", suite)
         fidmap(session, "table", "--out", f"runs/{suite}", "--save", f"results/{suite}", silent=True)

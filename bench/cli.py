@@ -54,8 +54,8 @@ def run(
     from bench.report.save import find_runs
     from bench.report.save import save as save_report
     from bench.run.reporter import Reporter
-    from bench.run.session import missing
     from bench.run.session import run as execute
+    from bench.run.session import select_missing
 
     if keep not in (None, "samples"):
         raise UsageError(f"--keep takes samples, given {keep!r}")
@@ -69,7 +69,8 @@ def run(
     everything = None if limit else list(stream)  # with a limit, no more cells are made than it takes
     cells = expansion.select(stream if everything is None else everything, only, limit)
     if dry_run:
-        waiting = {cell.identity.hash for cell in missing(cells, store, force=force, keep_samples=keep is not None)}
+        to_run = select_missing(cells, store, force=force, keep_samples=keep is not None)
+        waiting = {cell.identity.hash for cell in to_run}
         for cell in cells:
             state = "skip" if cell.skip else "run" if cell.identity.hash in waiting else "stored"
             print(f"{state:<7} {cell.name}")
@@ -78,7 +79,7 @@ def run(
     store.create()
     shown = [cell.identity.hash for cell in everything or cells]
     store.write_suite(plan.name, plan.model_dump(mode="json"), shown, part=everything is None)
-    waiting_cells = missing(cells, store, force=force, keep_samples=keep is not None)
+    waiting_cells = select_missing(cells, store, force=force, keep_samples=keep is not None)
     jobs = jobs or (1 if device != "cpu" else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
     _tell(
         f"{plan.name}: {len(cells)} cells, {len(cells) - len(waiting_cells)} stored, "

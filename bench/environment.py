@@ -1,4 +1,4 @@
-"""The fingerprint of machine, software and source, so that a number can be traced and re-derived."""
+"""Machine, software and source as a record describes them, so that a number can be traced and re-derived."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from typing import Any
 import bench
 from bench.errors import UsageError
 
-# Packages whose version can move a number; each is recorded if it is installed.
+# Packages on whose version a number may depend; each is recorded if it is installed.
 PACKAGES = (
     "torch", "torchvision", "numpy", "scipy", "torchmetrics", "pycocotools", "faster-coco-eval",
     "diffusers", "transformers", "torchdiffeq", "zuko", "k-diffusion",
 )  # fmt: skip
-BASE = ("torch", "torchvision", "numpy", "scipy")  # those in every cell's hash
+BASE = ("torch", "torchvision", "numpy", "scipy")  # those whose versions are in every cell's hash
 
 
 @cache
 def versions(names: tuple[str, ...] = PACKAGES) -> dict[str, str]:
-    """Versions of the named distributions that are installed."""
+    """Versions of the named packages, by name; packages that are not installed are left out."""
     found = {}
     for name in names:
         try:
@@ -35,16 +35,19 @@ def versions(names: tuple[str, ...] = PACKAGES) -> dict[str, str]:
 
 
 def python() -> str:
-    """Implementation and version of the interpreter."""
+    """Implementation and version of the Python interpreter, such as ``CPython 3.12.1``."""
     return f"{platform.python_implementation()} {platform.python_version()}"
 
 
 def code() -> dict[str, Any]:
-    """Version, commit and whether the tree was dirty; what git does not tell is None, which is not clean."""
+    """The state of fidmap's source: ``version``, git ``commit``, and ``dirty``, whether tracked files were changed.
+
+    Commit and dirty are None where git does not answer; None does not mean that the tree is clean.
+    """
     root = Path(bench.__file__).resolve().parent.parent
     commit = changes = None
     if (root / ".git").exists():
-        # Variables of git's, as a hook sets them, name another repository.
+        # Git's own variables, which a hook sets, may name another repository.
         own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         commit = _run("git", "-C", str(root), "rev-parse", "HEAD", env=own)
         changes = _run("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no", env=own)
@@ -53,7 +56,7 @@ def code() -> dict[str, Any]:
 
 @cache
 def processor() -> str:
-    """The CPU's model name."""
+    """The model name of the CPU, or its architecture where the system does not tell the model."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -66,7 +69,10 @@ def processor() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Operating system, CPU, memory, Python and package versions; needs no torch."""
+    """The machine and its software: system, CPU, cores, memory in GiB, Python, package versions and GPUs.
+
+    Torch is not imported.
+    """
     import psutil
 
     return {
@@ -82,7 +88,10 @@ def machine() -> dict[str, Any]:
 
 @cache
 def gpus() -> list[dict[str, str]]:
-    """What nvidia-smi says of each GPU: name, memory, driver, clocks, power limit, throttle reasons."""
+    """For each GPU, the answers of nvidia-smi by field: name, memory, driver, clocks, power limit, throttle reasons.
+
+    Empty where nvidia-smi is missing or fails.
+    """
     fields = ("name", "memory.total", "driver_version", "clocks.sm", "clocks.max.sm", "power.limit",
               "clocks_throttle_reasons.active")  # fmt: skip
     out = _run("nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader")
@@ -90,7 +99,7 @@ def gpus() -> list[dict[str, str]]:
 
 
 def torch_state() -> dict[str, Any]:
-    """Thread settings and numerical flags of this process's torch."""
+    """The settings of torch in this process on which numbers and times depend: threads, precision, determinism."""
     import torch
 
     state: dict[str, Any] = {
@@ -108,7 +117,7 @@ def torch_state() -> dict[str, Any]:
 
 
 def check_device(device: str) -> None:
-    """Raise UsageError where ``--device`` names none of this machine."""
+    """Raise UsageError unless ``device`` is ``cpu``, or ``cuda`` or ``cuda:N`` with a GPU that torch sees."""
     kind, _, index = device.partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or (kind == "cpu" and index):
         raise UsageError(f"--device {device!r}: expected cpu, cuda or cuda:N")
@@ -120,7 +129,10 @@ def check_device(device: str) -> None:
 
 
 def device_identity(device: str) -> str:
-    """The hardware behind a device name: records of one are never used for another."""
+    """The model of the CPU or GPU behind a device name.
+
+    It is part of a cell's hash, so that a record from one model is never reused on another.
+    """
     if device == "cpu":
         return processor()
     import torch
@@ -129,7 +141,7 @@ def device_identity(device: str) -> str:
 
 
 def _run(*command: str, env: dict[str, str] | None = None) -> str | None:
-    """What a program prints, None where it cannot be run or fails."""
+    """The standard output of a program, or None where it cannot be run or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env=env)
         return done.stdout.strip()

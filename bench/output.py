@@ -1,9 +1,8 @@
-"""Standard output and error of the command, which must not change what its exit code says.
+"""Standard output and error of the command, made so that a trouble in writing does not falsify its exit code.
 
-A reader of stdout may leave (``| head -1``), stdout's disk may be full, its encoding may lack a character, and a text
-that comes out of a file may hold control characters. A reader who leaves is no error. A full disk is one. What cannot
-or must not be written is escaped as JSON escapes it, so that JSON stays JSON. Bars of progress are made of control
-characters, and therefore go to ``sys.__stderr__``.
+A reader of stdout that closes the pipe (``| head -1``) is no error; a full disk is one. Control characters, which a
+text from a file may hold, and characters that the encoding lacks are written as JSON's ``\\uXXXX``, so that JSON stays
+JSON. Progress bars consist of control characters, and therefore go to ``sys.__stderr__``.
 """
 
 from __future__ import annotations
@@ -15,18 +14,21 @@ import re
 import sys
 from typing import Any
 
-# Control characters but for tab and line feed, and those that turn the direction of a line or end it.
+# Control characters except tab and line feed, and those that change the direction of a line or end it.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
-def plain(text: str) -> str:
-    """The text without anything that a terminal obeys: control characters as ``\\u001b``."""
+def escape_controls(text: str) -> str:
+    """Replace each control character of a text, which a terminal would obey, with its escape such as ``\\u001b``."""
     return CONTROLS.sub(lambda found: _escape(found[0]), text)
 
 
 def prepare() -> None:
-    """Open stdout and stderr anew, as this module describes them; called once, by a process's own command line."""
-    for number in (0, 1, 2):  # a file of records that is opened later must not be taken for a closed stream
+    """Replace ``sys.stdout`` and ``sys.stderr`` with streams that escape and that survive a closed pipe.
+
+    The command calls it once, when it starts.
+    """
+    for number in (0, 1, 2):  # a closed one's number would go to the next file opened, to which prints would then go
         try:
             os.fstat(number)
         except OSError:
@@ -35,17 +37,20 @@ def prepare() -> None:
         raw = _Descriptor(number, f"<{name}>")
         encoding = getattr(getattr(sys, name), "encoding", "utf-8")
         line_buffering = number == 2 or raw.isatty()
-        setattr(sys, name, escaping(io.BufferedWriter(raw), encoding, line_buffering=line_buffering))
+        setattr(sys, name, open_escaping(io.BufferedWriter(raw), encoding, line_buffering=line_buffering))
 
 
-def escaping(buffer: Any, encoding: str, *, line_buffering: bool = False) -> io.TextIOWrapper:
-    """A text stream over a binary one that escapes control characters and what the encoding lacks."""
+def open_escaping(buffer: Any, encoding: str, *, line_buffering: bool = False) -> io.TextIOWrapper:
+    """Wrap a binary stream as a text stream that escapes control characters and those that the encoding lacks."""
     codecs.register_error("escape", _escape_unencodable)
     return _Plain(buffer, encoding, "escape", line_buffering=line_buffering)
 
 
 class _Descriptor(io.RawIOBase):
-    """A file descriptor that drops what cannot be written: after the first error, and on stderr without any."""
+    """A file descriptor as a stream that drops what it cannot write.
+
+    A full disk under stdout raises OSError once; a closed pipe, and any trouble on stderr, raise nothing.
+    """
 
     def __init__(self, number: int, name: str):
         self.number, self.name, self.lost = number, name, False
@@ -73,12 +78,12 @@ class _Descriptor(io.RawIOBase):
 
 class _Plain(io.TextIOWrapper):
     def write(self, text: str) -> int:
-        super().write(plain(text))
+        super().write(escape_controls(text))
         return len(text)
 
 
 def _escape(text: str) -> str:
-    """Each character as JSON's ``\\uXXXX``, two of them above U+FFFF."""
+    """Each character as JSON's ``\\uXXXX``; those above U+FFFF as two of them."""
     units = text.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
 

@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of long work on stderr: a bar on a terminal, elsewhere a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ EVERY = 10.0  # seconds between two lines where stderr is no terminal
 
 
 class Steps:
-    """Counts steps of one piece of work: ``with Steps("features of REAL", 100) as steps: steps.advance(10)``."""
+    """Shows how many of ``total`` steps of a piece of work are done.
+
+    ``with Steps("features of REAL", 100) as steps: steps.advance(10)``
+    """
 
     def __init__(self, what: str, total: int) -> None:
         self.what, self.total, self.done = what, total, 0
@@ -29,7 +32,7 @@ class Steps:
         return self
 
     def advance(self, n: int = 1) -> None:
-        """n more are done."""
+        """Count ``n`` more steps as done, and show it."""
         self.done += n
         if self.bar is not None:
             self.bar.update(self.row, completed=self.done)

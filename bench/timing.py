@@ -1,6 +1,6 @@
-"""Latency on CPU and CUDA with one function: warm-up, interleaved rounds, raw samples.
+"""Measurement of latency on CPU and CUDA: warm-up, interleaved rounds, raw samples.
 
-Functions are measured in turn, in an order that is shuffled in each round, so that drift of the machine cancels in the
+Functions are timed in turn, in an order that is shuffled in each round, so that drift of the machine cancels in the
 ratio of their times.
 """
 
@@ -19,19 +19,20 @@ Function = Callable[[], Any]
 
 
 class Clock(Protocol):
-    """A clock that times calls on a device.
+    """The interface of a clock that times calls on a device.
 
-    Samples are read together at the end of several rounds, so that a GPU need not synchronise in between.
+    A sample is the time of several calls in a row. Samples are read together at the end of several rounds, so that a
+    GPU need not synchronise in between.
     """
 
     def start(self, function: Function, number: int) -> Any:
-        """Call ``function`` ``number`` times, and return a handle of this sample."""
+        """Call ``function`` ``number`` times, and return a handle of this sample for ``read``."""
 
     def read(self, handles: Sequence[Any]) -> list[float]:
-        """Seconds of each sample; synchronises with the device."""
+        """Seconds that each sample took, for all its calls together; synchronises with the device."""
 
     def peak_memory(self, function: Function) -> int | None:
-        """Peak bytes allocated during one call, above those before it; None where this is not measured."""
+        """Peak bytes allocated during one call beyond those before it; None where the clock cannot measure it."""
 
 
 class CpuClock:
@@ -51,9 +52,9 @@ class CpuClock:
 
 
 class CudaClock:
-    """A clock for CUDA: events around the calls of a sample, with L2 flushed before each sample.
+    """A clock for CUDA: events around the calls of a sample; the L2 cache is flushed before each sample.
 
-    Events are read after the device has synchronised. ``cuda`` is ``torch.cuda``, or for tests a stand-in with Event,
+    Events are read after the device has synchronised. ``cuda`` is ``torch.cuda`` or, in tests, a stand-in with Event,
     synchronize, memory statistics and ``flush``.
     """
 
@@ -94,7 +95,7 @@ class CudaClock:
 
 @dataclass(frozen=True)
 class Timing:
-    """Raw samples of one function, in seconds per call, and statistics of them."""
+    """The time of one function: raw samples in seconds per call, and their statistics."""
 
     samples: tuple[float, ...]
     warmups: int
@@ -112,13 +113,13 @@ class Timing:
 
     @property
     def spread(self) -> float:
-        """Interquartile range over the median."""
+        """Relative spread of the samples: the interquartile range divided by the median."""
         return (self.quantile(0.75) - self.quantile(0.25)) / max(
             self.median, 1e-12
         )  # the median of a coarse clock may be 0
 
     def summary(self) -> dict[str, Any]:
-        """The statistics that a record stores."""
+        """What a record stores of a timing: quantiles in seconds per call, numbers of calls, peak memory in bytes."""
         names = {"median": 0.5, "q1": 0.25, "q3": 0.75, "p90": 0.9, "p99": 0.99}
         return {name: self.quantile(q) for name, q in names.items()} | {
             "warmups": self.warmups, "number": self.number, "n": len(self.samples), "peak_memory": self.peak_memory,
@@ -126,7 +127,7 @@ class Timing:
 
 
 def clock_for(device: str) -> Clock:
-    """The clock for a torch device."""
+    """The clock for a torch device: ``CudaClock`` for ``cuda`` and ``cuda:N``, otherwise ``CpuClock``."""
     return CudaClock(device) if device.startswith("cuda") else CpuClock()
 
 
@@ -185,7 +186,7 @@ def paired_ratio(
 
 
 def median_interval(samples: Sequence[float], *, seed: int = 0, resamples: int = 2000) -> tuple[float, float]:
-    """A 95 % bootstrap interval of the median of the samples."""
+    """A 95 % bootstrap interval for the median of ``samples``: lower and upper end, in their unit."""
     draws = np.random.default_rng(seed).choice(np.asarray(samples), size=(resamples, len(samples)))
     low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
     return float(low), float(high)

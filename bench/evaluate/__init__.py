@@ -1,1 +1,1 @@
-"""``fidmap evaluate``: metrics on the user's own files; ``cli`` has the commands."""
+"""``fidmap evaluate``: metrics on the user's own images and detections; ``cli`` has the commands."""

@@ -1,4 +1,4 @@
-"""The commands ``fidmap evaluate ...``: they parse, call and print, and import inside what is slow to import."""
+"""The commands ``fidmap evaluate ...``: they parse, call and print; what is slow to import is imported inside them."""
 
 from __future__ import annotations
 

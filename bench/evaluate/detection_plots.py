@@ -1,4 +1,4 @@
-"""Pictures of a report on detections: precision over recall, confusion, TIDE's errors, reliability."""
+"""Plots of a report on detections: precision over recall, confusion matrix, TIDE's errors, reliability diagram."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from metrics.detection.calibration import CalibrationResult
     from metrics.detection.confusion import ConfusionMatrix
 
-NAMED = 2 * len(COLOURS)  # classes with a line of their own: each colour, solid and dashed
-WRITTEN = 15  # classes up to which the cells of the confusion matrix show their numbers
-LABELLED = 45  # classes up to which the confusion matrix names each
+NAMED = 2 * len(COLOURS)  # classes with a named line: each colour, solid and dashed
+WRITTEN = 15  # the most classes for which cells of the confusion matrix show their counts
+LABELLED = 45  # the most classes for which the confusion matrix labels each
 
 
 def draw(result: DetectionReport, folder: Path) -> list[Path]:
-    """Write every picture that has something to show as PNG, and return the files."""
+    """Write the plots of a report that have something to show into ``folder`` as PNG, and return the files."""
     figures: dict[str, Figure] = {}
     if result.counts["truths"]:
         figures["precision_recall.png"] = precision_recall(result)
@@ -46,7 +46,10 @@ def draw(result: DetectionReport, folder: Path) -> list[Path]:
 
 
 def precision_recall(result: DetectionReport) -> Figure:
-    """Left the mean over classes at each IoU, right each class at one IoU, those with the most truths by name."""
+    """Plot precision over recall: left, the mean over classes at each IoU; right, each class at one IoU.
+
+    The classes with the most truths have named curves, the others are grey.
+    """
     from metrics.detection.curves import RECALLS
 
     figure = _figure(11, 4.6)
@@ -79,7 +82,7 @@ def precision_recall(result: DetectionReport) -> Figure:
 
 
 def precision_recall_by_class(result: DetectionReport) -> Figure:
-    """A panel per class, a line per IoU."""
+    """Plot precision over recall for each class in a panel of its own, with one curve per IoU threshold."""
     from metrics.detection.curves import RECALLS
 
     names = [name for name, ap in result.coco.per_class.items() if ap >= 0]
@@ -104,7 +107,10 @@ def precision_recall_by_class(result: DetectionReport) -> Figure:
 
 
 def confusion(matrix: ConfusionMatrix, names: Mapping[Any, str]) -> Figure:
-    """Rows are truths; shades are shares of the row, numbers are counts."""
+    """Plot a confusion matrix, truths by row and detections by column, each with a last one for the background.
+
+    Shades are shares of the row, numbers are counts. ``names`` gives the names of the categories.
+    """
     counts = matrix.counts
     labels = [*(_short(names[category]) for category in matrix.categories), "background"]
     n = len(labels)
@@ -135,7 +141,10 @@ def confusion(matrix: ConfusionMatrix, names: Mapping[Any, str]) -> Figure:
 
 
 def reliability(calibration: CalibrationResult, iou: float) -> Figure:
-    """Precision, and precision times IoU, by score; below, the number of detections."""
+    """Plot a reliability diagram: precision, and precision times IoU, by score; below, the number of detections.
+
+    ``iou`` is the threshold at which a detection is right, for the title.
+    """
     curve = calibration.curve
     figure = _figure(5.6, 5.6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -170,7 +179,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _shades(n: int) -> Sequence[Any]:
-    """Shades from light to dark with growing IoU, which differ in grey too."""
+    """``n`` colours from light to dark for growing IoU thresholds, which differ in greyscale too."""
     from matplotlib import colormaps
 
     return [colormaps["cividis_r"](0.15 + 0.85 * i / max(n - 1, 1)) for i in range(n)]
@@ -197,5 +206,5 @@ def _truths(result: DetectionReport, category: Any) -> int:
 
 
 def _short(name: str) -> str:
-    """A class's name as a label, with dollar signs escaped, which would begin a formula."""
+    """A class's name as a label: shortened, and with escaped dollar signs, which would begin a formula."""
     return (name if len(name) <= 20 else f"{name[:11]}…{name[-8:]}").replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""The report on detections, as markdown tables and as one object for JSON."""
+"""The report of ``fidmap evaluate detections``, as markdown tables and as one JSON object."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from metrics.detection.operating_point import BestF1
     from metrics.detection.tide import TideResult
 
-IOU = 0.5  # of all that is not COCO's own, where it is among the thresholds
-WIDEST = 25  # classes of a confusion matrix that is printed whole
+IOU = 0.5  # threshold of F1, TIDE, confusion and calibration, where it is among the thresholds
+WIDEST = 25  # the most classes for which the confusion matrix is printed whole
 
 _SIZES = {"s": "up to 32² pixels", "m": "32² to 96² pixels", "l": "from 96² pixels"}
 
 
 @dataclass(frozen=True)
 class DetectionReport:
-    """The figures and the parts that were asked for, as tables and as one object; other parts are None."""
+    """The evaluation of detections: COCO's figures, and the further parts that were asked for; others are None."""
 
     coco: CocoResult
     counts: dict[str, int]
     per_class: bool
-    assignment: Assignment | None = None  # None with masks, as are then all parts that follow
+    assignment: Assignment | None = None  # None for masks, for which the parts that follow are None too
     best: BestF1 | None = None
     at_score: dict[str, float] | None = None
     tide: TideResult | None = None
@@ -42,15 +42,15 @@ class DetectionReport:
 
     @property
     def iou(self) -> float:
-        """The IoU threshold of F1, TIDE, the confusion matrix and calibration."""
+        """The IoU threshold at which F1, TIDE, the confusion matrix and calibration are taken."""
         return self.assignment.iou_threshold if self.assignment else self.coco.params.iou_thresholds[0]
 
     def name(self, category: Any) -> str:
-        """The name of a category, on one line."""
+        """The name of the category with the id ``category``, in one line."""
         return one_line(self.coco.names[category])
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures under their names, and each part under a key of its own; None for NaN and infinity."""
+        """The report for JSON: figures by name, and each part under its own key; NaN and infinities become None."""
         parts: dict[str, Any] = {
             "per_threshold": {f"{iou:g}": ap for iou, ap in self.coco.per_threshold.items()},
             "max_detections": list(self.coco.max_detections),
@@ -88,10 +88,10 @@ class DetectionReport:
                     for category, of in self.calibration.per_class.items()
                 },
             }
-        return plain(self.coco.figures | parts)
+        return as_json(self.coco.figures | parts)
 
     def table(self) -> str:
-        """All of it as markdown."""
+        """The whole report as markdown tables: the figures, then each part that was asked for."""
         tables = [self._figures()]
         tables += [self._classes()] if self.per_class else []
         tables += [self._tide()] if self.tide else []
@@ -204,7 +204,7 @@ class DetectionReport:
 
 
 def describe_intervals(images: int) -> str:
-    """What the intervals are of and, below 100 images, how often they contain it."""
+    """A note on the intervals of figures from ``images`` images: what they cover, and how often in simulations."""
     from metrics.detection.bootstrap import measured_coverage
 
     said = f"95 % intervals are of the figures that very many such images would give, from these {images}"
@@ -217,25 +217,25 @@ def describe_intervals(images: int) -> str:
 
 
 def _point(point: dict[str, float]) -> str:
-    """An operating point in words."""
+    """An operating point as text: score threshold, F1, precision and recall."""
     rest = ", ".join(f"{name} {show(point[name])}" for name in ("f1", "precision", "recall"))
     return f"score {point['threshold']:.4g}: {rest}"
 
 
 def one_line(name: str) -> str:
-    """A name without line breaks."""
+    """A name with each run of white space, line breaks among them, replaced by one space."""
     return " ".join(name.split())
 
 
 def show(value: float) -> str:
-    """A figure with four decimals; a dash for NaN."""
+    """A figure as text with four decimals, NaN as a dash."""
     return "-" if math.isnan(value) else f"{value:.4f}"
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON can hold it: None for NaN and infinities."""
+def as_json(value: Any) -> Any:
+    """A value, with all that it contains, for strict JSON: keys become texts, NaN and infinities None."""
     if isinstance(value, dict):
-        return {str(key): plain(inner) for key, inner in value.items()}
+        return {str(key): as_json(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
+        return [as_json(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

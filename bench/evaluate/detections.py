@@ -1,4 +1,4 @@
-"""``fidmap evaluate detections``: COCO's figures of two files or folders, and on demand what lies behind them."""
+"""``fidmap evaluate detections``: COCO's figures for the user's files and, on demand, what explains them."""
 
 from __future__ import annotations
 
@@ -42,12 +42,13 @@ def evaluate(
     tell: Callable[[str], None] = lambda note: None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> DetectionReport:
-    """Evaluate detections against a ground truth; ``plots`` is a folder for pictures of all parts.
+    """Evaluate detections against a ground truth by COCO's rules.
 
-    Lists are given as texts, as on the command line. F1, TIDE, confusion and calibration are at IoU .5 or, if that is
-    not among ``iou_thresholds``, at the smallest of them; all of them are read off the one matching behind the figures.
-    ``tell`` hears of what was left out or is unusual. Raises UsageError that names the file and the field that cannot
-    be read, or the option that does not go with another.
+    ``iou_thresholds``, ``area_ranges`` and ``max_detections`` are texts, as on the command line. F1, TIDE, confusion
+    and calibration are taken at IoU .5 or, if that is not among the thresholds, at the smallest of them; they use the
+    matching from which the figures are computed. ``plots`` is a folder for plots of all parts. ``tell`` is called with
+    each note on what was left out or is unusual, ``progress`` with each step. Raises UsageError that names the file and
+    field that cannot be read, or the option that does not go with another.
     """
     from metrics.detection.coco import evaluate_coco
 
@@ -117,7 +118,10 @@ def read_sides(
     *,
     class_agnostic: bool = False,
 ) -> Inputs:
-    """Both sides, read and checked; raises UsageError that names the file and the field that cannot be read."""
+    """Read and check the ground truth and the detections.
+
+    Parameters are those of ``evaluate``. Raises UsageError that names the file and the field that cannot be read.
+    """
     from metrics.detection.inputs import FORMATS, read_inputs
 
     if format not in FORMATS:
@@ -138,7 +142,10 @@ def _tide(assignment: Assignment) -> TideResult:
 
 
 def _confusion(assignment: Assignment, best: BestF1, threshold: float | None) -> ConfusionMatrix:
-    """At the score of the best F1 unless a threshold is given; of all detections where none is right."""
+    """The confusion matrix of detections scored at ``threshold`` or more, which defaults to that of the best F1.
+
+    Where no detection is right, all of them count.
+    """
     from metrics.detection.confusion import count_confusions
 
     if threshold is None:
@@ -156,7 +163,7 @@ def _calibration(assignment: Assignment, file: Path) -> CalibrationResult:
 
 
 def _params(iou_thresholds: str | None, area_ranges: str | None, max_detections: str) -> dict[str, Any]:
-    """The options of ``evaluate_coco``, each checked by itself, so that an error names the option that is wrong."""
+    """Parse the options of ``evaluate_coco``, each checked alone, so that an error names the option that is wrong."""
     from metrics.detection.params import make_params
 
     params: dict[str, Any] = {}
@@ -230,7 +237,7 @@ def _tell_what_is_unusual(
 def tell_what_is_empty(
     counts: dict[str, int], ground_truth: Path, detections: Path, tell: Callable[[str], None]
 ) -> None:
-    """Say where a side has nothing that counts: every figure is then 0, or -1."""
+    """Note by ``tell`` that there are no detections, or no truths that count; every figure is then 0 or -1."""
     if not counts["detections"]:
         tell(f"{detections}: no detections")
     if not counts["truths"]:

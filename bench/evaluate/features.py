@@ -1,4 +1,4 @@
-"""Features of a side, cached under the hashes of its images and of the extractor's weights, and the resize mode."""
+"""Features of images, extracted or read from a cache by the hashes of images and weights and the resize mode."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from bench.files import digest, write_atomic
 from bench.progress import Steps
 from metrics.extractors.extractor import Extractor
 
-FORM = "2"  # version of what is stored beside the features: remarks on the images
+FORM = "2"  # version of the cache's format
 
 
 def cache_folder() -> Path:
-    """``$FIDMAP_CACHE``, or fidmap's folder in the platform's cache of the user."""
+    """The folder of fidmap's cache: ``$FIDMAP_CACHE``, or ``fidmap`` in the user's cache folder of the platform."""
     if given := os.environ.get("FIDMAP_CACHE"):
         return Path(given)
     if sys.platform == "darwin":
@@ -37,9 +37,10 @@ def cache_folder() -> Path:
 def features_of(
     side: Images, extractor: Extractor, *, batch: int, cache: bool, skip_bad: bool, notes: list[str]
 ) -> Tensor:
-    """Features (n, d) of a side, from the cache if it has them; remarks on the images are added to ``notes``.
+    """Features (n, d) of a side's images in float64, from the cache if it has them.
 
-    Raises UsageError on an image that cannot be decoded and on features that are not finite.
+    Remarks on the images, such as sizes that differ, are appended to ``notes``. Raises UsageError on an image that
+    cannot be decoded and on features that are not finite.
     """
     identity = {"data": side.hash, "extractor": extractor.label, "resize": extractor.resize, "skip_bad": str(skip_bad),
                 "form": FORM}  # fmt: skip
@@ -49,7 +50,7 @@ def features_of(
         found = _extract(side, extractor, batch)
         if cache:
             try:
-                write_atomic(file, _packed(found, identity, side))
+                write_atomic(file, _pack(found, identity, side))
             except UsageError as error:
                 notes.append(f"features are not kept: {error}")
     notes += _remarks(side, extractor)
@@ -71,8 +72,8 @@ def _extract(side: Images, extractor: Extractor, batch: int) -> Tensor:
     return torch.cat(rows)
 
 
-def _packed(features: Tensor, identity: dict[str, str], side: Images) -> bytes:
-    exact = torch.equal(features.float().double(), features)  # features that come from float32 take half the space
+def _pack(features: Tensor, identity: dict[str, str], side: Images) -> bytes:
+    exact = torch.equal(features.float().double(), features)  # features from float32 are stored in half the space
     metadata = {**identity, "skipped": json.dumps(side.skipped), "seen": json.dumps(side.seen)}
     return save({"features": features.float() if exact else features}, metadata)
 
@@ -94,7 +95,7 @@ def _load(file: Path, identity: dict[str, str], side: Images, notes: list[str]) 
 
 
 def sizes_of(side: Images) -> list[str]:
-    """The sizes, as width x height, of the images that have been read."""
+    """The different sizes of a side's images that have been read so far, written ``WIDTHxHEIGHT``."""
     return sorted(name.removeprefix("size ") for name in side.seen if name.startswith("size "))
 
 

@@ -1,4 +1,4 @@
-"""The figures of ``fidmap evaluate images``: metrics chosen by name, each value with its interval and its floor."""
+"""The figures of ``fidmap evaluate images``: metrics chosen by name, each value with an interval and a floor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FLOOR_DRAWS = 20
 LEVEL = 0.95
 OF_IMAGES = {name: metric for name, metric in METRICS.items() if metric.of == "images"}
 DEFAULT = "fd,kid,prdc"
-FID_NAMES = {  # by other extractors: fd_NAME, ...
+FID_NAMES = {  # names with Inception's published weights; with another extractor: fd_EXTRACTOR, ...
     "fd": "fid",
     "fd_debiased": "fid_debiased",
     "fd_infinity": "fid_infinity",
@@ -31,22 +31,22 @@ FID_NAMES = {  # by other extractors: fd_NAME, ...
 
 @dataclass(frozen=True)
 class Figure:
-    """A value with its 95 % interval, what that covers, and the floor: the value of real images at the same numbers.
+    """A figure of generated images with its 95 % interval and its floor, the value that real images reach.
 
-    ``floor_n``: the numbers of real images on the two sides of the floor.
+    The floor is taken at ``floor_n`` real images on the two sides, the numbers from which ``value`` comes.
     """
 
     name: str
     value: float
-    better: str
+    better: str  # "lower", "higher", or "floor": best where it equals the floor
     interval: tuple[float, float] | None = None
-    interval_of: str = "n"
+    interval_of: str = "n"  # what it covers: the mean at this "n", or the value for the distributions, "laws"
     floor: Floor | None = None
     floor_n: tuple[int, int] | None = None
 
 
 def choose(names: str) -> dict[str, Metric]:
-    """The metrics of a list of names with commas between; raises UsageError on an unknown name."""
+    """The metrics that a text names, separated by commas, or ``all``; raises UsageError on an unknown name."""
     if names == "all":
         return dict(OF_IMAGES)
     others = {other: metric.name for metric in OF_IMAGES.values() for other in metric.others}
@@ -63,7 +63,10 @@ def choose(names: str) -> dict[str, Metric]:
 
 
 def bind(metric: Metric, seed: int) -> Callable[[Tensor, Tensor], dict[str, float]]:
-    """The metric as a function ``(real, generated) -> values by field``, with ``low`` and ``high`` if it has them."""
+    """A metric as a function of two sets of features, ``(real, generated) -> {field: value}``.
+
+    The fields ``low`` and ``high`` are the ends of its interval, where the metric gives one itself.
+    """
     function = pkgutil.resolve_name(metric.target)
     options = {"seed": seed} if metric.seeded else {}
 
@@ -82,7 +85,7 @@ def bind(metric: Metric, seed: int) -> Callable[[Tensor, Tensor], dict[str, floa
 
 
 def explain_refusal(metric: Metric, extractor: Extractor | None, real: Tensor, generated: Tensor) -> str | None:
-    """Why a metric cannot be computed from the features that an extractor gives of both sides, or None if it can."""
+    """The reason why a metric cannot be computed from these features of an extractor, or None if it can."""
     name = metric.name
     base = extractor.base if extractor else "unknown"
     smallest, largest = sorted((len(real), len(generated)))
@@ -99,16 +102,17 @@ def explain_refusal(metric: Metric, extractor: Extractor | None, real: Tensor, g
 
 
 def count_calls(metric: Metric, resamples: int) -> int:
-    """How often ``measure`` calls the function at most, for the progress bar."""
+    """The most calls of a metric that ``measure`` makes with ``resamples`` resamples, for the progress bar."""
     return 1 + (resamples + 1 + 2 * FLOOR_DRAWS if resamples and metric.resampled else 0)
 
 
 def measure(
     metric: Metric, real: Tensor, generated: Tensor, *, seed: int, resamples: int, advance: Callable[[], None]
 ) -> tuple[list[Figure], list[str]]:
-    """The figures of a metric, and why an interval or a floor is missing; without resamples there are neither.
+    """Compute the figures of a metric from features (n, d), and notes on intervals or floors that are missing.
 
-    Raises UsageError where the metric refuses the features.
+    Intervals and floors come from ``resamples`` bootstrap resamples; with 0 there are none, except intervals that the
+    metric gives itself. ``advance`` is called per evaluation. Raises UsageError where the metric refuses the features.
     """
     name, function = metric.name, bind(metric, seed)
 
@@ -146,7 +150,7 @@ def measure(
         interval, floor = intervals.get(key), floors.get(key)
         if interval and not math.isnan(interval[0]):
             interval = (max(interval[0], quantity.low), min(interval[1], quantity.high))
-        if floor:  # its mean and ends too stay in the range of the quantity
+        if floor:  # extrapolation may leave the range of the quantity
             floor = Floor(*(min(max(end, quantity.low), quantity.high) for end in floor))
         sizes = (n, len(real)) if floor else None
         figures.append(

@@ -1,4 +1,4 @@
-"""``fidmap evaluate images``: generated images against real ones, each figure with its interval and its floor."""
+"""``fidmap evaluate images``: generated images measured against real ones, with intervals and floors."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from metrics.extractors import load_extractor
 from metrics.extractors.extractor import Extractor
 from metrics.samples.frechet import FeatureStatistics, frechet_distance
 
-FID = "inception", "bilinear-tf-299"  # the published weights behind TensorFlow's resize: only these give ``fid``
+FID = "inception", "bilinear-tf-299"  # (extractor, resize): the published weights after TensorFlow's resize
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the images of a side come from, as the table states it."""
+    """Where the images of a side come from: file or folder, number, hash of the data, and how many were skipped."""
 
     source: str
     n: int
@@ -36,7 +36,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class ImageReport:
-    """All figures, the sides and the extractor that they are of, and notes on what a reader should know."""
+    """The evaluation of generated images: the figures, both sides, the extractor, and notes for the reader."""
 
     figures: list[Figure]
     real: Origin
@@ -47,7 +47,7 @@ class ImageReport:
     notes: list[str]
 
     def table(self) -> str:
-        """As markdown, with what the intervals and the floors are of."""
+        """The figures as a markdown table, with notes on both sides and on what intervals and floors mean."""
         header = ["figure", "value", "95 % interval", "of", "floor", "95 % of draws", "better"]
         rows = [
             [f.name, show(f.value), _span(f.interval), _OF[f.interval_of] if f.interval else "-",
@@ -72,7 +72,7 @@ class ImageReport:
         return Table("figures", "Generated images against real ones", header, rows, [*sides, features]).render()
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: intervals and floors as objects, or null."""
+        """The report for JSON: a floor is an object with its ends and numbers of images; what is missing is null."""
         found = asdict(self)
         for entry, figure in zip(found["figures"], self.figures, strict=True):
             entry["floor"] = {**figure.floor._asdict(), "n": entry["floor_n"]} if figure.floor else None
@@ -95,7 +95,12 @@ def evaluate(
     cache: bool = True,
     skip_bad: bool = False,
 ) -> ImageReport:
-    """Read both sides, take their features, measure; raises UsageError that names the file or option at fault."""
+    """Measure generated images against real ones.
+
+    ``real`` and ``generated`` are folders, files or names of data sets (``read_side``). ``metrics`` is a list with
+    commas, ``resamples`` the number of bootstrap resamples for intervals and floors, ``save_stats`` a file for the
+    statistics of the real side. Raises UsageError that names the file or option at fault.
+    """
     chosen = figures.choose(figures.DEFAULT if metrics is None else metrics)
     if save_stats is not None and save_stats.suffix.lower() != ".safetensors":
         raise UsageError(f"--save-stats {save_stats}: a file that ends in .safetensors is accepted")
@@ -111,13 +116,13 @@ def evaluate(
             features[i] = side.features
         elif isinstance(side, Images) and loaded is not None:
             features[i] = features_of(side, loaded, batch=batch, cache=cache, skip_bad=skip_bad, notes=notes)
-    notes += _unlike_sizes(sides, loaded)
+    notes += _compare_sizes(sides, loaded)
     for i, found in features.items():
         if len(found) < 2:
             raise UsageError(f"{sides[i].source}: {len(found)} image; at least 2 are accepted")
-    label, mode = (loaded.label, loaded.resize) if loaded else _stated(sides)
+    label, mode = (loaded.label, loaded.resize) if loaded else _find_label(sides)
     if statistics:
-        both = [side.statistics if isinstance(side, Statistics) else _summed(features[i], side, label, mode)
+        both = [side.statistics if isinstance(side, Statistics) else _summarise(features[i], side, label, mode)
                 for i, side in enumerate(sides)]  # fmt: skip
         try:
             distance = frechet_distance(both[0], both[1])
@@ -136,7 +141,10 @@ def evaluate(
 
 
 def _extractor(sides: list[Side], name: str | None, weights: Path | None, device: str) -> Extractor | None:
-    """That of the option, or of saved statistics on one side, or fmnist; None where there are no images."""
+    """Load the extractor: that of the option, else that of saved statistics on one side, else fmnist.
+
+    None where no side has images.
+    """
     given = [side for side in sides if isinstance(side, Features)]
     images = [side for side in sides if isinstance(side, Images)]
     if given and len(given) < 2:
@@ -157,8 +165,8 @@ def _extractor(sides: list[Side], name: str | None, weights: Path | None, device
         raise UsageError(f"--extractor: {error}") from None
 
 
-def _unlike_sizes(sides: list[Side], extractor: Extractor | None) -> list[str]:
-    """A note where the sides differ in image size and nothing resizes: a network then sees the sizes above all."""
+def _compare_sizes(sides: list[Side], extractor: Extractor | None) -> list[str]:
+    """A note where the sides have different image sizes and nothing resizes them, which features then reflect."""
     one, two = (sizes_of(side) if isinstance(side, Images) else [] for side in sides)
     if extractor is None or not extractor.resize.startswith("none") or not one or not two or one == two:
         return []
@@ -188,20 +196,20 @@ def _measure(
                 x, y = extractor.logits(real), extractor.logits(generated)
             found, missing = figures.measure(metric, x, y, seed=seed, resamples=resamples, advance=steps.advance)
             planned += figures.count_calls(metric, resamples)
-            steps.advance(planned - steps.done)  # a metric with an interval of its own needs fewer
+            steps.advance(planned - steps.done)  # a metric that gives its own interval needs fewer
             measured += found
             notes += missing
     return measured
 
 
 def _title(figure: str, extractor: str, mode: str) -> str:
-    """Distances are named after their extractor; only Inception's published weights and resize give FID and KID."""
+    """The name of a figure with its extractor; only Inception's published weights and resize give FID and KID."""
     if figure not in figures.FID_NAMES or not extractor:
         return figure
     return figures.FID_NAMES[figure] if (extractor, mode) == FID else f"{figure}_{extractor}"
 
 
-def _summed(features: Tensor, side: Side, label: str, mode: str) -> FeatureStatistics:
+def _summarise(features: Tensor, side: Side, label: str, mode: str) -> FeatureStatistics:
     data = "" if isinstance(side, Statistics) else side.hash
     return FeatureStatistics.from_features(features, extractor=label, resize=mode, data=data)
 
@@ -209,13 +217,13 @@ def _summed(features: Tensor, side: Side, label: str, mode: str) -> FeatureStati
 def _save(file: Path, side: Side, features: Tensor | None, label: str, mode: str) -> None:
     found = side.statistics if isinstance(side, Statistics) else None
     if found is None and features is not None:
-        found = _summed(features, side, label, mode)
+        found = _summarise(features, side, label, mode)
     file.parent.mkdir(parents=True, exist_ok=True)
     assert found is not None
     found.save(file)
 
 
-def _stated(sides: list[Side]) -> tuple[str, str]:
+def _find_label(sides: list[Side]) -> tuple[str, str]:
     stored = [side.statistics for side in sides if isinstance(side, Statistics)]
     return (stored[0].extractor, stored[0].resize) if stored else ("", "")
 

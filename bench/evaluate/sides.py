@@ -1,4 +1,4 @@
-"""One side of ``fidmap evaluate images``: a folder, an npy, npz or safetensors file, saved statistics, a data set."""
+"""The two sides of ``fidmap evaluate images``: folders, .npy, .npz or .safetensors files, statistics, data sets."""
 
 from __future__ import annotations
 
@@ -31,32 +31,29 @@ ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 
 @dataclass
 class Images:
-    """Images of a side, which are decoded when they are read; ``skipped`` and ``seen`` are filled meanwhile.
-
-    ``left_out`` counts the files of a folder that are not taken for images, by reason.
-    """
+    """A side that consists of images, which are decoded when they are read."""
 
     source: str
     count: int
     hash: str  # of the files' bytes, in order of name
-    read: Callable[[Images], Iterator[Tensor]]  # uint8 (c, h, w), c 1 or 3
-    skipped: list[str] = field(default_factory=list)
-    seen: Counter[str] = field(default_factory=Counter)  # sizes, and conversions of images that are not plain
-    left_out: Counter[str] = field(default_factory=Counter)
+    read: Callable[[Images], Iterator[Tensor]]  # yields uint8 (c, h, w) with c = 1 or 3; fills ``skipped`` and ``seen``
+    skipped: list[str] = field(default_factory=list)  # files that cannot be decoded, each with the reason
+    seen: Counter[str] = field(default_factory=Counter)  # numbers of images by size, and by conversion if any
+    left_out: Counter[str] = field(default_factory=Counter)  # numbers of other files in the folder, by reason
 
 
 @dataclass(frozen=True)
 class Features:
-    """Features that have been extracted before."""
+    """A side that consists of features extracted earlier, read from a file."""
 
     source: str
-    features: Tensor
+    features: Tensor  # float64 (n, d)
     hash: str
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Saved statistics, which give Frechet distances alone."""
+    """A side that consists of saved mean and covariance of features, from which only Fréchet distances follow."""
 
     source: str
     statistics: FeatureStatistics
@@ -66,10 +63,10 @@ Side = Images | Features | Statistics
 
 
 def read_side(source: str, *, skip_bad: bool = False) -> Side:
-    """The side that a name on the command line stands for; raises UsageError that says what is wrong with the file.
+    """Open a side of the evaluation from a path or the name of a data set.
 
     A path that exists comes before a data set of the same name. ``skip_bad`` leaves out the images of a folder that
-    cannot be decoded, and counts them.
+    cannot be decoded, and counts them. Raises UsageError that says what is wrong with the file.
     """
     path = Path(source)
     if path.is_dir():
@@ -100,7 +97,7 @@ def _data_set(name: str) -> Images:
 
 
 def _in_memory(source: str, images: Tensor, content: str) -> Images:
-    """Images (n, c, h, w) that are in memory already."""
+    """A side of images (n, c, h, w) that are in memory; ``content`` is their hash."""
 
     def read(side: Images) -> Iterator[Tensor]:
         side.seen.clear()
@@ -111,7 +108,7 @@ def _in_memory(source: str, images: Tensor, content: str) -> Images:
 
 
 def _files(folder: Path) -> tuple[list[Path], Counter[str]]:
-    """The image files below a folder, sorted by name, and the numbers of other files that are left out, by reason.
+    """The image files below a folder, sorted by name, and the numbers of other files, which are left out, by reason.
 
     Links are followed, to each folder once. Files and folders whose names begin with a dot are left out.
     """
@@ -167,7 +164,7 @@ def _folder(folder: Path, skip_bad: bool) -> Images:
 
 
 def _why(error: Exception) -> str:
-    """An error on one line; for an unknown format Pillow's own message has an address in place of the cause."""
+    """An error in one line; for an unknown format in our words, as Pillow's name an object's address and no cause."""
     if isinstance(error, UnidentifiedImageError):
         return "no image that Pillow knows"
     return " ".join(str(error).split()) or type(error).__name__
@@ -220,7 +217,7 @@ def _safetensors(file: Path) -> Statistics | Images | Features:
     if {"mean", "scatter"} <= set(tensors):
         try:
             return Statistics(str(file), FeatureStatistics.load(file))
-        except (ValueError, TypeError) as error:  # the second of a mean without a length
+        except (ValueError, TypeError) as error:  # TypeError for a mean that is a scalar
             raise UsageError(str(error)) from None
     # NumPy has no bfloat16 and float8
     arrays = {
@@ -230,7 +227,10 @@ def _safetensors(file: Path) -> Statistics | Images | Features:
 
 
 def _arrays(source: str, arrays: dict[str, np.ndarray]) -> Images | Features:
-    """The array of images, or of features, of a file."""
+    """A side from the arrays of a file: uint8 images, or float features (n, d).
+
+    Of several arrays, one with a name in ``PREFERRED`` is taken. Raises UsageError on other shapes and types.
+    """
     named = [name for name in PREFERRED if name in arrays] or list(arrays)
     if not arrays or (len(arrays) > 1 and named[0] not in PREFERRED):
         held = ", ".join(map(repr, arrays)) or "nothing"

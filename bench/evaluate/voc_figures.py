@@ -1,4 +1,4 @@
-"""``fidmap evaluate detections --protocol voc``: PASCAL VOC's average precision of two files or folders."""
+"""``fidmap evaluate detections --protocol voc``: PASCAL VOC's average precision for the user's files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.evaluate.detection_report import one_line, plain, show
+from bench.evaluate.detection_report import as_json, one_line, show
 from bench.evaluate.detections import read_sides, tell_what_is_empty
 from bench.report.tables import Table
 
@@ -19,7 +19,7 @@ IOU = 0.5
 
 @dataclass(frozen=True)
 class VocReport:
-    """Both averages of VOC, read off one matching, as tables and as one object."""
+    """The evaluation of detections by PASCAL VOC's rules, with both averages: over all points and over 11 recalls."""
 
     all_points: VocResult
     eleven_points: VocResult
@@ -28,13 +28,13 @@ class VocReport:
     per_class: bool
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures under their names; None for NaN."""
+        """The report for JSON: figures by name, NaN as None."""
         parts = {"protocol": "voc", "mAP": self.all_points.map, "mAP11": self.eleven_points.map, "iou": IOU}
         parts |= {"counts": self.counts}
-        return plain(parts | ({"per_class": self._classes()} if self.per_class else {}))
+        return as_json(parts | ({"per_class": self._classes()} if self.per_class else {}))
 
     def table(self) -> str:
-        """All of it as markdown."""
+        """The whole report as markdown tables: the figures and, if asked for, a row per class."""
         rows = [
             [
                 "mAP",
@@ -71,7 +71,10 @@ def evaluate(
     tell: Callable[[str], None] = lambda note: None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> VocReport:
-    """Evaluate detections by VOC's rules; input and errors are those of ``bench.evaluate.detections.evaluate``."""
+    """Evaluate detections against a ground truth by PASCAL VOC's rules, at IoU .5.
+
+    Parameters and errors are those of ``bench.evaluate.detections.evaluate``.
+    """
     from metrics.detection.voc import average_voc, match_voc
 
     inputs = read_sides(ground_truth, detections, "bbox", format, images, tell, progress)

@@ -1,4 +1,8 @@
-"""The cells of one block: its axes crossed, guests taken in or left out, and a hash of all that may move a number."""
+"""The cells of one block of a suite: its axes crossed, with guests added, each cell with its hash.
+
+A guest is an entry of the user's (``--sampler module:function``), which joins the entries of a suite. It is left out of
+the cells whose parameters it does not accept. A cell's hash covers all that its numbers may depend on.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +30,18 @@ from bench.toml import explain
 from implementations.catalogue import CATALOGUES
 from implementations.catalogue.entry import Entry
 
-RUNS = ("bench.run.pristine", "bench.run.worker")  # what runs every task
-# Variables that choose other arithmetic on the same machine.
+RUNS = ("bench.run.pristine", "bench.run.worker")  # part of every cell's source: they run each task
+# Environment variables that select other arithmetic on the same machine.
 VARIABLES = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "NVIDIA_TF32_OVERRIDE")
 
-Guests = Mapping[str, Sequence[str]]  # by catalogue, entries of the user's: module:function
+Guests = Mapping[str, Sequence[str]]  # kind of catalogue -> the user's entries, module:function
 
 
 class BlockCells:
-    """One block's cells; iterated anew, they are made anew."""
+    """The cells of one block of a suite, made one by one on iteration, since a block may have millions.
+
+    A cell is a point of the crossed axes, a row of the zipped ones and a seed.
+    """
 
     def __init__(self, suite: Suite, index: int, task: Task, device: str, guests: Guests, seeds: list[int]):
         self.suite, self.index, self.block = suite, index, suite.block[index]
@@ -53,8 +60,8 @@ class BlockCells:
             "threads": block.threads,
         }
 
-    def joined(self, kind: str) -> bool:
-        """Whether guests of that catalogue join an axis here."""
+    def takes_guests(self, kind: str) -> bool:
+        """Whether guests of the catalogue ``kind`` join an axis of this block."""
         own = {**self.block.axes, **(self.block.settings if self.task.kind == "contest" else {})}
         return self.task.catalogue == kind and self.task.entry in own
 
@@ -81,7 +88,7 @@ class BlockCells:
         modules = (*RUNS, *reached.modules, *outside)
         hashed = self.common | {
             "task": task.name, "parameters": parameters, "seed": seed, "source": source.source_hash(modules),
-            "entries": reached.stated(), "packages": found, "outside": targets, "skip": reason,
+            "entries": reached.describe_entries(), "packages": found, "outside": targets, "skip": reason,
         }  # fmt: skip
         identity = Identity(
             suite=self.suite.name, task=task.name, kind=task.kind, entries=entries, parameters=parameters, seed=seed,
@@ -89,7 +96,7 @@ class BlockCells:
             key=key_of(task.name, parameters, seed, self.device, block.threads), hash=digest(hashed),
         )  # fmt: skip
         shown = {k: v for k, v in values.items() if k != task.entry} | ({"seed": seed} if len(self.seeds) > 1 else {})
-        setting = ",".join(f"{k}={_plain(v)}" for k, v in sorted(shown.items()))
+        setting = ",".join(f"{k}={_format(v)}" for k, v in sorted(shown.items()))
         return Cell(
             identity, "/".join([task.name, identity.entry, setting]).rstrip("/"), self.index, task.timing,
             self.suite.timeout_s, self.suite.memory_gib, modules, source.source_hash(modules), outside, task.samples,
@@ -97,9 +104,9 @@ class BlockCells:
         )  # fmt: skip
 
     def _admit(self, values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], list[tuple[str, str]]]:
-        """A cell's values and the task's parameters made of them, and the guests that refuse these, with the reasons.
+        """A cell's values without unfit guests, the task's parameters made of them, and why each guest is left out.
 
-        A plain cell keeps the name of such a guest, so that it is skipped; a contest goes on without the guest.
+        A plain cell keeps the name of such a guest and is recorded as skipped; a contest goes on without the guest.
         """
         entry, left_out = self.task.entry, []
         names = values.get(entry)
@@ -133,7 +140,7 @@ def _own_modules(targets: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _refusal(task: Task, guest: str, values: dict[str, Any]) -> str | None:
-    """Why a guest does not take a cell's parameters, None where it does: an option it lacks, or what the task says."""
+    """Why a guest does not accept a cell's parameters (an option that it lacks, or the task's error), or None."""
     options = values.get("options")
     try:
         if task.catalogue and task.kind != "contest" and isinstance(options, dict):
@@ -153,7 +160,10 @@ def _refusal(task: Task, guest: str, values: dict[str, Any]) -> str | None:
 
 
 def _axes(block: Block, task: Task, guests: Guests) -> tuple[dict[str, list[Any]], dict[str, Any]]:
-    """A block's axes as lists and its settings, entries chosen; raises ValueError where they contradict each other."""
+    """A block's axes as lists and its settings, with selectors of entries resolved.
+
+    Raises ValueError where a name stands in two of them, zipped lists differ in length, or an exclusion names none.
+    """
     places = {"settings": set(block.settings), "axes": set(block.axes), "zip": set(block.zip)}
     for (one, left), (other, right) in itertools.combinations(places.items(), 2):
         if twice := left & right:
@@ -179,11 +189,11 @@ def _axes(block: Block, task: Task, guests: Guests) -> tuple[dict[str, list[Any]
 
 
 def _choose(task: Task, name: str, values: Any, guests: Guests) -> list[Any]:
-    """An axis as a list: a selector over the entry's catalogue is resolved, the user's own join."""
+    """An axis as a list: a selector becomes the names that it matches in the catalogue, and guests are appended."""
     if isinstance(values, dict):
         if name != task.entry or not task.catalogue:
             raise ValueError(f"{name}: a list is accepted; a selector only for an entry that comes from a catalogue")
-        values = _selected(task.catalogue, name, values)
+        values = _select(task.catalogue, name, values)
     if not isinstance(values, list) or not values:
         raise ValueError(f"{name}: a list of at least one value is accepted, given {values!r}")
     if name == task.entry:
@@ -191,7 +201,7 @@ def _choose(task: Task, name: str, values: Any, guests: Guests) -> list[Any]:
     return values
 
 
-def _selected(kind: str, name: str, fields: dict[str, Any]) -> list[str]:
+def _select(kind: str, name: str, fields: dict[str, Any]) -> list[str]:
     catalogue = kinds()[kind]
 
     def matches(entry: Entry) -> bool:
@@ -207,7 +217,10 @@ def _selected(kind: str, name: str, fields: dict[str, Any]) -> list[str]:
 
 
 def find_entries(parameters: dict[str, Any]) -> Iterator[Entry]:
-    """Every entry that a parameter names."""
+    """The catalogue entries that a cell's parameters name, anywhere inside, without repeats.
+
+    A text with a colon (``module:function``) is an entry of the user's.
+    """
     for name in dict.fromkeys(_texts(parameters)):
         for catalogue in CATALOGUES.values():
             if name in catalogue or ":" in name:
@@ -235,7 +248,7 @@ def _matches(value: Any, pattern: Any) -> bool:
     return json.dumps(value, sort_keys=True) == json.dumps(pattern, sort_keys=True)
 
 
-def _plain(value: Any) -> str:
+def _format(value: Any) -> str:
     if isinstance(value, dict):
-        return ";".join(f"{k}={_plain(v)}" for k, v in sorted(value.items()))
+        return ";".join(f"{k}={_format(v)}" for k, v in sorted(value.items()))
     return ".".join(map(str, value)) if isinstance(value, list) else str(value)

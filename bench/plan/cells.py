@@ -47,7 +47,7 @@ def stream(
             next(iter(one))
             blocks.append(one)
     for kind, names in guests.items():
-        if names and not any(one.joined(kind) for one in blocks):
+        if names and not any(one.takes_guests(kind) for one in blocks):
             raise UsageError(f"{names[0]}: {where} has no axis of {kind} for it to join")
     tasks = {block.task for block in suite.block}
     for spec in suite.table:
@@ -60,21 +60,21 @@ def stream(
         for column in ranking.column:
             names = [*filter(None, (column.measure, column.floor)), *column.where]
             _require_names(column.task, names, tasks, f"{where}: ranking {ranking.name}")
-    return _merged(blocks, where)
+    return _merge(blocks, where)
 
 
 def select(cells: Iterable[Cell], only: str | None, limit: int | None) -> list[Cell]:
     """Cells whose name matches the glob (anywhere in it), the first ``limit`` of them; no more are looked at."""
     total, first = 0, ""
 
-    def matching() -> Iterator[Cell]:
+    def match_names() -> Iterator[Cell]:
         nonlocal total, first
         for cell in cells:
             total, first = total + 1, first or cell.name
             if only is None or fnmatch.fnmatchcase(cell.name, f"*{only}*"):
                 yield cell
 
-    chosen = list(itertools.islice(matching(), limit))
+    chosen = list(itertools.islice(match_names(), limit))
     if not chosen:
         raise UsageError(f"--only {only!r} matches none of {total} cells; the first is {first}")
     return chosen
@@ -93,7 +93,7 @@ def participation(cells: Iterable[Cell], guest: str) -> tuple[int, str]:
     return took_part, line
 
 
-def _merged(blocks: list[BlockCells], where: str) -> Iterator[Cell]:
+def _merge(blocks: list[BlockCells], where: str) -> Iterator[Cell]:
     """Cells of all blocks, one that several list once; raises UsageError where these disagree about it."""
     seen: dict[str, tuple[str, str | None]] = {}
     for index, one in enumerate(blocks):

@@ -1,6 +1,7 @@
-"""What a suite shows as pictures: one model per kind of plot, each with the fields that its drawing reads.
+"""The plots of a suite: one model per kind of plot, with the options that a suite file may give.
 
-Fields name a parameter, a measure, or, as ``@name``, an array that is kept beside the records.
+A field such as ``x`` holds the name of a parameter, of a measure, or, written ``@name``, of an array that is stored
+beside the records. ``bench.report`` draws them.
 """
 
 from __future__ import annotations
@@ -24,11 +25,15 @@ Array: TypeAlias = Annotated[str, AfterValidator(_is_array)]
 
 
 class Plot(Strict):
-    """What plots of every kind have."""
+    """The fields that plots of every kind have: which records of a task are shown, and how they are divided.
+
+    ``where`` gives values of parameters (of a list, any value); records with others are left out. Each value of the
+    parameter ``series`` gets a colour, or in maps a panel; each value of ``facet`` gets a panel.
+    """
 
     columns: ClassVar[tuple[str, ...]]  # the fields that name a parameter, a measure or an array
 
-    name: SpecName
+    name: SpecName  # of the file too
     title: str
     task: str
     where: dict[str, Any] = {}
@@ -36,28 +41,31 @@ class Plot(Strict):
     facet: str | None = None
 
     def references(self) -> list[str]:
-        """The parameters, measures and arrays that the plot refers to."""
+        """Every parameter, measure and array (``@name``) that the plot names, to check that its task has them."""
         return [*filter(None, (getattr(self, field) for field in (*self.columns, "series", "facet"))), *self.where]
 
 
 class LinePlot(Plot):
-    """A curve per series and a panel per facet; over several seeds a curve is the mean, with the range as a band."""
+    """Curves of ``y`` over ``x``: one per series, in a panel per facet.
+
+    Over several seeds a curve is the mean of ``y``, and a band shows its range.
+    """
 
     columns = ("x", "y", "floor")
 
     kind: Literal["line"] = "line"
-    x: str  # or "index": the place in the array y, from 1
+    x: str  # or "index": the position in the array y, from 1
     y: str
     log: Literal["", "x", "y", "xy"] = ""
-    floor: str | None = None  # a measure drawn as a line across, with its interval as a band
+    floor: str | None = None  # a measure drawn as a horizontal line, with its interval as a band
     slopes: list[int] = []  # orders of accuracy whose slopes are drawn beside the curves
-    pareto: bool = False  # the points that no other point beats in x and y at once, where a smaller x is better
+    pareto: bool = False  # draw the front of points that no other beats in both x and y, where a smaller x is better
     xlabel: str = ""
     ylabel: str = ""
 
 
 class BarPlot(Plot):
-    """A bar per value of ``x`` and series, with the interval of ``y`` as its error bar."""
+    """Bars of the measure ``y``: one per value of the parameter ``x`` and series, with the interval as error bar."""
 
     columns = ("x", "y")
 
@@ -70,23 +78,24 @@ class BarPlot(Plot):
 
 
 class MapPlot(Plot):
-    """What maps of either kind have: a panel per series and facet, over the axes ``x`` and ``y`` of a grid.
+    """The fields of a map: values over the plane, in one panel per series and facet.
 
-    Values at points in place of a grid have both axes in one array of the shape (n, 2), which ``x`` and ``y`` name.
+    ``x`` (n,) and ``y`` (m,) are the axes of a grid, with values of the shape (m, n). For values (n,) at scattered
+    points, ``x`` and ``y`` name the same array (n, 2) of their coordinates.
     """
 
     x: Array
     y: Array
     log: Literal["", "x", "y", "xy", "z", "xyz"] = ""
-    scale: Literal["shared", "own"] = "shared"  # of the colours of all panels
-    mark: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None  # a place marked on every panel
+    scale: Literal["shared", "own"] = "shared"  # one colour scale for all panels, or one per panel
+    mark: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None  # a point (x, y) marked on each panel
     xlabel: str = ""
     ylabel: str = ""
-    zlabel: str = ""  # of the colours
+    zlabel: str = ""  # of the colour bar
 
 
 class HeatPlot(MapPlot):
-    """The values ``z`` as colours."""
+    """A heat map: the values ``z`` as colours over the axes ``x`` and ``y``."""
 
     columns = ("x", "y", "z")
 
@@ -95,7 +104,10 @@ class HeatPlot(MapPlot):
 
 
 class FieldPlot(MapPlot):
-    """The direction of descent as arrows against the gradient ``u``, ``v``, over colours: ``z``, or else its length."""
+    """A gradient field: arrows point against the gradient (``u``, ``v``), which is where descent leads.
+
+    The colours beneath show ``z``, or where there is none the length of the gradient.
+    """
 
     columns = ("x", "y", "z", "u", "v")
 
@@ -106,24 +118,27 @@ class FieldPlot(MapPlot):
 
 
 class BoxesPlot(Plot):
-    """Boxes to scale, a panel per record that keeps them: a counter-example, under the numbers of its two sides."""
+    """Counter-examples to claims about box losses: the boxes drawn to scale, in a panel per record that has them.
+
+    The title of a panel shows both sides of the inequality that the boxes break.
+    """
 
     columns = ("x", "y")
 
     kind: Literal["boxes"]
-    x: Array  # the boxes (k, 4) as corners
-    y: Array  # the numbers
-    names: Annotated[list[str], Field(min_length=1)]  # of the boxes, in their order
+    x: Array  # the boxes (k, 4) as corners x1, y1, x2, y2
+    y: Array  # the sides of the inequality (n,)
+    names: Annotated[list[str], Field(min_length=1)]  # of the k boxes
 
 
 class TrajectoriesPlot(Plot):
-    """Paths of samples in the plane, a panel per record, over lines that they should follow."""
+    """Paths of samples in the plane, drawn over the exact paths that they should follow, in a panel per record."""
 
     columns = ("x", "y")
 
     kind: Literal["trajectories"]
     x: Array  # the paths (paths, points, 2)
-    y: Array  # the lines, of the same form; a record without them shows its paths alone
+    y: Array  # the exact paths, of the same shape; a record without them shows its own alone
     xlabel: str = ""
     ylabel: str = ""
 

@@ -1,11 +1,12 @@
-"""Which source a number depends on: the modules that a function reaches by imports, the entries that these name.
+"""Which source a number depends on: the modules that a task reaches by imports, and the entries that they look up.
 
-A package whose ``__init__`` only hands names on is passed through: who takes a name from it reaches the module that the
-name comes from. A catalogue's table is not followed, so that one more line of it moves nothing: where a module takes a
-catalogue, those of its entries are reached whose names stand as text in any module reached (``SAMPLERS["rk4"]``, or a
-default that another module looks up).
-Imports inside functions count, those under ``TYPE_CHECKING`` do not. A file that a module opens is declared beside it:
-``OPENS = ("weights.safetensors",)``.
+Imports are followed in the syntax trees, so that nothing is imported. Those inside functions count, those under
+``TYPE_CHECKING`` do not. A file that a module opens is declared in the module: ``OPENS = ("weights.safetensors",)``.
+
+Two kinds of module are not dependencies themselves. A package whose ``__init__`` only re-exports names is passed
+through: an import of a name from it reaches the module that defines the name. The table of a catalogue is not followed,
+so that one more line in it changes no hash. Instead, where a module imports a catalogue, an entry of it is reached if
+its name stands as a string in any reached module (``SAMPLERS["rk4"]``, or a default that another module looks up).
 """
 
 from __future__ import annotations
@@ -22,31 +23,32 @@ from typing import Any, NamedTuple
 from implementations.catalogue import CATALOGUES
 from implementations.catalogue.entry import Entry
 
+Documentable = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef  # what may have a docstring
 OURS = ("bench", "implementations", "metrics")
 TABLES = "implementations.catalogue"  # its modules, but for ``entry``, are tables
-HANDING_ON = {"_EXPORTS", "__all__", "__dir__", "__getattr__"}  # what such a package may assign
+EXPORT_NAMES = {"_EXPORTS", "__all__", "__dir__", "__getattr__"}  # all that a re-exporting ``__init__`` may assign
 _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")  # where a node of a syntax tree holds statements
-PROSE = ("summary", "paper", "others")  # fields of an entry that move no number
+PROSE = ("summary", "paper", "others")  # fields of an entry on which no number depends
 
 
 class Source(NamedTuple):
-    """One module as it is on disk."""
+    """One of fidmap's modules as it is on disk: its file, its imports, and what else its numbers depend on."""
 
     path: Path
-    imports: tuple[tuple[str, str | None], ...]  # module, and the name that is taken from it
-    words: frozenset[str]  # its texts of one word, among which the names of entries are
-    opens: tuple[Path, ...]
-    hands_on: dict[str, tuple[str, str]] | None  # of a package that does nothing else: name -> where it comes from
+    imports: tuple[tuple[str, str | None], ...]  # (module, name imported from it, None for the module itself)
+    words: frozenset[str]  # its string constants, among which are the names of entries that it looks up
+    opens: tuple[Path, ...]  # the files that it declares to open
+    exports: dict[str, tuple[str, str]] | None  # name -> (module, name there), if it is a package that only re-exports
 
 
 class Reached(NamedTuple):
-    """What a number depends on, of fidmap's own."""
+    """The modules and the catalogue entries of fidmap on which a number depends."""
 
     modules: tuple[str, ...]
     entries: tuple[Entry, ...]
 
-    def stated(self) -> list[dict[str, str]]:
-        """The entries' fields, but for those of prose."""
+    def describe_entries(self) -> list[dict[str, str]]:
+        """Each entry's fields as text, without those of ``PROSE``: what a record's hash covers of an entry."""
         return [
             {one.name: repr(getattr(entry, one.name)) for one in fields(entry) if one.name not in PROSE}
             for entry in self.entries
@@ -55,7 +57,10 @@ class Reached(NamedTuple):
 
 @cache
 def reach(targets: tuple[str, ...], entries: tuple[Entry, ...] = ()) -> Reached:
-    """Follow imports from modules (``module`` or ``module:function``) and entries; only fidmap's own are followed."""
+    """Find all of fidmap's modules and entries that ``targets`` and ``entries`` depend on.
+
+    ``targets`` are written ``module`` or ``module:function``. Modules of other packages are not followed.
+    """
     waiting = [target.partition(":")[0] for target in targets]
     found: set[Entry] = set()
     modules: set[str] = set()
@@ -75,7 +80,7 @@ def reach(targets: tuple[str, ...], entries: tuple[Entry, ...] = ()) -> Reached:
             if module in modules or module.partition(".")[0] not in OURS:
                 continue
             source = read(module)
-            if source.hands_on is not None:
+            if source.exports is not None:
                 continue
             modules.add(module)
             words |= source.words
@@ -90,7 +95,7 @@ def reach(targets: tuple[str, ...], entries: tuple[Entry, ...] = ()) -> Reached:
 
 @cache
 def read(module: str) -> Source:
-    """Parse a module; raises ImportError where there is none."""
+    """Parse the file of one of fidmap's modules; raises ImportError where there is none."""
     path = _path(module)
     if path is None:
         raise ImportError(f"no module named {module!r}")
@@ -100,24 +105,24 @@ def read(module: str) -> Source:
     words = frozenset(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
     imports = tuple(dict.fromkeys(_imports(nodes, package)))
     opens = tuple(path.parent / name for name in _literal(tree, "OPENS") or ())
-    handed = _handed_on(module, tree, imports) if path.name == "__init__.py" else None
-    return Source(path, imports, words, opens, handed)
+    exports = _find_exports(module, tree, imports) if path.name == "__init__.py" else None
+    return Source(path, imports, words, opens, exports)
 
 
 def tree_digest(source: bytes) -> bytes:
-    """Hash of a module's syntax tree without docstrings, which comments and layout do not move."""
+    """SHA-256 of a module's syntax tree without docstrings: comments, docstrings and layout do not change it."""
     tree = ast.parse(source)
     waiting: list[ast.AST] = [tree]
-    while waiting:  # a docstring is a statement: expressions need no look
+    while waiting:  # docstrings are statements, so that expressions need not be visited
         node = waiting.pop()
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _documented(node):
+        if isinstance(node, Documentable) and _has_docstring(node):
             node.body = node.body[1:] or [ast.Pass()]
         for block in _BLOCKS:
             waiting += getattr(node, block, ())
     return hashlib.sha256(ast.dump(tree).encode()).digest()
 
 
-def _documented(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+def _has_docstring(node: Documentable) -> bool:
     first = node.body[0] if node.body else None
     return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
 
@@ -144,21 +149,21 @@ def _imports(nodes: Iterable[ast.AST], package: str) -> Iterator[tuple[str, str 
             yield from ((place, alias.name) for alias in node.names)
 
 
-def _handed_on(
+def _find_exports(
     package: str, tree: ast.Module, imports: Iterable[tuple[str, str | None]]
 ) -> dict[str, tuple[str, str]] | None:
-    """Where each name of a package comes from, if handing names on is all that its ``__init__`` does."""
+    """Where each name of a package is defined (module, name), if re-exporting is all that its ``__init__`` does."""
     for node in tree.body:
         if not isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.Expr):
             return None
-        if isinstance(node, ast.Assign) and _assigned(node) - HANDING_ON:
+        if isinstance(node, ast.Assign) and _find_assigned_names(node) - EXPORT_NAMES:
             return None
     lazy = _literal(tree, "_EXPORTS") or {}
     own = {name: (f"{package}.{module}", name) for module, names in lazy.items() for name in names}
     return own | {name: (place, name) for place, name in imports if name is not None}
 
 
-def _assigned(node: ast.Assign) -> set[str]:
+def _find_assigned_names(node: ast.Assign) -> set[str]:
     return {name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)}
 
 
@@ -170,22 +175,22 @@ def _literal(tree: ast.Module, name: str) -> Any:
 
 
 def _resolve(place: str, name: str | None) -> Iterator[str]:
-    """The modules that ``from place import name`` reaches: one, and the packages above it that do something."""
+    """The modules that ``from place import name`` reaches: that of the name, and packages above it that run code."""
     if place.partition(".")[0] not in OURS or _path(place) is None:
         return
     if name is not None and _path(f"{place}.{name}") is not None:
         place, name = f"{place}.{name}", None
     parts = place.split(".")
-    yield from (above for k in range(1, len(parts)) if read(above := ".".join(parts[:k])).hands_on is None)
-    handed = read(place).hands_on
-    if handed is None:
+    yield from (above for k in range(1, len(parts)) if read(above := ".".join(parts[:k])).exports is None)
+    exports = read(place).exports
+    if exports is None:
         yield place
-    elif name in handed:
-        yield from _resolve(*handed[name])
+    elif name in exports:
+        yield from _resolve(*exports[name])
 
 
 def _kinds(place: str, name: str | None) -> set[str]:
-    """The catalogues that an import takes."""
+    """The kinds of catalogue that ``from place import name`` imports."""
     if place == TABLES or place.startswith(f"{TABLES}.") or (_path(place) and name and _comes_from_tables(place, name)):
         return {kind for kind in CATALOGUES if name == kind.upper()} or (
             set(CATALOGUES) if name == "CATALOGUES" else set()
@@ -194,8 +199,8 @@ def _kinds(place: str, name: str | None) -> set[str]:
 
 
 def _comes_from_tables(place: str, name: str) -> bool:
-    handed = read(place).hands_on if place.partition(".")[0] in OURS else None
-    return bool(handed and name in handed and _is_table(handed[name][0]))
+    exports = read(place).exports if place.partition(".")[0] in OURS else None
+    return bool(exports and name in exports and _is_table(exports[name][0]))
 
 
 def _is_table(module: str) -> bool:

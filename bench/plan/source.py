@@ -1,9 +1,9 @@
-"""The source on which a number depends: the hash of its modules' files, and what a worker really loaded.
+"""The hash of the source on which a number depends, and a check that a worker loaded just that source.
 
-A module of fidmap's counts with its own file and those that it declares to open (``bench.plan.reach``). One of the
-user's is named by its top-level name and counts with every file of its package (source, weights and data); it counts
-with all of the user's modules that it imports, however deep. Source counts as a syntax tree without docstrings, so that
-a comment moves nothing; other files count byte by byte.
+The hash covers, of a module of fidmap, its own file and those that it declares to open (``bench.plan.reach``). A module
+of the user's is known by its top-level name; the hash covers every file of its package (source, weights and data), and
+those of all the user's modules that it imports, directly or not. Python files are hashed as syntax trees without
+docstrings, so that a comment changes nothing; other files are hashed byte by byte.
 """
 
 from __future__ import annotations
@@ -29,19 +29,20 @@ _LIBRARY = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purel
 
 @cache
 def source_hash(modules: tuple[str, ...]) -> str:
-    """Hash over modules, each as it was when this process first asked for it."""
-    return _combine({module: _known(module) for module in modules})
+    """Hash of the source of modules, each as it was on disk when this process first asked for it."""
+    return _combine({module: _remember_files(module) for module in modules})
 
 
 def fingerprint(modules: Iterable[str]) -> str:
-    """Hash over modules as they are on disk; nothing is imported but the parents of a dotted name."""
+    """Hash of the source of modules as it is on disk now; imports nothing but the parent packages of a dotted name."""
     return _combine({module: _files(module) for module in modules})
 
 
 def own_modules(targets: Iterable[str]) -> tuple[str, ...]:
-    """The user's modules behind ``module:function`` targets: theirs, and those that they import by a statement.
+    """Top-level names of the user's modules that ``module:function`` targets name or import, directly or not.
 
-    The interpreter's, installed and fidmap's own modules are not followed. Raises ImportError where one is not found.
+    Import statements alone are seen. Modules of the standard library, of installed packages and of fidmap are not
+    followed. Raises ImportError where a target's module is not found.
     """
     waiting = [target.partition(":")[0].partition(".")[0] for target in targets]
     for name in waiting:
@@ -51,24 +52,27 @@ def own_modules(targets: Iterable[str]) -> tuple[str, ...]:
         name = waiting.pop()
         if name not in found:
             found.add(name)
-            waiting += _imported(name)
+            waiting += _find_imports(name)
     return tuple(sorted(found))
 
 
 class Loaded:
-    """Records the bytes of every source file that this process loads from now on.
+    """The source files that a process has loaded, with hashes of the bytes that were compiled.
 
     A file that is overwritten before a worker loads it, and restored before it is read again, would pass for the source
-    that was hashed. So the bytes that are compiled are hashed; the bytecode cache is passed over, which knows a file by
-    the second of its last change and its size alone.
+    that was hashed. So the very bytes that are compiled are hashed. The bytecode cache is bypassed, since it recognises
+    a file by its size and the second of its last change alone.
     """
 
     def __init__(self, modules: Iterable[str] = ()):
         self.modules = {*OURS, *modules}
-        self.digests: dict[str, set[bytes]] = {}  # by file; more than one where it was loaded again
+        self.digests: dict[str, set[bytes]] = {}  # by file; several where it was loaded again with other content
 
     def record(self) -> None:
-        """Begin; the loader of this whole process is changed, which must be a worker's."""
+        """Hash every source file that this process loads from now on.
+
+        This replaces Python's source loader for the whole process, which must therefore be a worker.
+        """
         plain = SourceFileLoader.get_code
 
         def get_code(loader: SourceFileLoader, name: str) -> CodeType | None:
@@ -82,7 +86,10 @@ class Loaded:
         SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
 
     def require(self, modules: Iterable[str], expected: str) -> None:
-        """Raise RuntimeError unless disk and what was loaded have the hash, and nothing was loaded beside it."""
+        """Check that the files of ``modules``, and what was loaded of them, have the hash ``expected``.
+
+        Raises RuntimeError where they do not, and where a file of the user's was loaded that is in none of ``modules``.
+        """
         disk = {module: _files(module) for module in modules}
         loaded = {
             module: {
@@ -101,9 +108,9 @@ class Loaded:
 
 
 class File(NamedTuple):
-    """One file of a module."""
+    """A file of a module: its path, and the hash of its syntax tree or of its bytes."""
 
-    path: str  # without links
+    path: str  # with links resolved
     digest: bytes
 
 
@@ -113,12 +120,12 @@ def _combine(files: dict[str, dict[str, File]]) -> str:
 
 
 @cache
-def _known(module: str) -> dict[str, File]:
+def _remember_files(module: str) -> dict[str, File]:
     return _files(module)
 
 
 def _files(module: str) -> dict[str, File]:
-    """Every file that a module counts with, by its path in it; none of a module that has no file."""
+    """The files that the hash of a module covers, by their paths within it; empty for a module without a file."""
     if module.partition(".")[0] in OURS:
         source = read(module)
         return {path.name: _file(path) for path in (source.path, *source.opens)}
@@ -147,7 +154,7 @@ def _counts(path: Path) -> bool:
 
 
 def _root(module: str) -> Path:
-    """The folder of a package or the file of a module; one without a file goes by its name."""
+    """The folder of a package or the file of a module; for a module without a file, its name as a path."""
     spec = _find(module)
     if spec.submodule_search_locations:
         return Path(next(iter(spec.submodule_search_locations)))
@@ -164,8 +171,8 @@ def _find(module: str) -> ModuleSpec:
     return spec
 
 
-def _imported(module: str) -> Iterator[str]:
-    """The user's modules that the source of a package or module names in import statements, wherever these stand."""
+def _find_imports(module: str) -> Iterator[str]:
+    """The user's modules that a package or module imports by statements, at its top or inside functions."""
     root = _root(module)
     for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
         if path.suffix != ".py" or not path.is_file():
@@ -186,7 +193,7 @@ def _imported(module: str) -> Iterator[str]:
 
 @cache
 def _is_users(module: str) -> bool:
-    """Whether a top-level module is neither the interpreter's, nor installed, nor fidmap's."""
+    """Whether a top-level module is neither of the standard library, nor of an installed package, nor of fidmap."""
     if module in OURS or module in sys.stdlib_module_names:
         return False
     try:

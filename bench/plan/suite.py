@@ -1,8 +1,8 @@
-"""A suite: a TOML file read and validated.
+"""A suite: a TOML file that says what is measured and how it is shown, read and validated.
 
 name = "quick"                            # letters, digits, - and _
 title = "..."
-seeds = [0]                               # every cell once a seed
+seeds = [0]                               # every cell runs once per seed
 timeout_s = 120                           # of one cell
 memory_gib = 8.0                          # of one cell's worker
 
@@ -37,14 +37,14 @@ Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Exclusion(Strict):
-    """Cells that are not run, and why: they are recorded as skipped."""
+    """Cells of a block that are recorded as skipped, with the reason: those whose values match ``match``."""
 
     match: dict[str, Any]
     reason: Annotated[str, Field(min_length=1)]
 
 
 class Block(Strict):
-    """One task over its axes."""
+    """One task over crossed and zipped axes of its parameters, once per seed; see the module for the fields."""
 
     task: str
     settings: dict[str, Any] = {}
@@ -56,7 +56,7 @@ class Block(Strict):
 
 
 class Suite(Strict):
-    """What a suite file holds."""
+    """A suite: blocks of cells to run, limits for each cell, and the rankings, tables and plots that show them."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
     title: str = ""
@@ -70,14 +70,17 @@ class Suite(Strict):
 
 
 class SuiteRun(NamedTuple):
-    """A suite and the hashes of the cells of its last run, in order: what a store shows of it."""
+    """A suite and the hashes of the cells of its last run, in order; reports show the records of these cells."""
 
     suite: Suite
     cells: list[str]
 
 
 def find(name: str) -> Path:
-    """The file of a suite: a path that ends in .toml, or the name of a suite that comes with fidmap."""
+    """The file of a suite, given its path (which ends in .toml) or the name of a suite that comes with fidmap.
+
+    Raises UsageError on an unknown name.
+    """
     if name.endswith(".toml"):
         return Path(name)
     try:
@@ -117,7 +120,7 @@ def read(file: Path) -> Suite:
 
 
 def _code_name(value: Any) -> str | None:
-    """The first string that would name code (module:function), anywhere inside."""
+    """The first string anywhere inside ``value`` that would name code (module:function), or None."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):

@@ -1,1 +1,1 @@
-"""What was measured: one record a cell, and the comparison of two stores."""
+"""Records of what was measured, one per cell: their format, their store on disk, and the comparison of two stores."""

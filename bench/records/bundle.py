@@ -1,4 +1,4 @@
-"""A whole store in one JSON file, which is what a baseline is; and reading either, a folder or such a file."""
+"""Bundles: all records of a store in one JSON file, as baselines are; and a reader of stores and bundles alike."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from bench.records.store import Contents, Store
 
 
 def bundle(store: Store) -> str:
-    """Write a whole store, without its arrays, as one JSON text, which ``load`` reads.
+    """All records of a store and their environments, without arrays, as one JSON text, which ``load`` reads.
 
-    Raises UsageError where records are damaged: nothing would be compared with a baseline that lacks them.
+    Raises UsageError where records are damaged, since a baseline would lack them and they would never be compared.
     """
     contents = store.contents()
     records = ",\n".join(record.model_dump_json() for record in contents.records)
@@ -25,7 +25,10 @@ def bundle(store: Store) -> str:
 
 
 def load(path: Path | str) -> Contents:
-    """Read a store's folder or a bundle's file; raises UsageError where there are no records to read."""
+    """Read the records of a store (a folder) or of a bundle (a file).
+
+    Raises UsageError where there are no records, and where a bundle cannot be read.
+    """
     path = Path(path)
     if path.is_dir():  # a store
         contents = Store(path).contents()

@@ -1,8 +1,8 @@
 """Two stores compared, with one verdict per measure: better, same, worse, ambiguous, new, missing, incomparable.
 
 Cells are matched by their key (task, parameters, seed, device, threads). A deterministic measure decides by its
-two-sided window. A timing is judged by its interval, and is advisory unless it is asked to decide too. The comparison
-passes where everything that the baseline has could be judged and nothing is worse.
+two-sided window. A timing is judged by the intervals of both sides, and is advisory unless timings are asked to decide
+too. The comparison passes if everything in the baseline could be judged and nothing is worse.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from bench.records.store import Contents
 Verdict = Literal["better", "same", "worse", "ambiguous", "new", "missing", "incomparable"]
 FAILS: tuple[Verdict, ...] = ("worse", "missing", "incomparable")
 JUDGED: tuple[Verdict, ...] = ("better", "same", "worse", "ambiguous")
-FACTOR = 1.1  # a timing differs only beyond this ratio, its interval apart
+FACTOR = 1.1  # a timing is the same up to this ratio, whatever its interval
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """One line of a comparison."""
+    """The verdict on one measure, or on the status of a whole cell, of a candidate against its baseline."""
 
     verdict: Verdict
     task: str
@@ -36,11 +36,11 @@ class Judgement:
     baseline: float | str | None
     candidate: float | str | None
     why: str = ""
-    gates: bool = True  # it decides the exit code
-    measured: bool = False  # it is of two values of one measure, and not of two cells
+    gates: bool = True  # whether it counts for the exit code
+    measured: bool = False  # whether it compares two values of a measure, and not the status of two cells
 
     def line(self) -> str:
-        """The judgement as one line of text."""
+        """The judgement as one line of text: verdict, cell, measure, both values and the reason."""
         values = f"{_show(self.baseline)} -> {_show(self.candidate)}"
         note = f" ({self.why})" if self.why else ""
         return f"{self.verdict:<12} {self.task}/{self.entry} [{self.cell}] {self.measure}: {values}{note}"
@@ -48,7 +48,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All judgements of two stores, and from what code and machine each side is."""
+    """The comparison of two stores: all judgements, and the code and machines that each side's records are from."""
 
     judgements: list[Judgement]
     baseline: list[str]
@@ -56,17 +56,17 @@ class Comparison:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many judgements there are of each verdict."""
+        """The number of judgements of each verdict."""
         return dict(Counter(one.verdict for one in self.judgements))
 
     @property
     def judged(self) -> int:
-        """How many measures both sides have that could decide the exit code."""
+        """The number of measures that count for the exit code and that both sides have in a comparable form."""
         return sum(one.gates and one.measured and one.verdict in JUDGED for one in self.judgements)
 
     @property
     def failures(self) -> list[str]:
-        """Why the comparison fails; empty where it passes. What is ambiguous never fails."""
+        """The reasons why the comparison fails, empty where it passes. An ambiguous measure never fails it."""
         gating = Counter(one.verdict for one in self.judgements if one.gates)
         reasons = [f"{gating[verdict]} {verdict}" for verdict in FAILS if gating[verdict]]
         if not self.judged:
@@ -76,11 +76,11 @@ class Comparison:
 
     @property
     def exit_code(self) -> int:
-        """1 where the comparison fails, else 0."""
+        """The exit code of ``fidmap compare``: 1 where the comparison fails, else 0."""
         return int(bool(self.failures))
 
     def as_dict(self) -> dict[str, object]:
-        """The comparison as strict JSON can hold it."""
+        """The comparison as values for JSON; NaN and infinities are strings, since strict JSON has none."""
         return {
             "exit_code": self.exit_code, "failures": self.failures, "judged": self.judged, "counts": self.counts,
             "baseline": self.baseline, "candidate": self.candidate,
@@ -89,7 +89,10 @@ class Comparison:
 
 
 def compare(baseline: Contents, candidate: Contents, *, gate_timings: bool = False) -> Comparison:
-    """Compare a candidate's records with a baseline's; raises UsageError where a side has two of one key."""
+    """Compare the records of a candidate with those of a baseline, cell by cell and measure by measure.
+
+    With ``gate_timings``, timings count for the exit code too. Raises UsageError where a side has two records of a key.
+    """
     before, after = _by_key(baseline, "baseline"), _by_key(candidate, "candidate")
     elsewhere = {_what(record): record for key, record in after.items() if key not in before}
     judgements = _judge_damaged(baseline, candidate)
@@ -108,7 +111,7 @@ def compare(baseline: Contents, candidate: Contents, *, gate_timings: bool = Fal
 
 
 def origin(records: Iterable[Record]) -> list[str]:
-    """From what versions, commits and machines the records are, a line each, most of them first."""
+    """The versions, commits and machines that made the records, one line each, those of most records first."""
 
     def line(record: Record) -> str:
         return f"{record.made_by}, {record.cell.device} {record.cell.hardware or 'of unknown model'}"
@@ -117,7 +120,7 @@ def origin(records: Iterable[Record]) -> list[str]:
 
 
 def _by_key(side: Contents, name: str) -> dict[tuple[str, str, int], Record]:
-    """The records by key, device and threads: fidmap's keys cover these two, those of other software may not."""
+    """The records by key, device and threads; fidmap's keys cover the last two, keys of other software may not."""
     found: dict[tuple[str, str, int], Record] = {}
     for record in side.records:
         cell = record.cell
@@ -130,7 +133,7 @@ def _by_key(side: Contents, name: str) -> dict[tuple[str, str, int], Record]:
 
 
 def _what(record: Record) -> str:
-    """What is measured, wherever it is measured."""
+    """A digest of what a cell measures, which does not depend on device and threads."""
     return digest([record.cell.task, record.cell.parameters, record.cell.seed])
 
 
@@ -139,7 +142,7 @@ def _where(record: Record) -> str:
 
 
 def _judge_damaged(baseline: Contents, candidate: Contents) -> list[Judgement]:
-    """A judgement of each record that cannot be read: nobody knows what it would have said."""
+    """A judgement ``incomparable`` for each record that cannot be read on one side or both."""
     judgements = []
     known = {record.cell.hash: record for side in (baseline, candidate) for record in side.records}
     for name in dict.fromkeys([*baseline.damaged, *candidate.damaged]):
@@ -154,7 +157,7 @@ def _judge_damaged(baseline: Contents, candidate: Contents) -> list[Judgement]:
 
 
 def _judge_cell(old: Record, new: Record, gate_timings: bool) -> list[Judgement]:
-    """Judge a cell that both sides have: its status where either did not end well, and each of its measures."""
+    """Judge a cell that both sides have: its status, unless it is ok on both, and each of its measures."""
     judgements = []
     if (old.status, new.status) != ("ok", "ok"):
         verdict, why = _judge_status(old, new)
@@ -176,7 +179,7 @@ def _judge_cell(old: Record, new: Record, gate_timings: bool) -> list[Judgement]
 
 
 def _judge_status(old: Record, new: Record) -> tuple[Verdict, str]:
-    """The verdict on how two cells ended; a cell that ended well or was left out must not fail now."""
+    """The verdict on the statuses of a cell, with the reason; one that was ok or skipped must not fail now."""
     why = new.error or ""
     if new.status == old.status:
         return "same", why
@@ -192,14 +195,14 @@ def _judge_status(old: Record, new: Record) -> tuple[Verdict, str]:
 
 
 def _judge(old: Measurement, new: Measurement, hardware: str, now: str) -> tuple[Verdict, str]:
-    for field in ("extractor", "reference"):  # another network, other data, or another pair that was chosen by them
+    for field in ("extractor", "reference"):  # from another network or other data, a value means something else
         if getattr(old, field) != getattr(new, field):
             return "incomparable", f"{field} differs: {getattr(old, field)} and {getattr(new, field)}"
-    for field in ("unit", "direction", "deterministic"):  # a gate must not open because its declaration changed
+    for field in ("unit", "direction", "deterministic"):  # a changed declaration must not let a regression pass
         if getattr(old, field) != getattr(new, field):
             return "worse", f"{field} differs: {getattr(old, field)} and {getattr(new, field)}; make a new baseline"
     if not old.deterministic:
-        if old.unit and (hardware != now or not hardware):  # ratios remain
+        if old.unit and (hardware != now or not hardware):  # ratios, which have no unit, can still be compared
             return "incomparable", f"hardware differs: {hardware or 'unknown'} and {now or 'unknown'}"
         return _judge_timing(old, new)
     if old.value == new.value or (math.isnan(old.value) and math.isnan(new.value)):
@@ -209,7 +212,7 @@ def _judge(old: Measurement, new: Measurement, hardware: str, now: str) -> tuple
     if not math.isfinite(old.value):
         return "better", "finite now"
     change = new.value - old.value
-    # The narrower of both declarations: a gate must not open because a window has been widened.
+    # The narrower of the two declarations: a widened window must not let a regression pass.
     allowed = max(min(old.window, new.window) * abs(old.value), min(old.floor, new.floor))
     if abs(change) <= allowed:
         return "same", ""
@@ -244,7 +247,7 @@ def _judgement(
     verdict: Verdict, record: Record, of: Measurement | str, old: float | str | None, new: float | str | None,
     why: str = "", gates: bool = True, measured: bool = False,
 ) -> Judgement:  # fmt: skip
-    """A judgement of a record's measure, or of what a text names."""
+    """Make a judgement about a measure of a record, or about what the text ``of`` names, such as its status."""
     name, entry = (of.name, of.entry) if isinstance(of, Measurement) else (of, None)
     return Judgement(
         verdict, record.cell.task, entry or record.cell.entry, _parameters(record), name, old, new, why, gates, measured

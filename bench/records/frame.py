@@ -1,4 +1,4 @@
-"""Records as one table of pandas, for a CSV file and for whoever analyses a store in Python."""
+"""Records as one pandas table, for CSV files and for analysis in Python."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ FIELDS = {"value", "unit", "n", "interval", "extractor", "reference"}  # those o
 
 
 def frame(records: Iterable[Record]) -> pandas.DataFrame:
-    """Lay records out with one row per measure; a record without measures has one row.
+    """Make a table of records with one row per measure; a record without measures has one row.
 
-    ``entry`` is the one whose measure it is, in a contest too. A parameter whose name is that of another column is the
-    column ``parameter_NAME``.
+    The columns identify the cell, give its status, parameters and provenance, and hold the measure with its value,
+    unit, sample size, interval, extractor and reference data. ``entry`` is the entry that the measure belongs to, in a
+    contest too. A parameter that has the name of another column is called ``parameter_NAME``.
     """
     import pandas
 

@@ -1,4 +1,4 @@
-"""pytest-benchmark's JSON as records of a store."""
+"""Import of pytest-benchmark's JSON: each benchmark becomes a record of a store, with its median in milliseconds."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from bench.records.store import Store
 from bench.timing import median_interval
 
 SUITE = "microbench"
-BOOTSTRAP = 20  # with so many rounds, samples are resampled, and quartiles hold the median
-RANGE = 6  # with so many rounds, the range holds the median in 95 % of cases: 1 - 2**(1 - 6) = .969
+BOOTSTRAP = 20  # rounds from which raw samples are resampled, and the quartiles contain the median in 95 % of cases
+RANGE = 6  # rounds from which the range contains the median in 95 % of cases: 1 - 2**(1 - 6) = .969
 
 
 def import_file(file: Path, store: Store) -> list[Record]:
     """Store each benchmark of a pytest-benchmark JSON file as a record with its raw timings, and return the records.
 
-    A benchmark is known by its full name, ``file::Class::test[parameters]``. Raises UsageError where the file is not
-    one of pytest-benchmark's, or has two benchmarks of one name.
+    A benchmark is identified by its full name, ``file::Class::test[parameters]``. Raises UsageError where the file is
+    not one of pytest-benchmark's, or has two benchmarks of one name.
     """
     try:
         content = json.loads(file.read_bytes())
@@ -41,7 +41,7 @@ def import_file(file: Path, store: Store) -> list[Record]:
             "environment": store.write_environment(described), "started_at": content["datetime"],
             "version": environment.code()["version"],
         }  # fmt: skip
-        if commit["id"] != "unversioned":  # pytest-benchmark's word for: it knows of no repository
+        if commit["id"] != "unversioned":  # what pytest-benchmark writes where it finds no repository
             common |= {"commit": commit["id"], "dirty": commit.get("dirty")}
         records = [_record(item, _hardware(machine), common) for item in content["benchmarks"]]
     except OSError as error:
@@ -61,11 +61,11 @@ def import_file(file: Path, store: Store) -> list[Record]:
 
 
 def interval_of(stats: dict[str, Any]) -> tuple[float, float] | None:
-    """A 95 % interval of the median in seconds, or None where there are fewer than 6 rounds.
+    """A 95 % interval for the median time in seconds, from a benchmark's ``stats``; None for fewer than 6 rounds.
 
-    It is a bootstrap over the raw samples where the file has 20 or more of them (``--benchmark-save-data``). Without
-    them it is the quartiles, which hold the median of 20 or more rounds in at least 95 % of cases; of fewer rounds it
-    is the range.
+    Where the file has 20 or more raw samples (``--benchmark-save-data``), it is a bootstrap over them. Otherwise it is
+    the range from the first to the third quartile, which contains the true median in at least 95 % of cases from 20
+    rounds on, or for fewer rounds the range of all of them.
     """
     samples: Sequence[float] = stats.get("data") or []
     if len(samples) >= BOOTSTRAP:
@@ -77,7 +77,7 @@ def interval_of(stats: dict[str, Any]) -> tuple[float, float] | None:
 
 
 def _hardware(machine: dict[str, Any]) -> str:
-    """The processor's model; virtual machines give many of them one name, which their numbers tell apart."""
+    """The processor's model name with its numbers, since virtual machines give several models the same name."""
     cpu = machine["cpu"]
     name = cpu.get("brand_raw") or machine["processor"]
     if not name:

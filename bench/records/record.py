@@ -1,4 +1,4 @@
-"""A record: what one cell measured, with all that is needed to trace the numbers and to measure them again."""
+"""A record: the measures of one cell, with all that is needed to trace the numbers and to measure them again."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from bench.toml import explain
 
 SCHEMA_VERSION: Final = 3  # records of earlier versions are read, see bench.records.upgrade
 Status = Literal["ok", "failed", "out_of_memory", "timeout", "diverged", "skipped"]
-FINISHED: frozenset[str] = frozenset({"ok", "diverged", "skipped"})  # a cell that ended so is not run a second time
+FINISHED: frozenset[str] = frozenset({"ok", "diverged", "skipped"})  # a cell with such a status does not run again
 
 
 class Measurement(BaseModel):
-    """One number of a record, with what its task declares of it; NaN and infinities are written as strings."""
+    """One measured number of a record, with its task's declaration of the measure.
+
+    In JSON, NaN and infinities are strings.
+    """
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
 
@@ -30,7 +33,7 @@ class Measurement(BaseModel):
     n: int | None = None  # sample size
     unit: str = ""
     direction: Literal["lower", "higher", "target"] = "lower"
-    deterministic: bool = True  # it decides a comparison; a timing is advisory
+    deterministic: bool = True  # whether it decides a comparison; a timing is advisory
     window: float = 0.0  # relative change that counts as the same
     floor: float = 0.0  # absolute change that counts as the same
     extractor: str | None = None  # name@hash
@@ -38,7 +41,7 @@ class Measurement(BaseModel):
 
 
 class Record(BaseModel):
-    """What one cell measured, where, and by which code."""
+    """The record of one cell: what it is, how it ended, what it measured, when, on which machine and by which code."""
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
 
@@ -66,22 +69,25 @@ class Record(BaseModel):
 
     @property
     def made_by(self) -> str:
-        """The code that made it: version, commit, and whether that was changed."""
+        """The code that made the record, in words: version, commit, and whether files differed from the commit."""
         tree = {True: " with changes", False: "", None: " (whether changed is unknown)"}[self.dirty]
         return f"fidmap {self.version}, commit {(self.commit or 'unknown')[:12]}{tree}"
 
     def measure(self, name: str, entry: str | None = None) -> Measurement | None:
-        """The number of that measure, in a contest of that entry; None where the record has none."""
+        """The measurement with the name ``name``, in a contest that of ``entry``; None where the record has none."""
         return next((m for m in self.measures if (m.name, m.entry) == (name, entry)), None)
 
     def value(self, name: str) -> float | None:
-        """The value of that measure, None where the record has none."""
+        """The value of the measure with the name ``name``, None where the record has none."""
         measure = self.measure(name)
         return None if measure is None else measure.value
 
 
 def parse_record(content: bytes | str) -> Record:
-    """Read a record's file; raises ValueError where it is damaged, UsageError where a newer fidmap wrote it."""
+    """The record in a file's content, of any schema version so far, checked against its checksum.
+
+    Raises ValueError where it is damaged, and UsageError where a newer fidmap wrote it.
+    """
     fields = json.loads(content)
     if not isinstance(fields, dict):
         raise ValueError("it holds no JSON object")
@@ -93,13 +99,13 @@ def parse_record(content: bytes | str) -> Record:
 
 
 def require_known_schema(version: Any) -> None:
-    """Raise UsageError where a newer fidmap wrote the record: it is not damaged."""
+    """Raise UsageError where a schema version is newer than this fidmap: such a file is not damaged."""
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise UsageError(f"schema version {version} is a newer fidmap's; this one reads up to {SCHEMA_VERSION}")
 
 
 def describe_damage(error: Exception) -> str:
-    """Why a file cannot be read, on one line."""
+    """The reason why a stored file is damaged, in one line, from the error that its content raised."""
     if isinstance(error, RecursionError):
         return "nested too deeply"
     if isinstance(error, KeyError):

@@ -42,7 +42,7 @@ AGAIN = "`fidmap run` measures its cell again"
 
 
 class StoredSuite(BaseModel):
-    """A suite as of its last run into a store: how it is shown, and the hashes of its cells."""
+    """A suite as of its last run into a store: its definition, which says how it is shown, and its cells' hashes."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -54,16 +54,16 @@ class StoredSuite(BaseModel):
 
 @dataclass(frozen=True)
 class Contents:
-    """What is in a folder of records, or in the JSON bundle of one: its records, and what is damaged or missing."""
+    """All that a folder of records, or the JSON bundle of one, holds: its records, and what is damaged or missing."""
 
     records: list[Record]
-    damaged: dict[str, str] = field(default_factory=dict)  # why a record cannot be read, by its hash
+    damaged: dict[str, str] = field(default_factory=dict)  # hash of a record -> why it cannot be read
     left_out: list[Record] = field(default_factory=list)  # not of their suite's last run, or older than another
-    absent: dict[str, tuple[int, int]] = field(default_factory=dict)  # by suite: cells without a record, of how many
+    absent: dict[str, tuple[int, int]] = field(default_factory=dict)  # suite -> (cells without a record, all cells)
 
 
 class Store:
-    """A folder of records; several processes may write into one at once.
+    """A folder of records, one per cell; several processes may write into it at the same time.
 
     With ``repair``, damaged files are set aside, so that their cells run again. Without it, a damaged record is named
     on stderr and left out, and a damaged suite or environment raises UsageError.
@@ -71,7 +71,7 @@ class Store:
 
     def __init__(self, folder: Path | str, *, repair: bool = False):
         self.folder, self.repair = Path(folder), repair
-        self.damaged: dict[str, str] = {}  # records that could not be read, by hash, and why
+        self.damaged: dict[str, str] = {}  # hash of a record -> why it could not be read
         if self.folder.exists() and not self.folder.is_dir():
             raise UsageError(f"{folder} is a file; --out takes a folder")
         self.records_folder = self.folder / "records"
@@ -104,7 +104,7 @@ class Store:
         self.put(f"records/{name}.json", (text + "\n").encode())
 
     def write_environment(self, environment: dict[str, Any]) -> str:
-        """Store an environment once, by its hash, and return that."""
+        """Store the description of a machine and its software, once, under its hash; returns the hash."""
         name = digest(environment)
         content = json.dumps(environment, indent=1, sort_keys=True).encode()
         file = self.folder / "environments" / f"{name}.json"
@@ -113,9 +113,10 @@ class Store:
         return name
 
     def write_suite(self, name: str, suite: dict[str, Any] | None, cells: list[str], *, part: bool = False) -> None:
-        """Store which cells a suite has now, and how it is shown. This object goes on seeing what it wrote itself.
+        """Store the hashes of a suite's ``cells`` and its definition, which says how they are shown.
 
-        With ``part``, the cells are some of the suite's: where the file lists them and more, its list stays.
+        With ``part``, ``cells`` are a selection: where the file lists them and more, its list stays. ``suites`` of this
+        object gives ``cells`` in either case.
         """
         before = self.suites().get(name) if part else None
         self.written[name] = StoredSuite(schema_version=SCHEMA_VERSION, suite=suite, cells=cells)
@@ -129,11 +130,14 @@ class Store:
         write_atomic(self.folder / relative, content)
 
     def get(self, name: str) -> Record | None:
-        """The record of that hash, None where there is none that can be read."""
+        """The record of the cell with the hash ``name``, None where there is none that can be read."""
         return self._read(self.records_folder / f"{name}.json")
 
     def holds(self, name: str, *, arrays: Iterable[str] = ()) -> bool:
-        """Whether an undamaged finished record of that hash is here, with all its arrays and those asked for."""
+        """Whether the cell with the hash ``name`` need not run again: its record is finished and undamaged.
+
+        The record must have all of its own arrays, and, unless it diverged or was skipped, those named in ``arrays``.
+        """
         record = self.get(name)
         if record is None or record.status not in FINISHED:
             return False
@@ -147,10 +151,13 @@ class Store:
         return True
 
     def suites(self) -> dict[str, StoredSuite]:
-        """What ``write_suite`` stored, by name; of two runs into one folder each sees what it wrote itself."""
+        """The suites that were run into this folder, by name, each as of its last run.
 
-        def check(stem: str, content: Any) -> StoredSuite:
-            stored = StoredSuite.model_validate(content)
+        What this object wrote itself comes before what lies in the folder, where another run may have replaced it.
+        """
+
+        def parse(stem: str, content: bytes) -> StoredSuite:
+            stored = StoredSuite.model_validate(json.loads(content))
             require_known_schema(stored.schema_version)
             if stored.checksum not in (None, digest([stored.suite, stored.cells])):
                 raise ValueError("its content is not what was stored: its checksum differs")
@@ -158,24 +165,29 @@ class Store:
                 stored = stored.model_copy(update={"suite": upgrade_suite(stored.suite)})
             return stored
 
-        return self._documents("suites", check) | self.written
+        return self._documents("suites", parse) | self.written
 
     def environments(self) -> dict[str, Any]:
-        """Every stored environment by its hash."""
+        """Every stored environment by its hash: machine and software that records were measured with."""
 
-        def check(stem: str, content: Any) -> Any:
-            if not isinstance(content, dict) or digest(content) != stem:
+        def parse(stem: str, content: bytes) -> Any:
+            environment = json.loads(content)
+            if not isinstance(environment, dict) or digest(environment) != stem:
                 raise ValueError("its content has another hash than its name")
-            return content
+            return environment
 
-        return self._documents("environments", check)
+        return self._documents("environments", parse)
 
     def records(self) -> list[Record]:
-        """The records of every suite's cells, in order, then the newest of each key of what is in no suite."""
+        """The records that tables and comparisons show.
+
+        These are the records of every stored suite's cells, in the suite's order, and then, of records whose suite is
+        not stored here, the newest of each key.
+        """
         return self.contents().records
 
     def contents(self) -> Contents:
-        """The same, and which other records are here, which cells have none, and what is damaged."""
+        """Read the whole folder: the records that ``records`` gives, those left out, missing cells, damaged files."""
         suites = self.suites()
         names = dict.fromkeys(name for suite in suites.values() for name in suite.cells)
         shown = {name: record for name in names if (record := self.get(name))}
@@ -196,7 +208,7 @@ class Store:
         return Contents([*shown.values(), *others], dict(self.damaged), left_out, absent)
 
     def arrays(self, record: Record) -> dict[str, Any]:
-        """The tensors kept beside a record; raises UsageError where their file is gone or damaged."""
+        """The tensors stored beside a record, by name; raises UsageError where their file is damaged or missing."""
         from safetensors import SafetensorError
         from safetensors.torch import load
 
@@ -207,25 +219,23 @@ class Store:
             raise UsageError(f"the arrays of {record.cell.hash} cannot be read: {error}; {AGAIN}") from None
 
     def _read(self, file: Path) -> Record | None:
-        try:
-            record = parse_record(file.read_bytes())
-            if record.cell.hash != file.stem:
+        """The record in a file, None where there is none or it is damaged."""
+
+        def parse(stem: str, content: bytes) -> Record:
+            record = parse_record(content)
+            if record.cell.hash != stem:
                 raise ValueError(f"it holds the record {record.cell.hash}")
             return record
-        except FileNotFoundError:
+
+        try:
+            return _load(file, parse)
+        except _Damage as damage:
+            self.damaged[file.stem] = str(damage)
+            if self.repair:
+                _warn(f"{file} is damaged ({damage}); set aside as {self._set_aside(file)}, its cell will run again")
+            else:
+                _warn(f"{file} is damaged ({damage}); left out")
             return None
-        except OSError as error:
-            raise UsageError(f"cannot read {file}: {error.strerror}") from error
-        except UsageError as error:
-            raise UsageError(f"{file}: {error}") from None
-        except (ValueError, RecursionError) as error:
-            reason = describe_damage(error)
-        self.damaged[file.stem] = reason
-        if not self.repair:
-            _warn(f"{file} is damaged ({reason}); left out")
-            return None
-        _warn(f"{file} is damaged ({reason}); set aside as {self._set_aside(file)}, its cell will run again")
-        return None
 
     def _read_arrays(self, record: Record) -> bytes:
         """The file of a record's arrays, empty where it has none; raises UsageError where it is gone or damaged."""
@@ -240,24 +250,20 @@ class Store:
             raise UsageError(f"{file} is damaged (it is not what was stored); {AGAIN}")
         return content
 
-    def _documents(self, folder: str, check: Callable[[str, Any], T]) -> dict[str, T]:
-        """The JSON files of a folder by their stems, each as ``check`` returns it."""
+    def _documents(self, folder: str, parse: Callable[[str, bytes], T]) -> dict[str, T]:
+        """The JSON files of a folder by their names without suffix, each as ``parse`` returns it."""
         found = {}
         for file in sorted((self.folder / folder).glob("*.json")):
             try:
-                found[file.stem] = check(file.stem, json.loads(file.read_bytes()))
-            except FileNotFoundError:  # another run has just set it aside
-                continue
-            except OSError as error:
-                raise UsageError(f"cannot read {file}: {error.strerror}") from error
-            except UsageError as error:
-                raise UsageError(f"{file}: {error}") from None
-            except (ValueError, RecursionError) as error:
-                reason = describe_damage(error)
+                document = _load(file, parse)
+            except _Damage as damage:
                 if not self.repair:
                     remedy = "run the suite again, or remove the file"
-                    raise UsageError(f"{file} is damaged ({reason}); {remedy}") from None
-                _warn(f"{file} is damaged ({reason}); set aside as {self._set_aside(file)}")
+                    raise UsageError(f"{file} is damaged ({damage}); {remedy}") from None
+                _warn(f"{file} is damaged ({damage}); set aside as {self._set_aside(file)}")
+                continue
+            if document is not None:
+                found[file.stem] = document
         return found
 
     def _set_aside(self, file: Path) -> Path:
@@ -270,6 +276,28 @@ class Store:
         except OSError as error:
             raise UsageError(f"cannot move {file} to {aside}: {error.strerror}") from error
         return aside
+
+
+class _Damage(Exception):
+    """A file that can be read and does not hold what was stored in it; the message is the reason."""
+
+
+def _load(file: Path, parse: Callable[[str, bytes], T]) -> T | None:
+    """What ``parse`` makes of a file's name without suffix and of its bytes; None where there is no such file.
+
+    Raises _Damage where ``parse`` finds the content wrong, and UsageError where the file cannot be read or a newer
+    fidmap wrote it.
+    """
+    try:
+        return parse(file.stem, file.read_bytes())
+    except FileNotFoundError:  # another run may have just set it aside
+        return None
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from error
+    except UsageError as error:
+        raise UsageError(f"{file}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise _Damage(describe_damage(error)) from None
 
 
 def _warn(message: str) -> None:

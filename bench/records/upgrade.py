@@ -1,7 +1,7 @@
-"""Records and suites that earlier versions of fidmap stored, in the form of today.
+"""Upgrades of records and suites that earlier versions of fidmap stored to the schema of today.
 
-Version 1 of the schema had a key that covered neither device nor threads. Up to version 2 the cell's fields stood
-beside the others, a contest's entries were one text with commas, and its measures were named ``measure:entry``.
+In version 1 of the schema, a cell's key covered neither device nor threads. Up to version 2, the fields of the cell
+stood beside the others, a contest's entries were one text with commas, and its measures were named ``measure:entry``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ KEY = ("task", "parameters", "seed", "device", "threads")
 
 
 def upgrade_record(fields: dict[str, Any]) -> dict[str, Any]:
-    """Upgrade a record's fields; those of today's schema come back as they are. Raises ValueError on damaged ones."""
+    """Upgrade the fields of a record to today's schema, of which they come back unchanged.
+
+    Raises ValueError where the record is damaged.
+    """
     if fields.get("schema_version") not in (1, 2):
         return fields
     try:
@@ -42,7 +45,7 @@ def _separate(measure: dict[str, Any]) -> dict[str, Any]:
 def upgrade_suite(suite: dict[str, Any]) -> dict[str, Any]:
     """Upgrade a suite stored by schema version 2, whose plots had the options of every kind, most of them empty.
 
-    Raises ValueError on damaged ones.
+    Raises ValueError where the suite is damaged.
     """
     try:
         return suite | {"plot": [_upgrade_plot(plot) for plot in suite.get("plot", [])]}

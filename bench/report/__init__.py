@@ -1,1 +1,1 @@
-"""What is shown of records: tables, pictures, and the folder of both."""
+"""Reports on records: tables, rankings, plots, and the folder that ``fidmap table --save`` writes."""

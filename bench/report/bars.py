@@ -1,4 +1,4 @@
-"""Bars: one per value of a parameter and series, with the interval of the measure as its error bar."""
+"""Bar plots: one bar per value of a parameter and series, with the measure's interval as its error bar."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def draw(spec: BarPlot, store: Store, records: list[Record]) -> Figure:
-    """Draw the bars of a plot, in one panel per facet."""
+    """Draw a bar plot of ``records`` as a figure with one panel per facet."""
     return draw_facets(spec, records, lambda axes, here, series: _bars(axes, spec, here, series))
 
 

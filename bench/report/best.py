@@ -1,8 +1,9 @@
-"""The best entry by a measure, and the entries that the same cases do not tell from it.
+"""The best entry by a measure, and the entries that do not differ from it significantly.
 
-A record's arrays hold the measure case by case, under the measure's name, and under that name with ``_choosing`` on
-other cases. The entry with the best mean on the choosing cases leads; paired tests on the judging cases, adjusted for
-their number (``metrics.paired``), say which entries are worse. Cases are the same for all entries at one seed.
+The arrays of a record hold the measure for each case: under the measure's name for the judging cases, and under that
+name with ``_choosing`` for other, choosing cases. Cases are the same for all entries at one seed. The entry with the
+best mean on the choosing cases leads. Paired tests on the judging cases, corrected for the number of comparisons
+(``metrics.paired``), decide which entries are worse.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from bench.records.record import Record
 if TYPE_CHECKING:
     import numpy as np
 
-NAMED = 6  # entries that a cell or a line names; of more it says how many
+NAMED = 6  # entries that a cell lists by name; the rest are counted
 LEVEL = 0.95
 NOTE = (
     "The best by each measure on pairs that only choose, its mean on other pairs, then in brackets those that are not "
@@ -28,9 +29,10 @@ Arrays = Callable[[Record], dict[str, Any]]
 
 
 def best(records: list[Record], name: str, arrays: Arrays, show: Callable[[Any], str]) -> str | None:
-    """The cell of a table; None where no record has the measure case by case.
+    """The text of a table's cell: the best entry by the measure ``name``, its mean, and the entries tied with it.
 
-    Of several seeds, cases stand one after the other. An entry that lacks a seed of the leader's is not compared.
+    ``arrays`` gives the arrays of a record, ``show`` formats a value. The cases of several seeds are pooled; an entry
+    with other seeds than the leader is not compared. None where no record has the measure for each case.
     """
     import numpy as np
 

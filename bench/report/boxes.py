@@ -1,4 +1,4 @@
-"""Boxes kept beside records, drawn to scale, one panel per record: the counter-example to a claim and its two sides."""
+"""Plots of counter-examples to claims about box losses: boxes drawn to scale, one panel per record."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from bench.report.select import show
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # of Okabe and Ito; the last box is black
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # from Okabe and Ito's palette; the last box is black
 
 
 def draw(spec: BoxesPlot, store: Store, records: list[Record]) -> Figure | None:
-    """Draw one panel per record that keeps the boxes, titled with the numbers; None where no record keeps them.
+    """Draw the boxes of each record that has them in a panel, titled with both sides of the inequality that they break.
 
-    Raises UsageError where arrays have another shape, or the plot names another number of boxes.
+    Returns None where no record has boxes. Raises UsageError where boxes are not (k, 4) or numbers not (n,), and where
+    the plot does not name k boxes.
     """
     from matplotlib.patches import Rectangle
 
@@ -54,5 +55,5 @@ def draw(spec: BoxesPlot, store: Store, records: list[Record]) -> Figure | None:
 
 
 def _style(colour: str, index: int, of: int) -> dict[str, Any]:
-    """Earlier boxes have wider lines, so that boxes which coincide are all seen."""
+    """The style of box ``index`` out of ``of``: earlier boxes get wider lines, so that coinciding boxes all show."""
     return {"edgecolor": colour, "linewidth": 1.4 + 1.3 * (of - 1 - index)}

@@ -1,4 +1,4 @@
-"""Curves over a number: a line per series and a panel per facet, with floors, slopes and the Pareto front."""
+"""Line plots: one curve per series, one panel per facet, with floors, guides of slope and the Pareto front."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ MARKERS = "osD^vP*X"
 
 
 def draw(spec: LinePlot, store: Store, records: list[Record]) -> Figure:
-    """Draw one panel per facet; raises UsageError where arrays do not fit, or one seed has two values at one place."""
+    """Draw a line plot of ``records`` as a figure with one panel per facet.
+
+    Raises UsageError where arrays are missing or differ in length, and where a series has two records of a seed at one
+    x.
+    """
 
     def draw_panel(axes: Axes, here: list[Record], series: list[str]) -> None:
         _lines(axes, spec, store, here, series)
@@ -33,9 +37,9 @@ def draw(spec: LinePlot, store: Store, records: list[Record]) -> Figure:
 
 
 def _points(spec: LinePlot, store: Store, records: list[Record]) -> list[tuple[Any, Any]]:
-    """Points (x, y) of one series; a name with @ is an array kept beside the record.
+    """The points (x, y) of one series, sorted; a name that begins with @ is an array stored beside the record.
 
-    Raises UsageError where an array is not there, is no list of numbers, or has another length than its partner.
+    Raises UsageError where an array is missing or not one-dimensional, and where x and y differ in length.
     """
     points: list[tuple[Any, Any]] = []
     for record in records:
@@ -67,7 +71,7 @@ def _lines(axes: Axes, spec: LinePlot, store: Store, records: list[Record], seri
         points = _points(spec, store, own)
         _require_one_of_a_seed(spec, own)
         style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "label": name, "linewidth": 1.6}
-        if len(points) <= 30:  # larger markers lie below smaller ones: methods that coincide are seen to
+        if len(points) <= 30:  # later markers are smaller, so that coinciding methods all show
             style |= {"marker": MARKERS[index % len(MARKERS)], "markersize": 9 - 5 * index / len(series)}
         if points:
             drawn = _over_seeds(points)
@@ -101,7 +105,7 @@ def _require_one_of_a_seed(spec: LinePlot, records: list[Record]) -> None:
 
 
 def _over_seeds(points: list[tuple[Any, Any]]) -> list[tuple[Any, float, float, float]]:
-    """At each x, the mean of what seeds gave there, and the least and greatest."""
+    """Per x, the mean, minimum and maximum of y over the seeds, as (x, mean, minimum, maximum)."""
     at: dict[Any, list[float]] = {}
     for x, y in points:
         at.setdefault(x, []).append(y)
@@ -109,7 +113,7 @@ def _over_seeds(points: list[tuple[Any, Any]]) -> list[tuple[Any, float, float, 
 
 
 def _pareto(axes: Axes, spec: LinePlot, store: Store, records: list[Record], series: list[str]) -> None:
-    """The front of all points as a step line: what is the best y within each x, averaged over seeds as the curves."""
+    """Draw the Pareto front of all points, averaged over seeds, as steps: the best y at any smaller or equal x."""
     higher = any((m := record.measure(spec.y)) and m.direction == "higher" for record in records)
     drawn = [_over_seeds(_points(spec, store, [r for r in records if name_series(spec, r) == name])) for name in series]
     points = sorted((x, mean) for one in drawn for x, mean, _, _ in one)
@@ -120,7 +124,10 @@ def _pareto(axes: Axes, spec: LinePlot, store: Store, records: list[Record], ser
 
 
 def front_of(points: list[tuple[float, float]], higher: bool = False) -> list[tuple[float, float]]:
-    """Of points sorted by x, those with a better y than every one before: the less, or the ``higher``."""
+    """The Pareto front of points (x, y) sorted by x: those whose y is better than that of every earlier point.
+
+    Better is smaller, or with ``higher`` larger.
+    """
     front: list[tuple[float, float]] = []
     for x, y in points:
         if not front or (y > front[-1][1] if higher else y < front[-1][1]):
@@ -129,7 +136,7 @@ def front_of(points: list[tuple[float, float]], higher: bool = False) -> list[tu
 
 
 def _slope(axes: Axes, spec: LinePlot, store: Store, records: list[Record], order: int) -> None:
-    """A dotted guide of slope -order from the picture's first and highest point."""
+    """Draw a dotted guide of slope ``-order`` that begins at the highest point of the smallest x."""
     points = _points(spec, store, records)
     xs = sorted({x for x, _ in points})
     start = max(y for x, y in points if x == xs[0])
@@ -138,7 +145,7 @@ def _slope(axes: Axes, spec: LinePlot, store: Store, records: list[Record], orde
 
 
 def _plain_ticks(axes: Axes, values: list[float], log: bool) -> None:
-    """Ticks at the values that were measured, where they are few; of two that would overlap, the greater."""
+    """Put the ticks at the measured values if there are few; of two that would overlap, the greater gets one."""
     kept: list[float] = []
     for value in reversed(values):
         near = kept and (value > kept[-1] / 1.15 if log else kept[-1] - value < 0.04 * (values[-1] - values[0]))

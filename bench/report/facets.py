@@ -1,4 +1,4 @@
-"""Pictures of numbers: a panel per value of a parameter, side by side, and a colour per series."""
+"""The frame of line and bar plots: panels side by side, one per facet, a colour per series, and one legend."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from bench.report.select import label, lookup
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, told apart by colour-blind readers too.
+# Okabe and Ito's palette, which colour-blind readers can distinguish too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 
 
 def draw_facets(
     spec: LinePlot | BarPlot, records: list[Record], draw_panel: Callable[[Any, list[Record], list[str]], None]
 ) -> Figure:
-    """Draw each facet's records by ``draw_panel(axes, records, series)`` into a panel of its own, with one legend."""
+    """Make a figure with a panel per facet, each drawn by ``draw_panel(axes, records, series)``, and one legend.
+
+    ``records`` are those of the facet, ``series`` the names of all series, whose order gives their colours.
+    """
     from matplotlib import pyplot
 
     facets = list(dict.fromkeys(_facet(spec, record) for record in records))

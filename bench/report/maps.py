@@ -1,4 +1,4 @@
-"""Arrays kept beside records as maps: heat over two coordinates, or a field of arrows; one panel per record."""
+"""Maps of arrays stored beside records: colours over the plane, arrows for a gradient field; one panel per record."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-ARROWS = 14  # along an axis, at most
-CUT = 0.005  # share of values at either end that the colours do not tell apart: spikes would take them all
+ARROWS = 14  # the most arrows along an axis
+CUT = 0.005  # share of values at either end that lie beyond the colour scale, so that spikes do not take it up
 
 
 def draw(spec: HeatPlot | FieldPlot, store: Store, records: list[Record]) -> Figure:
-    """Draw one panel per record; raises UsageError where arrays are missing or do not fit one another."""
+    """Draw a heat map or gradient field as a figure with one panel per record.
+
+    Raises UsageError where arrays are missing or their shapes do not fit each other.
+    """
     from matplotlib.colors import LogNorm, Normalize
 
     panels = assign_panels(spec, records)
@@ -55,7 +58,7 @@ def draw(spec: HeatPlot | FieldPlot, store: Store, records: list[Record]) -> Fig
 
 
 class _Map:
-    """What one panel shows."""
+    """The arrays that one panel shows: axes ``x`` and ``y``, the values ``heat``, and ``arrows`` of a field."""
 
     def __init__(self, spec: HeatPlot | FieldPlot, arrays: dict[str, Any], record: Record):
         def array(name: str) -> np.ndarray:
@@ -72,7 +75,7 @@ class _Map:
             )
 
     def show(self, axes: Axes, norm: Any) -> Any:
-        """Draw it, and return what a colour bar is made of."""
+        """Draw the map into ``axes`` with the colour scale ``norm``; returns the image, for a colour bar."""
         if self.heat.ndim == 1:
             try:
                 return axes.tripcolor(self.x, self.y, self.heat, shading="gouraud", norm=norm, cmap="viridis")
@@ -94,7 +97,7 @@ class _Map:
 
 
 def _plain_ticks(axis: Axis) -> None:
-    """Ticks of a logarithmic axis at 1, 2 and 5, written out."""
+    """Put the ticks of a logarithmic axis at 1, 2 and 5 times powers of ten, written as plain numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -103,7 +106,7 @@ def _plain_ticks(axis: Axis) -> None:
 
 
 def _column(array: np.ndarray, index: int, name: str) -> np.ndarray:
-    """Coordinates along an axis; of an array of points (n, 2), the column of that axis."""
+    """The coordinates along an axis: the array (n,) itself, or column ``index`` of an array of points (n, 2)."""
     if array.ndim == 1:
         return array
     if array.ndim != 2 or array.shape[1] != 2:

@@ -1,4 +1,4 @@
-"""Panels of a picture: which record each shows, in a grid of at most four side by side, with labels at its edges."""
+"""The frame of plots with a panel per record: which record each panel shows, and a grid of at most four per row."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ ACROSS = 4  # panels side by side
 
 
 def assign_panels(spec: Plot, records: list[Record]) -> dict[str, Record]:
-    """The record of each panel, by its title; panels of one series stand side by side.
+    """The record that each panel shows, by the panel's title, which names series and facet; sorted by series.
 
-    Of several seeds the first is shown. Raises UsageError where two records claim one panel that differ in more.
+    Of records that differ in their seed alone, the first is shown. Raises UsageError where two records of one panel
+    have other parameters.
     """
     panels: dict[str, Record] = {}
     series = list(dict.fromkeys(show(lookup(record, spec.series)) if spec.series else "" for record in records))
@@ -35,7 +36,10 @@ def assign_panels(spec: Plot, records: list[Record]) -> dict[str, Record]:
 def make_grid(
     panels: int, size: tuple[float, float], margin: tuple[float, float], **options: Any
 ) -> tuple[Figure, Any]:
-    """A figure with a grid of so many panels of a size in inches, the places that are left over hidden."""
+    """Make a figure with a grid of ``panels`` axes, at most four per row; unused axes are hidden.
+
+    ``size`` is (width, height) of a panel, ``margin`` what the figure has around them, in inches.
+    """
     from matplotlib import pyplot
 
     rows = math.ceil(panels / ACROSS)
@@ -50,7 +54,7 @@ def make_grid(
 
 
 def label_edges(grid: np.ndarray, panels: int, xlabel: str, ylabel: str) -> None:
-    """Label the lowest panel of each column and the first of each row."""
+    """Label the x axis of the lowest panel of each column and the y axis of the first panel of each row."""
     columns = grid.shape[1]
     for column in range(columns):
         lowest = grid[(panels - 1 - column) // columns][column]
@@ -61,7 +65,7 @@ def label_edges(grid: np.ndarray, panels: int, xlabel: str, ylabel: str) -> None
 
 
 def require_array(arrays: dict[str, Any], name: str, record: Record) -> Any:
-    """The array that ``@name`` names; raises UsageError where the record keeps none."""
+    """The array of a record that ``name``, written ``@NAME``, refers to; raises UsageError where it has none."""
     if name[1:] not in arrays:
         raise UsageError(f"{record.cell.entry} keeps no array {name!r}; it has {', '.join(arrays) or 'none'}")
     return arrays[name[1:]]

@@ -1,4 +1,4 @@
-"""Records as pictures, as the suite asks for them."""
+"""The plots that a suite asks for, drawn from records as PNG."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ DRAWERS: dict[type[Plot], Callable[[Any, Store, list[Record]], Figure | None]] =
 
 
 def draw(spec: Plot, store: Store, records: list[Record]) -> bytes | None:
-    """Draw a plot as PNG bytes; None where no record that ended well matches it."""
+    """Draw the plot ``spec`` of the records that it selects, as the bytes of a PNG.
+
+    Returns None where no record with the status ok matches it, or none has the arrays that it shows.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -34,7 +37,7 @@ def draw(spec: Plot, store: Store, records: list[Record]) -> bytes | None:
     try:
         figure = DRAWERS[type(spec)](spec, store, chosen)
     except BaseException:
-        pyplot.close("all")  # the half of it that was drawn
+        pyplot.close("all")  # figures that were drawn in part
         raise
     if figure is None:
         return None

@@ -1,4 +1,4 @@
-"""Where the numbers of a report come from, and which records it does not show."""
+"""The foot of a report: where its numbers come from, and which records it does not show."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Any
 from bench.records.record import Record
 from bench.records.store import Contents
 
-NAMED = 6  # entries that a line names; of more it says how many
+NAMED = 6  # entries that a line lists by name; the rest are counted
 
 
 def provenance(records: list[Record], environments: dict[str, Any]) -> list[str]:
-    """Where the numbers come from: code, machine, software, seeds, extractors, data."""
+    """A line that says where numbers come from: code, machine, software, seeds, extractors, data, and the date.
+
+    ``environments`` are the store's, by hash.
+    """
     if not records:
         return ["no records"]
     lines = []
@@ -39,7 +42,7 @@ def provenance(records: list[Record], environments: dict[str, Any]) -> list[str]
 
 
 def omissions(contents: Contents) -> list[str]:
-    """What a folder holds, or should hold, that no table shows, and why; a line each."""
+    """Lines on what no table shows, each with the reason: older records, cells that did not run, damaged records."""
     shown = {record.cell.key for record in contents.records}
     lines = []
     for suite in dict.fromkeys(record.cell.suite for record in contents.left_out):

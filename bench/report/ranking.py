@@ -1,7 +1,8 @@
-"""The entries of a family ranked by one measure: a few lines for the terminal, with the best marked.
+"""Rankings: the entries of a family ranked by one measure, as a short table for the terminal with the best marked.
 
-A parameter may have to leave the figures alone, as the path of a sampler does that integrates in the log-SNR. The
-entries have one row then, and a line says that the figures agree, or names those that do not.
+A ranking may name a parameter on which figures must not depend, as those of a sampler that integrates in the log-SNR do
+not depend on the path. An entry then has one row, and a note says that its figures agree over that parameter. An entry
+whose figures differ has a row per value, and the note names it.
 """
 
 from __future__ import annotations
@@ -19,24 +20,24 @@ from bench.report.select import label, lookup, select, show, split
 from bench.report.tables import Table
 from bench.task import Direction
 
-EQUAL = 1e-9  # relative: what rounding leaves between figures that must agree
+EQUAL = 1e-9  # the relative difference that rounding may leave between figures that must agree
 BEST = "*"
 
-Key = tuple[str, str]  # the entry, and the value of the parameter that must not matter
+Key = tuple[str, str]  # (entry, value of the parameter on which figures must not depend)
 
 
 @dataclass(frozen=True)
 class Figures:
-    """A column's numbers by row, its floor, and which way is better."""
+    """One column of a ranking: its numbers by row, the floor that exact draws reach, and which direction is better."""
 
     values: dict[Key, float]
-    status: dict[Key, str]  # of records that did not end well
+    status: dict[Key, str]  # of records that failed
     floor: float | None
     direction: Direction
     title: str
 
     def best(self) -> float | None:
-        """The best of the numbers, None where there are none or none is better than another."""
+        """The best finite number of the column; None where there is none, or no direction is better."""
         finite = [value for value in self.values.values() if math.isfinite(value)]
         if not finite or self.direction == "target":
             return None
@@ -44,7 +45,10 @@ class Figures:
 
 
 def build_rankings(records: list[Record], runs: list[SuiteRun]) -> list[Table]:
-    """The rankings of the suites, without those whose first column has no number; one that cannot be made is named."""
+    """The rankings that the suites of ``runs`` ask for, as tables.
+
+    One whose first column has no number is left out; one that cannot be made is named on stderr and left out.
+    """
     parts = [part for record in records for part in split(record)]
     rankings = []
     for suite, cells in runs:
@@ -60,12 +64,15 @@ def build_rankings(records: list[Record], runs: list[SuiteRun]) -> list[Table]:
 
 
 def summarize(records: list[Record], runs: list[SuiteRun]) -> str:
-    """All rankings as one text for the terminal, empty where there is none."""
+    """The rankings of the suites of ``runs`` as one markdown text for the terminal; empty where there are none."""
     return "\n".join(ranking.render() for ranking in build_rankings(records, runs))
 
 
 def rank(spec: RankingSpec, records: list[Record]) -> Table | None:
-    """Rank the entries by the first column; equal ones share a rank. None where the first column has no number."""
+    """Rank the entries of ``records`` by the first column of ``spec``, as a table.
+
+    Entries with equal numbers share a rank. Returns None where the first column has no number.
+    """
     columns = [_read(column, spec, records) for column in spec.column]
     if columns[0].best() is None:
         return None
@@ -96,7 +103,10 @@ def rank(spec: RankingSpec, records: list[Record]) -> Table | None:
 
 
 def _read(column: RankingColumn, spec: RankingSpec, records: list[Record]) -> Figures:
-    """The column's numbers, each the mean over the seeds; raises UsageError where one seed has two of a row."""
+    """Read a column off the records: each number is the mean over the seeds.
+
+    Raises UsageError where a row has two records of one seed.
+    """
     chosen = select(records, column.task, column.where)
     found: dict[Key, dict[int, float]] = {}  # by seed
     status: dict[Key, str] = {}
@@ -121,7 +131,7 @@ def _read(column: RankingColumn, spec: RankingSpec, records: list[Record]) -> Fi
 
 
 def _merge(keys: list[Key], columns: list[Figures]) -> tuple[list[list[Key]], list[str]]:
-    """The keys of each row, and the entries whose figures differ over the parameter, which have a row per value."""
+    """The keys of each row, and the entries that have a row per value, since their figures depend on the parameter."""
     rows: list[list[Key]] = []
     apart = []
     for entry in dict.fromkeys(entry for entry, _ in keys):
@@ -154,7 +164,7 @@ def _cell(column: Figures, row: list[Key]) -> str:
 
 
 def _sentence(rows: list[list[str]], first: Figures, values: list[float | None]) -> str:
-    """What the ranking says: who is first, who follows, and who is last."""
+    """The ranking in one sentence: which entries are first, which is next, and which is last, with their figures."""
     ranked = [(row[0], row[1], value) for row, value in zip(rows, values, strict=False) if value is not None]
     leaders = [name for place, name, _ in ranked if place == "1"]
     followers = [(name, value) for place, name, value in ranked if place != "1"]
@@ -169,7 +179,7 @@ def _sentence(rows: list[list[str]], first: Figures, values: list[float | None])
 
 
 def _equality(spec: RankingSpec, keys: list[Key], apart: list[str]) -> list[str]:
-    """A line that says over which values of the parameter the figures agree, as they must, or which do not."""
+    """A note that figures agree over the values of the parameter, as they must, or on the entries whose do not."""
     over = [value for value in dict.fromkeys(value for _, value in keys) if value]
     if len(over) < 2:
         return []

@@ -1,4 +1,4 @@
-"""A store's tables and pictures, written into a folder."""
+"""The tables, rankings and plots of a store, written into a folder."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from bench.report.select import split
 
 
 def find_runs(store: Store) -> list[SuiteRun]:
-    """The suites whose cells a store holds, as they were when last run."""
+    """The suites that were run into a store, each with the cells of its last run.
+
+    A suite of another version of fidmap that cannot be read is named on stderr and left out.
+    """
     found = []
     for name, stored in store.suites().items():
-        if stored.suite is None:  # imported records: no suite lays them out
+        if stored.suite is None:  # imported records, which no suite presents
             continue
         try:
             found.append(SuiteRun(Suite.model_validate(stored.suite), stored.cells))
@@ -30,9 +33,10 @@ def find_runs(store: Store) -> list[SuiteRun]:
 
 
 def save(store: Store, folder: Path) -> list[Path]:
-    """Write ``tables.md``, ``measures.csv``, one PNG per plot, and the rankings, if there are any, as ``ranking.md``.
+    """Write the reports on a store into ``folder``: tables, measures, plots and rankings.
 
-    Returns the files, the tables first.
+    The files are ``tables.md``, ``measures.csv``, one PNG per plot, and ``ranking.md`` if there are rankings; they are
+    returned in this order. A plot that cannot be drawn is named on stderr and left out.
     """
     runs = find_runs(store)
     files = {"tables.md": tables.render(store, runs, "md").encode()}
@@ -49,7 +53,7 @@ def save(store: Store, folder: Path) -> list[Path]:
             except UsageError as error:
                 print(f"fidmap: plot {spec.name} is left out: {error}", file=sys.stderr)
                 continue
-            except Exception as error:  # arrays of a guest's may break any part of a drawer; the rest is still wanted
+            except Exception as error:  # a guest's arrays may break any drawing; the rest is still wanted
                 print(f"fidmap: plot {spec.name} is left out: {type(error).__name__}: {error}", file=sys.stderr)
                 continue
             name = spec.name if len(runs) == 1 else f"{suite.name}-{spec.name}"

@@ -1,4 +1,4 @@
-"""Which records are shown, what is read off them, and how a value is written."""
+"""Selection of records for reports, look-up of their values, and the form in which values are printed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.records.record import Record
 
 
 def select(records: Iterable[Record], task: str, where: dict[str, Any]) -> list[Record]:
-    """The records of a task whose parameters have the values of ``where``; of a list, any of its values."""
+    """The records of the task ``task`` whose parameters have the values in ``where``; of a list, any value of it."""
     return [
         record
         for record in records
@@ -19,7 +19,7 @@ def select(records: Iterable[Record], task: str, where: dict[str, Any]) -> list[
 
 
 def split(record: Record) -> list[Record]:
-    """A contest as one record per entry, each with its own measures; any other record as it is."""
+    """Split the record of a contest into one record per entry, with the entry's measures; others stay as they are."""
     if record.cell.kind != "contest" or not record.measures:
         return [record]
     return [
@@ -34,7 +34,10 @@ def split(record: Record) -> list[Record]:
 
 
 def lookup(record: Record, name: str) -> Any:
-    """A parameter of a record, a measure's value, or its entry, seed, device or status."""
+    """What ``name`` names in a record: a parameter, its entry, seed, device, ..., or the value of a measure.
+
+    None where the record has nothing of that name.
+    """
     if name in record.cell.parameters:
         return record.cell.parameters[name]
     if name in ("entry", "seed", "device", "threads", "hardware", "hash"):
@@ -43,7 +46,7 @@ def lookup(record: Record, name: str) -> Any:
 
 
 def show(value: Any) -> str:
-    """A value as a table prints it: four significant digits."""
+    """A value as tables print it: numbers with four significant digits, None as a dash."""
     if value is None:
         return "-"
     if isinstance(value, float):
@@ -54,7 +57,7 @@ def show(value: Any) -> str:
 
 
 def label(value: Any) -> str:
-    """A value as a table names a row or a column by it: no two values have one label."""
+    """A value as the name of a row or a column: short, with as many digits as keep different values apart."""
     if isinstance(value, float):
         return short if float(short := show(value)) == value else repr(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Records as tables: markdown or LaTeX as the suite asks for them, CSV with one row per measure, JSON as a bundle."""
+"""Tables of records: markdown or LaTeX, laid out as the suite asks; CSV with one row per measure; JSON as a bundle."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.output import plain
+from bench.output import escape_controls
 from bench.plan.spec import TableSpec
 from bench.plan.suite import SuiteRun
 from bench.records.bundle import bundle
@@ -25,7 +25,7 @@ YES_NO = "yes/no"  # the unit of a measure that is 1 or 0
 
 @dataclass(frozen=True)
 class Table:
-    """A title, a header, rows of text, and notes."""
+    """A table as text: title, header, rows of cells, and notes beneath."""
 
     name: str
     title: str
@@ -34,11 +34,14 @@ class Table:
     notes: list[str]
 
     def render(self, style: str = "md") -> str:
-        """The table as text, ``md`` or ``latex``; what records say stays in its cell and on its line."""
+        """The table in markdown (``md``) or LaTeX (``latex``).
+
+        Line breaks, bars and control characters in the cells are replaced, so that no text from a record breaks a row.
+        """
         from tabulate import tabulate
 
         def line(text: str) -> str:
-            return plain(" ".join(text.splitlines()))
+            return escape_controls(" ".join(text.splitlines()))
 
         def cell(text: str) -> str:
             return line(text).replace("|", "\\|") if style == "md" else line(text)
@@ -52,7 +55,10 @@ class Table:
 
 
 def render(store: Store, runs: list[SuiteRun], style: str = "md") -> str:
-    """All of a store as one text in one of ``FORMATS``."""
+    """All tables of a store as one text in the format ``style``, one of ``FORMATS``.
+
+    ``md`` and ``latex`` give the tables of the suites in ``runs``, with provenance and omissions beneath.
+    """
     if style == "json":
         return bundle(store)
     contents = store.contents()
@@ -61,13 +67,13 @@ def render(store: Store, runs: list[SuiteRun], style: str = "md") -> str:
     foot = [*provenance(contents.records, store.environments()), *omissions(contents)]
     tables = [table.render(style) for table in build(contents.records, runs, store.arrays)]
     before = {"md": "", "latex": "% "}[style]
-    return "\n".join([*tables, "\n\n".join(before + plain(" ".join(line.splitlines())) for line in foot), ""])
+    return "\n".join([*tables, "\n\n".join(before + escape_controls(" ".join(line.splitlines())) for line in foot), ""])
 
 
 def build(records: list[Record], runs: list[SuiteRun], arrays: Arrays = lambda record: {}) -> list[Table]:
-    """The tables that the suites lay out, then one a task for records that none of them shows.
+    """Build the tables that the suites in ``runs`` ask for, then one per task for records that none of them shows.
 
-    ``arrays`` gives what is kept beside a record, which a table of the best compares case by case.
+    ``arrays`` gives the arrays stored beside a record, which a table of best entries compares case by case.
     """
     tables, shown = [], set()
     records = [part for record in records for part in split(record)]
@@ -86,9 +92,12 @@ def build(records: list[Record], runs: list[SuiteRun], arrays: Arrays = lambda r
 
 
 def lay_out(spec: TableSpec, records: list[Record], arrays: Arrays = lambda record: {}) -> Table:
-    """One table of its records: rows by parameters, columns by measures or by one parameter's values."""
+    """Lay out one table of ``records``: rows by parameters, columns by measures or by the values of one parameter.
+
+    Values are means over the seeds. Parameters that differ within a cell become rows too.
+    """
     columns = _columns(spec, records)
-    names = [*spec.rows, *([] if spec.best else _unnamed(spec, records))]
+    names = [*spec.rows, *([] if spec.best else _find_unnamed(spec, records))]
     notes = [spec.note] if spec.note else []
     if spec.best:
         notes.append(best_note)
@@ -116,7 +125,7 @@ def lay_out(spec: TableSpec, records: list[Record], arrays: Arrays = lambda reco
 
 
 def default_spec(task: str, records: list[Record]) -> TableSpec:
-    """Rows by entry and the parameters that vary, every measure a column."""
+    """The layout of records that no suite shows: rows by entry and varying parameters, a column per measure."""
     names = list(dict.fromkeys(name for record in records for name in record.cell.parameters))
     varying = [n for n in names if len({label(record.cell.parameters.get(n)) for record in records}) > 1]
     measures = list(dict.fromkeys(m.name for record in records for m in record.measures))
@@ -129,7 +138,7 @@ def default_spec(task: str, records: list[Record]) -> TableSpec:
 
 
 def _columns(spec: TableSpec, records: list[Record]) -> list[tuple[str, str, Callable[[Record], bool]]]:
-    """Header, measure and choice of records of each column."""
+    """For each column: its header, its measure, and a function that tells whether a record belongs to it."""
     titles = {}
     for name in spec.values:
         unit = next((m.unit for record in records if (m := record.measure(name))), "")
@@ -150,8 +159,8 @@ def _columns(spec: TableSpec, records: list[Record]) -> list[tuple[str, str, Cal
     ]
 
 
-def _unnamed(spec: TableSpec, records: list[Record]) -> list[str]:
-    """Parameters that differ between records of one cell: only seeds are averaged over, so these become rows too."""
+def _find_unnamed(spec: TableSpec, records: list[Record]) -> list[str]:
+    """Parameters that differ between the records of one table cell; they become rows, as only seeds are averaged."""
     named = [*spec.rows, *([spec.columns] if spec.columns else [])]
     cells: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
@@ -162,7 +171,8 @@ def _unnamed(spec: TableSpec, records: list[Record]) -> list[str]:
         for name in dict.fromkeys(name for record in records for name in [*record.cell.parameters, *places])
         if name not in named and any(len({label(lookup(r, name)) for r in same}) > 1 for same in cells.values())
     ]
-    for last in ("entry", "hash"):  # one seed twice: two entries of a contest, or one cell by two states of the source
+    # A seed appears twice for two entries of a contest, and for one cell with two states of the source.
+    for last in ("entry", "hash"):
         found = Counter((*(label(lookup(r, name)) for name in [*named, *names]), r.cell.seed) for r in records)
         if max(found.values(), default=0) > 1 and len({lookup(r, last) for r in records}) > 1:
             names.append(last)
@@ -170,7 +180,7 @@ def _unnamed(spec: TableSpec, records: list[Record]) -> list[str]:
 
 
 def _cell(records: list[Record], name: str, reasons: dict[str, int]) -> str:
-    """A value with its interval, the mean and spread over seeds, or a status with its reason noted."""
+    """The text of a cell: a value with its interval, mean and spread over seeds, or a status and its reason."""
     if name == "status":
         return ", ".join(dict.fromkeys(record.status for record in records)) or "-"
     ended = [record for record in records if record.status != "ok"]
@@ -184,7 +194,7 @@ def _cell(records: list[Record], name: str, reasons: dict[str, int]) -> str:
     values = [m.value for m in measured]
     if measured[0].unit == YES_NO and set(values) <= {0.0, 1.0}:
         found = [answer for answer, value in (("yes", 1.0), ("no", 0.0)) if value in values]
-        tried = measured[0].n  # of a "yes" that rests on cases, how many
+        tried = measured[0].n  # the number of cases that a "yes" rests on
         yes = f"yes ({tried:,})" if tried else "yes"
         answer = (
             {"yes": yes, "no": "no"}[found[0]]
@@ -199,7 +209,7 @@ def _cell(records: list[Record], name: str, reasons: dict[str, int]) -> str:
 
 
 def _best(records: list[Record], name: str, reasons: dict[str, int], arrays: Arrays) -> str:
-    """The best entry by the measure and those that the same cases do not tell from it; without cases, a plain cell."""
+    """The text of a cell that names the best entry and those tied with it; without values per case, as ``_cell``."""
     found = best(records, name, arrays, show)
     if found is None:
         return _cell(records, name, reasons)

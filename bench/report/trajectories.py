@@ -1,4 +1,4 @@
-"""Paths of samples in the plane, over lines that they should follow; one panel per record."""
+"""Plots of the paths of samples in the plane, over the exact paths that they should follow; one panel per record."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ PATH, LINE = "#0072B2", "#BBBBBB"
 
 
 def draw(spec: TrajectoriesPlot, store: Store, records: list[Record]) -> Figure:
-    """Draw one panel per record, without lines where it keeps none; raises UsageError where arrays do not fit."""
+    """Draw the paths of each record in a panel, over the exact paths where it has them.
+
+    A path ends in a black dot. Raises UsageError where an array is not (paths, points, 2).
+    """
     from matplotlib.collections import LineCollection
 
     panels = assign_panels(spec, records)

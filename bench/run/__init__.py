@@ -1,1 +1,1 @@
-"""Cells are run: workers, what they may leave behind, and progress."""
+"""Running cells: the session, its workers, the state and processes that they may leave behind, and progress."""

@@ -1,4 +1,4 @@
-"""What a process holds that code of others may change for all that runs after it: taken once, brought back per cell."""
+"""The global state of a worker, which code under test may change: saved once and restored before each cell."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from typing import Any
 
 
 class ProcessState:
-    """The state of this process when it was made: default types, flags, threads, filters, folder and variables."""
+    """A snapshot of this process's global state, taken when the object is made, which ``restore`` brings back.
+
+    It covers the flags, threads and default types of torch and NumPy, environment variables, working directory, import
+    path, warning filters and recursion limit.
+    """
 
     def __init__(self) -> None:
         self.flags = [(put, get()) for get, put in _flags()]
@@ -20,7 +24,10 @@ class ProcessState:
         self.filters, self.recursion = list(warnings.filters), sys.getrecursionlimit()
 
     def restore(self, seed: int) -> None:
-        """Bring it back, and seed every global generator; what another cell drew before does not count."""
+        """Restore the saved state, and seed the global generators of Python, NumPy and torch with ``seed``.
+
+        Random numbers that an earlier cell drew therefore do not matter.
+        """
         import numpy
         import torch
 
@@ -32,18 +39,18 @@ class ProcessState:
         os.chdir(self.folder)
         sys.path[:] = self.path
         sys.setrecursionlimit(self.recursion)
-        warnings.resetwarnings()  # each module forgets what it has warned of
+        warnings.resetwarnings()  # modules forget which warnings they have shown
         warnings.filters[:] = self.filters  # type: ignore[index]
         random.seed(seed)
         numpy.random.seed(seed)
         torch.manual_seed(seed)
 
 
-Setting = tuple[Callable[[], Any], Callable[[Any], Any]]  # how it is read, how it is set
+Setting = tuple[Callable[[], Any], Callable[[Any], Any]]  # its getter and its setter
 
 
 def _flags() -> list[Setting]:
-    """Torch's and NumPy's global settings."""
+    """The getter and setter of each global setting of torch and NumPy."""
     import numpy
     import torch
 

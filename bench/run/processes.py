@@ -1,4 +1,4 @@
-"""A worker's processes: itself and whatever it started, however deep; measured together and ended together."""
+"""A worker's tree of processes: the worker and all its descendants, whose memory is summed and which end together."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _SEARCH = 0.5  # seconds from one search for descendants to the next: each reads
 
 
 def lead() -> None:
-    """Make this process the head of a session, and on Linux the parent of orphans among its descendants.
+    """Make this process the leader of a new session and, on Linux, the new parent of orphaned descendants.
 
-    So a child that leaves its parent, as a daemon does, is still found.
+    A child that detaches from its parent, as a daemon does, is therefore still found.
     """
     if hasattr(os, "setsid"):
         os.setsid()
@@ -26,24 +26,25 @@ def lead() -> None:
 
 
 class Tree:
-    """The processes below and with the one of this number."""
+    """A process and all its descendants, by the number ``pid`` of the process."""
 
     def __init__(self, pid: int):
         self.pid = pid
-        self.seen: set[psutil.Process] = set()  # descendants, which outlive their parent's death
-        self.search_at = 0.0  # on the monotonic clock
+        self.seen: set[psutil.Process] = set()  # descendants found so far; they may outlive their parent
+        self.search_at = 0.0  # when to search for new ones, on the monotonic clock
 
     def descendants(self) -> set[psutil.Process]:
-        """Those that live now, as far as they are or once were below it."""
+        """The live processes that are descendants now, or were at an earlier call."""
         with contextlib.suppress(psutil.Error):
             self.seen.update(psutil.Process(self.pid).children(recursive=True))
         self.seen = {process for process in self.seen if _lives(process)}
         return self.seen
 
     def memory_gib(self, enough: float) -> float:
-        """Memory of all of them; where that exceeds ``enough``, with shared pages counted once.
+        """Memory of the whole tree in GiB; where it exceeds ``enough``, pages that processes share are counted once.
 
-        It may be asked for at every moment: new descendants are searched for twice a second.
+        Counting them once is slow, and only lowers the sum. New descendants are searched for twice a second at most, so
+        that it may be called often.
         """
         if time.monotonic() >= self.search_at:
             self.descendants()
@@ -53,7 +54,7 @@ class Tree:
         return total if total <= enough else sum(_memory(process, shared_once=True) for process in processes)
 
     def kill(self, *, head: bool = True) -> None:
-        """End them all, the head too unless told otherwise; what one of them starts meanwhile as well."""
+        """Kill the tree, including processes that are started meanwhile; with ``head=False``, all but its head."""
         for _ in range(20):
             found = self.descendants() | _session(self.pid)
             if head:
@@ -80,7 +81,7 @@ def _processes(pids: list[int]) -> list[psutil.Process]:
 
 
 def _session(pid: int) -> set[psutil.Process]:
-    """Members of the session that this process heads, beside itself."""
+    """The other processes of the session that the process ``pid`` leads."""
     if not hasattr(os, "getsid"):
         return set()
     members = []
@@ -88,7 +89,7 @@ def _session(pid: int) -> set[psutil.Process]:
         try:
             if other != pid and os.getsid(other) == pid:
                 members.append(other)
-        except OSError:  # it ended meanwhile, or is of another user
+        except OSError:  # it ended meanwhile, or belongs to another user
             continue
     return set(_processes(members))
 

@@ -1,4 +1,4 @@
-"""Progress on stderr with the remaining time: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a run on stderr, with the time left: a bar on a terminal, elsewhere a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.records.record import Record
 
 
 class Reporter:
-    """Called with a cell when it begins (record None) and when it ends."""
+    """Shows the progress of a run on stderr; called with each cell as it begins (record None) and as it ends."""
 
     def __init__(self, cells: list[Cell], jobs: int):
         self.waiting = {cell.identity.hash: cell for cell in cells}
@@ -40,14 +40,17 @@ class Reporter:
         done = self.total - len(self.waiting)
         if self.bar is not None:
             text = cell.name if len(cell.name) <= 60 else cell.name[:59] + "…"
-            self.bar.update(self.row, completed=done, description=text, left=_clock(self.left()))
+            self.bar.update(self.row, completed=done, description=text, left=_clock(self.estimate_left()))
         elif record is not None and (time.monotonic() - self.last > EVERY or done == self.total):
             self.last = time.monotonic()
             elapsed = _clock(self.last - self.began)
-            self.say(f"[{done}/{self.total}] {elapsed} elapsed, about {_clock(self.left())} left: {cell.name}")
+            self.say(f"[{done}/{self.total}] {elapsed} elapsed, about {_clock(self.estimate_left())} left: {cell.name}")
 
-    def left(self) -> float | None:
-        """Seconds that the cells still waiting take, by what cells of their task took; None before the first."""
+    def estimate_left(self) -> float | None:
+        """Estimated seconds until the run ends, None before a cell has ended.
+
+        Each waiting cell is expected to take the mean duration of its task's cells, or of all where none has ended.
+        """
         known = [d for durations in self.durations.values() for d in durations]
         if not known:
             return None
@@ -56,14 +59,14 @@ class Reporter:
         return sum(means.get(c.identity.task, overall) / (1 if c.timing else self.jobs) for c in self.waiting.values())
 
     def say(self, line: str) -> None:
-        """One line on stderr, above the bar."""
+        """Print a line on stderr, above the bar if there is one."""
         if self.bar is not None:
             self.bar.console.print(line, markup=False, highlight=False)
         else:
             print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Remove the bar from the terminal."""
         if self.bar is not None:
             self.bar.stop()
 

@@ -1,8 +1,9 @@
-"""Executes cells: persistent spawned workers that can be killed, resume from the store, failures kept apart.
+"""Runs cells in workers, spawned processes that are reused and can be killed, and stores a record of each.
 
-The coordinator alone writes records, each as soon as its cell ends. Deterministic cells run
-``jobs`` at a time; cells with a timing run alone after them. What a guest leaves behind in its process, or starts from
-it, reaches no cell without that guest: it has workers of its own, and a worker ends with all of its processes.
+This process, the coordinator, alone writes records, each as soon as its cell ends, so that an interrupted run resumes
+from the store. A cell that fails, hangs or takes too much memory does not affect the others. Deterministic cells run
+``jobs`` at a time; cells with a timing run after them, one at a time. Cells with guests have workers of their own, and
+all processes that a worker started end with it, so that nothing that a guest leaves behind reaches another's cells.
 """
 
 from __future__ import annotations
@@ -16,18 +17,23 @@ from bench import environment
 from bench.plan.cell import Cell
 from bench.records.record import Record
 from bench.records.store import Store
-from bench.run.launch.local import Worker, died
+from bench.run.launch.local import Worker, explain_death
 from bench.run.worker import Outcome
 
-POLL = 0.1  # seconds between two looks at deadlines, memory and workers that have died
-START = 120.0  # seconds that a worker may take to import what a cell names, which no cell's time counts
+POLL = 0.1  # seconds between two checks of deadlines, memory and dead workers
+START = 120.0  # seconds that a worker may take for the imports of a cell, which are not part of the cell's time
 
 
 Progress = Callable[[Cell, Record | None], None]  # called with None when a cell begins
 
 
-def missing(cells: Iterable[Cell], store: Store, *, force: bool = False, keep_samples: bool = False) -> list[Cell]:
-    """Cells without a finished record in the store, or without the samples that are to be kept."""
+def select_missing(
+    cells: Iterable[Cell], store: Store, *, force: bool = False, keep_samples: bool = False
+) -> list[Cell]:
+    """The cells that must run: those without a finished record in the store, or with ``force`` all of them.
+
+    With ``keep_samples``, those whose record lacks its samples must run too.
+    """
     return [
         cell
         for cell in cells
@@ -38,7 +44,10 @@ def missing(cells: Iterable[Cell], store: Store, *, force: bool = False, keep_sa
 def run(
     cells: list[Cell], store: Store, *, jobs: int = 1, keep_samples: bool = False, progress: Progress = lambda *_: None
 ) -> dict[str, int]:
-    """Run the cells and store a record of each as it ends; returns how many ended in each status."""
+    """Run the cells, ``jobs`` at a time, and store a record of each as it ends; returns the number of cells by status.
+
+    Cells that are excluded are recorded as skipped. ``keep_samples`` stores generated samples too.
+    """
     session = _Session(store, keep_samples, progress)
     try:
         for cell in [cell for cell in cells if cell.skip]:
@@ -62,7 +71,7 @@ class _Session:
         self.code = environment.code()
 
     def phase(self, cells: list[Cell], threads: int, outside: tuple[str, ...], jobs: int) -> None:
-        """Run cells of one thread count and one set of guests, ``jobs`` at a time."""
+        """Run cells that share a thread count and a set of guests, ``jobs`` at a time."""
         pending = list(reversed(cells))
         for worker in [w for w in self.workers if w.serves != (threads, outside)]:
             self.drop(worker)
@@ -78,7 +87,7 @@ class _Session:
                 self.progress(cell, None)
                 try:
                     worker.send(cell, self.keep_samples)
-                except OSError:  # it died while idle: another one takes the cell
+                except OSError:  # it died while idle: another worker gets the cell
                     self.drop(worker)
                     pending.append(cell)
                     continue
@@ -88,22 +97,22 @@ class _Session:
                 self.look(worker)
 
     def look(self, worker: Worker) -> None:
-        """Take a worker's outcome, or end it: too late, too large, or dead."""
+        """Receive a worker's outcome, or decide it: the worker is dead, out of time or over its memory."""
         cell = worker.cell
         assert cell is not None
         outcome = None
-        dead = not worker.process.is_alive()  # looked at first: what it sent before it died is still in the pipe
+        dead = not worker.process.is_alive()  # asked first: what it sent before it died is still in the pipe
         if worker.connection.poll():
             try:
                 outcome = worker.connection.recv()
-                if outcome is None:  # all is imported: the cell begins
+                if outcome is None:  # its imports are done: the cell begins
                     worker.imported = True
                     worker.begin()
             except (EOFError, OSError):
                 worker.process.join()
-                outcome = died(worker.process.exitcode)
-        elif dead:  # a process of its own may hold its pipe open, whose end would never come
-            outcome = died(worker.process.exitcode)
+                outcome = explain_death(worker.process.exitcode)
+        elif dead:  # a child of it may hold the pipe open, which then never reports its end
+            outcome = explain_death(worker.process.exitcode)
         elif time.monotonic() - worker.began > (cell.timeout_s if worker.imported else START):
             limit = f"{cell.timeout_s:g} s (the suite's timeout_s)"
             outcome = Outcome("timeout", f"stopped after {limit if worker.imported else f'{START:g} s of imports'}")
@@ -115,12 +124,12 @@ class _Session:
             return
         worker.cell = None
         duration = time.monotonic() - worker.began
-        if not outcome.state or worker.tree.descendants():  # it is gone, is to be, or left something running
+        if not outcome.state or worker.tree.descendants():  # it is dead, must end, or left a process running
             self.drop(worker)
         self.finish(cell, outcome, worker.started, duration)
 
     def finish(self, cell: Cell, outcome: Outcome, started: datetime, duration: float) -> None:
-        """Write a cell's record."""
+        """Write the record of a cell that has ended, and count its status."""
         record = Record(
             cell=cell.identity, **self.code,
             environment=self.store.write_environment(self.machine | {"torch": outcome.state}),
@@ -141,9 +150,10 @@ class _Session:
 
 
 def _choose(pending: list[Cell], worker: Worker, busy: list[Worker]) -> int:
-    """Which cell a worker takes: of the block that it was at, else of one where no other is, else the next.
+    """The index of the cell that a worker gets: of its last cell's block, else of a block that no other worker is at.
 
-    What the cells of a block share, as exact draws and their floors, is then computed once per block, not per worker.
+    What the cells of a block share, such as exact draws and their floors, is then computed once per block and not once
+    per worker. Where there is no such cell, it is the next one.
     """
     last = range(len(pending) - 1, -1, -1)
     elsewhere = {other.block for other in busy}

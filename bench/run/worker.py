@@ -1,7 +1,7 @@
-"""A worker: a spawned process that runs one cell after another and sends back what came of each.
+"""A worker: a spawned process that runs one cell after another and sends back an Outcome of each.
 
-It answers a cell twice: with None once all that the cell names is imported, when its time begins, and with an Outcome.
-Until ``Loaded`` records, nothing of what is measured may be imported: hence the imports inside the functions.
+It answers each cell twice: with None when the cell's imports are done and its time begins, and with the Outcome when it
+ends. The imports stand inside the functions, since no module that is measured may be loaded before ``Loaded.record``.
 """
 
 from __future__ import annotations
@@ -30,28 +30,32 @@ if TYPE_CHECKING:
 
 @dataclass
 class Outcome:
-    """What a worker sends back of one cell."""
+    """How a cell ended in its worker: status, error, measures, timings, and arrays as safetensors bytes."""
 
     status: Status
     error: str | None = None
     measures: list[Measurement] = field(default_factory=list)
     timing: dict[str, Any] = field(default_factory=dict)
     arrays: bytes | None = None
-    names: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)  # of the arrays
     state: dict[str, Any] = field(default_factory=dict)  # torch's flags in the worker
 
 
 def work(connection: Connection, threads: int, outside: tuple[str, ...]) -> None:
-    """A worker's life: cells in, outcomes out, until the coordinator is gone."""
+    """The main function of a worker: run the cells that arrive on ``connection`` until the coordinator closes it.
+
+    ``threads`` is the number of threads of torch, NumPy and the BLAS; ``outside`` are the user's modules that cells may
+    load.
+    """
     from bench.run.processes import lead
 
     lead()
-    os.dup2(2, 1)  # stdout is for results
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator sees it, and ends its workers
-    if hasattr(os, "register_at_fork"):  # a child that held the pipe would keep the coordinator waiting at it
+    os.dup2(2, 1)  # stdout is for results alone
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator gets it too, and ends its workers
+    if hasattr(os, "register_at_fork"):  # a child with the pipe open would keep the coordinator waiting
         os.register_at_fork(after_in_child=connection.close)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(threads)  # read when torch and numpy are loaded, which is not yet
+        os.environ[name] = str(threads)  # read when torch and numpy are loaded, later
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     threading.Thread(target=_follow_parent, daemon=True).start()
     loaded = Loaded(outside)
@@ -78,7 +82,7 @@ def work(connection: Connection, threads: int, outside: tuple[str, ...]) -> None
 
 
 def _follow_parent() -> None:
-    """End this process and what it has started when the coordinator ends, however it ends."""
+    """Wait for the end of the coordinator, then end this process and all that it has started."""
     from bench.run.processes import Tree
 
     parent = multiprocessing.parent_process()
@@ -89,14 +93,14 @@ def _follow_parent() -> None:
 
 
 def _import_all(cell: Cell) -> None:
-    """Load the cell's task and entries, whose first imports may take longer than the cell itself."""
+    """Import the cell's task and entries, which may take longer than the cell itself."""
     from bench.catalogue import TASKS
     from bench.plan.blocks import find_entries
 
     for entry in (TASKS[cell.identity.task], *find_entries(cell.identity.parameters)):
         try:
             entry.resolve()
-        except ImportError:  # the task will meet it, and say what is missing
+        except ImportError:  # the task meets it again, and its error says what is missing
             continue
 
 
@@ -113,7 +117,7 @@ def _run_cell(cell: Cell, keep_samples: bool, loaded: Loaded, state: Any) -> Out
     outcome = Outcome("ok")
     try:
         task = TASKS[what.task].resolve()
-        state.restore(what.seed)  # what the imports drew or set does not count
+        state.restore(what.seed)  # undo what the imports drew or set
         measures = _describe(task, task.run(task.parameters.model_validate(what.parameters), context))
         if bad := [m.name for m in measures if not math.isfinite(m.value)]:
             outcome.status, outcome.error = "diverged", f"not finite: {', '.join(bad)}"
@@ -127,7 +131,7 @@ def _run_cell(cell: Cell, keep_samples: bool, loaded: Loaded, state: Any) -> Out
         for line in traceback.format_exc().splitlines():
             print(_indented(line), file=sys.stderr)
         outcome = Outcome("failed", _reason(error))
-    if outcome.status in FINISHED:  # it will be used again by its hash, which has to be that of what ran
+    if outcome.status in FINISHED:  # its hash, by which it is reused, must be that of what ran
         try:
             loaded.require(cell.modules, cell.source)
         except (RuntimeError, ImportError, OSError) as error:
@@ -145,7 +149,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _describe(task: Task, found: Mapping[str, Any]) -> list[Measurement]:
-    """What a task returned, with what it declares of each measure; a contest returns the measures of each entry."""
+    """The values that a task returned (in a contest, per entry), each with the task's declaration of the measure."""
     by_entry: Mapping[Any, Measurements] = found if task.kind == "contest" else {None: found}
     return [
         _measurement(task, entry, name, value) for entry, values in by_entry.items() for name, value in values.items()

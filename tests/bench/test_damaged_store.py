@@ -11,7 +11,7 @@ from bench import __main__ as command
 from bench.plan.cells import expand
 from bench.plan.suite import read
 from bench.records.store import Store
-from bench.run.session import missing
+from bench.run.session import select_missing
 
 SUITE = 'name = "own"\n[[block]]\ntask = "iou_gradient"\naxes.loss = ["giou", "diou"]\n'
 
@@ -132,7 +132,7 @@ def test_damage_is_one_line_or_measured_again_and_nothing_outside_is_touched(
         assert file.name in lines[0]
     running = Store(copy, repair=True)
     running.suites(), running.environments()
-    again = missing(cells, running)
+    again = select_missing(cells, running)
     damaged = {"records": file.stem, "arrays": file.stem}.get(kind)
     assert {cell.identity.hash for cell in again} == ({damaged} if damaged else set())
     assert all(line.startswith("fidmap: ") for line in capsys.readouterr().err.splitlines())

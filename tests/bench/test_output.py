@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.output import CONTROLS, escaping, plain
+from bench.output import CONTROLS, escape_controls, open_escaping
 from bench.records.store import Store
 
 ROOT = Path(__file__).parent.parent.parent
@@ -94,7 +94,7 @@ ANY = st.text(st.characters(exclude_categories=["Cs"]))  # JSON has no lone surr
 )
 def test_json_stays_json_in_every_encoding_and_holds_no_control_characters(content, encoding):
     buffer = io.BytesIO()
-    stream = escaping(buffer, encoding)
+    stream = open_escaping(buffer, encoding)
     print(json.dumps(content, ensure_ascii=False), file=stream, flush=True)
     written = buffer.getvalue().decode(encoding)
     assert json.loads(written) == content
@@ -111,4 +111,4 @@ def test_json_stays_json_in_every_encoding_and_holds_no_control_characters(conte
     ],
 )
 def test_a_terminal_obeys_nothing_that_is_printed(text, shown):
-    assert plain(text) == shown
+    assert escape_controls(text) == shown

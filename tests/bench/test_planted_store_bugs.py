@@ -14,7 +14,7 @@ import bench.records.store
 from bench.plan.cells import expand
 from bench.plan.suite import read
 from bench.records.store import Store
-from bench.run.session import missing
+from bench.run.session import select_missing
 
 
 def a_reader_sees_the_old_record_or_the_new(record, folder, monkeypatch):
@@ -53,11 +53,11 @@ def a_record_is_used_only_for_the_hash_that_it_was_stored_for(record, folder, mo
     (cell,) = expand(read(folder / "own.toml"))
     store = Store(folder).create()
     store.write(record(key=cell.identity.key, hash="0" * 16))
-    assert missing([cell], store) == [cell]
+    assert select_missing([cell], store) == [cell]
     store.write(record(key=cell.identity.key, hash=cell.identity.hash))
-    assert missing([cell], store) == []
+    assert select_missing([cell], store) == []
     os.replace(folder / "records" / f"{'0' * 16}.json", folder / "records" / f"{cell.identity.hash}.json")
-    assert missing([cell], store) == [cell]
+    assert select_missing([cell], store) == [cell]
 
 
 def a_second_writer_disturbs_neither_the_first_nor_its_reader(record, folder, monkeypatch):

@@ -87,7 +87,7 @@ def test_what_hides_a_package_is_found(tmp_path, monkeypatch, name, layout, impo
         monkeypatch.delitem(sys.modules, package, raising=False)
     if imported:
         monkeypatch.setitem(sys.modules, name, __import__(name))
-    found = fidmap_pytest.hidden()
+    found = fidmap_pytest.find_hidden_package()
     if hides:
         assert found.startswith(f"Python finds the package {name!r} in ")
     else:

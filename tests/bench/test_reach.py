@@ -108,7 +108,7 @@ def test_what_a_task_loads_and_opens_is_in_its_closure(task, loaded):
     strangers, modules, opened, parameters = loaded[task]
     assert not strangers
     reached = reach((TASKS[task].target.partition(":")[0],), tuple(find_entries(parameters)))
-    of_effect = {name for name in modules if read(name).hands_on is None and not name.startswith(TABLES)}
+    of_effect = {name for name in modules if read(name).exports is None and not name.startswith(TABLES)}
     assert of_effect - NO_NUMBER - set(reached.modules) == set()
     assert set(opened) <= {str(path) for module in reached.modules for path in read(module).opens}
 

@@ -1,1 +1,1 @@
-"""Where cells run: processes of this machine."""
+"""How workers are started: as processes on this machine."""

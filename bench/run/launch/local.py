@@ -1,4 +1,4 @@
-"""Workers on this machine: spawned processes that can be killed with all that they started."""
+"""Workers on this machine: spawned processes that can be killed together with all that they started."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from bench.plan.cell import Cell
 from bench.run.processes import Tree
 from bench.run.worker import Outcome, work
 
-KILLED = -9  # the exit code that the kernel's memory killer leaves
+KILLED = -9  # the exit code of a process that the kernel killed because memory ran out
 
 
 class Worker:
-    """A spawned process that runs one cell after another, of one thread count and one set of guests."""
+    """The coordinator's handle of a worker: a process that runs cells of one thread count and one set of guests."""
 
     def __init__(self, threads: int, outside: tuple[str, ...]):
         context = multiprocessing.get_context("spawn")
@@ -42,8 +42,8 @@ class Worker:
         self.connection.close()
 
 
-def died(code: int | None) -> Outcome:
-    """Say how a worker ended that sent nothing."""
+def explain_death(code: int | None) -> Outcome:
+    """The outcome of a cell whose worker died with the exit code ``code`` before it sent one."""
     if code == KILLED:
         return Outcome("out_of_memory", "the worker was killed by signal 9, as the kernel does when memory runs out")
     return Outcome("failed", f"the worker died with exit code {code}")
