@@ -31,11 +31,12 @@ class Quantity(NamedTuple):
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric's name and function (``module:function``), and what can be known of it without importing it.
+    """An entry of the catalogue of metrics: its name and function (``module:function``), and what is known of it.
 
-    The fields from ``quantities`` on are of metrics of images. ``quantities`` names what the function returns, by the
-    field of its result ("" for a bare float). Where the result has ``low`` and ``high``, or is an ``Estimate`` with its
-    standard error, the first quantity has its interval from them; all others have it by resampling.
+    Nothing is imported for it. The fields from ``quantities`` on are of metrics of images. ``quantities`` names what
+    the function returns, by the field of its result ("" for a bare float). Where the result has ``low`` and ``high``,
+    or is an ``Estimate`` with its standard error, the first quantity has its interval from them; all others have it by
+    resampling.
     """
 
     name: str

@@ -57,10 +57,10 @@ MOVED = {
 
 
 class Moved(MetaPathFinder):
-    """Asked for a module that no other finder has; raises ImportError with the new place."""
+    """An import hook for modules of earlier versions: importing one raises ImportError that says where it is now."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        """Raise ImportError where the module has moved; None elsewhere."""
+        """Raise ImportError, with the new place, where the module ``name`` has moved; None for any other module."""
         if name in MOVED:
             raise ImportError(f"{name} has moved to {MOVED[name]}", name=name)
 

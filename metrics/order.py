@@ -24,11 +24,11 @@ class OrderFit:
 
 
 def fit_order(steps: Sequence[int], errors: Sequence[float], *, floor: float = 0.0) -> OrderFit:
-    """Fit ``log error = intercept - slope log steps`` by least squares; the slope is the measured order.
+    """Measure a solver's order of accuracy: fit ``log error = intercept - slope log steps`` by least squares.
 
-    Errors at or below ``floor`` (0 among them) are left out and reported. Raises ValueError on unequal lengths, on
-    steps that are not positive and distinct, on an error that is negative or not finite, and where fewer than two
-    errors lie above the floor.
+    The slope is the order. Errors at or below ``floor`` (0 among them) are left out and reported. Raises ValueError on
+    unequal lengths, on steps that are not positive and distinct, on an error that is negative or not finite, and where
+    fewer than two errors lie above the floor.
     """
     if len(steps) != len(errors):
         raise ValueError(f"there are {len(steps)} step counts and {len(errors)} errors; equal numbers are accepted")

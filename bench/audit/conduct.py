@@ -19,7 +19,10 @@ FEW = (1, 2, 3)
 
 
 def cost(subject: Subject) -> Measurement:
-    """The number of evaluations is the number that the sampler states; the figure is the largest difference."""
+    """The number of evaluations is the number that the sampler states; the figure is the largest difference.
+
+    This check of a sampler's audit counts the calls of the network in runs of a few steps and of ten.
+    """
     entry = subject.entry
     if entry.adaptive:
         raise NotApplicable("it chooses its steps")
@@ -58,7 +61,8 @@ def cost(subject: Subject) -> Measurement:
 def batch(subject: Subject) -> Measurement:
     """A sample does not depend on its neighbours.
 
-    The figure is the largest relative difference from the sample alone.
+    This check of a sampler's audit runs eight samples together and each alone, with the same noise; the figure is the
+    largest relative difference.
     """
     path, limit = subject.path(), 1e-9  # not 0: sums over batches of different size differ in their last bits
     grid = subject.times(path, 10)
@@ -82,8 +86,8 @@ print(float((alone - together).abs().max() / together.abs().max()))"""
 def precision(subject: Subject) -> Measurement:
     """The state keeps the precision of its start, and float32 at least, whatever the precision of the network.
 
-    The figure is the rounding of the states on the way, relative to their size, measured on samples that lie close
-    together (``bench.audit.rounding``).
+    This check of a sampler's audit measures how coarsely the states on the way are rounded, relative to their size, on
+    samples that lie close together (``bench.audit.rounding``); that is the figure.
     """
     path, limit = subject.path(), 1e-6 if subject.peer else 1e-11
     grid = subject.times(path, 8)
@@ -104,7 +108,7 @@ def precision(subject: Subject) -> Measurement:
 def few_steps(subject: Subject) -> Measurement:
     """One, two and three steps from end to end of every path give finite samples.
 
-    The figure is how many runs do not.
+    This check of a sampler's audit counts the runs that do not; that is the figure.
     """
     failed, script_of = [], ""
     for name in subject.paths if subject.as_shipped else [*CONTINUOUS, STABLE_DIFFUSION]:

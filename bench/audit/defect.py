@@ -28,7 +28,8 @@ LEAST = 1e-14  # rounding of a single step in float64
 def defect(subject: Subject) -> Measurement:
     """The error of one step from exact history falls with its length to the power p + 1, at step ratios 1/2 and 2.
 
-    The figure is the slope of the log error over the log length.
+    This check of a sampler's audit, p its order, finds a wrong use of the step ratio, which a ladder of smooth grids
+    hides. The figure is the slope of the log error over the log length.
     """
     entry = subject.entry
     if entry.adaptive:

@@ -18,10 +18,10 @@ from implementations.diffusion.noise import PerSampleNoise
 def determinism(subject: Subject) -> Measurement:
     """A repeated call gives the same bits and leaves its arguments and the global generators alone.
 
-    The figure is the largest difference. One call follows an identical one, and one follows a call with another start
-    and grid, so that any state that a sampler keeps between calls shows. A sampler that is called without noise may
-    draw from torch's global generator, so that ``torch.manual_seed`` repeats it; with noise, no seed may change
-    anything.
+    This is a check of a sampler's audit. The figure is the largest difference. One call follows an identical one, and
+    one follows a call with another start and grid, so that any state that a sampler keeps between calls shows. A
+    sampler that is called without noise may draw from torch's global generator, so that ``torch.manual_seed`` repeats
+    it; with noise, no seed may change anything.
     """
     path = subject.path()
     grid, other = subject.times(path, 8), subject.times(path, 5)

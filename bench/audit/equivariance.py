@@ -10,7 +10,8 @@ from bench.audit.subject import CONTINUOUS, Subject, normal, six_modes, state_at
 def equivariance(subject: Subject) -> Measurement:
     """One log-SNR grid gives the same samples on every path, rescaled.
 
-    The figure is the largest relative difference from the samples of the first path.
+    This check of a sampler's audit runs it on each path from the same start, up to scale; the figure is the largest
+    relative difference from the samples of the first path.
     """
     coordinate = subject.options.get("coordinate", subject.entry.coordinate)
     if subject.as_shipped:

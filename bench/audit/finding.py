@@ -53,7 +53,7 @@ class Finding:
 
     @property
     def bad(self) -> bool:
-        """Whether the verdict is ``fail`` or ``error``."""
+        """Whether the sampler's verdict is ``fail`` or ``error``."""
         return self.verdict in BAD
 
     def line(self) -> str:

@@ -30,7 +30,7 @@ OWN_STEPS = (10, 40, 60, 120)  # for schedulers as shipped
 def first_level(subject: Subject) -> Measurement:
     """The network is first evaluated at the level of ``times[0]``, for any number of steps.
 
-    The figure is the largest absolute log ratio of sigma/alpha between the two.
+    This is a check of a sampler's audit. The figure is the largest absolute log ratio of sigma/alpha between the two.
     """
     path, figure, says = subject.path(), 0.0, ""
     for steps in subject.counts(START_STEPS):
@@ -66,7 +66,8 @@ print(largest)"""
 def conditioning(subject: Subject) -> Measurement:
     """The network is always evaluated at the level of the state that it is given.
 
-    The figure is the largest absolute log ratio between the level of a state and the level asked for.
+    This check of a sampler's audit reads the level sigma/alpha of a state off the state. The figure is the largest
+    absolute log ratio between that and the level asked for.
     """
     path_name, path = _straight(subject)
     stochastic, limit = subject.draws_noise, BETWEEN if subject.as_shipped else LIMIT
@@ -105,7 +106,10 @@ def conditioning(subject: Subject) -> Measurement:
 
 
 def end(subject: Subject) -> Measurement:
-    """No noise is left where sigma = 0; the figure is the standard deviation of what remains."""
+    """No noise is left where sigma = 0; the figure is the standard deviation of what remains.
+
+    This is a check of a sampler's audit, on data without any spread.
+    """
     if subject.entry.ascending:
         raise NotApplicable("it goes from data to noise")
     if not subject.ends_clean:
@@ -146,7 +150,10 @@ print(abs(float(sigma)))"""
 
 
 def idle(subject: Subject) -> Measurement:
-    """Every evaluation is followed by another state; the figure is how many are not."""
+    """Every evaluation is followed by another state; the figure is how many are not.
+
+    This check of a sampler's audit finds steps that cost an evaluation and do nothing, such as one of a repeated level.
+    """
     if subject.entry.adaptive:
         raise NotApplicable("it takes steps that it rejects from the same state")
     path, figure, says = subject.path(), 0, ""

@@ -24,7 +24,8 @@ EXCESS = 0.15  # relative excess of the variance over that of independent draws:
 def noise(subject: Subject) -> Measurement:
     """Samples, calls, steps and starts share no noise; the figure is the largest correlation.
 
-    A run of so few steps that noise is drawn once is included, since later draws could cover a fault of the first.
+    This is a check of the audit of a sampler that adds noise. A run of so few steps that noise is drawn once is
+    included, since later draws could cover a fault of the first.
     """
     if not subject.draws_noise:
         raise NotApplicable("it draws no noise")

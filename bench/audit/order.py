@@ -23,7 +23,8 @@ LONGEST, SETTLED = 1280, 0.1  # steps are doubled up to this number, or until tw
 def order(subject: Subject) -> Measurement:
     """The error falls with the number of steps as fast as the sampler's stated order; the figure is the slope.
 
-    The error is that to the exact flow, or, of a sampler that draws noise, that of the exact variance of its output.
+    This is a check of a sampler's audit. The error is that to the exact flow, or, of a sampler that draws noise, that
+    of the exact variance of its output.
     """
     if subject.entry.adaptive:
         raise NotApplicable("it chooses its steps")
@@ -64,7 +65,11 @@ def order(subject: Subject) -> Measurement:
 
 
 class Climbed(NamedTuple):
-    """A slope, its steps and errors, and in which view the history was exact (None: there was no history)."""
+    """What a ladder of step counts shows: its slope, and the steps and errors that it is of.
+
+    ``exact_in`` is the view in which the exact starting values were exact; None where the sampler was measured from its
+    start.
+    """
 
     slope: float
     steps: tuple[int, ...]

@@ -68,7 +68,10 @@ class Reading(NamedTuple):
 
 
 class Dirac(Denoiser):
-    """The denoiser of data that are all 0: ``x0 = 0``, ``eps = x / sigma``, linear in the state."""
+    """The denoiser of data that are all 0: ``x0 = 0``, ``eps = x / sigma``.
+
+    Linear in the state, it leaves only noise.
+    """
 
     def __init__(self, path: Path):
         self.path = path

@@ -177,7 +177,7 @@ class Subject:
         return self.paths[0]
 
     def path(self, name: str | None = None) -> Path:
-        """The path of that name, or the first on which the sampler runs."""
+        """Make the path called ``name``, or the first on which the sampler runs."""
         name = name or self.path_name
         return stable_diffusion_path() if name == STABLE_DIFFUSION else CONTINUOUS[name]()
 

@@ -39,12 +39,15 @@ class DetectionsAtScale:
 
     @cached_property
     def outputs(self) -> list[dict[str, Tensor]]:
-        """One mapping per image: ``boxes`` (``xyxy``), ``labels``, ``scores``."""
+        """The detections as torchmetrics takes them: per image, a mapping of ``boxes``, ``labels`` and ``scores``.
+
+        Boxes are ``xyxy``.
+        """
         return self._per_image(1, scores=torch.from_numpy(self.score.astype(np.float32)))
 
     @cached_property
     def coco(self) -> dict[str, Any]:
-        """The truth as a COCO data set; annotation ids count from 1."""
+        """The truths as a COCO data set, with boxes ``xywh``; annotation ids count from 1."""
         keys = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
         area = self.box[0][:, 2] * self.box[0][:, 3]
         columns = (range(1, len(area) + 1), *self._lists(0), area.tolist(), [0] * len(area))

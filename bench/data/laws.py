@@ -105,13 +105,13 @@ class DetectionSample(NamedTuple):
 
 @dataclass(frozen=True)
 class DetectionLaw:
-    """Random images with 1 + Poisson(3) truths of three classes (shares .6, .3, .1), and a simulated detector.
+    """A distribution of images with 1 + Poisson(3) truths of three classes, and detections by a simulated detector.
 
-    Each image has a difficulty z, a standard normal. A truth is found with probability ``logistic(q - z)``. The centre
-    of its detection is off by a normal with standard deviation ``.06 exp(.4 z)`` in units of the sides, per axis; the
-    log of its sides is off by the same. Its score is the logistic of a normal with mean 1.5 - z. The number of false
-    detections is Poisson with mean f, and their scores are logistic of normals with mean -1. ``strong``: q = 2.5, f =
-    1; ``weak``: q = .5, f = 4.
+    The classes have the shares .6, .3 and .1. Each image has a difficulty z, a standard normal. A truth is found with
+    probability ``logistic(q - z)``. The centre of its detection is off by a normal with standard deviation ``.06 exp(.4
+    z)`` in units of the sides, per axis; the log of its sides is off by the same. Its score is the logistic of a normal
+    with mean 1.5 - z. The number of false detections is Poisson with mean f, and their scores are logistic of normals
+    with mean -1. ``strong``: q = 2.5, f = 1; ``weak``: q = .5, f = 4.
     """
 
     law: DetectionLawName

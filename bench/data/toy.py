@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 
 @dataclass(frozen=True)
 class TwoMoons:
-    """Two interleaved half circles of radius 1, with isotropic Gaussian noise added.
+    """Toy density in the plane: two interleaved half circles of radius 1, with isotropic Gaussian noise added.
 
     The upper moon is ``(cos a, sin a)`` and the lower one ``(1 - cos a, 1/2 - sin a)``, with ``a`` uniform on [0, pi].
     """
@@ -60,7 +60,10 @@ class TwoMoons:
 
 @dataclass(frozen=True)
 class Checkerboard:
-    """Uniform on the dark cells of a 4 x 4 board over ``[-half_width, half_width]^2``; the lower left cell is dark."""
+    """Toy density in the plane: uniform on the dark cells of a 4 x 4 board over ``[-half_width, half_width]^2``.
+
+    The lower left cell is dark.
+    """
 
     half_width: float = 4.0
 
@@ -84,7 +87,10 @@ class Checkerboard:
 
 @dataclass(frozen=True)
 class Rings:
-    """Concentric circles of equal probability with ``radii`` around the origin, with isotropic Gaussian noise added."""
+    """Toy density in the plane: concentric circles of equal probability, with isotropic Gaussian noise added.
+
+    ``radii`` are those of the circles around the origin, and ``noise`` is the standard deviation.
+    """
 
     radii: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0)
     noise: float = 0.1
@@ -114,7 +120,10 @@ class Rings:
 
 @dataclass(frozen=True)
 class EightGaussians:
-    """Eight isotropic Gaussians of equal weight, evenly spaced on a circle, the first on the positive x axis."""
+    """Toy density in the plane: eight isotropic Gaussians of equal weight, evenly spaced on a circle of ``radius``.
+
+    The first lies on the positive x axis; ``deviation`` is their standard deviation.
+    """
 
     radius: float = 4.0
     deviation: float = 0.5

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def check_tensor(name: str, value: Any) -> None:
-    """Raise ValueError unless the value is a tensor; the message says how to make one of it."""
+    """Raise ValueError unless the argument ``name`` is a tensor; the message says how to make one of it."""
     if not isinstance(value, Tensor):
         kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
         how = "from_numpy" if kind == "numpy.ndarray" else "as_tensor"
@@ -20,7 +20,10 @@ def check_tensor(name: str, value: Any) -> None:
 
 
 def number(name: str, value: Any) -> float:
-    """Return the value as a float; raise ValueError unless it is a real number (Python's, NumPy's or a 0-d tensor)."""
+    """Give the argument ``name`` as a float; raises ValueError unless it is a real number.
+
+    Python's and NumPy's numbers and tensors without axes are accepted.
+    """
     if isinstance(value, Tensor) and value.ndim == 0 and not value.is_complex():
         return float(value)
     if isinstance(value, bool) or not isinstance(value, Real):
@@ -29,7 +32,7 @@ def number(name: str, value: Any) -> float:
 
 
 def check_boxes(name: str, boxes: Tensor) -> None:
-    """Raise ValueError unless ``boxes`` is a floating-point tensor of shape (n, 4)."""
+    """Raise ValueError unless the boxes, the argument ``name``, are a floating-point tensor of shape (n, 4)."""
     check_tensor(name, boxes)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(
@@ -40,7 +43,10 @@ def check_boxes(name: str, boxes: Tensor) -> None:
 
 
 def check_values(name: str, boxes: Float[Tensor, "n 4"]) -> None:
-    """Raise ValueError naming the first row that is not finite or has a negative side; synchronises with the device."""
+    """Raise ValueError naming the first of the ``xyxy`` boxes that is not finite or has a negative side.
+
+    This synchronises with the device.
+    """
     bad: Bool[Tensor, " n"] = ~boxes.isfinite().all(-1) | (boxes[:, 2:] < boxes[:, :2]).any(-1)
     if bad.any():
         row = int(bad.nonzero()[0])
@@ -54,14 +60,14 @@ def choose(option: str, value: Any, accepted: tuple[str, ...]) -> None:
 
 
 def positive(**numbers: float) -> None:
-    """Raise ValueError, naming the option, unless each number is positive."""
+    """Raise ValueError, naming the option, unless each of the options, passed by keyword, is positive."""
     for option, value in numbers.items():
         if not number(option, value) > 0:
             raise ValueError(f"{option} is {value}; accepted is a positive number")
 
 
 def at_least_zero(**numbers: float) -> None:
-    """Raise ValueError, naming the option, unless each number is 0 or more."""
+    """Raise ValueError, naming the option, unless each of the options, passed by keyword, is 0 or more."""
     for option, value in numbers.items():
         if not number(option, value) >= 0:
             raise ValueError(f"{option} is {value}; accepted is a number of at least 0")

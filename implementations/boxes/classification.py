@@ -75,11 +75,12 @@ def generalised_focal(
     reduction: Reduction = "none",
     validate: bool = False,
 ) -> Float[Tensor, "*m"]:
-    """Loss of a target y between two labels, ``-|y - (l p_l + r p_r)|^beta ((r - y) log p_l + (y - l) log p_r)``.
+    """Generalised focal loss of a target y between two labels l < r, on the logit of the right one.
 
-    l and r are the left and right label, and the logit is that of the right one: ``p_r = sigmoid(logit) = 1 - p_l``.
-    The loss is least where the expected label is y, at ``p_l = (r - y) / (r - l)`` (2006.04388, eq. 7). Positives are
-    the targets above the left label.
+    ``-|y - (l p_l + r p_r)|^beta ((r - y) log p_l + (y - l) log p_r)``, one loss per element. l and r are the left and
+    right label, and the logit is that of the right one: ``p_r = sigmoid(logit) = 1 - p_l``. The loss is least where the
+    expected label is y, at ``p_l = (r - y) / (r - l)`` (2006.04388, eq. 7). Positives are the targets above the left
+    label.
     """
     left, right = labels
     if not (math.isfinite(left) and math.isfinite(right) and left < right):
@@ -101,11 +102,11 @@ def distribution_focal(
     reduction: Literal["none", "mean", "sum"] = "none",
     validate: bool = False,
 ) -> Float[Tensor, "*m"]:
-    """Cross-entropy of a softmax over the bins 0, 1, ... with a distance y, ``-((r - y) log p_l + (y - l) log p_r)``.
+    """Distribution focal loss: cross-entropy of a softmax over the bins 0, 1, ... with a distance y between two bins.
 
-    l and r are the bins on either side of y. The loss is least where p interpolates y linearly between them
-    (2006.04388, eq. 6). Distances are in bins; one beyond the last bin counts as the last, one below 0 as 0. A row of
-    bins is one element.
+    ``-((r - y) log p_l + (y - l) log p_r)``, one loss per row of bins. l and r are the bins on either side of y. The
+    loss is least where p interpolates y linearly between them (2006.04388, eq. 6). Distances are in bins; one beyond
+    the last bin counts as the last, one below 0 as 0. A row of bins is one element.
     """
     _check_tensors(logits, targets)
     if logits.ndim < 1 or logits.shape[-1] < 2:

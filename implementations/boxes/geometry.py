@@ -92,22 +92,29 @@ def overlap_ratio(pair: BoxPair, eps: float) -> Float[Tensor, "*n"]:
 
 
 def empty_ratio(pair: BoxPair, eps: float) -> Float[Tensor, "*n"]:
-    """Share of the enclosing box that neither box covers, ``(C - U) / C``, in [0, 1]: GIoU's penalty (1902.09630)."""
+    """Share of each pair's enclosing box that neither box covers, ``(C - U) / C`` in [0, 1]: GIoU's penalty.
+
+    C is the area of the enclosing box and U that of the union (1902.09630).
+    """
     enclosing = pair.x.enclosing * pair.y.enclosing
     return (enclosing - union(pair)) / enclosing.clamp(min=eps**2)
 
 
 def distance_ratio(pair: BoxPair, eps: float) -> Float[Tensor, "*n"]:
-    """Squared distance of the centres over the squared diagonal of the enclosing box, in [0, 1] (1911.08287, eq. 6)."""
+    """DIoU's penalty of each pair, ``rho^2 / c^2`` in [0, 1] (1911.08287, eq. 6).
+
+    rho is the distance of the centres and c the diagonal of the enclosing box.
+    """
     x, y = pair[:2]
     return (x.offset**2 + y.offset**2) / (x.enclosing**2 + y.enclosing**2).clamp(min=eps**2)
 
 
 def aspect_angle(width: Float[Tensor, "*n"], height: Float[Tensor, "*n"], eps: float) -> Float[Tensor, "*n"]:
-    """Angle ``atan(width / height)`` in [0, pi/2] of sides in units of the pair; 0 for a box without size.
+    """Angle ``atan(width / height)`` in [0, pi/2] of boxes, of which CIoU's v is made; 0 for a box without size.
 
-    The gradient grows as the inverse of the longer side. Where that side is shorter than ``eps``, the difference is
-    added to the height, so that the gradient stays below ``sqrt(2) / eps`` down to a box that is a point.
+    Sides are in units of the pair's enclosing box. The gradient grows as the inverse of the longer side. Where that
+    side is shorter than ``eps``, the difference is added to the height, so that the gradient stays below ``sqrt(2) /
+    eps`` down to a box that is a point.
     """
     least = max(eps, smallest(width))  # its square must not underflow: the gradient divides by squared sides
     lacking = (least - torch.maximum(width, height)).clamp(min=0).detach()

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Named:
-    """Base of what a decorator makes of a function: an object with the function's name, docstring and options.
+    """Base of what a decorator makes of a loss or an NMS: an object with the function's name, docstring and options.
 
     Its signature is that of its own ``__call__``, with the function's keyword-only parameters, ``options``, in the
     place of ``**options``. It is pickled by name, as a function is.

@@ -25,7 +25,10 @@ class UnknownName(LookupError):
 
 @dataclass(frozen=True)
 class Entry:
-    """A name, the object behind it as ``module:attribute``, and what is known of it without importing it."""
+    """An entry of a catalogue: a name, the object behind it as ``module:attribute``, and what is known of it.
+
+    Nothing is imported for it.
+    """
 
     name: str
     target: str
@@ -151,10 +154,11 @@ class SamplerEntry(Entry):
         return 1
 
     def cost(self, touching: list[bool], options: Mapping[str, Any], levels: list[float] | None = None) -> int | None:
-        """Count evaluations by the function's own ``count(touching, **options)``, else by ``stages``.
+        """Count evaluations of the denoiser over steps; None for a sampler that chooses its steps.
 
-        ``touching[i]`` says whether step i touches alpha = 0 or sigma = 0. A ``count`` that has the argument ``levels``
-        is given sigma/alpha at every time, or None where no path is known.
+        ``touching[i]`` says whether step i touches alpha = 0 or sigma = 0. The function's own ``count(touching,
+        **options)`` decides, else ``stages``: one evaluation at an end. A ``count`` that has the argument ``levels`` is
+        given sigma/alpha at every time, or None where no path is known.
         """
         count = getattr(self._resolved, "count", None)
         if count is not None:

@@ -26,7 +26,7 @@ class Artifact:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the method and of the tensors' names, types, shapes and bytes."""
+        """SHA-256 of the artifact: of the method and of the tensors' names, types, shapes and bytes."""
         digest = hashlib.sha256(self.method.encode())
         for name, tensor in sorted(self.tensors.items()):
             values = tensor.detach().cpu().contiguous().numpy()

@@ -276,10 +276,11 @@ def _tensor_of(answer: Any) -> Tensor:
 
 
 class AverageVelocity(Network):
-    """A module ``module(x, t, s[, condition])`` that gives the mean velocity along the flow from t to s, as a flow map.
+    """A few-step model as a denoiser with a flow map: a module that gives the mean velocity of the flow from t to s.
 
-    ``x_s = x - (t - s) u(x, t, s)`` (MeanFlow, 2505.13447; shortcut models, 2410.12557); at s = t it is the
-    velocity itself. ``dtype`` and ``time`` are as ``Network``'s; both times reach the module as vectors (n,).
+    It is called as ``module(x, t, s[, condition])``. ``x_s = x - (t - s) u(x, t, s)`` (MeanFlow, 2505.13447; shortcut
+    models, 2410.12557); at s = t it is the velocity itself. ``dtype`` and ``time`` are as ``Network``'s; both times
+    reach the module as vectors (n,).
     """
 
     def __init__(

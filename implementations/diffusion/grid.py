@@ -19,7 +19,7 @@ Callback = Callable[[int, Tensor, Images, Prediction], Any]  # (step, time and s
 
 
 class Point(NamedTuple):
-    """The path at one time, as floats for the coefficients of a step: t, alpha, sigma and log(alpha/sigma)."""
+    """A path at one time, as floats for the coefficients of a step: t, alpha, sigma and log(alpha/sigma)."""
 
     t: float
     alpha: float
@@ -118,12 +118,12 @@ class Grid:
         return len(self.points) - 1
 
     def require_descending(self) -> None:
-        """Raise ValueError unless the times go from noise to data."""
+        """Raise ValueError unless the times go from noise to data, as a sampler that adds noise needs."""
         if self.points[0].t < self.points[1].t:
             raise ValueError("ascending times invert a sampler, and one that adds noise has no inverse")
 
     def require_ascending(self) -> None:
-        """Raise ValueError unless the times go from data to noise."""
+        """Raise ValueError unless the times go from data to noise, as an inversion needs."""
         if self.points[0].t > self.points[1].t:
             raise ValueError("times must ascend, from data to noise: this sampler inverts another")
 

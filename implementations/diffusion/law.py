@@ -65,12 +65,13 @@ def output_law(
     denoiser: Denoiser | None = None,
     tolerance: float = 1e-6,
 ) -> Law:
-    """Give the exact law of the sampler's output from ``start``, by default the marginal at ``times[0]``.
+    """Give the exact law of a sampler's output on Gaussian data, without Monte Carlo, by responses to unit impulses.
 
-    The oracle's shape must be (modes,) and its covariance diagonal; ``denoiser`` may be a wrapper of it. Raises
-    ValueError where the sampler is not affine or mixes modes: its response to a combination of impulses, different in
-    each mode, must be that combination of its responses, up to ``tolerance`` of the largest response. A sampler that
-    casts its state to float32 needs a larger tolerance.
+    It starts from the law ``start``, by default the marginal at ``times[0]``. The oracle's shape must be (modes,) and
+    its covariance diagonal; ``denoiser`` may be a wrapper of it. Raises ValueError where the sampler is not affine or
+    mixes modes: its response to a combination of impulses, different in each mode, must be that combination of its
+    responses, up to ``tolerance`` of the largest response. A sampler that casts its state to float32 needs a larger
+    tolerance.
     """
     options, start, denoiser = options or {}, start or marginal_law(oracle, times[0]), denoiser or oracle
     draws = 0

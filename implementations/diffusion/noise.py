@@ -23,14 +23,15 @@ Result = TypeVar("Result")
 
 
 class PerSampleNoise:
-    """``noise(draw, like)``: standard normals for the whole batch, sample i a pure function of ``(seeds[i], draw)``.
+    """Standard normal noise that depends neither on batching nor on other calls, called as ``noise(draw, like)``.
 
-    Philox (Salmon et al., 2011, 10.1145/2063384.2063405) keyed by the seed; its counter holds the draw and the stream.
-    Numbers are drawn in float64 on the CPU and then cast, so that they are bit-identical over batches and devices.
-    Calling it gives the stream ``start``. A function that takes a noise as an argument draws from a stream of its own:
-    a sampler from ``steps``, a forward process from ``forward``, a likelihood from ``probes``, dequantisation from
-    ``levels``. So a start drawn with the seeds of a call never equals a noise of that call.
-    Raises ValueError where a seed is no integer in [0, 2^128), or where there are not as many seeds as samples.
+    It gives the draw for the whole batch; that of sample i is a pure function of ``(seeds[i], draw)``. Philox (Salmon
+    et al., 2011, 10.1145/2063384.2063405) keyed by the seed; its counter holds the draw and the stream. Numbers are
+    drawn in float64 on the CPU and then cast, so that they are bit-identical over batches and devices. Calling it gives
+    the stream ``start``. A function that takes a noise as an argument draws from a stream of its own: a sampler from
+    ``steps``, a forward process from ``forward``, a likelihood from ``probes``, dequantisation from ``levels``. So a
+    start drawn with the seeds of a call never equals a noise of that call. Raises ValueError where a seed is no integer
+    in [0, 2^128), or where there are not as many seeds as samples.
     """
 
     def __init__(self, seeds: Iterable[Any], stream: Stream = "start"):

@@ -226,7 +226,7 @@ def _spectra(covariances: Tensor, k: int, shape: tuple[int, ...]) -> tuple[Tenso
 
 
 def check_labels(labels: Any, k: int, device: torch.device) -> Int[Tensor, " k"] | None:
-    """Give one label per component; raises ValueError unless there are k, none negative."""
+    """Give class labels of a mixture's k components; raises ValueError unless there are k, none negative."""
     if labels is None:
         return None
     labels = torch.as_tensor(labels, device=device)

@@ -54,7 +54,7 @@ class Path(ABC):
         """Time t at which the log-SNR is ``log_snr = log(alpha/sigma)``; it extrapolates beyond the path's range."""
 
     def network_time(self, t: Time) -> Values:
-        """Time at which a network is asked for ``t``: t itself, unless networks have not seen some of the times."""
+        """Time at which a network is asked for the path's ``t``: t itself, unless networks have not seen some times."""
         return as_float64(t)
 
     def drift(self, t: Time) -> Values:
@@ -85,7 +85,7 @@ class Path(ABC):
         return noise if self.variance_preserving else noise * sigma
 
     def inside(self, t: Time) -> Values:
-        """Give ``t`` in float64; raises ValueError where it lies outside the path by more than float32's rounding.
+        """Give the time ``t`` in float64; raises ValueError where it lies outside the path, beyond float32's rounding.
 
         alpha, sigma and the other coefficients are formulas that take any t.
         """

@@ -54,7 +54,7 @@ class Problem:
 
     @property
     def path(self) -> Path:
-        """The forward process, which is the denoiser's."""
+        """The forward process that the sampler runs on, which is the denoiser's."""
         return self.grid.path
 
     @property
@@ -64,7 +64,7 @@ class Problem:
 
     @property
     def times(self) -> tuple[Tensor, ...]:
-        """Every time as a denoiser takes it, a float64 scalar."""
+        """Every time of the grid as a denoiser takes it, a float64 scalar tensor."""
         return self.grid.times
 
     def __len__(self) -> int:

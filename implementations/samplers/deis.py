@@ -43,9 +43,9 @@ def _count_stages(touching: list[bool], *, order: int, **_: Any) -> int:
 
 @sampler(count=_count_stages)
 def deis_rhork(problem: Problem, *, order: int = 3) -> Images:
-    """rhoRK-DEIS of ``order`` 1 to 4 in as many stages: Euler, Heun, Kutta's third and fourth (2204.13902).
+    """rhoRK-DEIS: Runge-Kutta methods of ``d(x/alpha) / d(sigma/alpha) = eps``, of ``order`` 1 to 4 in as many stages.
 
-    A Runge-Kutta method of ``d(x/alpha) / d(sigma/alpha) = eps``; orders 1, 2 and 4 are ``euler``, ``heun`` and ``rk4``
+    They are Euler, Heun, Kutta's third and fourth (2204.13902); orders 1, 2 and 4 are ``euler``, ``heun`` and ``rk4``
     in sigma.
     """
     return solve_by_tableau(problem, (EULER, HEUN, KUTTA3, RK4)[check_order(order, 4) - 1], "sigma")

@@ -44,16 +44,17 @@ def dpm_solver_v3(
     corrected_above: float = 0.0,
     lower_order_final: bool = False,
 ) -> Images:
-    """DPM-Solver-v3, multistep, of order 1 to 3 (2310.13268), with the statistics that ``prepare`` found.
+    """DPM-Solver-v3 of order 1 to 3: a multistep exponential integrator whose form is learnt from the model.
 
-    Without an ``artifact`` it is the exponential multistep solver on ``prediction``. ``pseudo`` takes divided
-    differences for the derivatives of g, which is of order 2 at most. The ``corrector`` costs no evaluation: ``same``
-    takes as many predictions as the predictor did, the next one included, so that it starts at two and keeps the
-    order; ``pseudo`` takes one more and divided differences, of order 2. It is used at noise levels sigma/alpha above
-    ``corrected_above`` (3.41 is the authors' half, t > 1/2 on ``VP``). ``lower_order_final`` looks back no further
-    than there are steps left.
-    Raises ValueError on options that are none of these, on an artifact of another method or shape of sample, and on
-    times beyond its log-SNRs.
+    With the statistics l, s and b that ``prepare`` found, the flow of ``f = (sigma eps - l x) / alpha`` is near ``f' =
+    s f + b``; a step integrates this exactly, and what is left, g, by the polynomial through its last values
+    (2310.13268). Without an ``artifact`` it is the exponential multistep solver on ``prediction``. ``pseudo`` takes
+    divided differences for the derivatives of g, which is of order 2 at most. The ``corrector`` costs no evaluation:
+    ``same`` takes as many predictions as the predictor did, the next one included, so that it starts at two and keeps
+    the order; ``pseudo`` takes one more and divided differences, of order 2. It is used at noise levels sigma/alpha
+    above ``corrected_above`` (3.41 is the authors' half, t > 1/2 on ``VP``). ``lower_order_final`` looks back no
+    further than there are steps left. Raises ValueError on options that are none of these, on an artifact of another
+    method or shape of sample, and on times beyond its log-SNRs.
     """
     check_order(order, 3)
     if corrector not in ("none", "same", "pseudo"):

@@ -56,7 +56,10 @@ def edm_heun(
 
 
 def add_noise(x: Images, here: Point, there: Point, z: Images, scale: float = 1.0) -> Images:
-    """Carry ``x`` to a noisier point: ``x'/alpha' = x/alpha + scale sqrt(r'^2 - r^2) z``, r the level sigma/alpha."""
+    """Carry a state to a noisier point by fresh noise: ``x'/alpha' = x/alpha + scale sqrt(r'^2 - r^2) z``.
+
+    r is the level sigma/alpha, and z is standard normal.
+    """
     rise = math.sqrt((there.ratio - here.ratio) * (there.ratio + here.ratio))
     return add_scaled((there.alpha / here.alpha, x), (there.alpha * rise * scale, z))
 

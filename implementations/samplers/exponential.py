@@ -33,9 +33,10 @@ Moment = TypeVar("Moment", float, Tensor)
 
 
 def phi(k: int, z: float) -> float:
-    """``phi_k(z) = sum_j z^j / (j + k)!``, the exponential function without its first k terms, over ``z^k``.
+    """The function phi_k of exponential integrators, ``phi_k(z) = sum_j z^j / (j + k)!``.
 
-    For k >= 1 it is ``int_0^1 e^(z (1-u)) u^(k-1) / (k-1)! du``.
+    It is the exponential function without its first k terms, over ``z^k``. For k >= 1 it is ``int_0^1 e^(z (1-u))
+    u^(k-1) / (k-1)! du``.
     """
     if abs(z) < 1 + k / 2:  # the recurrence below subtracts nearly equal terms there
         term = total = 1 / math.factorial(k)

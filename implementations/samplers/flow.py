@@ -16,11 +16,11 @@ LAST_STEPS = ("tweedie", "mean", "euler", "none")
 
 @sampler(order_of=lambda *, fraction, **_: None if fraction else 1)
 def flow_stochastic(problem: Problem, *, fraction: float = 1.0) -> Images:
-    """Predict the data and noise it again: ``x' = alpha' x0 + sigma' (sqrt(1 - f^2) eps + f z)``, f = ``fraction``.
+    """Stochastic sampling of flow models: predict the data and add noise again, a share of it fresh.
 
-    With f > 0 it does not converge to the path's law: the predicted x0 has less variance than the data, and no number
-    of steps brings that back. With f = 0 it is DDIM. Raises ValueError on a fraction outside [0, 1], and on ascending
-    times unless it is 0.
+    ``x' = alpha' x0 + sigma' (sqrt(1 - f^2) eps + f z)``, f = ``fraction``. With f > 0 it does not converge to the
+    path's law: the predicted x0 has less variance than the data, and no number of steps brings that back. With f = 0 it
+    is DDIM. Raises ValueError on a fraction outside [0, 1], and on ascending times unless it is 0.
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction must lie in [0, 1], got {fraction}")
@@ -38,7 +38,7 @@ def flow_stochastic(problem: Problem, *, fraction: float = 1.0) -> Images:
 
 @sampler
 def sit_sde(problem: Problem, *, form: str = "sbdm", norm: float = 1.0, last: str = "tweedie") -> Images:
-    """Euler-Maruyama on ``dx = (velocity - w/2 score) dt + sqrt(w) dw``, t falling (2401.08740, eq. 10).
+    """SiT's reverse SDE by Euler-Maruyama in t: ``dx = (velocity - w/2 score) dt + sqrt(w) dw`` (2401.08740, eq. 10).
 
     The law is the path's for any w >= 0; ``form`` names w and ``norm`` multiplies it. tau is the share of the path's
     time, in [0, 1], and w is in units of that time:

@@ -24,13 +24,12 @@ def _count_evaluations(touching: list[bool], *, corrector: bool, **_: Any) -> in
 
 @sampler(count=_count_evaluations)
 def gddim(problem: Problem, *, eta: float = 0.0, order: int = 1, corrector: bool = False) -> Images:
-    """gDDIM (2206.05564): stochastic of order 1, or multistep for the flow.
+    """gDDIM (2206.05564): DDIM with a rate of noise, of order 1, or its multistep form on the flow without noise.
 
-    With ``eta``, the paper's lambda: ``x' = alpha' x0 + sqrt(sigma'^2 - s^2) eps + s z``,
-    ``s^2 = sigma'^2 (1 - e^(-2 eta^2 h))``, h the step of the log-SNR; 1 is DDPM, and unlike with DDIM's eta two half
-    steps add as much noise as one. At 0, eps is the polynomial in t through its last ``order`` values, 1 to 4,
-    integrated exactly: ``deis_tab``. ``corrector`` repeats each step with eps predicted at its end in place of the
-    oldest value: 2 evaluations per step.
+    With ``eta``, the paper's lambda: ``x' = alpha' x0 + sqrt(sigma'^2 - s^2) eps + s z``, ``s^2 = sigma'^2 (1 - e^(-2
+    eta^2 h))``, h the step of the log-SNR; 1 is DDPM, and unlike with DDIM's eta two half steps add as much noise as
+    one. At 0, eps is the polynomial in t through its last ``order`` values, 1 to 4, integrated exactly: ``deis_tab``.
+    ``corrector`` repeats each step with eps predicted at its end in place of the oldest value: 2 evaluations per step.
     Raises ValueError on a negative eta, on order > 1 or a corrector beside one, and on ascending times unless it is 0.
     """
     eta, order = check_eta(eta), check_order(order, 4)

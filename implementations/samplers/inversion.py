@@ -11,10 +11,10 @@ from implementations.samplers.contract import Problem, sampler
 
 @sampler(count=lambda touching, *, iterations, **_: len(touching) * (1 + iterations))
 def ddim_inversion(problem: Problem, *, iterations: int = 0) -> Images:
-    """DDIM from data to noise: ``x' = alpha' x0 + sigma' eps`` predicted at x, times ascending (2010.02502, sec. 4.3).
+    """DDIM inversion, from data to noise: ``x' = alpha' x0 + sigma' eps`` as predicted at x, with times ascending.
 
-    DDIM's step back from x' takes its prediction at x', so that this is its inverse to first order only. Each of
-    ``iterations`` repeats the step with v predicted at the latest x':
+    The paper is 2010.02502, sec. 4.3. DDIM's step back from x' takes its prediction at x', so that this is its inverse
+    to first order only. Each of ``iterations`` repeats the step with v predicted at the latest x':
 
         ``x' = ((alpha'^2 + sigma'^2) x + (alpha sigma' - sigma alpha') v) / (alpha alpha' + sigma sigma')``.
 

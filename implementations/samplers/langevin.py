@@ -34,8 +34,9 @@ def predictor_corrector(
     norms: Literal["sample", "batch"] = "sample",
     step: float | None = None,
 ) -> Images:
-    """A step of an SDE solver, then Langevin steps at the level that it has reached (2011.13456, alg. 2 to 5).
+    """Predictor-corrector sampling: a step of an SDE solver, then Langevin steps at the level that it has reached.
 
+    A Langevin step of size h in units of sigma^2 is ``x - h sigma eps + sqrt(2h) sigma z`` (2011.13456, alg. 2 to 5).
     The corrector's step is ``2 a^2 (snr |z| / |eps|)^2`` in units of sigma^2, with a = alpha/alpha' of the predictor's
     step (1 on ``VE``, ``sqrt(1 - beta)`` on DDPM's table), unless ``step`` gives a fixed one. A step that touches an
     end has no corrector. ``norms`` are each sample's own, or, as in public code, their mean over the ``batch``, which
@@ -78,14 +79,15 @@ def _count_evaluations(touching: list[bool], steps_per_level: int, denoise: bool
 def annealed_langevin(
     problem: Problem, *, epsilon: float = 0.2, steps_per_level: int = 5, denoise: bool = False
 ) -> Images:
-    """Langevin on x/alpha, level by level: ``x - epsilon/2 sigma eps + sqrt(epsilon) sigma z`` (1907.05600, alg. 1).
+    """Annealed Langevin dynamics of NCSN, level by level on x/alpha (1907.05600, alg. 1).
 
-    ``epsilon`` is the paper's in units of the least sigma squared: its 2e-5 at .01 is 0.2. x/alpha is carried from one
-    level to the next unchanged; its law follows the level if log sigma/alpha falls by less than epsilon/2 per update.
-    Each step of the grid makes one update at its first level and the other ``steps_per_level`` - 1 at its second, so
-    that the first level of the grid has one and the last all but one. ``denoise`` ends in the data predicted at the
-    last level, alpha x0, as a grid that ends at sigma = 0 does by itself (2006.09011, alg. 1). It has no order of
-    accuracy. Raises ValueError on wrong options and on ascending times.
+    An update is ``x - epsilon/2 sigma eps + sqrt(epsilon) sigma z``, with alpha = 1. ``epsilon`` is the paper's in
+    units of the least sigma squared: its 2e-5 at .01 is 0.2. x/alpha is carried from one level to the next unchanged;
+    its law follows the level if log sigma/alpha falls by less than epsilon/2 per update. Each step of the grid makes
+    one update at its first level and the other ``steps_per_level`` - 1 at its second, so that the first level of the
+    grid has one and the last all but one. ``denoise`` ends in the data predicted at the last level, alpha x0, as a grid
+    that ends at sigma = 0 does by itself (2006.09011, alg. 1). It has no order of accuracy. Raises ValueError on wrong
+    options and on ascending times.
     """
     if not 0 < epsilon < 4:
         raise ValueError(f"epsilon must lie in (0, 4), where Langevin's steps do not diverge, got {epsilon}")

@@ -56,14 +56,16 @@ def log_likelihood(
     prior: Callable[[Images], Float[Tensor, " n"]] | None = None,
     condition: Any = None,
 ) -> Likelihood:
-    """Log-density of ``x`` at ``times[0]`` in nats, one value per sample, along the flow over ascending ``times``.
+    """Log-density of ``x`` in nats, one value per sample, by the probability flow from data to noise.
 
-    ``coordinate`` is as in ``rk4``; ``angle`` is regular at both ends, where the model's own head is. ``divergence``:
-    ``exact`` takes one gradient per dimension at each evaluation, ``hutchinson`` one per probe z, ``z^T J z``, with the
-    same z all the way (1810.01367, eq. 8); probe k is ``noise(k, x)`` or its signs. Rademacher probes have the lower
-    variance. ``prior`` is the log-density at the last time: by default that of ``path.prior``, whose mismatch with
-    the marginal there is no error of the solver; with an oracle's ``log_density`` only the solver's error is left.
-    Raises ValueError on wrong options, on descending times, and where the coordinate is infinite.
+    ``log p_0(x_0) = log p_T(x_T)`` plus the integral of the divergence of the velocity over ascending ``times`` (the
+    instantaneous change of variables); ``x`` is at the first. ``coordinate`` is as in ``rk4``; ``angle`` is regular at
+    both ends, where the model's own head is. ``divergence``: ``exact`` takes one gradient per dimension at each
+    evaluation, ``hutchinson`` one per probe z, ``z^T J z``, with the same z all the way (1810.01367, eq. 8); probe k is
+    ``noise(k, x)`` or its signs. Rademacher probes have the lower variance. ``prior`` is the log-density at the last
+    time: by default that of ``path.prior``, whose mismatch with the marginal there is no error of the solver; with an
+    oracle's ``log_density`` only the solver's error is left. Raises ValueError on wrong options, on descending times,
+    and where the coordinate is infinite.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")

@@ -17,15 +17,15 @@ from implementations.samplers.contract import Problem, sampler
 
 @sampler(count=lambda touching, **_: None)
 def picard(problem: Problem, *, window: int = 16, tolerance: float = 1e-4, sweeps: int | None = None) -> Images:
-    """DDIM's steps by sweeps over a sliding ``window``; a sweep is one evaluation of ``window`` times the batch.
+    """ParaDiGMS: DDIM's steps in parallel, by Picard sweeps over a sliding ``window`` until they agree (2305.16317).
 
-    A sweep predicts x0 at every state of the window and takes all its steps again from the first. Each sample then
-    moves its own window past the states that the sweep changed by at most ``tolerance``, rms of
-    ``x / hypot(alpha, sigma)``, and one further, whose step is then exact; so tolerance 0 gives DDIM in at most as many
-    sweeps as steps. States swept ``sweeps`` times are passed as they are. A condition that is a tensor of one value per
-    sample is repeated with its sample, any other is passed on as it is. The callback is called at the end, for every
-    step: without it, memory grows with the window only. A first step from sigma = 0 is taken by itself. Raises
-    ValueError on options out of range, and FloatingPointError as ``Problem.solve``.
+    A sweep is one evaluation of ``window`` times the batch. A sweep predicts x0 at every state of the window and takes
+    all its steps again from the first. Each sample then moves its own window past the states that the sweep changed by
+    at most ``tolerance``, rms of ``x / hypot(alpha, sigma)``, and one further, whose step is then exact; so tolerance 0
+    gives DDIM in at most as many sweeps as steps. States swept ``sweeps`` times are passed as they are. A condition
+    that is a tensor of one value per sample is repeated with its sample, any other is passed on as it is. The callback
+    is called at the end, for every step: without it, memory grows with the window only. A first step from sigma = 0 is
+    taken by itself. Raises ValueError on options out of range, and FloatingPointError as ``Problem.solve``.
     """
     window = check_integer("window", window, 1)
     if not 0 <= tolerance < math.inf:

@@ -30,13 +30,14 @@ def _count_evaluations(
 
 @sampler(count=_count_evaluations, order_of=lambda *, intervals, **_: None if intervals else 2)
 def restart(problem: Problem, *, intervals: Sequence[Interval] = ((0.06, 0.3, 2, 2),)) -> Images:
-    """Heun in sigma with restarts (2306.14878, alg. 1): at ``low``, ``x += sqrt(high^2 - low^2) z``, then down again.
+    """Restart sampling: Heun in sigma, which returns several times from a low level to a high one by fresh noise.
 
+    At ``low`` it does ``x += sqrt(high^2 - low^2) z`` on x/alpha, and goes down again (2306.14878, alg. 1).
     ``intervals`` are ``(low, high, restarts, steps)``: two levels sigma/alpha, how often to return from the lower to
     the higher, and in how many steps down, on Karras' grid with rho = 7 (the paper's N_restart is steps + 1). ``low``
-    stands for the level within the grid that is nearest by ratio; where that is no lower than ``high``, the interval
-    is left out. Without intervals it is Heun. Raises ValueError on intervals out of order or above the grid's first
-    level, and on ascending times unless there are none.
+    stands for the level within the grid that is nearest by ratio; where that is no lower than ``high``, the interval is
+    left out. Without intervals it is Heun. Raises ValueError on intervals out of order or above the grid's first level,
+    and on ascending times unless there are none.
     """
     if intervals:
         problem.require_descending()

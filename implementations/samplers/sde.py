@@ -39,10 +39,11 @@ def euler_maruyama(problem: Problem, *, eta: float = 1.0) -> Images:
 
 @sampler
 def reverse_diffusion(problem: Problem) -> Images:
-    """Discretise the reverse SDE as the forward one is: ``x' = (2 - a) x + G^2 score + G z`` (2011.13456, eq. 46).
+    """Reverse-diffusion sampling: the reverse SDE discretised as the forward one is (2011.13456, eq. 46).
 
-    The forward transition from x' to x is ``a x' + G z``: a = alpha/alpha', ``G^2 = sigma^2 - a^2 sigma'^2``. On DDPM's
-    table a is ``sqrt(1 - beta)`` and G^2 is beta. Raises ValueError on ascending times.
+    ``x' = (2 - a) x + G^2 score + G z``. The forward transition from x' to x is ``a x' + G z``: a = alpha/alpha', ``G^2
+    = sigma^2 - a^2 sigma'^2``. On DDPM's table a is ``sqrt(1 - beta)`` and G^2 is beta. Raises ValueError on ascending
+    times.
     """
     problem.require_descending()
 

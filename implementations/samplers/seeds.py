@@ -21,13 +21,13 @@ def _count_evaluations(touching: list[bool], *, order: int, **_: Any) -> int:
 def seeds(
     problem: Problem, *, order: int = 3, eta: float = 1.0, s_noise: float = 1.0, prediction: FormName = "noise"
 ) -> Images:
-    """SEEDS of ``order`` 1 to 3, which is also its evaluations per step (2305.14267; eta = 1 there).
+    """SEEDS: stochastic exponential Runge-Kutta methods on the reverse SDE, of ``order`` 1 to 3 (2305.14267).
 
-    DPM-Solver's stages and weights on the reverse SDE: at ``eta`` = 0 it is ``euler``, ``dpm_solver_2`` or
-    ``dpm_solver_3``; with ``prediction`` = ``data``, ``dpmpp_2s`` or ``dpmpp_3s``. Each stage adds a draw to the noise
-    of its step: stage k of step i takes draw ``i order + k``. The weak order is 2 at most, also at order 3.
-    ``s_noise`` multiplies the noise. Raises ValueError on another order or prediction, where eta or s_noise is
-    negative, and on ascending times unless eta is 0.
+    A step takes ``order`` evaluations; the paper has eta = 1. DPM-Solver's stages and weights on the reverse SDE: at
+    ``eta`` = 0 it is ``euler``, ``dpm_solver_2`` or ``dpm_solver_3``; with ``prediction`` = ``data``, ``dpmpp_2s`` or
+    ``dpmpp_3s``. Each stage adds a draw to the noise of its step: stage k of step i takes draw ``i order + k``. The
+    weak order is 2 at most, also at order 3. ``s_noise`` multiplies the noise. Raises ValueError on another order or
+    prediction, where eta or s_noise is negative, and on ascending times unless eta is 0.
     """
     order, s_noise = check_order(order, 3), check_s_noise(s_noise)
     sde = reverse_sde(prediction, check_eta(eta))

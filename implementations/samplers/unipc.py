@@ -92,11 +92,11 @@ def unic(
 
 
 class Corrector(Denoiser):
-    """UniC as the denoiser that a solver asks: at each time of the grid it moves the state before it answers.
+    """UniC, the corrector of UniPC, as the denoiser that a solver asks: it moves the state before it answers.
 
-    The prediction at the solver's own x corrects the step that led there: the last corrected state is taken there
-    again, by the polynomial through this prediction and those before. The solver goes on from ``prediction.x``, with
-    the same q.
+    It does so at each time of the grid. The prediction at the solver's own x corrects the step that led there: the last
+    corrected state is taken there again, by the polynomial through this prediction and those before. The solver goes on
+    from ``prediction.x``, with the same q.
     """
 
     def __init__(

@@ -123,7 +123,7 @@ def spread(path: Path, steps: int, shares: Times, start: float | None, end: floa
 
 
 def check_steps(steps: int) -> None:
-    """Raise ValueError unless ``steps`` is an integer of at least 1."""
+    """Raise ValueError unless ``steps``, the number of steps of a time grid, is an integer of at least 1."""
     check_integer("steps", steps, 1)
 
 

@@ -21,11 +21,11 @@ AYS = {
 
 
 def ays(path: Path, steps: int, *, table: str = "sd15", clean: bool = True) -> Times:
-    """Align Your Steps: the optimised levels of ``sd15``, ``sdxl`` or ``svd`` (2404.14507).
+    """Align Your Steps: the published noise levels, optimised for ``sd15``, ``sdxl`` or ``svd`` (2404.14507).
 
-    For other numbers of steps their logarithms are interpolated. With ``clean``, the last level is replaced by
-    sigma = 0, on a path that has that end. Raises ValueError on another table, and where the path does not reach its
-    levels: ``svd`` starts at 700.
+    For other numbers of steps their logarithms are interpolated. With ``clean``, the last level is replaced by sigma =
+    0, on a path that has that end. Raises ValueError on another table, and where the path does not reach its levels:
+    ``svd`` starts at 700.
     """
     check_steps(steps)
     if table not in AYS:

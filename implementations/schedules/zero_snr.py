@@ -27,12 +27,12 @@ def zero_snr(
     sigma_max: float | None = None,
     clean: bool = True,
 ) -> Times:
-    """Equal steps of the timestep in a table of betas that is rescaled to end at alpha = 0.
+    """Time grid from alpha = 0: equal steps of the timestep in a table of betas, rescaled to zero terminal SNR.
 
-    Where ``steps`` divides the table's length these are the noise levels of its ``trailing`` timesteps; between
-    timesteps alpha is linear. ``betas`` default to the path's own on ``DiscreteVP``, elsewhere to Stable Diffusion's.
-    The grid starts at alpha = 0, or at the path's own end where the path does not reach it. Raises ValueError on levels
-    outside the path.
+    The rescaling is that of 2305.08891. Where ``steps`` divides the table's length these are the noise levels of its
+    ``trailing`` timesteps; between timesteps alpha is linear. ``betas`` default to the path's own on ``DiscreteVP``,
+    elsewhere to Stable Diffusion's. The grid starts at alpha = 0, or at the path's own end where the path does not
+    reach it. Raises ValueError on levels outside the path.
     """
     if betas is None:
         betas = path.betas if isinstance(path, DiscreteVP) else _stable_diffusion()

@@ -79,7 +79,7 @@ class CocoResult:
         return precision[:, there].mean(axis=1) if there.any() else -np.ones(len(RECALLS))
 
     def at_score(self, score: float, iou: float = 0.5, category: Any = None) -> dict[str, float]:
-        """Precision, recall and F1 of the detections whose score is at least ``score``, and the counts tp, fp and fn.
+        """Precision, recall, F1, tp, fp and fn, by name, of the detections whose score is at least ``score``.
 
         They are those of a category, or over all categories that the ground truth lists, where a detection of a
         category without truths is false. A ratio whose denominator is 0 is 0. Needs backend='fidmap'.
@@ -102,14 +102,14 @@ class CocoResult:
         return figures | {"tp": tp, "fp": fp, "fn": fn}
 
     def intervals(self, resamples: int = 200, level: float = 0.95, seed: int = 0) -> dict[str, tuple[float, float]]:
-        """Intervals, at a level, of the figures that very many such images would give: bias-corrected bootstrap.
+        """Confidence intervals (low, high) of the figures that very many such images would give, by name.
 
-        A resample draws as many images as there are, with replacement; its figures are read off the matching with the
-        number of draws of each image as its weight. That equals an evaluation of the resampled data set, provided that
-        no two detections of one image and class have equal scores (here the copies of each stay together). Resamples in
-        which a figure has no ground truth are left out; the interval is (-1, -1) without any ground truth, and of one
-        image. See ``metrics.detection.bootstrap``, and its ``measured_coverage`` below 100 images. Needs
-        backend='fidmap'.
+        They are by a bias-corrected bootstrap over images. A resample draws as many images as there are, with
+        replacement; its figures are read off the matching with the number of draws of each image as its weight. That
+        equals an evaluation of the resampled data set, provided that no two detections of one image and class have
+        equal scores (here the copies of each stay together). Resamples in which a figure has no ground truth are left
+        out; the interval is (-1, -1) without any ground truth, and of one image. See ``metrics.detection.bootstrap``,
+        and its ``measured_coverage`` below 100 images. Needs backend='fidmap'.
         """
         from metrics.detection.bootstrap import bootstrap_figures
 

@@ -63,7 +63,7 @@ class Matching:
         return true, (partners < 0) & ~self.params.outside(self.detections.area)[area]
 
     def partners(self, iou: int = 0, area: int = 0) -> Int[np.ndarray, " detection"]:
-        """The truth that each detection takes, also one that does not count; -1: none."""
+        """The truth that each detection takes, also one that does not count, at one IoU and area range; -1: none."""
         partners = np.full(len(self.detections.score), -1)
         partners[self.candidate] = self.partner[area, iou]
         return partners

@@ -14,7 +14,7 @@ from metrics.extractors.weights import read_weights, require
 class EffNetLite0(nn.Module):
     """EfficientNet-Lite0 of ``efficientnet-lite-pytorch`` up to the mean over positions, 1280 features.
 
-    It was trained on (x - 127) / 128 of pixels x in 0..255, which it computes itself.
+    It scales images itself, to (x - 127) / 128 of pixels x in 0..255, on which it was trained.
     """
 
     def __init__(self, net: nn.Module) -> None:

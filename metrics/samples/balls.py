@@ -64,7 +64,9 @@ def precision_recall(
     samples: int | None = None,
     seed: int = 0,
 ) -> PrecisionRecall:
-    """Improved precision and recall (1904.06991, eqs. 1 and 2), by either convention.
+    """Improved precision and recall of generated samples, by balls around samples (1904.06991, eqs. 1 and 2).
+
+    ``school`` is the convention: ``kynkaanniemi`` has k = 3 and closed balls, ``prdc`` k = 5 and open balls.
 
         precision = mean over j of [there is an i with |x_i - y_j| <= r_i]
 

@@ -91,7 +91,7 @@ def data_copying(
 
 @takes_arrays("real", "fake")
 def authenticity(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"]) -> float:
-    """The share of generated samples farther from their nearest training sample than that is from the others.
+    """Authenticity of generated samples: the share farther from the nearest training sample than that is from others.
 
         mean over j of [min over l != i of |x_i - x_l| < |x_i - y_j|]
 
@@ -108,12 +108,12 @@ def authenticity(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"]) -> floa
 def nearest_neighbour_ratio(
     real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], *, threshold: float = 1 / 3
 ) -> NeighbourRatio:
-    """How much nearer the nearest training sample is than the second: ``|y_j - x_(1)| / |y_j - x_(2)|``, from 0 to 1.
+    """Distance ratio of the nearest and the second training sample, ``|y_j - x_(1)| / |y_j - x_(2)|``, from 0 to 1.
 
-    A generated sample whose ratio is below the threshold (1/3 in 2310.02664) counts as memorised. Where the training
-    set contains an image twice, the copies of that image are not seen (both neighbours are equally near) unless they
-    are exact: 0 / 0 is taken for 0. Raises ValueError on features that are not (n, d) and finite, below two training
-    samples, and on thresholds outside (0, 1].
+    It tells memorised samples. A generated sample whose ratio is below the threshold (1/3 in 2310.02664) counts as
+    memorised. Where the training set contains an image twice, the copies of that image are not seen (both neighbours
+    are equally near) unless they are exact: 0 / 0 is taken for 0. Raises ValueError on features that are not (n, d) and
+    finite, below two training samples, and on thresholds outside (0, 1].
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is {threshold}; a number above 0 and at most 1 is accepted")

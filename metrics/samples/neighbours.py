@@ -29,7 +29,10 @@ DIFFERENCES = 2**17  # numbers in memory at once where differences are taken: 1 
 
 
 class Neighbours(NamedTuple):
-    """Distances of the nearest rows in ascending order, and their row numbers; the lowest row comes first on a tie."""
+    """The k nearest rows of each query: distances in ascending order, and row numbers.
+
+    The lowest row comes first on a tie.
+    """
 
     distances: Float[Tensor, "n k"]
     rows: Int64[Tensor, "n k"]
@@ -78,10 +81,11 @@ def count_inside(
     y_radii: Float[Tensor, " m"],
     closed: bool,
 ) -> tuple[Inside, Inside]:
-    """Count the rows of y in balls around the rows of x, and the rows of x in balls around the rows of y.
+    """Count the rows of each of two sets of features that lie in balls around the rows of the other.
 
-    A closed ball includes its boundary (``<=``), an open one does not (``<``). Raises ValueError on other shapes and on
-    values that are not finite.
+    It gives the rows of y in balls around those of x, and the rows of x in balls around those of y. A closed ball
+    includes its boundary (``<=``), an open one does not (``<``). Raises ValueError on other shapes and on values that
+    are not finite.
     """
     x, y = unify(x, y)
     pairs = _Pairs(x, y)

@@ -73,7 +73,7 @@ class Slices:
 
     @functools.cached_property
     def middles(self) -> Float64[Tensor, " bins"]:
-        """The middles of the bins, as offsets from the centre, the same along every direction."""
+        """The middles of the bins of a histogram, as offsets from the centre, the same along every direction."""
         half = math.ceil(math.asinh(REACH) / self.resolution)
         return self.scale * torch.sinh(self.resolution * torch.arange(-half, half + 1, dtype=torch.float64))
 
@@ -103,7 +103,7 @@ class SlicedSketch:
 
     @classmethod
     def empty(cls, slices: Slices) -> SlicedSketch:
-        """The sketch of no samples."""
+        """The sketch of no samples, on these directions and bins."""
         shape = (3, GROUPS, slices.projections, len(slices.middles))
         return cls(slices, torch.zeros(shape, dtype=torch.float64))
 

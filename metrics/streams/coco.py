@@ -89,7 +89,7 @@ class CocoAP(Metric):
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in self.result().figures.items()}
 
     def result(self) -> CocoResult:
-        """The whole result of ``evaluate_coco`` for the boxes of this process."""
+        """The whole result of ``evaluate_coco`` for the images that this process has seen."""
         images, truths, truth_labels, detections, labels = (self._rows(name) for name in _STATES)
         ids, named = images[:, 0], images[:, 1] > 0
         if named.any() and not named.all():

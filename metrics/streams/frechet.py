@@ -15,7 +15,7 @@ from metrics.samples.frechet import FeatureStatistics, frechet_distance
 
 
 class FrechetDistance(Metric):
-    """The squared Fréchet distance of features seen in batches; its states merge, and so do ranks.
+    """The squared Fréchet distance of features seen in batches, shards and ranks, whose statistics merge exactly.
 
     ``update(features, real)`` takes (n, d) features of one side. They may come from any extractor, which must be the
     same for both sides. Each side is one state, ``[[count, mean], [0, scatter]]``, since a merge needs all three.

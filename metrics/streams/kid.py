@@ -14,14 +14,15 @@ from metrics.streams.features import TwoSides
 
 
 class BlockKid(TwoSides):
-    """The mean of the unbiased ``kid`` over blocks of ``block`` rows of each side, in the order in which they come.
+    """KID of streams at constant memory: the mean of the unbiased ``kid`` over blocks of ``block`` rows of each side.
 
-    ``update(features, real)`` takes (n, d) features. As soon as both sides have a block, its value is added to the sums
-    and its rows are dropped, so that memory is constant where the sides alternate (rows of a side that is ahead are
-    kept). Blocks are independent, so that the standard error is their deviation over the root of their number. The
-    states are the sums and the remaining rows. Shards and ranks with whole blocks give the result of a single pass, to
-    rounding; from others the remaining rows form new blocks, which is another estimate of the same quality. Rows that
-    fill no block are not used. ``FeatureMetric(kid)`` uses all pairs. Raises ValueError on a block below 2.
+    Blocks are made in the order in which rows come (1307.1954). ``update(features, real)`` takes (n, d) features. As
+    soon as both sides have a block, its value is added to the sums and its rows are dropped, so that memory is constant
+    where the sides alternate (rows of a side that is ahead are kept). Blocks are independent, so that the standard
+    error is their deviation over the root of their number. The states are the sums and the remaining rows. Shards and
+    ranks with whole blocks give the result of a single pass, to rounding; from others the remaining rows form new
+    blocks, which is another estimate of the same quality. Rows that fill no block are not used. ``FeatureMetric(kid)``
+    uses all pairs. Raises ValueError on a block below 2.
     """
 
     def __init__(self, block: int = 1000, **options: Any) -> None:

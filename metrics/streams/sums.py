@@ -19,11 +19,11 @@ class _Sums(Metric):
 
 
 class InceptionScore(_Sums):
-    """The Inception score of a classifier's scores, seen in batches; ``compute`` has the fields of ``InceptionResult``.
+    """The Inception score of samples seen in batches, from a classifier's logits or probabilities.
 
-    Memory is ``splits (classes + 2)^2`` numbers. One split merges exactly, however the samples are sharded. With more,
-    every shard assigns its samples to the splits in turn, so that the members of a split depend on the shards (unless
-    all shards but the last see a multiple of ``splits`` samples).
+    ``compute`` has the fields of ``InceptionResult``. Memory is ``splits (classes + 2)^2`` numbers. One split merges
+    exactly, however the samples are sharded. With more, every shard assigns its samples to the splits in turn, so that
+    the members of a split depend on the shards (unless all shards but the last see a multiple of ``splits`` samples).
     """
 
     higher_is_better = True
@@ -73,7 +73,10 @@ class ConditionalAccuracy(_Sums):
 
     @takes_arrays("predicted", "condition")
     def update(self, predicted: Float[Tensor, "n k"] | Integer[Tensor, " n"], condition: Integer[Tensor, " n"]) -> None:
-        """Add a batch of scores or labels; raises ValueError as ``conditional_accuracy`` does."""
+        """Add a batch of a classifier's scores or labels, with the conditions.
+
+        Raises ValueError as ``conditional_accuracy``.
+        """
         self.counts += count_hits(predicted, condition, self.classes)
 
     def compute(self) -> dict[str, Tensor]:

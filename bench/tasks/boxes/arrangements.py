@@ -37,9 +37,9 @@ def orders(boxes: int) -> Int64[Tensor, "orders boxes 2"]:
 
 
 def arrange(n: int, boxes: int, source: torch.Generator) -> Float[Tensor, "n 4*boxes"]:
-    """Draw ``n`` cases of ``boxes`` boxes (x, y, w, h) around the origin, in every order of their edges.
+    """Draw ``n`` cases of ``boxes`` boxes (x, y, w, h) around the origin, with every order of their edges.
 
-    Orders are taken in turn along x, and at random along y.
+    Orders, ties included, are taken in turn along x, and at random along y.
     """
     every = orders(boxes)
     turn = torch.arange(n) % len(every)

@@ -81,7 +81,10 @@ class Parameters(LossParameters):
     ],
 )
 def iou_choice(parameters: Parameters, context: Context) -> Measurements:
-    """Regress boxes in one situation by one loss, at a rate chosen on other boxes of that situation."""
+    """Regress boxes in one situation by one loss, at a rate chosen on other boxes of that situation.
+
+    It measures the final mean IoU, and how many iterations the boxes need to reach an IoU of .75 and of .95.
+    """
     choosing = _Pairs(parameters, parameters.pairs // 2, 2 * context.seed, context.device)
     judging = _Pairs(parameters, parameters.pairs, 2 * context.seed + 1, context.device)
     step, at_edge, curves = _best_step(choosing)

@@ -76,9 +76,10 @@ def search(
     starts: int = STARTS,
     rounds: int = ROUNDS,
 ) -> SearchResult:
-    """Search for a counter-example: draw about ``n`` cases, then ascend from the worst ``starts`` of them.
+    """Search for a case that breaks a claim about a loss: draw about ``n`` cases, and ascend from the worst of them.
 
-    The ascent takes ``rounds`` rounds. Raises FloatingPointError where a side of the claim is not finite.
+    The ascent from ``starts`` cases takes ``rounds`` rounds. Raises FloatingPointError where a side of the claim is not
+    finite.
     """
     case = claim.draw(n, source).to(device)
     case = case[claim.applies(case)]

@@ -87,9 +87,10 @@ class Descent(NamedTuple):
 
 
 class Adam(NamedTuple):
-    """Adam on the corners (x1, y1, x2, y2) of a loss that is the mean over ``cases`` (1412.6980, betas .9 and .999).
+    """Adam as the rule by which boxes move, on the corners (x1, y1, x2, y2) of a loss that is the mean over ``cases``.
 
-    The mean matters: it makes gradients small compared with Adam's epsilon of 1e-8.
+    The learning rate is ``rate``, and the betas are .9 and .999 (1412.6980). The mean matters: it makes gradients small
+    compared with Adam's epsilon of 1e-8.
     """
 
     cases: int
@@ -128,10 +129,11 @@ def regress(
     chunk: int | None = None,
     progress: Callable[[int], None] = lambda iteration: None,
 ) -> Regression:
-    """Regress each box to its target by one loss; WIoU's mean of ``1 - IoU`` is that of all cases at each iteration.
+    """Move each box towards its target by descending one loss, each pair on its own, for so many iterations.
 
-    It computes in the dtype of ``boxes`` and totals in float64. ``auto`` compiles from 100,000 cases on, if there is a
-    compiler and the loss is one of fidmap's formulas; ``compiled`` raises RuntimeError where that is not so.
+    WIoU's mean of ``1 - IoU`` is that of all cases at each iteration. It computes in the dtype of ``boxes`` (x, y, w,
+    h) and totals in float64. ``auto`` compiles from 100,000 cases on, if there is a compiler and the loss is one of
+    fidmap's formulas; ``compiled`` raises RuntimeError where that is not so.
     """
     options = dict(options or {})
     formula = formula_of(loss)
@@ -190,7 +192,7 @@ def corners(boxes: Columns) -> Columns:
 
 @functools.cache
 def can_compile() -> bool:
-    """Whether torch.compile works on this machine."""
+    """Whether torch.compile works on this machine, so that a regression can be compiled."""
     try:
         torch.compile(lambda x: x + 1)(torch.zeros(64))
     except Exception as error:  # no compiler, a broken one, or an unsupported platform

@@ -105,9 +105,11 @@ def field_boxes(field: str, parameters: Parameters) -> tuple[Float[Tensor, " poi
 
 
 def assess(loss: Loss, boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"]) -> dict[str, float]:
-    """What gradient descent does to these boxes: the shares in ``SHARES``, and the spike of the gradient.
+    """What following the gradient of a loss does to boxes: shares of them, and the spike of the gradient.
 
-    A box that is its target is left out. The spike is the largest norm over the median norm.
+    The shares are of boxes without a gradient, and of those whose loss rises, that move away from their targets or
+    whose IoU falls by a small step. A box that is its target is left out. The spike is the largest norm over the median
+    norm.
     """
     away = (boxes != targets).any(1)
     boxes, targets = boxes[away], targets[away]

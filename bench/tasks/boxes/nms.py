@@ -71,7 +71,10 @@ def _figure(name: str, summary: str) -> Measure:
     ],
 )
 def nms_quality(parameters: Parameters, context: Context) -> Measurements:
-    """AP of the detections that an NMS keeps of a detector's candidates, on crowded scenes."""
+    """AP of the detections that an NMS keeps of a detector's candidates, on crowded scenes.
+
+    Candidates are a simulated detector's, and all detections that a method keeps are counted.
+    """
     crowd = crowds(parameters.boxes, parameters.images, parameters.classes, context.seed)
     kept = _suppress(parameters.nms, _on(crowd, context.device), parameters.iou_threshold, parameters.options)
     indices, scores, boxes = (column.cpu() for column in kept)

@@ -89,9 +89,10 @@ def descend(
 
 
 def pairs(n: int, source: torch.Generator, *families: str) -> tuple[Float[Tensor, "n 4"], Float[Tensor, "n 4"]]:
-    """Draw n predictions and targets, equally many of each family (of all ``FAMILIES``, unless some are named).
+    """Draw n pairs of a prediction and a target (x, y, w, h), equally many of each family of pairs.
 
-    Targets have sides from about .5 to 50 and aspect ratios from 1/4 to 4, and lie around the origin.
+    The families are all of ``FAMILIES``, unless some are named. Targets have sides from about .5 to 50 and aspect
+    ratios from 1/4 to 4, and lie around the origin.
     """
     families = families or tuple(FAMILIES)
     drawn = [
@@ -102,14 +103,17 @@ def pairs(n: int, source: torch.Generator, *families: str) -> tuple[Float[Tensor
 
 
 def unit_pairs(n: int, source: torch.Generator, *families: str) -> tuple[Float[Tensor, "n 4"], Float[Tensor, "n 4"]]:
-    """``pairs`` in units of the square root of the target's area, so that one step length suits them all."""
+    """Draw n pairs of a prediction and a target (x, y, w, h) in units of the square root of the target's area.
+
+    So one step length suits them all. Families are as in ``pairs``.
+    """
     boxes, target = pairs(n, source, *families)
     unit = target[:, 2:].prod(1, keepdim=True).sqrt()
     return boxes / unit, target / unit
 
 
 def targets(n: int, source: torch.Generator) -> Float[Tensor, "n 4"]:
-    """Draw boxes with sides from about .5 to 50 and aspect ratios from 1/4 to 4, around the origin."""
+    """Draw n target boxes (x, y, w, h) around the origin, with sides from about .5 to 50, ratios from 1/4 to 4."""
     size, half_ratio = draw_log_uniform(n, source, 1, 25), draw_log_uniform(n, source, 1 / 2, 2)
     sides = torch.stack([size * half_ratio, size / half_ratio], 1)
     return torch.cat([draw_uniform(n, source, -1, 1, 2) * sides, sides], 1)
@@ -121,9 +125,9 @@ def iou(boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"]) -> Float[Ten
 
 
 def gap(boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]:
-    """Distance of two boxes along the axis on which they are further apart.
+    """Distance of two boxes (x, y, w, h) along the axis on which they are further apart.
 
-    Negative where they overlap on both axes.
+    It is negative where they overlap on both axes.
     """
     return ((boxes - targets)[:, :2].abs() - (boxes + targets)[:, 2:] / 2).amax(1)
 

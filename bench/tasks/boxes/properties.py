@@ -41,7 +41,10 @@ class Parameters(LossParameters):
     ],
 )
 def iou_properties(parameters: Parameters, context: Context) -> Measurements:
-    """Search for a counter-example to each property of a box loss, and keep the worst."""
+    """Search for a counter-example to each property of a box loss, and keep the worst.
+
+    A property is a claim such as the triangle inequality; it holds if no counter-example is found.
+    """
     loss = parameters.bound(rowwise=True)
     measured: dict[str, Value] = {}
     for name, claim in CLAIMS.items():

@@ -64,7 +64,11 @@ class Parameters(TaskParameters):
     ],
 )
 def metric_bias(parameters: Parameters, context: Context) -> Measurements:
-    """A figure at n features per side, over several draws."""
+    """A figure at n features per side, over several draws.
+
+    The figure is one of generated images, here of real images against real or noisy ones, so that a change over n is
+    bias.
+    """
     images, labels = fashion_mnist.load("test")
     generator = torch.Generator().manual_seed(context.seed)
     real = real_features()

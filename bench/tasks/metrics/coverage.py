@@ -78,7 +78,10 @@ class Parameters(TaskParameters):
     ],
 )
 def coverage(parameters: Parameters, context: Context) -> Measurements:
-    """How often a 95 % interval holds its target."""
+    """How often a 95 % interval holds its target.
+
+    It counts over seeded trials on distributions whose figure is known.
+    """
     group = next(group for group in GROUPS if parameters.interval in group.names)
     settings = parameters.model_copy(update={"interval": group.names[0]})
     found = trials(settings, context.seed)[parameters.interval]

@@ -48,7 +48,7 @@ class Detections(NamedTuple):
         return Detections(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
 
     def entries(self) -> list[dict[str, Any]]:
-        """The detections in the form of a COCO result file."""
+        """The detections as a COCO result list."""
         keys = ("image_id", "category_id", "bbox", "score")
         return [dict(zip(keys, row, strict=True)) for row in zip(*(column.tolist() for column in self), strict=True)]
 
@@ -73,7 +73,10 @@ _exact = partial(Measure, direction="higher", window=1e-9)
     ],
 )
 def detection_ap(parameters: Parameters, context: Context) -> Measurements:
-    """COCO AP of perturbed detections on scenes of Fashion-MNIST images."""
+    """COCO AP of perturbed detections on scenes of Fashion-MNIST images.
+
+    The perturbation is one kind of error at a level from 0 to 1, so that it shows what each figure of COCO responds to.
+    """
     dataset = _dataset(parameters.scenes, context.seed)
     found = perturb(dataset, parameters.perturbation, parameters.level, seed=context.seed)
     ours, theirs = (evaluate_coco(dataset, found.entries(), backend=name) for name in ("fidmap", "pycocotools"))
@@ -86,7 +89,9 @@ def detection_ap(parameters: Parameters, context: Context) -> Measurements:
 
 
 def perturb(dataset: dict[str, Any], perturbation: str, level: float, seed: int = 0) -> Detections:
-    """Detections of a COCO data set: its truths without crowds, scored at random in [.5, 1), with one kind of error.
+    """Make detections of a COCO data set: its truths without crowds, with one kind of error at a level from 0 to 1.
+
+    They are scored at random in [.5, 1).
 
     - ``jitter``: the centre moves by ``level`` z sides, and the sides grow by ``exp(level z)``, with standard normal z.
     - ``drop``: a share ``level`` of the detections is missing.

@@ -64,7 +64,10 @@ class Parameters(Budgeted):
     ],
 )  # fmt: skip
 def sampler_error(parameters: Parameters, context: Context) -> Measurements:
-    """Distance to the exact flow (for samplers without noise) and to exact draws, at the last time of the grid."""
+    """Distance to the exact flow (for samplers without noise) and to exact draws, at the last time of the grid.
+
+    The oracle knows its exact flow and law, so that these are errors of the solver; exact draws give the floor.
+    """
     oracle = ORACLES[parameters.oracle](make_path(parameters.path), context.device)
     states: list[Tensor] = []
     solution = solve(

@@ -26,7 +26,10 @@ LEADING = 256  # coordinates of the mixture; the others, with 3 % of the varianc
 
 
 class Axes(NamedTuple):
-    """Principal axes of the test images in [-1, 1], by decreasing eigenvalue, and the images in these coordinates."""
+    """Principal axes of the Fashion-MNIST test images in [-1, 1], and the images in these coordinates.
+
+    ``spectrum`` has the eigenvalues, falling, and ``basis`` one axis per column.
+    """
 
     spectrum: Float64[Tensor, "784"]
     basis: Float64[Tensor, "784 784"]  # one axis per column
@@ -51,7 +54,7 @@ def spectral_gaussian(path: Path, device: str = "cpu") -> GaussianOracle:
 
 
 def class_mixture(path: Path, device: str = "cpu") -> MixtureOracle:
-    """The ten classes of Fashion-MNIST as labelled Gaussians, with means and variances on the ``LEADING`` axes."""
+    """The ten classes of Fashion-MNIST as labelled Gaussians, diagonal on the ``LEADING`` principal axes."""
     axes = principal_axes()
     classes = [axes.coordinates[axes.labels == label, :LEADING] for label in range(10)]
     means, variances = torch.stack([x.mean(0) for x in classes]), torch.stack([x.var(0) for x in classes])
@@ -59,7 +62,7 @@ def class_mixture(path: Path, device: str = "cpu") -> MixtureOracle:
 
 
 def mixture_pixels(coordinates: Float[Tensor, "n leading"]) -> Float64[Tensor, "n 1 28 28"]:
-    """Turn samples of ``class_mixture``, which are coordinates on the axes, into images of about [-1, 1]."""
+    """Turn samples of ``class_mixture``, coordinates on principal axes, into images (n, 1, 28, 28) of about [-1, 1]."""
     axes = principal_axes()
     rest = axes.coordinates[:, LEADING:].mean(0) @ axes.basis[:, LEADING:].T
     flat = coordinates.cpu().double() @ axes.basis[:, :LEADING].T + rest

@@ -69,7 +69,10 @@ class Parameters(Budgeted):
     ],
 )
 def sampler_ledger(parameters: Parameters, context: Context) -> Measurements:
-    """The squared W2 of a sampler as it is used, and the part that each of four errors has in it."""
+    """The squared W2 of a sampler as it is used, and the part that each of four errors has in it.
+
+    The errors are those of the prior, the early stop, the solver and the finite number of samples.
+    """
     oracle = SPECTRA[parameters.spectrum](make_path(parameters.path), context.device)
     pipeline = _Pipeline(parameters, oracle, set_up(parameters, oracle, context.seed), context.seed)
     total = pipeline.figure()

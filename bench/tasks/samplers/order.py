@@ -88,7 +88,10 @@ class Parameters(TaskParameters):
     ],
 )  # fmt: skip
 def sampler_order(parameters: Parameters, context: Context) -> Measurements:
-    """Strong order against the exact flow; with noise, weak order against the exact law or along one Brownian path."""
+    """Strong order against the exact flow; with noise, weak order against the exact law or along one Brownian path.
+
+    The order is the slope of the error over a ladder of step counts.
+    """
     entry, path = SAMPLERS[parameters.sampler].load(), make_path(parameters.path)
     oracle: Any = PROBLEMS[parameters.oracle](path, context.device)
     if entry.adaptive:

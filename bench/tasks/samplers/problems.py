@@ -56,7 +56,10 @@ def gaussian(path: Path, device: str = "cpu") -> GaussianOracle:
 
 
 def eight_gaussians(path: Path, device: str = "cpu") -> MixtureOracle:
-    """Eight labelled Gaussians of equal weight and standard deviation 0.1 on a circle of radius 1."""
+    """The mixture on which samplers are measured: eight labelled Gaussians of equal weight on a circle of radius 1.
+
+    Their standard deviation is 0.1.
+    """
     angles = torch.arange(8, dtype=torch.float64) * (math.pi / 4)
     means = torch.stack([angles.cos(), angles.sin()], dim=1).to(device)
     covariances = torch.full((8,), 0.01, dtype=torch.float64, device=device)
@@ -65,17 +68,20 @@ def eight_gaussians(path: Path, device: str = "cpu") -> MixtureOracle:
 
 
 def two_gaussians(path: Path, device: str = "cpu") -> MixtureOracle:
-    """Two Gaussians in the plane with different full covariances, mild enough that no path changes basin."""
+    """A nonlinear problem for orders: two Gaussians in the plane with different full covariances, as an oracle.
+
+    They are mild enough that no path changes basin.
+    """
     means = torch.tensor([[0.6, -0.3], [-0.6, 0.3]], dtype=torch.float64)
     covariances = torch.tensor([[[0.5, 0.3], [0.3, 0.4]], [[0.3, -0.15], [-0.15, 0.6]]], dtype=torch.float64)
     return MixtureOracle(path, means, covariances, torch.tensor([0.4, 0.6], dtype=torch.float64)).to(device)
 
 
 def integrated_flow(oracle: MixtureOracle, x: Tensor, t_from: Tensor, t_to: Tensor) -> Tensor:
-    """Carry ``x`` along the probability flow of an oracle by SciPy's DOP853, to 1e-13; both times lie inside the path.
+    """Carry ``x`` along the probability flow of an oracle from one time to another, by SciPy's DOP853 to 1e-13.
 
-    In s = log sigma/alpha and y = x/alpha, the flow is ``dy/ds = (sigma/alpha) eps``. Raises FloatingPointError where
-    that precision is not reached.
+    Both times lie inside the path. In s = log sigma/alpha and y = x/alpha, the flow is ``dy/ds = (sigma/alpha) eps``.
+    Raises FloatingPointError where that precision is not reached.
     """
     path = oracle.path
 
@@ -199,7 +205,7 @@ def cost_measures(evaluations: int, artifacts: tuple[Artifact, ...]) -> dict[str
 
 
 def set_up(parameters: Budgeted, oracle: Any, seed: int) -> Setup:
-    """What a sampler runs with: the grid that its budget allows, and what sampler and schedule learn beforehand.
+    """Give what a sampler runs with: the grid that its budget allows, and what sampler and schedule learn beforehand.
 
     They learn on a batch of their own.
     """

@@ -133,7 +133,7 @@ class DataFeatures(NamedTuple):
 
 
 def image_figures(drawn: Float[Tensor, "n 64"], reference: DataFeatures, only: str = "") -> dict[str, float]:
-    """fd_fmnist, precision and recall of drawn features against those of the data, or ``only`` one of them."""
+    """fd_fmnist, precision and recall of drawn images against the data, from their features; ``only`` one of them."""
     found = {}
     if only in ("", "fd_fmnist"):
         found["fd_fmnist"] = frechet_distance(

@@ -36,10 +36,11 @@ def smooth_l1(pair: BoxPair, eps: float, *, beta: float = 1.0, form: str = "xyxy
 
 @BoxLoss
 def bounded_iou(pair: BoxPair, eps: float, *, beta: float = 1.0) -> Float[Tensor, "*n"]:
-    """``2 sum_i H(1 - IoU_i)`` over x, y, w, h, IoU_i the best IoU that coordinate i still allows (1711.00164).
+    """Bounded IoU loss, ``2 sum_i H(1 - IoU_i)`` over x, y, w, h (1711.00164).
 
-    ``IoU_x = max(0, (wg - 2 |dx|) / (wg + 2 |dx|))`` of the centres and ``IoU_w = min(w / wg, wg / w)``, likewise for y
-    and h. H is smooth L1 with ``beta``; at the default of 1 it is the parabola throughout, and the loss is in [0, 4].
+    IoU_i is the best IoU that coordinate i still allows. ``IoU_x = max(0, (wg - 2 |dx|) / (wg + 2 |dx|))`` of the
+    centres and ``IoU_w = min(w / wg, wg / w)``, likewise for y and h. H is smooth L1 with ``beta``; at the default of 1
+    it is the parabola throughout, and the loss is in [0, 4].
     """
     positive(beta=beta)
     total = torch.zeros_like(pair.unit)
@@ -53,7 +54,10 @@ def bounded_iou(pair: BoxPair, eps: float, *, beta: float = 1.0) -> Float[Tensor
 
 
 def huber(distance: Float[Tensor, "*n"], beta: float) -> Float[Tensor, "*n"]:
-    """``d^2 / (2 beta)`` of a distance d under ``beta``, ``d - beta / 2`` from there on; no square overflows."""
+    """Huber's function, ``d^2 / (2 beta)`` of a distance d under ``beta``, ``d - beta / 2`` from there on.
+
+    No square overflows.
+    """
     bent = distance.clamp(max=beta)
     return bent * (bent / (2 * beta)) + (distance - bent)
 

@@ -15,10 +15,10 @@ from implementations.boxes.losses.shape import edge_distance, eiou, piou
 
 
 class RunningMean:
-    """WIoU's mean of ``1 - IoU`` over training; each call does ``mean += momentum (mean of the batch - mean)``.
+    """The running mean of ``1 - IoU`` over training, by which WIoU judges a box.
 
-    It starts at 1. Use one object per training run; ``value`` is its state, to be saved and restored. A batch without a
-    finite number leaves it unchanged.
+    Each call of the loss does ``mean += momentum (mean of the batch - mean)``. It starts at 1. Use one object per
+    training run; ``value`` is its state, to be saved and restored. A batch without a finite number leaves it unchanged.
     """
 
     def __init__(self, momentum: float = 0.01, value: float = 1.0):

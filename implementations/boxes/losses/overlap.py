@@ -38,7 +38,10 @@ def iou(pair: BoxPair, eps: float, *, gradient: str = "true") -> Float[Tensor, "
 
 @BoxLoss
 def iou_log(pair: BoxPair, eps: float) -> Float[Tensor, "*n"]:
-    """``-ln IoU``, at most ``-ln eps``; it has no gradient where the boxes do not overlap (UnitBox, 1608.01471)."""
+    """Logarithmic IoU loss, ``-ln IoU``, at most ``-ln eps`` (UnitBox, 1608.01471).
+
+    It has no gradient where the boxes do not overlap.
+    """
     return -clamp_straight_through(overlap_ratio(pair, eps), eps).log()
 
 

@@ -17,10 +17,10 @@ BASES = {loss.__name__: loss.formula for loss in (iou, giou, diou, ciou, eiou, s
 
 @BoxLoss
 def inner_iou(pair: BoxPair, eps: float, *, ratio: float = 0.75, base: str = "iou") -> Float[Tensor, "*n"]:
-    """``L_base + IoU - IoU'``, where IoU' is that of both boxes scaled by ``ratio`` about their centres (2311.02877).
+    """Inner-IoU loss, ``L_base + IoU - IoU'``, IoU' being that of both boxes scaled by ``ratio`` about their centres.
 
-    A ratio under 1 makes the gradient of well placed boxes steeper; one over 1 gives a gradient to boxes that lie
-    apart. ``base`` names L_base: iou, giou, diou, ciou, eiou or siou.
+    The paper is 2311.02877. A ratio under 1 makes the gradient of well placed boxes steeper; one over 1 gives a
+    gradient to boxes that lie apart. ``base`` names L_base: iou, giou, diou, ciou, eiou or siou.
     """
     positive(ratio=ratio)
     x, y = (_scale(axis, ratio) for axis in pair[:2])
@@ -31,7 +31,7 @@ def inner_iou(pair: BoxPair, eps: float, *, ratio: float = 0.75, base: str = "io
 def focaler_iou(
     pair: BoxPair, eps: float, *, lower: float = 0.0, upper: float = 0.95, base: str = "iou"
 ) -> Float[Tensor, "*n"]:
-    """``L_base + IoU - IoU'``, where IoU' stretches the IoU from an interval to [0, 1] (2401.10525).
+    """Focaler-IoU loss, ``L_base + IoU - IoU'``, where IoU' stretches the IoU from an interval to [0, 1] (2401.10525).
 
     ``IoU' = clip((IoU - lower) / (upper - lower), 0, 1)``. With ``base="iou"`` there is no gradient where the IoU is
     outside of (lower, upper). ``base`` names L_base: iou, giou, diou, ciou, eiou or siou.

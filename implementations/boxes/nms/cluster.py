@@ -51,11 +51,11 @@ def spm_cluster(
     beta: float | None = None,
     score_threshold: float = 1e-3,
 ) -> Kept:
-    """Score penalty by every kept box i that is better: ``s_j prod_i exp(-x_ij^2 / sigma)`` (2005.03572).
+    """Cluster-NMS with score penalty (SPM): ``s_j prod_i exp(-x_ij^2 / sigma)`` over the kept boxes i that are better.
 
-    x_ij is the IoU, and the boxes i are those that greedy NMS keeps. No box is removed for its overlap, only those
-    whose score falls under ``score_threshold``. With ``beta`` a factor is ``min(exp(-x_ij^2 / sigma) + (rho^2 /
-    c^2)^beta, 1)``, milder the farther apart the centres are.
+    x_ij is the IoU, and the boxes i are those that greedy NMS keeps (2005.03572). No box is removed for its overlap,
+    only those whose score falls under ``score_threshold``. With ``beta`` a factor is ``min(exp(-x_ij^2 / sigma) +
+    (rho^2 / c^2)^beta, 1)``, milder the farther apart the centres are: rho is their distance, c the enclosing diagonal.
     """
     positive(sigma=sigma, **({} if beta is None else {"beta": beta}))
     at_least_zero(score_threshold=score_threshold)

@@ -104,7 +104,7 @@ def rank_candidates(
 
 
 def check_column(name: str, column: Tensor, boxes: Tensor, *, whole: bool) -> None:
-    """Raise ValueError unless ``column`` has one integer (``whole``) or one finite floating-point number per box."""
+    """Raise ValueError unless the argument ``name`` has one number per box: integers (``whole``) or finite floats."""
     check_tensor(name, column)
     if column.shape != boxes.shape[:1]:
         raise ValueError(f"{name} has shape {tuple(column.shape)}; accepted is ({len(boxes)},), one per box")

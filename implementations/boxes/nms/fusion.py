@@ -21,7 +21,7 @@ CONFIDENCES = ("avg", "max", "box_and_model_avg", "absent_model_aware_avg")
 
 @nms(weighs=True)
 def nmw(candidates: Candidates, iou_threshold: float) -> Kept:
-    """Non-maximum weighted: the boxes of greedy NMS, each averaged with those that it removes.
+    """Non-maximum weighted suppression: the boxes of greedy NMS, each averaged with those that it removes.
 
     ``b = sum_i w_i b_i / sum_i w_i``, ``w_i = s_i IoU(b_i, best box)`` (Zhou et al., CAD, ICCV workshops 2017). A
     removed box that overlaps several kept ones goes to the one that it overlaps most. Scores do not change.

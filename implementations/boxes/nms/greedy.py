@@ -29,16 +29,16 @@ def hard(candidates: Candidates, iou_threshold: float) -> Kept:
 
 @nms(across_labels=True)
 def class_agnostic(candidates: Candidates, iou_threshold: float) -> Kept:
-    """Greedy NMS over all classes of an image: ``labels`` are ignored."""
+    """Greedy NMS over all classes of an image: a better box of any label removes one that it overlaps."""
     return candidates.solve(lambda batch: BatchResult(survivors(batch, iou_threshold)))
 
 
 @nms()
 def diou(candidates: Candidates, iou_threshold: float, *, beta: float = 1.0) -> Kept:
-    """Greedy NMS on ``IoU - (rho^2 / c^2)^beta``: boxes with distant centres are both kept (1911.08287, eq. 13).
+    """DIoU-NMS: greedy NMS on ``IoU - (rho^2 / c^2)^beta``, so that boxes with distant centres are both kept.
 
-    rho is the distance of the centres and c the diagonal of the enclosing box. ``beta`` is the exponent that 2005.03572
-    adds: the greater it is, the fewer boxes are spared, and the method tends to ``hard``.
+    rho is the distance of the centres and c the diagonal of the enclosing box (1911.08287, eq. 13). ``beta`` is the
+    exponent that 2005.03572 adds: the greater it is, the fewer boxes are spared, and the method tends to ``hard``.
     """
     positive(beta=beta)
 

@@ -111,7 +111,10 @@ class Candidates:
         return self._in_order(values)[batch.position]
 
     def solve(self, method: Callable[[Batch], BatchResult], *, pairwise: bool = True) -> Kept:
-        """Run the method on every batch and collect what it keeps; ``pairwise``: its work grows with the pairs."""
+        """Run an NMS on every batch of groups and collect what it keeps.
+
+        ``pairwise``: its work grows with the pairs of boxes and not with the boxes, so that batches are smaller.
+        """
         size = len(self.order) + 1  # the last place is for the padding
         kept = torch.zeros(size, dtype=torch.bool, device=self.boxes.device)
         scores, boxes = self._scores.clone(), None

@@ -21,11 +21,11 @@ def matrix(
     sigma: float = 0.5,
     score_threshold: float = 1e-3,
 ) -> Kept:
-    """One-step decay of scores: ``s_j min_i f(x_ij) / f(max_k x_ki)``, i better than j, k better than i (2003.10152).
+    """Matrix NMS: one-step decay of scores, ``s_j min_i f(x_ij) / f(max_k x_ki)`` (2003.10152).
 
-    x_ij is the IoU. ``f`` is ``exp(-x^2 / sigma)`` (public code has the equivalent ``exp(-sigma x^2)`` with sigma = 2),
-    or ``1 - x`` with ``kernel="linear"``, which has no sigma. Boxes whose score falls under ``score_threshold`` are
-    removed; ``iou_threshold`` is ignored.
+    Box i is better than j, and k better than i. x_ij is the IoU. ``f`` is ``exp(-x^2 / sigma)`` (public code has the
+    equivalent ``exp(-sigma x^2)`` with sigma = 2), or ``1 - x`` with ``kernel="linear"``, which has no sigma. Boxes
+    whose score falls under ``score_threshold`` are removed; ``iou_threshold`` is ignored.
     """
     choose("kernel", kernel, ("gaussian", "linear"))
     positive(sigma=sigma)

@@ -42,7 +42,7 @@ def distance(a: Float[Tensor, "4 *#m"], b: Float[Tensor, "4 *#m"]) -> Float[Tens
 
 
 def limit(threshold: float, dtype: torch.dtype) -> float:
-    """The largest number of ``dtype`` up to the threshold: ``x > limit`` is equivalent to ``float64(x) > threshold``.
+    """The largest number of ``dtype`` up to an NMS's threshold: ``x > limit`` is as ``float64(x) > threshold``.
 
     The nearest number may exceed the threshold: float32(.6) is greater than .6, so that an IoU of float32(.6) exceeds
     the threshold .6 in float64 but not in float32.

@@ -61,7 +61,7 @@ class Truth(NamedTuple):
 
 
 def read_truth(dataset: Any, iou_type: str, tell: Tell = warnings.warn) -> Truth:
-    """Check a COCO data set and turn its truths into arrays; boxes are 0 for ``segm``.
+    """Check a COCO data set and turn its annotations into columns of truths; boxes are 0 for ``segm``.
 
     Where ``area`` is missing, it is the width times the height of the box. ``tell`` hears of that and of fields that
     COCO's rules pass over. Raises ValueError at a missing key, an id that is listed twice, not at all or of another
@@ -102,9 +102,9 @@ def read_truth(dataset: Any, iou_type: str, tell: Tell = warnings.warn) -> Truth
 def read_detections(
     entries: Any, truth: Truth, iou_type: str, tell: Tell = warnings.warn
 ) -> tuple[Boxes, Bool[np.ndarray, " n"]]:
-    """Check detections and turn those of known categories into arrays; also which of the entries those are.
+    """Check a COCO result list and turn the entries of known categories into columns.
 
-    Raises ValueError as ``read_truth`` does.
+    The mask says which of the entries those are. Raises ValueError as ``read_truth`` does.
     """
     image_ids, category_ids = (_ids(entries, key, "detections") for key in ("image_id", "category_id"))
     image = look_up(image_ids, truth.images, "detections", "image_id", named=truth.files, required=True, tell=tell)

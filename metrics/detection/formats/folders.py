@@ -23,12 +23,12 @@ class Folder:
 
     @cached_property
     def entries(self) -> list[Path]:
-        """What the folder holds, sorted by name, without hidden files; raises ValueError if it cannot be read."""
+        """The visible files and folders in it, sorted by name; raises ValueError if it cannot be read."""
         try:
             return sorted(path for path in self.path.iterdir() if not path.name.startswith("."))
         except OSError as error:
             raise ValueError(f"{self} cannot be read: {error.strerror}") from None
 
     def files(self, *suffixes: str) -> list[Path]:
-        """The files whose suffix is one of these, in upper or lower case, sorted by name."""
+        """The files in it whose suffix is one of these, in upper or lower case, sorted by name."""
         return [path for path in self.entries if path.suffix.lower() in suffixes and path.is_file()]

@@ -30,7 +30,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def parse_number(where: Any, key: str, text: str) -> float:
-    """The finite number that a text spells; raises ValueError that names the place and the field."""
+    """The finite number that a word of a text file spells; raises ValueError that names the place and the field."""
     try:
         value = math.nan if "_" in text else float(text)  # Python reads 1_0 as 10
     except ValueError:

@@ -215,7 +215,7 @@ class Pictures:
                 raise ValueError(f"{other} and {path} have one name; a name per image is accepted")
 
     def size(self, label: Path) -> tuple[int, int]:
-        """Height and width of the image of a label file, as it is shown (EXIF's rotation applied)."""
+        """Height and width in pixels of the image of a label file, as it is shown (EXIF's rotation applied)."""
         if self._size:
             return self._size
         if label.stem not in self.files:
