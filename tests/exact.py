@@ -11,6 +11,7 @@ from torch import Tensor
 
 from implementations.diffusion import (
     EDM,
+    SCHEDULES,
     VE,
     VP,
     Cosine,
@@ -60,6 +61,18 @@ def scales(path: Path, t: float) -> tuple[float, float]:
 def normal(*shape: int, seed: int = 0) -> Tensor:
     """Standard normal numbers in float64."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def draws(k: int, like: Tensor) -> Tensor:
+    """Noise of a sampler: draw k for the whole batch, of a seed of its own."""
+    return normal(*like.shape, seed=100 + k)
+
+
+def run(name: str, path: Path | None = None, steps: int = 8, *, clean: bool = True, **options: Any) -> Tensor:
+    """Four samples of ``gaussian`` by a sampler on Karras' levels, from the same start and noise at every call."""
+    path = path or VP()
+    times = SCHEDULES["karras"](path, steps, clean=clean)
+    return SAMPLERS[name](gaussian(path), normal(4, 6) * float(path.sigma(times[0])), times, noise=draws, **options)
 
 
 def gaussian(path: Path, d: int = 6, kind: Any = Gaussian) -> Any:

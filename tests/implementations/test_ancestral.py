@@ -7,17 +7,7 @@ import torch
 
 from implementations.diffusion import EDM, SCHEDULES, VP, Denoiser, Prediction
 from implementations.samplers import SAMPLERS
-from tests.exact import gaussian, normal
-
-
-def draws(k, like):
-    return normal(*like.shape, seed=100 + k)
-
-
-def run(name, path=None, steps=8, clean=True, **options):
-    path = path or VP()
-    times = SCHEDULES["karras"](path, steps, clean=clean)
-    return SAMPLERS[name](gaussian(path), normal(4, 6) * float(path.sigma(times[0])), times, noise=draws, **options)
+from tests.exact import draws, gaussian, normal, run
 
 
 @pytest.mark.parametrize(

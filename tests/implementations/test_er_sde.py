@@ -9,17 +9,7 @@ from implementations.diffusion import EDM, SCHEDULES, VP, RectifiedFlow
 from implementations.samplers import SAMPLERS
 from implementations.samplers.er_sde import LOG_SCALES
 from implementations.schedules.spacing import grade
-from tests.exact import gaussian, normal
-
-
-def draws(k, like):
-    return normal(*like.shape, seed=100 + k)
-
-
-def run(name, path=None, steps=8, clean=True, **options):
-    path = path or VP()
-    times = SCHEDULES["karras"](path, steps, clean=clean)
-    return SAMPLERS[name](gaussian(path), normal(4, 6) * float(path.sigma(times[0])), times, noise=draws, **options)
+from tests.exact import draws, gaussian, normal, run
 
 
 @pytest.mark.parametrize(("order", "divided", "theory"), [(1, False, 1), (2, False, 2), (3, False, 3), (3, True, 2)])

@@ -8,11 +8,7 @@ import torch
 from implementations.diffusion import EDM, SCHEDULES, VP, CountingDenoiser, RectifiedFlow, TrigFlow
 from implementations.samplers import SAMPLERS
 from implementations.schedules.spacing import grade
-from tests.exact import gaussian, normal
-
-
-def draws(k, like):
-    return normal(*like.shape, seed=100 + k)
+from tests.exact import draws, gaussian, normal
 
 
 def run(name, path=None, steps=8, clean=True, **options):

@@ -22,13 +22,10 @@ from metrics import (
     precision_recall,
     vendi_scores,
 )
+from tests.exact import normal
 from tests.metrics.gloo import on_ranks
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-def draw(n: int, d: int = 8, seed: int = 0, shift: float = 0.0) -> Tensor:
-    return shift + torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def naive(real: list[list[float]], fake: list[list[float]], k: int, closed: bool) -> dict[str, float]:
@@ -54,7 +51,7 @@ def naive(real: list[list[float]], fake: list[list[float]], k: int, closed: bool
 
 @pytest.mark.parametrize(("n", "m", "d", "k"), [(6, 7, 1, 5), (30, 20, 2, 1), (25, 40, 6, 3)])
 def test_double_loop(n: int, m: int, d: int, k: int):
-    x, y = draw(n, d), draw(m, d, 1, 0.3)
+    x, y = normal(n, d), normal(m, d, seed=1) + 0.3
     opened, closed = (naive(x.tolist(), y.tolist(), k, closed) for closed in (False, True))
     found = prdc(x, y, neighbours=k)
     assert found._asdict() == pytest.approx(opened, abs=1e-15)  # whole counts over whole numbers
@@ -70,22 +67,22 @@ def test_the_schools_differ_in_neighbours_and_at_the_boundary():
     beside = grid + torch.tensor([6.0, 0.0])  # its first column is 1 from the last of the grid, as 2nd neighbours are
     assert precision_recall(grid, beside, neighbours=2) == (1 / 6, 1 / 6)
     assert precision_recall(grid, beside, school="prdc", neighbours=2) == (0, 0)
-    x, y = draw(200), draw(200, seed=1, shift=0.5)
+    x, y = normal(200, 8), normal(200, 8, seed=1) + 0.5
     assert precision_recall(x, y) == precision_recall(x, y, school="kynkaanniemi", neighbours=3)
     assert precision_recall(x, y, school="prdc") == precision_recall(x, y, school="prdc", neighbours=5)
     assert precision_recall(x, y) != precision_recall(x, y, school="prdc")
 
 
 def test_a_set_against_itself():
-    x = draw(100)
+    x = normal(100, 8)
     assert prdc(x, x) == (1, 1, 1, 1)  # of the 5 + 1 points within the closed ball one is the boundary
     assert precision_recall(x, x) == (1, 1)
 
 
 def test_a_dropped_mode_costs_recall_and_coverage_and_no_precision():
-    real = torch.cat([draw(300), draw(300, seed=1, shift=20)])
-    whole = prdc(real, torch.cat([draw(300, seed=2), draw(300, seed=3, shift=20)]))
-    half = prdc(real, draw(600, seed=2))
+    real = torch.cat([normal(300, 8), normal(300, 8, seed=1) + 20])
+    whole = prdc(real, torch.cat([normal(300, 8, seed=2), normal(300, 8, seed=3) + 20]))
+    half = prdc(real, normal(600, 8, seed=2))
     assert half.recall < 0.6 * whole.recall
     assert half.coverage < 0.6 * whole.coverage
     assert half.precision > 0.9 * whole.precision
@@ -93,7 +90,7 @@ def test_a_dropped_mode_costs_recall_and_coverage_and_no_precision():
 
 def test_an_outlier_among_the_real_fools_precision_and_not_density():
     """Its ball is wide and holds samples far from the data: for precision one ball is enough (2002.09797, sec. 3)."""
-    real, fake = draw(200), draw(200, seed=1, shift=4.0)
+    real, fake = normal(200, 8), normal(200, 8, seed=1) + 4.0
     spoilt = torch.cat([real, torch.full((1, 8), 9.0).double()])
     clean, fooled = prdc(real, fake), prdc(spoilt, fake)
     assert clean.precision < 0.1
@@ -102,16 +99,16 @@ def test_an_outlier_among_the_real_fools_precision_and_not_density():
 
 
 def test_permutation_rotation_and_scale_change_nothing():
-    x, y = draw(120), draw(90, seed=1, shift=0.3)
+    x, y = normal(120, 8), normal(90, 8, seed=1) + 0.3
     found = prdc(x, y)
-    rotation = torch.linalg.qr(draw(8, seed=2)).Q
+    rotation = torch.linalg.qr(normal(8, 8, seed=2)).Q
     assert prdc(x[torch.randperm(120)], y[torch.randperm(90)]) == found
     assert prdc(x @ rotation + 1000, y @ rotation + 1000) == found
     assert prdc(7 * x, 7 * y) == found
 
 
 def test_samples_are_drawn_from_the_seed():
-    x, y = draw(120), draw(90, seed=1, shift=0.3)
+    x, y = normal(120, 8), normal(90, 8, seed=1) + 0.3
     found = prdc(x, y, samples=50, seed=3)
     assert found == prdc(x, y, samples=50, seed=3)
     assert found != prdc(x, y, samples=50, seed=4)
@@ -127,12 +124,14 @@ def test_interval_by_halves_and_floor():
     def coverage(x: Tensor, y: Tensor) -> float:
         return prdc(x, y).coverage
 
-    fresh = torch.tensor([coverage(draw(150, seed=2 * s), draw(150, seed=2 * s + 1, shift=0.3)) for s in range(60)])
-    x, y = draw(150, seed=998), draw(150, seed=999, shift=0.3)
+    fresh = torch.tensor(
+        [coverage(normal(150, 8, seed=2 * s), normal(150, 8, seed=2 * s + 1) + 0.3) for s in range(60)]
+    )
+    x, y = normal(150, 8, seed=998), normal(150, 8, seed=999) + 0.3
     low, high = bootstrap(coverage, x, y, resamples=60)
     assert low <= coverage(x, y) <= high
     assert 0.5 < (high - low) / (2 * 1.96 * float(fresh.std())) < 2
-    reached = floor(coverage, draw(900, seed=5), 150)
+    reached = floor(coverage, normal(900, 8, seed=5), 150)
     assert reached.low <= reached.mean <= reached.high
     assert reached.mean > coverage(x, y)
 
@@ -143,7 +142,7 @@ def test_rows_drawn_twice_break_the_radii():
     def coverage(x: Tensor, y: Tensor) -> float:
         return prdc(x, y).coverage
 
-    x, y = draw(150), draw(150, seed=1)
+    x, y = normal(150, 8), normal(150, 8, seed=1)
     low, high = bootstrap(coverage, x, y, resamples=40, kind="percentile")
     assert not low <= coverage(x, y) <= high
 
@@ -169,7 +168,7 @@ def on_a_rank(rank: int, x: Tensor, y: Tensor) -> list[list[float]]:
 
 
 def test_as_metrics_over_two_ranks():
-    x, y = draw(40), draw(50, seed=1, shift=0.3)
+    x, y = normal(40, 8), normal(50, 8, seed=1) + 0.3
     truth = [function(x, y, **options) for function, options in FUNCTIONS for _ in SHARES]
     for found in on_ranks(on_a_rank, x, y):
         for values, expected in zip(found, truth, strict=True):
@@ -178,10 +177,10 @@ def test_as_metrics_over_two_ranks():
 
 @pytest.mark.unchecked
 def test_bad_input_is_refused_by_name():
-    x = draw(5)
+    x = normal(5, 8)
     for k in (0, 5, 9):
         with pytest.raises(ValueError, match=f"neighbours is {k} and there are 5 real and 20 generated"):
-            prdc(x, draw(20), neighbours=k)
+            prdc(x, normal(20, 8), neighbours=k)
     with pytest.raises(ValueError, match="neighbours is 3 and there are 3 real and 3 generated"):
         precision_recall(x, x, samples=3)
     with pytest.raises(ValueError, match="school is 'best'"):
@@ -191,7 +190,7 @@ def test_bad_input_is_refused_by_name():
     with pytest.raises(ValueError, match="1 of 5 rows of features are not finite"):
         prdc(x, x * torch.tensor([1, 1, math.inf, 1, 1])[:, None], neighbours=2)
     with pytest.raises(ValueError, match=r"\(5, 8\) and \(5, 7\)"):
-        density_coverage(x, draw(5, 7))
+        density_coverage(x, normal(5, 7))
 
 
 MEMORY = """

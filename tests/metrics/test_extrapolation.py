@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
 import metrics.samples.extrapolation as extrapolation
 from metrics.samples.extrapolation import debiased_frechet_distance, fd_infinity, leave_one_out
 from metrics.samples.frechet import FeatureStatistics, frechet_distance_from_features
-
-
-def draw(n: int, d: int = 16, seed: int = 0, shift: float = 0.0) -> Tensor:
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + shift
+from tests.exact import normal
 
 
 def test_a_line_is_found_to_rounding(monkeypatch: pytest.MonkeyPatch):
@@ -24,14 +20,14 @@ def test_a_line_is_found_to_rounding(monkeypatch: pytest.MonkeyPatch):
         return 3 + 40 / b.count
 
     monkeypatch.setattr(extrapolation, "frechet_distance", line)
-    found = fd_infinity(draw(50), draw(1000))
+    found = fd_infinity(normal(50, 16), normal(1000, 16))
     assert (found.value, found.slope) == pytest.approx((3, 40), rel=1e-12)
     assert found.standard_error < 1e-12
     assert [n for n, _ in sizes] == [50] * 15
     assert (sizes[0][1], sizes[-1][1], len(set(sizes))) == (100, 1000, 15)
     assert float(found) == found.value
     sizes.clear()
-    fd_infinity(draw(600), draw(1000), points=5, smallest=200, vary="both")
+    fd_infinity(normal(600, 16), normal(1000, 16), points=5, smallest=200, vary="both")
     assert sizes == [(n, n) for n in (200, 300, 400, 500, 600)]
 
 
@@ -43,7 +39,7 @@ def test_error_is_that_of_least_squares(monkeypatch: pytest.MonkeyPatch):
         "frechet_distance",
         lambda a, b: 3 + 40 / b.count + float(torch.randn(1, generator=generator)) / 2,
     )
-    x, y = draw(5, 1), draw(100, 1)
+    x, y = normal(5, 1), normal(100, 1)
     found = [fd_infinity(x, y) for _ in range(400)]
     values, errors = torch.tensor([[f.value, f.standard_error] for f in found]).T
     assert float(errors.square().mean().sqrt()) == pytest.approx(float(values.std()), rel=0.2)  # 4 % either, five times
@@ -55,7 +51,7 @@ def test_takes_the_bias_away(shift: float):
     """Gaussians of 16 features: d² = 16 shift², at n = 1,000 too large by some .13; the mean of 12 draws."""
     truth, plain, extrapolated = 16 * shift**2, [], []
     for seed in range(12):
-        x, y = draw(1000, seed=seed), draw(1000, seed=100 + seed, shift=shift)
+        x, y = normal(1000, 16, seed=seed), normal(1000, 16, seed=100 + seed) + shift
         plain.append(frechet_distance_from_features(x, y) - truth)
         extrapolated.append(float(fd_infinity(x, y, vary="both", smallest=200)) - truth)
     plain, extrapolated = torch.tensor(plain), torch.tensor(extrapolated)
@@ -66,19 +62,19 @@ def test_takes_the_bias_away(shift: float):
 
 def test_a_fixed_reference_keeps_its_own_bias():
     """With few rows of x, varying y alone leaves most of it."""
-    x, y = draw(300), draw(6000, seed=1)
-    assert float(fd_infinity(x, y)) > 3 * abs(float(fd_infinity(draw(6000, seed=2), y)))
+    x, y = normal(300, 16), normal(6000, 16, seed=1)
+    assert float(fd_infinity(x, y)) > 3 * abs(float(fd_infinity(normal(6000, 16, seed=2), y)))
 
 
 def test_seeded():
-    x, y = draw(200), draw(300, seed=1)
+    x, y = normal(200, 16), normal(300, 16, seed=1)
     assert fd_infinity(x, y, seed=3) == fd_infinity(x, y, seed=3)
     assert fd_infinity(x, y, seed=3) != fd_infinity(x, y, seed=4)
 
 
 @pytest.mark.unchecked
 def test_bad_input_is_refused_by_name():
-    x = draw(20)
+    x = normal(20, 16)
     with pytest.raises(ValueError, match="points is 2"):
         fd_infinity(x, x, points=2)
     with pytest.raises(ValueError, match="smallest is 20 of 20 rows"):
@@ -97,7 +93,7 @@ def test_bias_of_order_1_over_n_goes_to_rounding(monkeypatch: pytest.MonkeyPatch
         return 3 + 40 / a.count + 10 / b.count
 
     monkeypatch.setattr(extrapolation, "frechet_distance", biased)
-    assert float(debiased_frechet_distance(draw(600, 4), draw(200, 4))) == pytest.approx(3, rel=1e-12)
+    assert float(debiased_frechet_distance(normal(600, 4), normal(200, 4))) == pytest.approx(3, rel=1e-12)
     assert {(200, 200), (100, 100)} <= sizes
     assert sizes == {(200, 200), (100, 100), (570, 200), (190, 600)}  # at last a twentieth is left out of either side
 
@@ -112,8 +108,8 @@ def test_every_row_of_the_larger_side_has_its_turn(monkeypatch: pytest.MonkeyPat
             yield part
 
     monkeypatch.setattr(extrapolation, "_parts", parts)
-    debiased_frechet_distance(draw(300, 1), draw(50, 1, seed=1))
-    larger = torch.cat([part for part in seen if len(part) == 50 and part[0] in draw(300, 1)])
+    debiased_frechet_distance(normal(300, 1), normal(50, 1, seed=1))
+    larger = torch.cat([part for part in seen if len(part) == 50 and part[0] in normal(300, 1)])
     assert len(larger[:300].unique()) == 300
 
 
@@ -123,7 +119,7 @@ def test_debiased_lies_nearer_than_fd_and_is_seeded():
     apart = {"fd": 0.0, "debiased": 0.0}
     for case in range(8):
         d, s = (4, 16)[case % 2], 0.1 * (case // 2)
-        x, y = draw(120, d, seed=case), draw(150, d, seed=100 + case, shift=s)
+        x, y = normal(120, d, seed=case), normal(150, d, seed=100 + case) + s
         found = debiased_frechet_distance(x, y)
         assert found == debiased_frechet_distance(x, y)
         assert found.low < found.value < found.high
@@ -138,18 +134,18 @@ def test_debiased_lies_nearer_than_fd_and_is_seeded():
 
 @pytest.mark.unchecked
 def test_debiased_refuses_what_it_cannot_halve():
-    x = draw(100, 16)
+    x = normal(100, 16)
     with pytest.raises(ValueError, match=r"33 rows of 16 features.*at least 40 rows"):
         debiased_frechet_distance(x, x[:33])
     with pytest.raises(ValueError, match=r"there are 65 rows of 32 features.*at least 66 rows \(2 d \+ 2\)"):
-        debiased_frechet_distance(draw(65, 32), draw(65, 32))
+        debiased_frechet_distance(normal(65, 32), normal(65, 32))
     with pytest.raises(ValueError, match="splits is 0"):
         debiased_frechet_distance(x, x, splits=0)
 
 
 def test_each_group_is_left_out_once():
     """Sums from both ends are the statistics of the other rows, to rounding."""
-    groups = [draw(2 + i % 3, 4, i) + 100 for i in range(7)]
+    groups = [normal(2 + i % 3, 4, seed=i) + 100 for i in range(7)]
     found = list(leave_one_out([FeatureStatistics.from_features(rows) for rows in groups]))
     assert len(found) == len(groups)
     for i, rest in enumerate(found):

@@ -13,6 +13,7 @@ from metrics.samples.extrapolation import fd_infinity
 from metrics.samples.frechet import frechet_distance_from_features
 from metrics.samples.kernel import KidSubsets, cmmd, kid, kid_subsets
 from metrics.streams.features import FeatureMetric, in_order
+from tests.exact import normal
 from tests.metrics.gloo import on_ranks
 
 
@@ -32,10 +33,6 @@ def subsets(x: Tensor, y: Tensor) -> KidSubsets:
 
 
 FUNCTIONS = [first_rows, frechet_distance_from_features, fd_infinity, kid, subsets, cmmd, energy_distance]
-
-
-def draw(n: int, d: int = 5, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def values(metric: FeatureMetric) -> list[float]:
@@ -67,7 +64,7 @@ SHARES = [
 
 
 def test_ranks_equal_a_single_pass():
-    x, y = draw(40), draw(50, seed=1)
+    x, y = normal(40, 5), normal(50, 5, seed=1)
     truth = [[in_one_pass(function, x, y)] * len(SHARES) for function in FUNCTIONS]
     for found in on_ranks(every_split, FUNCTIONS, x, y):
         assert found == truth  # to the bit: the rows are the same, in one order
@@ -86,7 +83,7 @@ def every_split(rank: int, functions, *features: Tensor) -> list[list[list[float
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_batches_and_merged_shards_equal_a_single_pass(function):
-    x, y = draw(40), draw(50, seed=1)
+    x, y = normal(40, 5), normal(50, 5, seed=1)
     parts = [FeatureMetric(function) for _ in range(3)]
     for i, batch in enumerate(x.split(11)):
         parts[i % 2].update(batch, real=True)
@@ -99,7 +96,7 @@ def test_batches_and_merged_shards_equal_a_single_pass(function):
 
 
 def test_the_function_gets_its_options_and_every_digit():
-    x, y = draw(20), draw(20, seed=1)
+    x, y = normal(20, 5), normal(20, 5, seed=1)
     metric = FeatureMetric(first_rows, rows=20, scale=3.0, sync_on_compute=False)
     metric.update(x, real=True)
     metric.update(y, real=False)
@@ -117,7 +114,8 @@ def test_the_function_gets_its_options_and_every_digit():
 def test_the_order_depends_on_the_rows_alone(kind: str):
     """Also for features whose low bits are all 0."""
     x = {
-        "normal": draw(5000), "float32": draw(5000).float().double(), "counts": draw(5000).mul(4).round(),
+        "normal": normal(5000, 5), "float32": normal(5000, 5).float().double(),
+        "counts": normal(5000, 5).mul(4).round(),
         "one feature": torch.arange(5000).double()[:, None],
     }[kind]  # fmt: skip
     ordered = in_order(x)
@@ -134,8 +132,8 @@ def test_bad_input_is_refused_by_name():
         metric.update(torch.zeros(5), real=True)
     with pytest.raises(ValueError, match="1 of 2 rows of features are not finite"):
         metric.update(torch.tensor([[0.0, 1], [torch.nan, 1]]), real=True)
-    metric.update(draw(4), real=True)
+    metric.update(normal(4, 5), real=True)
     with pytest.raises(ValueError, match=r"\(4, 6\); \(n, 5\) is accepted"):
-        metric.update(draw(4, 6), real=False)
+        metric.update(normal(4, 6), real=False)
     with pytest.raises(ValueError, match="no features of the fake side"):
         metric.compute()

@@ -14,10 +14,7 @@ import metrics.samples.energy as energy
 import metrics.samples.kernel as kernels
 from metrics.samples.energy import energy_distance
 from metrics.samples.kernel import cmmd, kid, kid_subsets, maximum_mean_discrepancy, polynomial_kernel
-
-
-def draw(n: int, d: int = 6, seed: int = 0, shift: float = 0.0) -> Tensor:
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + shift
+from tests.exact import normal
 
 
 def cubic(a: Tensor, b: Tensor) -> float:
@@ -62,7 +59,7 @@ def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 def test_equals_a_double_loop(name: str, shift: float):
     """Also at a mean far from 0, with repeated rows, and rows that both sides share."""
     distance, kernel, unbiased, scale = DISTANCES[name]
-    x, y = draw(10, shift=shift), draw(7, seed=1, shift=shift + 0.3)
+    x, y = normal(10, 6) + shift, normal(7, 6, seed=1) + shift + 0.3
     x[4], y[2], y[3] = x[1], x[0], x[0] + 1e-7
     truth = scale * by_loops(x, y, kernel, unbiased)
     size = scale * abs(sum(kernel(a, b) for a in x for b in y)) / 70  # terms of this size cancel
@@ -73,7 +70,7 @@ def test_equals_a_double_loop(name: str, shift: float):
 def test_error_is_that_of_leaving_out_a_row(name: str):
     """The closed form of the jackknife against itself done by hand."""
     distance, _, _, _ = DISTANCES[name]
-    x, y = draw(9), draw(6, seed=1, shift=0.5)
+    x, y = normal(9, 6), normal(6, 6, seed=1) + 0.5
     variance = 0.0
     for rows, others, swap in ((x, y, False), (y, x, True)):
         left = [torch.cat([rows[:i], rows[i + 1 :]]) for i in range(len(rows))]
@@ -87,7 +84,7 @@ def test_error_is_that_of_leaving_out_a_row(name: str):
 def test_error_is_the_deviation_over_draws(name: str, shift: float):
     """Between it and sqrt 2 of it, give or take the 5 % that a deviation over 200 draws has, three times."""
     distance, _, _, _ = DISTANCES[name]
-    found = [distance(draw(60, seed=s), draw(80, seed=1000 + s, shift=shift)) for s in range(200)]
+    found = [distance(normal(60, 6, seed=s), normal(80, 6, seed=1000 + s) + shift) for s in range(200)]
     spread = torch.tensor([f.value for f in found]).std()
     error = torch.tensor([f.standard_error for f in found]).square().mean().sqrt()
     assert 0.85 < error / spread < 1.15 * math.sqrt(2)
@@ -95,7 +92,7 @@ def test_error_is_the_deviation_over_draws(name: str, shift: float):
 
 def test_unbiased_ones_have_mean_zero_at_equal_distributions_and_v_statistics_their_bias():
     n, m, seeds = 20, 30, 300
-    pairs = [(draw(n, seed=s), draw(m, seed=1000 + s)) for s in range(seeds)]
+    pairs = [(normal(n, 6, seed=s), normal(m, 6, seed=1000 + s)) for s in range(seeds)]
     for distance in (kid, energy_distance):
         values = torch.tensor([float(distance(x, y)) for x, y in pairs])
         assert abs(values.mean()) < 4 * values.std() / math.sqrt(seeds)
@@ -109,20 +106,20 @@ def test_unbiased_ones_have_mean_zero_at_equal_distributions_and_v_statistics_th
 
 def test_mean_shift_has_a_closed_form():
     """At a linear kernel, MMD² of the V-statistic is |mean x - mean y|²."""
-    x, y = draw(30), draw(20, seed=1, shift=1.0)
+    x, y = normal(30, 6), normal(20, 6, seed=1) + 1.0
     found = maximum_mean_discrepancy(x, y, lambda a, b: a @ b.mT, unbiased=False)
     assert found.value == pytest.approx(float((x.mean(0) - y.mean(0)).square().sum()), rel=1e-12)
 
 
 def test_energy_in_one_dimension_is_the_square_of_scipys():
-    x, y = draw(40, 1), draw(23, 1, seed=1, shift=0.4)
+    x, y = normal(40, 1), normal(23, 1, seed=1) + 0.4
     peer = stats.energy_distance(x[:, 0].numpy(), y[:, 0].numpy())
     assert float(energy_distance(x, y, unbiased=False)) == pytest.approx(peer**2, rel=1e-10)
 
 
 def test_close_pairs_are_done_in_parts(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(energy, "_AT_ONCE", 20)
-    x = draw(9, shift=100.0)
+    x = normal(9, 6) + 100.0
     assert torch.equal(energy.distances(x, x).diagonal(), torch.zeros(9).double())
     shifted = energy.distances(x, x + 1e-8).diagonal()
     # 1e-8 itself is rounded at 100: 1.4e-14
@@ -130,7 +127,7 @@ def test_close_pairs_are_done_in_parts(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_symmetric_and_blind_to_the_order_of_rows():
-    x, y = draw(30), draw(20, seed=1, shift=0.5)
+    x, y = normal(30, 6), normal(20, 6, seed=1) + 0.5
     for distance, _, _, _ in DISTANCES.values():
         found = distance(x, y)
         assert distance(y, x) == pytest.approx(found, rel=1e-11)
@@ -138,7 +135,7 @@ def test_symmetric_and_blind_to_the_order_of_rows():
 
 
 def test_subsets_are_seeded_and_average_to_the_whole():
-    x, y = draw(300), draw(200, seed=1, shift=0.3)
+    x, y = normal(300, 6), normal(200, 6, seed=1) + 0.3
     found = kid_subsets(x, y, size=50, seed=3)
     assert kid_subsets(x, y, size=50, seed=3) == found
     assert kid_subsets(x, y, size=50, seed=4) != found
@@ -152,7 +149,7 @@ def test_subsets_are_seeded_and_average_to_the_whole():
 
 
 def test_widths_and_scales_matter():
-    x, y = draw(30), draw(20, seed=1, shift=0.5)
+    x, y = normal(30, 6), normal(20, 6, seed=1) + 0.5
     assert float(cmmd(x, y, scale=1.0)) == pytest.approx(float(cmmd(x, y)) / 1000, rel=1e-12)
     # Twice as wide a kernel on features twice as large is the same.
     assert float(cmmd(2 * x, 2 * y, sigma=20.0)) == pytest.approx(float(cmmd(x, y)), rel=1e-9)
@@ -162,10 +159,10 @@ def test_widths_and_scales_matter():
 
 @pytest.mark.unchecked
 def test_bad_input_is_refused_by_name():
-    x = draw(5)
+    x = normal(5, 6)
     for distance in (kid, cmmd, energy_distance):
         with pytest.raises(ValueError, match=r"\(5, 6\) and \(5, 4\)"):
-            distance(x, draw(5, 4))
+            distance(x, normal(5, 4))
         with pytest.raises(ValueError, match="1 of 5 rows of features are not finite"):
             distance(x, torch.where(torch.arange(5)[:, None] == 2, torch.inf, x))
         with pytest.raises(ValueError, match="0 and 5 rows"):

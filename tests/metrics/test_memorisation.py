@@ -11,24 +11,21 @@ from torch import Tensor
 
 from metrics import FeatureMetric, authenticity, bootstrap, data_copying, floor, nearest_neighbour_ratio
 from metrics.samples.cells import cell_of, k_means
-
-
-def draw(n: int, d: int = 6, seed: int = 0, shift: float = 0.0) -> Tensor:
-    return shift + torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from tests.exact import normal
 
 
 @pytest.fixture
 def train() -> Tensor:
     """Three clusters of 100."""
-    return torch.cat([draw(100, seed=s, shift=8.0 * s) for s in range(3)])
+    return torch.cat([normal(100, 6, seed=s) + 8.0 * s for s in range(3)])
 
 
 def independent(seed: int, n: int = 60) -> Tensor:
-    return torch.cat([draw(n, seed=seed + s, shift=8.0 * s) for s in range(3)])
+    return torch.cat([normal(n, 6, seed=seed + s) + 8.0 * s for s in range(3)])
 
 
 def test_double_loop():
-    x, y = draw(30, 3), torch.cat([draw(20, 3, 1), draw(5, 3) + 0.01])
+    x, y = normal(30, 3), torch.cat([normal(20, 3, seed=1), normal(5, 3) + 0.01])
     apart = [[math.dist(a, b) for b in x.tolist()] for a in y.tolist()]
     among = [min(math.dist(a, b) for j, b in enumerate(x.tolist()) if j != i) for i, a in enumerate(x.tolist())]
     authentic = [among[row.index(min(row))] < min(row) for row in apart]
@@ -43,7 +40,7 @@ def test_statistic_is_the_weighted_rank_score_of_the_cells(train: Tensor):
     """Against SciPy's U, with the cells known: the clusters are far apart."""
     generated, test = (
         independent(10, 40),
-        torch.cat([draw(50, seed=20), draw(30, seed=21, shift=8.0), draw(20, seed=22, shift=16.0)]),
+        torch.cat([normal(50, 6, seed=20), normal(30, 6, seed=21) + 8.0, normal(20, 6, seed=22) + 16.0]),
     )
     generated = torch.cat([generated, train[:30]])  # ties at 0 within the first cell
     found = data_copying(train, generated, test=test)
@@ -70,11 +67,11 @@ def test_null_has_the_stated_deviation(train: Tensor):
 
 def test_copies_are_found(train: Tensor):
     test, fresh = independent(30), independent(40)
-    noise = 1e-3 * draw(300, seed=50)
+    noise = 1e-3 * normal(300, 6, seed=50)
     assert abs(data_copying(train, fresh, test=test).statistic) < 3
     assert data_copying(train, train, test=test).statistic < -8
     assert data_copying(train, train + noise, test=test).statistic < -8
-    assert data_copying(train, fresh + 3 * draw(180, seed=51), test=test).statistic > 5  # far from any
+    assert data_copying(train, fresh + 3 * normal(180, 6, seed=51), test=test).statistic > 5  # far from any
     assert authenticity(train, train) == 0
     assert authenticity(train, train + noise) == 0
     assert authenticity(train, fresh) > 0.3
@@ -93,9 +90,9 @@ def test_a_memorised_share_is_measured(train: Tensor, share: float):
 
 def test_an_exact_copy_of_a_doubled_image_is_seen():
     """Both neighbours are at 0; a near copy of it is hidden, as the docstring warns."""
-    doubled = torch.cat([draw(20), draw(20)])
-    assert nearest_neighbour_ratio(doubled, draw(20)) == (0, 1)
-    assert nearest_neighbour_ratio(doubled, draw(20) + 1e-6).memorised == 0
+    doubled = torch.cat([normal(20, 6), normal(20, 6)])
+    assert nearest_neighbour_ratio(doubled, normal(20, 6)) == (0, 1)
+    assert nearest_neighbour_ratio(doubled, normal(20, 6) + 1e-6).memorised == 0
 
 
 def test_permutation_changes_nothing_and_seeds_repeat(train: Tensor):
@@ -118,15 +115,15 @@ def test_cells_components_and_minimum_do_something(train: Tensor):
     )
     assert data_copying(train, fresh, test=test, components=2) != found
     assert data_copying(train, fresh, test=test, components=None) == found  # 6 features are few enough
-    lopsided = torch.cat([fresh, draw(60, seed=60)])  # 120, 60 and 60 in the cells
+    lopsided = torch.cat([fresh, normal(60, 6, seed=60)])  # 120, 60 and 60 in the cells
     assert data_copying(train, lopsided, test=test, minimum=60).used == pytest.approx(1 / 3)
     assert data_copying(train, lopsided, test=test, minimum=59).used == pytest.approx(1)
 
 
 def test_components_are_those_of_most_variance():
     """Noise features of little variance are dropped, whatever there are of them."""
-    signal = [draw(100, 2, s) for s in range(3)]
-    wide = [torch.cat([x, 1e-9 * draw(100, 80, 3 + s)], 1) for s, x in enumerate(signal)]
+    signal = [normal(100, 2, seed=s) for s in range(3)]
+    wide = [torch.cat([x, 1e-9 * normal(100, 80, seed=3 + s)], 1) for s, x in enumerate(signal)]
     two = {"cells": 2, "components": 2, "minimum": 0}
     narrow = data_copying(signal[0], signal[1], test=signal[2], **two)
     assert data_copying(wide[0], wide[1], test=wide[2], **two).statistic == pytest.approx(narrow.statistic, abs=1e-6)

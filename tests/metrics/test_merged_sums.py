@@ -20,21 +20,18 @@ from metrics import (
     inception_score,
     sliced_wasserstein_of_sketches,
 )
+from tests.exact import normal
 from tests.metrics.gloo import on_ranks
 
 SLICES = Slices(6, 12, centre=0.5)
 CUTS = [[0, 40, 41, 200], [0, 200], [0, 8, 96, 200]]  # between the batches of rank 0; rank 1 sees the rest by 33
 
 
-def draw(n: int, d: int, seed: int) -> torch.Tensor:
-    return torch.randn(n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
 def inputs() -> dict[str, tuple[torch.Tensor, ...]]:
     """400 samples of each metric's arguments."""
-    scores, labels = 2 * draw(400, 6, 0), torch.arange(400) % 6
-    nats, noise = 50 * draw(400, 1, 1)[:, 0] - 900, draw(400, 1, 2)[:, 0]
-    x, y = draw(400, 6, 3), draw(400, 6, 4) + 0.3
+    scores, labels = 2 * normal(400, 6), torch.arange(400) % 6
+    nats, noise = 50 * normal(400, 1, seed=1)[:, 0] - 900, normal(400, 1, seed=2)[:, 0]
+    x, y = normal(400, 6, seed=3), normal(400, 6, seed=4) + 0.3
     return {"scores": (scores,), "conditions": (scores, labels), "nats": (nats, noise), "features": (x, y)}
 
 
@@ -101,7 +98,7 @@ def test_merged_shards_equal_a_single_pass(cuts: list[int]):
 
 def test_splits_of_uneven_shards_are_dealt_by_each_shard():
     """Shards of 13 and 17 into 4 splits: split s is every fourth sample, from s on, of each."""
-    scores = 2 * draw(30, 5, 5)
+    scores = 2 * normal(30, 5, seed=5)
     shards = [InceptionScore(5, splits=4) for _ in range(2)]
     for shard, part in zip(shards, scores.split([13, 17]), strict=True):
         for batch in part.split(3):
@@ -113,7 +110,7 @@ def test_splits_of_uneven_shards_are_dealt_by_each_shard():
 
 
 def test_forward_scores_a_batch_and_deals_on():
-    scores = 2 * draw(50, 5, 5)
+    scores = 2 * normal(50, 5, seed=5)
     metric = InceptionScore(5, splits=4)
     for batch in scores.split(9):
         found = metric(batch)["score"]
@@ -123,7 +120,7 @@ def test_forward_scores_a_batch_and_deals_on():
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_probabilities_are_taken_as_such_and_reset_forgets():
-    scores = 2 * draw(30, 5, 5)
+    scores = 2 * normal(30, 5, seed=5)
     metric = InceptionScore(5, probabilities=True)
     metric.update(scores.softmax(1))
     assert float(metric.compute()["score"]) == pytest.approx(inception_score(scores).score, rel=1e-12)

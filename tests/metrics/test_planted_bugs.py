@@ -25,12 +25,9 @@ import metrics.samples.balls as manifold
 import metrics.samples.frechet as frechet
 import metrics.samples.kernel as kernel_distance
 import metrics.uncertainty as uncertainty
+from tests.exact import normal
 
 pytestmark = pytest.mark.unchecked  # the planted modules are compiled without the shape checker
-
-
-def draw(n: int, d: int, seed: int) -> Tensor:
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def truth(box: list[float], image: int = 0, number: int = 1, **fields) -> dict:
@@ -51,14 +48,14 @@ BOX, OTHER, NOWHERE = [0.0, 0, 50, 50], [100.0, 0, 50, 50], [300.0, 300, 50, 50]
 
 
 def check_covariance_is_over_n_minus_1():
-    x = draw(9, 3, 0)
+    x = normal(9, 3)
     covariance = frechet.FeatureStatistics.from_features(x).covariance
     assert np.allclose(covariance, np.cov(x.numpy(), rowvar=False), rtol=1e-12)
 
 
 def check_distance_in_one_dimension():
     """(m1 - m2)² + (s1 - s2)², with the sample deviations of unequal numbers."""
-    x, y = draw(5, 1, 0), 2 * draw(11, 1, 1) + 1
+    x, y = normal(5, 1), 2 * normal(11, 1, seed=1) + 1
     by_hand = (x.mean() - y.mean()) ** 2 + (x.std() - y.std()) ** 2
     assert frechet.frechet_distance_from_features(x, y) == pytest.approx(float(by_hand), rel=1e-10)
 
@@ -70,13 +67,13 @@ def kernel_mean(a: Tensor, b: Tensor, *, same: bool) -> float:
 
 
 def check_kid_leaves_out_pairs_of_a_row_with_itself():
-    x, y = draw(6, 2, 0), draw(8, 2, 1)
+    x, y = normal(6, 2), normal(8, 2, seed=1)
     by_hand = kernel_mean(x, x, same=True) + kernel_mean(y, y, same=True) - 2 * kernel_mean(x, y, same=False)
     assert kernel_distance.kid(x, y).value == pytest.approx(by_hand, rel=1e-10)
 
 
 def check_error_is_the_jackknifes():
-    x, y = draw(6, 2, 0), draw(8, 2, 1)
+    x, y = normal(6, 2), normal(8, 2, seed=1)
     variance = 0.0
     for left in (
         [kernel_distance.kid(x[torch.arange(6) != i], y).value for i in range(6)],
@@ -163,7 +160,7 @@ def check_a_smaller_image_averages():
 
 
 def check_an_interval_of_a_mean_is_as_wide_as_the_normals():
-    x = draw(900, 1, 0)
+    x = normal(900, 1)
     low, high = uncertainty.bootstrap(lambda rows: float(rows[: len(rows)].mean()), x[:801], resamples=300)
     assert high - low == pytest.approx(2 * 1.96 * float(x[:801].std()) / 801**0.5, rel=0.2)
 

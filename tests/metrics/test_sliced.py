@@ -13,24 +13,21 @@ from scipy.stats import wasserstein_distance
 
 from metrics import sliced_wasserstein
 from metrics.samples import sliced
-
-
-def draw(n: int, *shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(n, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+from tests.exact import normal
 
 
 @settings(deadline=None, max_examples=40)
 @given(n=st.integers(1, 12), m=st.integers(1, 12), p=st.sampled_from([1.0, 2.0, 3.0]), seed=st.integers(0, 99))
 def test_one_dimension_is_the_quantile_formula(n: int, m: int, p: float, seed: int):
     """W_p^p is the mean over lcm(n, m) equal quantiles of |difference|^p, each sample repeated to that length."""
-    x, y, length = draw(n, 1, seed=seed), draw(m, 1, seed=seed + 1), math.lcm(n, m)
+    x, y, length = normal(n, 1, seed=seed), normal(m, 1, seed=seed + 1), math.lcm(n, m)
     a, b = (np.repeat(np.sort(z[:, 0].numpy()), length // len(z)) for z in (x, y))
     truth = np.mean(np.abs(a - b) ** p) ** (1 / p)
     assert sliced_wasserstein(x, y, projections=3, p=p) == pytest.approx(truth, rel=1e-10, abs=1e-14)  # some 100 sums
 
 
 def test_first_power_is_scipys_distance():
-    x, y = draw(40, 1), draw(23, 1, seed=1)
+    x, y = normal(40, 1), normal(23, 1, seed=1)
     peer = wasserstein_distance(x[:, 0].numpy(), y[:, 0].numpy())
     assert sliced_wasserstein(x, y, p=1.0) == pytest.approx(peer, rel=1e-12)
 
@@ -38,21 +35,21 @@ def test_first_power_is_scipys_distance():
 @pytest.mark.parametrize("d", [2, 5, 64])
 def test_a_shift_is_exact_over_whole_bases(d: int):
     """|u's|² over an orthonormal basis adds up to |s|², so SW2 = |s| / sqrt(d) for any basis."""
-    x, shift = draw(50, d), draw(1, d, seed=1)
+    x, shift = normal(50, d), normal(1, d, seed=1)
     found = sliced_wasserstein(x, x + shift, projections=4 * d)
     assert found == pytest.approx(float(shift.norm()) / math.sqrt(d), rel=1e-12)
 
 
 def test_a_part_of_a_basis_is_right_on_the_average():
     """With 3 directions in 12 dimensions the squared share |P s|² / |s|² has mean 1/4: 200 seeds, four deviations."""
-    x, shift, seeds = draw(5, 12), draw(1, 12, seed=1), range(200)
+    x, shift, seeds = normal(5, 12), normal(1, 12, seed=1), range(200)
     squares = torch.tensor([sliced_wasserstein(x, x + shift, projections=3, seed=s) ** 2 for s in seeds])
     truth = float(shift.square().sum()) / 12
     assert abs(float(squares.mean()) - truth) < 4 * float(squares.std()) / math.sqrt(len(seeds))
 
 
 def test_is_a_distance_of_samples():
-    x, y = draw(60, 3, 4), draw(45, 3, 4, seed=1) * 1.5
+    x, y = normal(60, 3, 4), normal(45, 3, 4, seed=1) * 1.5
     d = sliced_wasserstein(x, y)
     assert sliced_wasserstein(x, x[torch.randperm(60)]) < 1e-14  # sorted, the same numbers
     assert sliced_wasserstein(y, x) == pytest.approx(d, rel=1e-12)
@@ -62,7 +59,7 @@ def test_is_a_distance_of_samples():
 
 
 def test_seeded_and_the_same_in_chunks(monkeypatch: pytest.MonkeyPatch):
-    x, y = draw(30, 7), draw(20, 7, seed=1)
+    x, y = normal(30, 7), normal(20, 7, seed=1)
     d = sliced_wasserstein(x, y, seed=3)
     assert sliced_wasserstein(x, y, seed=3) == d
     assert sliced_wasserstein(x, y, seed=4) != d
@@ -80,9 +77,9 @@ def test_draws_as_many_directions_as_asked_and_orthonormal_ones(projections: int
 
 @pytest.mark.unchecked
 def test_bad_input_is_refused_by_name():
-    x = draw(5, 3)
+    x = normal(5, 3)
     with pytest.raises(ValueError, match=r"\(5, 3\) and \(5, 4\)"):
-        sliced_wasserstein(x, draw(5, 4))
+        sliced_wasserstein(x, normal(5, 4))
     with pytest.raises(ValueError, match="0 and 5 samples"):
         sliced_wasserstein(x[:0], x)
     with pytest.raises(ValueError, match="not finite"):

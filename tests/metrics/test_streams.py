@@ -11,11 +11,8 @@ from metrics.samples.frechet import frechet_distance_from_features
 from metrics.samples.kernel import kid
 from metrics.streams.frechet import FrechetDistance
 from metrics.streams.kid import BlockKid
+from tests.exact import normal
 from tests.metrics.gloo import on_ranks
-
-
-def draw(n: int, d: int = 8, seed: int = 0, shift: float = 0.0) -> Tensor:
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + shift
 
 
 def whole_blocks(x: Tensor, y: Tensor, block: int) -> list[float]:
@@ -37,11 +34,11 @@ def feed(metric, x: Tensor, y: Tensor, batch: int = 7):
 
 @pytest.mark.parametrize("batch", [1, 7, 60])
 def test_blocks_are_those_of_the_order(batch: int):
-    x, y = draw(60), draw(60, seed=1, shift=0.3)
+    x, y = normal(60, 8), normal(60, 8, seed=1) + 0.3
     metric = feed(BlockKid(block=20), x, y, batch)
     assert found(metric) == pytest.approx(whole_blocks(x, y, 20), rel=1e-5)  # the loop's are float32
     assert sum(len(batch) for batch in metric.real) == 0
-    metric.update(draw(19), real=True)
+    metric.update(normal(19, 8), real=True)
     assert found(metric)[2] == 3  # what fills no block waits
     metric.reset()
     with pytest.raises(ValueError, match="no whole block of 20 rows"):
@@ -49,7 +46,7 @@ def test_blocks_are_those_of_the_order(batch: int):
 
 
 def test_one_side_may_run_ahead():
-    x, y = draw(60), draw(60, seed=1)
+    x, y = normal(60, 8), normal(60, 8, seed=1)
     ahead = BlockKid(block=20)
     ahead.update(x, real=True)
     ahead.update(y, real=False)
@@ -58,8 +55,8 @@ def test_one_side_may_run_ahead():
 
 def test_block_mean_is_an_estimate_of_kid_with_its_error():
     """Over 200 streams: unbiased, and spread as it says."""
-    truth = kid(draw(3000), draw(3000, seed=1, shift=0.3))
-    streams = [feed(BlockKid(20), draw(200, seed=s), draw(200, seed=s + 999, shift=0.3), 200) for s in range(200)]
+    truth = kid(normal(3000, 8), normal(3000, 8, seed=1) + 0.3)
+    streams = [feed(BlockKid(20), normal(200, 8, seed=s), normal(200, 8, seed=s + 999) + 0.3, 200) for s in range(200)]
     mean, error, _ = torch.tensor([found(stream) for stream in streams]).T
     assert float(mean.mean()) == pytest.approx(
         truth.value, abs=4 * (truth.standard_error + float(mean.std()) / 200**0.5)
@@ -98,7 +95,7 @@ def both(rank: int, x: Tensor, y: Tensor, cuts: list[tuple[int, int]], blocks: l
 
 
 def test_two_ranks_equal_a_single_pass():
-    x, y = draw(70), draw(70, seed=1, shift=0.3)
+    x, y = normal(70, 8), normal(70, 8, seed=1) + 0.3
     distance = frechet_distance_from_features(x, y)
     single = found(feed(BlockKid(block=20), x[:60], y[:60]))
     # Any cut for sums, an empty rank among them; whole blocks, and one rank without anything, for blocks.
@@ -112,7 +109,7 @@ def test_two_ranks_equal_a_single_pass():
 
 
 def test_merged_shards_equal_a_single_pass():
-    x, y = draw(120), draw(120, seed=1, shift=0.3)
+    x, y = normal(120, 8), normal(120, 8, seed=1) + 0.3
     first, second = feed(BlockKid(20), x[:80], y[:80]), feed(BlockKid(20), x[80:], y[80:])
     first.merge_state(second)
     assert found(first) == pytest.approx(found(feed(BlockKid(20), x, y)), rel=1e-10)

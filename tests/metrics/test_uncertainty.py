@@ -10,10 +10,7 @@ from torch import Tensor
 
 from metrics.samples.frechet import frechet_distance_from_features
 from metrics.uncertainty import bootstrap, extrapolated_floor, floor, prediction_interval
-
-
-def draw(n: int, d: int = 1, seed: int = 0) -> Tensor:
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from tests.exact import normal
 
 
 def apart(x: Tensor, y: Tensor) -> float:
@@ -35,7 +32,7 @@ def test_covers_the_truth_as_often_as_its_level(kind: str, n: int):
     covered = 0
     for trial in range(400):
         low, high = bootstrap(
-            difference, draw(n, seed=trial), draw(60, seed=1000 + trial), seed=trial, level=0.9, kind=kind
+            difference, normal(n, 1, seed=trial), normal(60, 1, seed=1000 + trial), seed=trial, level=0.9, kind=kind
         )
         covered += low <= 0 <= high
     assert abs(covered / 400 - 0.9) < 0.07
@@ -44,7 +41,7 @@ def test_covers_the_truth_as_often_as_its_level(kind: str, n: int):
 @pytest.mark.unchecked
 def test_halves_cover_a_biased_distance_and_percentiles_do_not():
     """Intervals at .95 of the Fréchet distance, over 60 draws; four binomial deviations are .11."""
-    draws = [(draw(100, 8, seed=s), draw(100, 8, seed=1000 + s) + 0.3) for s in range(60)]
+    draws = [(normal(100, 8, seed=s), normal(100, 8, seed=1000 + s) + 0.3) for s in range(60)]
     mean = sum(frechet_distance_from_features(x, y) for x, y in draws) / 60
     covered = {"halves": 0, "percentile": 0}
     for x, y in draws:
@@ -58,21 +55,21 @@ def test_halves_cover_a_biased_distance_and_percentiles_do_not():
 @pytest.mark.parametrize("kind", ["halves", "percentile"])
 def test_width_is_that_of_the_normal(kind: str):
     """A mean of 2,000: 2 x 1.96 s / sqrt n; quantiles of 2,000 resamples are within 10 % of it."""
-    x = draw(2000)
+    x = normal(2000, 1)
     low, high = bootstrap(lambda x: float(x.mean()), x, resamples=2000, kind=kind)
     assert high - low == pytest.approx(2 * 1.96 * float(x.std()) / math.sqrt(2000), rel=0.1)
     assert low < float(x.mean()) < high
 
 
 def test_halves_repeat_no_row_and_percentiles_do():
-    x = draw(50)
+    x = normal(50, 1)
     assert bootstrap(repeats, x) == (0, 0)
     assert bootstrap(repeats, x, kind="percentile")[0] > 5
 
 
 def test_pairs_stay_together():
     """The difference of a set and itself, moved by 1, is 1 in every paired resample."""
-    x = draw(50)
+    x = normal(50, 1)
     low, high = bootstrap(difference, x + 1, x, paired=True)
     assert (low, high) == pytest.approx((1, 1), abs=1e-12)
     low, high = bootstrap(difference, x + 1, x)
@@ -80,7 +77,7 @@ def test_pairs_stay_together():
 
 
 def test_seeded_and_wider_at_a_higher_level():
-    x, y = draw(30), draw(30, seed=1)
+    x, y = normal(30, 1), normal(30, 1, seed=1)
     assert bootstrap(difference, x, y, seed=3) == bootstrap(difference, x, y, seed=3)
     assert bootstrap(difference, x, y, seed=3) != bootstrap(difference, x, y, seed=4)
     low, high = bootstrap(difference, x, y, seed=3)
@@ -102,7 +99,7 @@ def test_floor_is_of_disjoint_parts_of_n():
 
 def test_floor_falls_with_n_and_is_seeded():
     """The distance of two means of n goes as 1 / sqrt n: 100 times as many, a tenth."""
-    reference = draw(20_000, 8)
+    reference = normal(20_000, 8)
     few, many = floor(apart, reference, 100), floor(apart, reference, 10_000)
     assert few.mean / many.mean == pytest.approx(10, rel=0.3)  # a mean of 20 chi variables of 8 degrees: 6 % each
     assert few.low < few.mean < few.high
@@ -122,7 +119,7 @@ def test_floor_at_the_numbers_of_both_sides_is_what_fresh_rows_give():
     shapes = [(n, m) for n in (60, 90, 150, 240) for m in (40, 70, 110, 180, 260) if m <= 3 * n]
     fresh, floors, parts = 0.0, 0.0, 0.0
     for case, (n, m) in enumerate(shapes):
-        law = draw(4 * n + m, 6, seed=case)
+        law = normal(4 * n + m, 6, seed=case)
         if case % 2:
             law = law.exp()
         real, scale = law[:n], 1 / n + 1 / m
@@ -139,7 +136,7 @@ def test_floor_at_the_numbers_of_both_sides_is_what_fresh_rows_give():
 def test_a_floor_on_its_line_is_extrapolated_to_rounding(power: float, n: int, m: int):
     """2 + 5 scale^-power of two parts with the ratio of the sides, which need not be whole numbers: to 3 %."""
     found = extrapolated_floor(
-        lambda x, y: 2 + 5 * (len(x) / n * len(y) / m) ** (-power / 2), draw(n), m, power=power, draws=3
+        lambda x, y: 2 + 5 * (len(x) / n * len(y) / m) ** (-power / 2), normal(n, 1), m, power=power, draws=3
     )
     assert found.mean == pytest.approx(7, rel=0.03)
     assert found.low == pytest.approx(found.high)  # all draws are equal
@@ -149,7 +146,7 @@ def test_prediction_interval_holds_the_next_draw():
     """Of 400 sets of five normals; four binomial deviations at .9 are .06. Their quantiles hold two thirds."""
     held, quantiles = 0, 0
     for trial in range(400):
-        *values, following = draw(6, seed=trial).flatten().tolist()
+        *values, following = normal(6, 1, seed=trial).flatten().tolist()
         found = prediction_interval(values, level=0.9)
         held += found.low <= following <= found.high
         quantiles += min(values) <= following <= max(values)
@@ -159,7 +156,7 @@ def test_prediction_interval_holds_the_next_draw():
 
 @pytest.mark.unchecked
 def test_bad_input_is_refused_by_name():
-    x = draw(10)
+    x = normal(10, 1)
     with pytest.raises(ValueError, match=r"\[1, 10\] rows"):
         bootstrap(difference, x[:1], x)
     with pytest.raises(ValueError, match=r"\[9, 10\] rows; paired ones have equal numbers"):

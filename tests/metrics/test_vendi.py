@@ -6,15 +6,11 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from metrics import FeatureMetric, bootstrap, vendi_score, vendi_score_from_similarity, vendi_scores
+from tests.exact import normal
 
 ORDERS = [0.0, 0.5, 1.0, 2.0, math.inf]
-
-
-def draw(n: int, d: int = 6, seed: int = 0) -> Tensor:
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def naive(similarity: list[list[float]], order: float) -> float:
@@ -29,13 +25,13 @@ def naive(similarity: list[list[float]], order: float) -> float:
 @pytest.mark.parametrize(("n", "d"), [(5, 9), (30, 4), (12, 12)])
 def test_double_loop(order: float, n: int, d: int):
     """On either side of n = d: the smaller of the two matrices gives the same eigenvalues."""
-    x = draw(n, d).tolist()
+    x = normal(n, d).tolist()
     cosine = [[sum(a * b for a, b in zip(u, v, strict=True)) / math.hypot(*u) / math.hypot(*v) for v in x] for u in x]
-    assert vendi_score(draw(n, d), order=order) == pytest.approx(naive(cosine, order), rel=1e-10)
+    assert vendi_score(normal(n, d), order=order) == pytest.approx(naive(cosine, order), rel=1e-10)
     similarity = torch.tensor(cosine, dtype=torch.float64)
     assert vendi_score_from_similarity(similarity, order=order) == pytest.approx(naive(cosine, order), rel=1e-10)
     gaussian = [[math.exp(-(math.dist(u, v) ** 2) / (2 * 1.7**2)) for v in x] for u in x]
-    found = vendi_score(draw(n, d), order=order, kernel="rbf", bandwidth=1.7)
+    found = vendi_score(normal(n, d), order=order, kernel="rbf", bandwidth=1.7)
     assert found == pytest.approx(naive(gaussian, order), rel=1e-10)
 
 
@@ -49,13 +45,14 @@ def test_counts_clusters_far_apart(order: float):
 
 
 def test_bounds_and_orders():
-    assert vendi_score(draw(1).expand(30, -1)) == pytest.approx(1, rel=1e-12)
+    assert vendi_score(normal(1, 6).expand(30, -1)) == pytest.approx(1, rel=1e-12)
     assert vendi_score(torch.eye(30)) == pytest.approx(30, rel=1e-12)
-    by_order = [vendi_score(draw(40), order=q) for q in ORDERS]
+    by_order = [vendi_score(normal(40, 6), order=q) for q in ORDERS]
     assert by_order == sorted(by_order, reverse=True)
     assert by_order[0] == pytest.approx(6)  # the rank
-    assert vendi_score(draw(40), order=1 + 1e-9) == pytest.approx(vendi_score(draw(40)), rel=1e-8)
-    assert vendi_score(draw(40), order=1 + 1e-6) == pytest.approx(vendi_score(draw(40)), rel=1e-5)  # near, not equal
+    assert vendi_score(normal(40, 6), order=1 + 1e-9) == pytest.approx(vendi_score(normal(40, 6)), rel=1e-8)
+    near = vendi_score(normal(40, 6), order=1 + 1e-6)  # and not equal
+    assert near == pytest.approx(vendi_score(normal(40, 6)), rel=1e-5)
 
 
 def test_rare_samples_count_less_in_higher_orders():
@@ -66,8 +63,8 @@ def test_rare_samples_count_less_in_higher_orders():
 
 
 def test_invariances():
-    x = draw(50)
-    score, rotation = vendi_score(x), torch.linalg.qr(draw(6, seed=1)).Q
+    x = normal(50, 6)
+    score, rotation = vendi_score(x), torch.linalg.qr(normal(6, 6, seed=1)).Q
     assert vendi_score(x[torch.randperm(50)]) == pytest.approx(score, rel=1e-12)
     assert vendi_score(1e6 * x @ rotation) == pytest.approx(score, rel=1e-12)
     assert vendi_score(x.repeat(3, 1)) == pytest.approx(score, rel=1e-12)
@@ -85,7 +82,7 @@ def test_a_dropped_mode_lowers_the_ratio():
 
 
 def test_halves_keep_the_score_and_draws_with_replacement_lose_some():
-    x = draw(200)
+    x = normal(200, 6)
     low, high = bootstrap(vendi_score, x, resamples=40)
     assert low <= vendi_score(x) <= high
     rbf = {"kernel": "rbf", "bandwidth": 0.1}  # nearly every sample is one of its own
@@ -95,16 +92,16 @@ def test_halves_keep_the_score_and_draws_with_replacement_lose_some():
 
 def test_as_a_metric_in_batches():
     metric = FeatureMetric(vendi_scores, order=2.0)
-    for batch in draw(90).split(31):
+    for batch in normal(90, 6).split(31):
         metric.update(batch, real=True)
-    metric.update(draw(40, seed=1), real=False)
+    metric.update(normal(40, 6, seed=1), real=False)
     found = {name: float(value) for name, value in metric.compute().items()}
-    assert found == pytest.approx(vendi_scores(draw(90), draw(40, seed=1), order=2.0)._asdict(), rel=1e-10)
+    assert found == pytest.approx(vendi_scores(normal(90, 6), normal(40, 6, seed=1), order=2.0)._asdict(), rel=1e-10)
 
 
 @pytest.mark.unchecked
 def test_bad_input_is_refused_by_name():
-    x = draw(5)
+    x = normal(5, 6)
     for wrong in (torch.zeros(5), torch.zeros(0, 5)):
         with pytest.raises(ValueError, match=r"\(n, d\) is accepted"):
             vendi_score(wrong)
