@@ -21,7 +21,7 @@ FEW = (1, 2, 3)
 def cost(subject: Subject) -> Measurement:
     """The number of evaluations is the number that the sampler states; the figure is the largest difference.
 
-    This check of a sampler's audit counts the calls of the network in runs of a few steps and of ten.
+    This check of a sampler's audit counts the calls of the network in runs of one to three steps and of ten.
     """
     entry = subject.entry
     if entry.adaptive:

@@ -108,7 +108,7 @@ def conditioning(subject: Subject) -> Measurement:
 def end(subject: Subject) -> Measurement:
     """No noise is left where sigma = 0; the figure is the standard deviation of what remains.
 
-    This is a check of a sampler's audit, on data without any spread.
+    This is a check of a sampler's audit, on data without any spread, whose last state would have none.
     """
     if subject.entry.ascending:
         raise NotApplicable("it goes from data to noise")

@@ -155,7 +155,7 @@ def clamp_straight_through(length: Float[Tensor, "*n"], least: float) -> Float[T
 
 
 def root(square: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """Square root with gradient 0 at 0, where the square root's own is infinite."""
+    """Square root for lengths, with gradient 0 at 0, where the square root's own is infinite."""
     positive = square > 0
     return torch.where(positive, torch.where(positive, square, 1).sqrt(), 0 * square)
 

@@ -182,7 +182,10 @@ class ScheduleEntry(Entry):
     others: str = ""
 
     def __call__(self, path: Any, steps: Any, **options: Any) -> Any:
-        """Give the times; steps of NumPy's, whose own arithmetic may overflow, are taken as Python's."""
+        """Give the times of a grid of ``steps`` steps on a path; NumPy's integers are taken as Python's.
+
+        NumPy's own arithmetic may overflow.
+        """
         whole = isinstance(steps, Integral) and not isinstance(steps, bool)
         return self._resolved(path, int(steps) if whole else steps, **options)
 
@@ -214,7 +217,7 @@ E_ = TypeVar("E_", bound=Entry)
 
 @cache
 def _entry_points() -> Any:
-    """Those of all distributions, read once for all catalogues."""
+    """The entry points of all installed distributions, read once for all catalogues."""
     return metadata.entry_points()
 
 

@@ -40,7 +40,7 @@ class Artifact:
         return self.tensors
 
     def save(self, file: str | Path) -> None:
-        """Write the artifact as safetensors."""
+        """Write the artifact to a file, as safetensors."""
         facts = {"method": self.method, "evaluations": json.dumps(self.evaluations)}
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}, file, facts)
 

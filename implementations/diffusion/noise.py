@@ -43,7 +43,7 @@ class PerSampleNoise:
         return PerSampleNoise(self.seeds, stream)
 
     def __call__(self, draw: int, like: Images) -> Images:
-        """Draw number ``draw`` with the shape, dtype and device of ``like``."""
+        """Give draw number ``draw`` of standard normals, with the shape, dtype and device of ``like``."""
         if len(like) != len(self.seeds):
             raise ValueError(f"{len(self.seeds)} seeds were given for a batch of {len(like)}")
         draw = check_integer("draw", draw, 0)

@@ -162,7 +162,7 @@ class Sampler:
         callback: Callback | None = None,
         **options: Any,
     ) -> Images:
-        """Solve the problem of these arguments."""
+        """Run the sampler from ``x`` at ``times[0]``, and return the state at ``times[-1]``."""
         if not isinstance(getattr(denoiser, "path", None), Path):
             made = "Network(path, module, head='eps') makes one of a module"
             raise ValueError(f"denoiser must have a path of the catalogue; {made}; got {type(denoiser).__name__}")

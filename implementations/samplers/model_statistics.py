@@ -159,7 +159,8 @@ class Table:
     def integrate(self, start: float, end: float, count: int) -> Integrals:
         """Give the integrals of the statistics over a step from log-SNR ``start`` to ``end``, with ``count`` moments.
 
-        By Gauss's rule of three nodes on each cell of the table; inner integrals by the parabola through these.
+        They are by Gauss's rule of three nodes on each cell of the table, and inner integrals by the parabola through
+        these.
         """
         inner = [level for level in self.levels if min(start, end) < level < max(start, end)]
         knots = [start, *(inner if start < end else inner[::-1]), end]

@@ -42,7 +42,7 @@ class Reliability:
     def ece(self) -> float:
         """Expected calibration error: the mean over detections of |mean score - precision| of their bin.
 
-        NaN without any.
+        It is NaN without detections.
         """
         return self._error(self.precision)
 
@@ -50,7 +50,7 @@ class Reliability:
     def laece(self) -> float:
         """Localisation-aware calibration error: the mean over detections of |mean score - precision x mean IoU|.
 
-        These are of the detection's bin; NaN without detections.
+        These are of the detection's bin; it is NaN without detections.
         """
         return self._error(self.quality)
 

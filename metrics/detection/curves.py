@@ -113,7 +113,7 @@ def trace_curves(
 def sum_recall(
     path: Walk, weights: Float[np.ndarray, " image"] | None = None
 ) -> Float[np.ndarray, "iou category area"]:
-    """The recall of all detections of a walk, by IoU, category and area range; -1 without ground truth.
+    """The recall of all the detections, by IoU, category and area range, from their matches; -1 without ground truth.
 
     ``weights`` are whole numbers that say how often each image counts.
     """

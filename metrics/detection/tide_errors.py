@@ -149,7 +149,7 @@ class FalsePositives(Kind):
     name = "false positives"
 
     def mend(self, ranking: Ranking, number: int) -> Ranking:
-        """Give the ranking with the right detections alone."""
+        """Give the ranking with the right detections alone, as if there were no false positives."""
         return ranking._replace(scored=ranking.scored & ranking.hit)
 
 

@@ -134,7 +134,7 @@ class SlicedSketch:
         return cls(slices, sums.view(3, GROUPS, k, bins))
 
     def __add__(self, other: SlicedSketch) -> SlicedSketch:
-        """The sketch of both sets together; raises ValueError where directions or bins differ."""
+        """Merge the sketches of two sets; raises ValueError where directions or bins differ."""
         _require_same(self, other)
         return SlicedSketch(self.slices, self.sums + other.sums)
 

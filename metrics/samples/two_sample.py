@@ -151,7 +151,10 @@ def _mlp(
     test: Float64[Tensor, "t d"],
     generator: torch.Generator,
 ) -> Bool[Tensor, " t"]:
-    """Trained in float32 with scikit-learn's defaults (Glorot's weights, L2 of 1e-4 / batch, its stopping rule)."""
+    """Which test samples an MLP takes for the positive side, trained in float32 with scikit-learn's defaults.
+
+    These are Glorot's weights, L2 of 1e-4 / batch, and its stopping rule.
+    """
     width, device = min(10 * features.shape[1], WIDTH), features.device
     sizes = [features.shape[1], width, width, 1]
     weights = [_glorot(rows, columns, generator).to(device) for rows, columns in itertools.pairwise(sizes)]

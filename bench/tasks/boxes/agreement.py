@@ -49,7 +49,8 @@ WHERE = {"overlapping": "pairs that overlap at the start", "all": "all pairs"}
 def iou_agreement(parameters: Parameters, context: Context) -> Measurements:
     """Rank correlation of a box loss with IoU, at the start and at the end of a regression by it.
 
-    Spearman's rho and Kendall's tau-b of the loss with ``1 - IoU``, over random pairs of boxes.
+    It measures Spearman's rho and Kendall's tau-b of the loss at the start with ``1 - IoU``, over random pairs of
+    boxes.
     """
     source = torch.Generator().manual_seed(context.seed)
     boxes, target = (each.to(context.device) for each in unit_pairs(parameters.pairs, source, "random"))

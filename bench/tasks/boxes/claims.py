@@ -30,7 +30,7 @@ def is_ordinary(case: Float[Tensor, "n d"], boxes: int = 2) -> Bool[Tensor, " n"
 
 
 def _draw_pairs(n: int, source: torch.Generator) -> Tensor:
-    """Half pairs of all families, half pairs in every arrangement."""
+    """Draw pairs of boxes, half of them of all families and half in every arrangement."""
     return torch.cat([torch.cat(pairs(n - n // 2, source), 1), arrange(n // 2, 2, source)])
 
 
@@ -76,9 +76,9 @@ def _compare_symmetric(loss: Loss, case: Tensor) -> Inequality:
 
 
 def _draw_triples(n: int, source: torch.Generator) -> Tensor:
-    """Half three boxes in every arrangement.
+    """Draw three boxes, half of the cases in every arrangement.
 
-    Half pairs with a third box between them, near the target, or at random.
+    The other half are pairs with a third box between them, near the target, or at random.
     """
     return torch.cat([_draw_pairs_and_a_third(n - n // 2, source), arrange(n // 2, 3, source)])
 
@@ -122,7 +122,10 @@ def _compare_scale_invariant(loss: Loss, case: Tensor) -> Inequality:
 
 
 def _draw_stretched(n: int, source: torch.Generator) -> Tensor:
-    """Pairs, three in four of which are moved apart and resized along none, one or both axes by up to a million."""
+    """Draw pairs, three in four of which are moved apart and resized by up to a million.
+
+    This is along none, one or both axes.
+    """
     pred, target = _split(_draw_pairs(n, source))
     factor = torch.where(torch.rand(n, 1, generator=source) < 0.25, 1, draw_log_uniform(n, source, 1, 1e6, 1))
     along = torch.randint(-1, 2, (n, 2), generator=source)
@@ -160,7 +163,7 @@ def _is_moderately_apart(case: Tensor) -> Tensor:
 
 
 def _draw_paths(n: int, source: torch.Generator) -> Tensor:
-    """Pairs with two places on the straight path to the target, in half of the cases both close to its end."""
+    """Draw pairs with two places on the straight path to the target, in half of the cases both close to its end."""
     near = torch.rand(n, 1, generator=source) < 0.5
     places = torch.where(near, 1 - draw_log_uniform(n, source, 1e-4, 1, 2), draw_uniform(n, source, 0, 1, 2))
     return torch.cat([_draw_pairs(n, source), places.sort(1).values], 1)
@@ -187,7 +190,7 @@ def _compare_falls_to_centre(loss: Loss, case: Tensor) -> Inequality:
 
 
 def _draw_degenerate(n: int, source: torch.Generator) -> Tensor:
-    """Boxes without width or height or both, inverted, equal, touching, tiny, huge.
+    """Draw boxes without width or height or both, inverted, equal, touching, tiny or huge.
 
     Half of the cases have coordinates from a short list. The others are arranged, scaled by 1e-30 to 1e30, and one side
     in four is set to 0 or made negative.
@@ -218,7 +221,7 @@ def _compare_finite(loss: Loss, case: Tensor) -> Inequality:
 
 
 def _draw_resized(n: int, source: torch.Generator) -> Tensor:
-    """Targets, each with a factor of 1.25 to 4 or its inverse."""
+    """Draw targets, each with a factor of 1.25 to 4 or its inverse by which the prediction is resized."""
     factor = draw_log_uniform(n, source, 1.25, 4, 1)
     inverted = torch.rand(n, 1, generator=source) < 0.5
     return torch.cat([targets(n, source), torch.where(inverted, 1 / factor, factor)], 1)
@@ -249,7 +252,7 @@ def _compare_sees_ratio(loss: Loss, case: Tensor) -> Inequality:
 
 
 def _draw_large_apart(n: int, source: torch.Generator) -> Tensor:
-    """Predictions that are apart from their targets and no smaller, with factors to enlarge them by."""
+    """Draw predictions that are apart from their targets and no smaller, with factors to enlarge them by."""
     pred, target = _split(torch.cat([torch.cat(pairs(n // 2, source, "apart"), 1), arrange(n - n // 2, 2, source)]))
     sides = torch.maximum(pred[:, 2:], target[:, 2:])
     return torch.cat([pred[:, :2], sides, target, draw_log_uniform(n, source, 1, 3, 2)], 1)

@@ -156,24 +156,30 @@ def draw_log_uniform(
 
 
 def _draw_random(target: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Sides up to four times larger or smaller, centres up to 1.5 times as far as where the boxes touch."""
+    """Draw predictions with sides up to four times larger or smaller, near the target.
+
+    Centres are up to 1.5 times as far away as where the boxes touch.
+    """
     sides = target[:, 2:] * draw_log_uniform(len(target), source, 1 / 4, 4, 2)
     reach = (sides + target[:, 2:]) / 2
     return _at(target, draw_uniform(len(target), source, -1.5, 1.5, 2) * reach, sides)
 
 
 def _draw_apart(target: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor]:
-    """As ``random``, with a gap of up to three of the longer sides along one axis or both."""
+    """Draw predictions of sides as in ``_draw_random``, with a gap of up to three of the longer sides.
+
+    The gap is along one axis or both.
+    """
     return _with_gap(target, source, draw_uniform(len(target), source, 0.01, 3), across=1.5)
 
 
 def _draw_touching(target: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor]:
-    """As ``apart``, but touching along an edge or at a corner."""
+    """Draw predictions that touch their targets, along an edge or at a corner."""
     return _with_gap(target, source, torch.zeros(len(target), dtype=target.dtype), across=1.0)
 
 
 def _draw_nested(target: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor]:
-    """One box inside the other, either the prediction or the target."""
+    """Draw pairs of which one box is inside the other, either the prediction or the target."""
     n = len(target)
     sides = target[:, 2:] * torch.where(draw_uniform(n, source, 0, 1, 1) < 0.5, 1, -1).expand(n, 2)
     factor = draw_log_uniform(n, source, 1.02, 6, 2)
@@ -182,13 +188,16 @@ def _draw_nested(target: Tensor, source: torch.Generator) -> tuple[Tensor, Tenso
 
 
 def _draw_concentric(target: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Sides up to four times larger or smaller, at the target's centre."""
+    """Draw predictions at the target's centre, with sides up to four times larger or smaller."""
     sides = target[:, 2:] * draw_log_uniform(len(target), source, 1 / 4, 4, 2)
     return _at(target, torch.zeros_like(sides), sides)
 
 
 def _draw_scaled(target: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor]:
-    """At the target's centre and of its aspect ratio, larger or smaller by a thousandth up to a factor of 4."""
+    """Draw predictions at the target's centre and of its aspect ratio, but of another size.
+
+    They are larger or smaller by a thousandth up to a factor of 4.
+    """
     n = len(target)
     change = draw_log_uniform(n, source, 1e-3, math.log(4), 1)
     sides = target[:, 2:] * torch.where(torch.rand(n, 1, generator=source) < 0.5, change, -change).exp()
@@ -196,18 +205,21 @@ def _draw_scaled(target: Tensor, source: torch.Generator) -> tuple[Tensor, Tenso
 
 
 def _draw_equal_ratio(target: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Of the target's aspect ratio, up to four times larger or smaller, at 1.2 times the touching distance or less."""
+    """Draw predictions of the target's aspect ratio, up to four times larger or smaller.
+
+    Centres are at 1.2 times the touching distance or less.
+    """
     sides = target[:, 2:] * draw_log_uniform(len(target), source, 1 / 4, 4, 1)
     return _at(target, draw_uniform(len(target), source, -1.2, 1.2, 2) * (sides + target[:, 2:]) / 2, sides)
 
 
 def _draw_equal_size(target: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Of the target's sides, up to two of them away."""
+    """Draw predictions of the target's sides, up to two of them away."""
     return _at(target, draw_uniform(len(target), source, -2, 2, 2) * target[:, 2:], target[:, 2:])
 
 
 def _draw_near_equal(target: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor]:
-    """All of x, y, w, h off by at most a thousandth to a tenth of the sides."""
+    """Draw predictions whose x, y, w, h are all off by at most a thousandth to a tenth of the sides."""
     n = len(target)
     reach = draw_log_uniform(n, source, 1e-3, 0.1, 1) * target[:, 2:]
     offset, change = (draw_uniform(n, source, -1, 1, 2) * reach for _ in range(2))
@@ -215,7 +227,7 @@ def _draw_near_equal(target: Tensor, source: torch.Generator) -> tuple[Tensor, T
 
 
 def _draw_unlike(target: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Sides up to a thousand times larger or smaller."""
+    """Draw predictions with sides up to a thousand times larger or smaller than the target's."""
     sides = target[:, 2:] * draw_log_uniform(len(target), source, 1e-3, 1e3, 2)
     return _at(target, draw_uniform(len(target), source, -1.5, 1.5, 2) * (sides + target[:, 2:]) / 2, sides)
 

@@ -47,9 +47,8 @@ class WeakErrors(NamedTuple):
     def consistent(self) -> bool:
         """Whether the sampler converges to the exact law: the finest grid is as close to it as the differences imply.
 
-        By the last difference, up to four standard errors of noise. At order 1 the remaining error equals the last
-        difference, and at higher orders it is smaller. Without this test, a sampler that converges to another law would
-        pass.
+        At order 1 the remaining error equals the last difference, and at higher orders it is smaller; four standard
+        errors more are taken for noise. Without this test, a sampler that converges to another law would pass.
         """
         noise = (self.biases.var(0) / len(self.biases)).sum().sqrt()
         return float(self.biases.mean(0).norm()) <= 2 * self.errors[-1] + 4 * float(noise)

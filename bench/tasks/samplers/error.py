@@ -118,7 +118,10 @@ def truth(oracle: OracleName, path: str, samples: int, seed: int, device: str, t
 
 @lru_cache(maxsize=16)
 def _truth_at_level(oracle: OracleName, samples: int, seed: int, device: str, alpha: float, sigma: float) -> Truth:
-    """The same by the two numbers through which it depends on the path: at the clean end all paths share it."""
+    """Exact draws and floors, by the two numbers through which they depend on the path.
+
+    At the clean end all paths share them.
+    """
     source, stream = ORACLES[oracle](VP(), device), generator(seed, "truth")
     level = torch.tensor([alpha, sigma], dtype=torch.float64)
 

@@ -62,7 +62,7 @@ class Idle(Denoiser):
         return Prediction(self.path, x, t, **{self.head: self.output})
 
     def network(self, x: Tensor) -> Tensor:
-        """Give the same tensor to a peer, which calls a network."""
+        """Give the same tensor to a peer, in the place of a network's output."""
         self.calls += 1
         return self.output
 

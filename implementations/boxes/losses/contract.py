@@ -62,7 +62,7 @@ class BoxLoss(Named):
         validate: bool = False,
         **options: Any,
     ) -> Float[Tensor, "*n"]:
-        """The loss of each pair of boxes, reduced as asked."""
+        """The loss of each ``xyxy`` box of ``pred`` with that of the same row of ``target``, reduced as asked."""
         self.check(pred, target, eps, validate, options)
         if len(pred) != len(target):
             raise ValueError(f"{len(pred)} pred boxes and {len(target)} target boxes; accepted is one target a pred")

@@ -56,7 +56,7 @@ class Suppression(Named):
         image: Integer[Tensor, " n"] | None = None,
         **options: Any,
     ) -> Kept:
-        """The boxes that are kept, best first."""
+        """Suppress boxes that overlap better ones, and return those that are kept, best first."""
         check_options(self.__name__, options, [option.name for option in self.options])
         iou_threshold = number("iou_threshold", iou_threshold)
         candidates = rank_candidates(boxes, scores, labels, image, iou_threshold, across_labels=self.across_labels)

@@ -56,7 +56,7 @@ def parse_names(file: Path | None) -> ClassNames:
 
 
 def _each_once(names: dict[int, str], path: Path) -> dict[int, str]:
-    """Refuses a name that two classes share: classes are matched by name, so that the two would become one."""
+    """Refuse a name that two classes share: classes are matched by name, so that the two would become one."""
     numbers: dict[str, int] = {}
     for number, name in names.items():
         if (first := numbers.setdefault(name, number)) != number:

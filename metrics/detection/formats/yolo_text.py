@@ -163,7 +163,7 @@ def _line(where: str, image: str, words: list[str], scored: bool) -> Line:
 
 
 def _check_order(lines: list[Line], scored: bool) -> None:
-    """Refuses columns that stand in another order, where each number alone would pass.
+    """Refuse columns that stand in another order, where each number alone would pass.
 
     If the columns are shifted, some boxes leave the image as they are read, and hardly any do under the right order; if
     they are in order, nearly all boxes leave the image under another. For corners four such lines are asked for, since
