@@ -40,7 +40,7 @@ class ExactHistory(Denoiser):
     """A denoiser whose first answers are those on the exact flow, so that a multistep method starts exactly.
 
     The first ``exact_calls`` answers are as on the flow through (``t``, ``x``), and later ones are at the state
-    ``mixture``. The batch is three starts, one after another: ``x``, ``x + 1`` and ``x + 2.5`` (``starts``).
+    ``mixture``. The batch is three starts, one after another: ``x``, ``x + 1`` and ``x + 2.5`` (``stack_starts``).
     """
 
     def __init__(self, oracle: GaussianOracle, t: Tensor, x: Images, exact_calls: int, exact_in: Exact = "both"):
@@ -50,7 +50,7 @@ class ExactHistory(Denoiser):
         self.calls: list[NetworkCall] = []
         self.nonlinearity = 0.0  # largest relative distance of the third state from where an affine solver has it
 
-    def starts(self) -> Images:
+    def stack_starts(self) -> Images:
         """The three starts that run side by side, as one batch: ``x``, ``x + 1`` and ``x + 2.5``."""
         return torch.cat([self.x, self.x + 1, self.x + THIRD])
 
@@ -106,11 +106,11 @@ def states_from_exact_history(
     """
     near = float(times.diff().abs().min()) / 100  # far more than the rounding of a time in another library
     probe = ExactHistory(oracle, times[0], x, 2**30, exact_in)
-    sampler(probe, probe.starts(), times[: steps + 2])
+    sampler(probe, probe.stack_starts(), times[: steps + 2])
     at = [i for i, call in enumerate(probe.calls) if abs(call.t - float(times[steps])) <= near]
     first_own = at[-1] + 1 if at else 0  # after the last call there, as a stage of the step before may be there too
     history = ExactHistory(oracle, times[0], x, first_own, exact_in)
-    output = history.mixture(sampler(history, history.starts(), times))
+    output = history.mixture(sampler(history, history.stack_starts(), times))
     if history.nonlinearity > tolerance:
         raise NotApplicable("it is not affine in its start and in what the network answers")
     after, states = times[steps + 1 : -1], {}

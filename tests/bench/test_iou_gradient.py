@@ -139,7 +139,7 @@ def test_the_record_holds_every_field():
     assert measured.keys() == {f"{name}_{what}" for name in SETS for what in (*SHARES, "spike")}
     for field in FIELDS:
         assert arrays[f"{field}_axis"].shape == (10,)
-        loss = LossParameters(loss="eiou").bound()
+        loss = LossParameters(loss="eiou").bind()
         _, boxes = field_boxes(field, Parameters(loss="eiou", points=10))
         boxes.requires_grad_()
         value = loss(boxes, target(boxes))

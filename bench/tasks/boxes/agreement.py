@@ -54,8 +54,8 @@ def iou_agreement(parameters: Parameters, context: Context) -> Measurements:
     """
     source = torch.Generator().manual_seed(context.seed)
     boxes, target = (each.to(context.device) for each in unit_pairs(parameters.pairs, source, "random"))
-    loss = parameters.bound(rowwise=True)(boxes, target)
-    *_, moved = descend(parameters.bound(), boxes, itertools.repeat(target), parameters.iterations)
+    loss = parameters.bind(rowwise=True)(boxes, target)
+    *_, moved = descend(parameters.bind(), boxes, itertools.repeat(target), parameters.iterations)
     # Boxes that have arrived differ only by rounding, which must not be ranked.
     overlap, final = iou(boxes, target), iou(moved, target).mul(1e6).round().div(1e6)
     if not bool(loss.isfinite().all() and moved.isfinite().all()):

@@ -38,6 +38,7 @@ class Situation(NamedTuple):
     noise: float = 0.0  # standard deviation of the noise on the target's x, y, w, h, in units of its sides
 
     def covers(self, overlap: Float[Tensor, " n"]) -> Bool[Tensor, " n"]:
+        """Whether each IoU of a pair lies in the range of the situation."""
         return (overlap >= self.lowest) & (overlap <= self.highest)
 
 
@@ -162,7 +163,7 @@ def _curves(
     )
     rate = boxes.new_tensor(rates).repeat_interleave(len(boxes))[:, None]
     overlap = [iou(start, goal)]
-    overlap += [iou(moved, goal) for moved in descend(parameters.bound(), start, noisy, parameters.iterations, rate)]
+    overlap += [iou(moved, goal) for moved in descend(parameters.bind(), start, noisy, parameters.iterations, rate)]
     return torch.stack(overlap).view(len(overlap), k, len(boxes))
 
 

@@ -85,7 +85,7 @@ def search(
     case = case[claim.applies(case)]
     count, kind = len(case), configuration(case, claim.boxes)
     excess = _excess(claim.compare(loss, case))
-    worst = case[_starts(kind, excess, starts)]
+    worst = case[_choose_starts(kind, excess, starts)]
     if claim.ascend:
         worst, steps = _ascend(claim, loss, worst, source, rounds)
         count += steps
@@ -107,7 +107,7 @@ def _excess(inequality: Inequality) -> Float[Tensor, " n"]:
     return (left - right) / (1 + torch.maximum(left.abs(), right.abs())) - TOLERANCE
 
 
-def _starts(kind: Int64[Tensor, " n"], excess: Float[Tensor, " n"], starts: int) -> Int64[Tensor, " starts"]:
+def _choose_starts(kind: Int64[Tensor, " n"], excess: Float[Tensor, " n"], starts: int) -> Int64[Tensor, " starts"]:
     """The cases to ascend from: half are the worst of each configuration, half the worst in which the sides differ.
 
     Where both sides are equal because no box moves or all boxes are the same, the claim is neither broken nor near it.

@@ -66,7 +66,7 @@ SHARES = {
 )
 def iou_gradient(parameters: Parameters, context: Context) -> Measurements:
     """Gradients of a box loss over grids of positions and of sizes, and the effect of a small step against them."""
-    loss = parameters.bound(rowwise=True)
+    loss = parameters.bind(rowwise=True)
     n = parameters.points
     measured: dict[str, float | Value] = {}
     for name in SETS:

@@ -46,7 +46,7 @@ class LossParameters(TaskParameters):
         """Whether the loss of a pair depends on the others of its batch: WIoU v2 and v3 do, unless a state is set."""
         return "state" in inspect.signature(LOSSES[self.loss].resolve()).parameters and "state" not in self.options
 
-    def bound(self, *, rowwise: bool = False) -> Loss:
+    def bind(self, *, rowwise: bool = False) -> Loss:
         """The loss, with its options, as a function of predictions and targets (x, y, w, h).
 
         ``rowwise``: a loss whose rows depend on their batch (WIoU v2, v3) gets ``STATE`` in place of the mean of the

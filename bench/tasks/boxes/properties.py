@@ -45,7 +45,7 @@ def iou_properties(parameters: Parameters, context: Context) -> Measurements:
 
     A property is a claim such as the triangle inequality; it holds if no counter-example is found.
     """
-    loss = parameters.bound(rowwise=True)
+    loss = parameters.bind(rowwise=True)
     measured: dict[str, Value] = {}
     for name, claim in CLAIMS.items():
         source = torch.Generator().manual_seed(context.seed)

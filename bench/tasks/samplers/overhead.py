@@ -1,7 +1,8 @@
-"""What a sampler itself costs: a contest, interleaved in one process, on a denoiser that computes nothing.
+"""The overhead of samplers: their own time and memory, on a denoiser that computes nothing.
 
-A run makes a schedule and takes its steps, with noise drawn beforehand. A peer runs by its own API and in its own
-frame, without the adapter that puts it under the samplers' contract; the output of the denoiser is ``head`` for all.
+The samplers run by turns in one process. A run makes a schedule and takes its steps, with noise drawn beforehand. A
+peer runs through its own API and in its own parametrisation, without the adapter that gives it the samplers' contract.
+The denoiser's output is of the kind ``head`` for all.
 """
 
 from __future__ import annotations
@@ -95,15 +96,18 @@ class Memory(TorchDispatchMode):
     entry="samplers",
     catalogue="samplers",
     measures=[
-        Measure("overhead", "median time of the sampler a model call", unit="ms", deterministic=False),
-        Measure("ratio", "median of paired ratios to the first sampler, a model call", unit="", deterministic=False),
-        Measure("allocated", "memory taken a model call", unit="states"),
+        Measure("overhead", "median time of the sampler per model call", unit="ms", deterministic=False),
+        Measure("ratio", "median of paired ratios to the first sampler, per model call", unit="", deterministic=False),
+        Measure("allocated", "memory allocated per model call", unit="states"),
         Measure("peak", "most memory in use, beside the start", unit="states"),
         Measure("growth", "what four times the steps add to it", unit="states", floor=0.01),
     ],
 )
 def sampler_overhead(parameters: Parameters, context: Context) -> ContestMeasurements:
-    """Milliseconds and memory a model call, and the ratio to the first sampler."""
+    """Measure a sampler's own time (ms) and memory (in sizes of its state) per model call, and its time's ratio.
+
+    The ratio is to the first sampler, from interleaved runs.
+    """
     generator = torch.Generator().manual_seed(context.seed)
     x, output, noise = (torch.randn(parameters.shape, generator=generator).to(context.device) for _ in range(3))
     denoiser = Idle(make_path(parameters.path), output, parameters.head)
@@ -150,8 +154,8 @@ def _run(name: str, parameters: Parameters, denoiser: Idle, x: Tensor, noise: Te
 
 
 def _memory(run: Run, denoiser: Idle) -> tuple[Memory, int]:
-    """What a run takes, and its calls of the denoiser."""
-    run()  # what is made once is not counted
+    """The memory that a run allocates, and the number of its calls of the denoiser."""
+    run()  # so that what is made only once is not counted
     denoiser.calls = 0
     with Memory() as memory:
         run()
