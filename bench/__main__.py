@@ -1,7 +1,7 @@
 """``python -m bench`` and the command ``fidmap``.
 
-Exit codes are 0, 1 where something is worse or failed, and 2 where the command could not do what was asked, with one
-line on stderr. An exception that nobody foresaw gives 2 as well, since 1 is a verdict.
+The exit code is 0 where all is well, 1 where something is worse or failed, and 2 with one line on stderr where the
+command could not do what was asked. An unforeseen exception gives 2 as well, since 1 is a verdict.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit with its code."""
+    """Run the command ``fidmap`` with ``arguments`` (None: those of the process), and exit with its exit code."""
     if arguments is None:
         from bench import output
 

@@ -1,4 +1,4 @@
-"""Everything that has a name, for ``fidmap list`` and for suites; imports neither torch nor pandas."""
+"""The catalogues of all that has a name, for ``fidmap list`` and for suites; neither torch nor pandas is imported."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TASKS = Catalogue("tasks", Entry, [
 
 @dataclass(frozen=True)
 class MetricEntry(Entry):
-    """A metric; ``command`` gives it for one's own files, where there is such a command."""
+    """The entry of a metric; ``command`` is the ``fidmap evaluate`` command that computes it from files, if there is one."""
 
     of: str = ""  # images, detections, arrays
     command: str = ""
@@ -52,7 +52,7 @@ SUITES_FOLDER = Path(__file__).parent / "suites"
 
 @cache
 def kinds() -> dict[str, Mapping[str, Any]]:
-    """Every catalogue by the name of what it holds."""
+    """All catalogues by kind of entry: samplers, losses and the like, metrics, extractors, tasks and suites."""
     metric_entries = [
         MetricEntry(m.name, m.target, f"{m.of}: {m.summary}", of=m.of, command=_command(m), others=m.others)
         for m in METRICS.values()

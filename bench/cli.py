@@ -1,4 +1,4 @@
-"""The ``fidmap`` command: parses, calls, prints; what is slow to import is imported inside."""
+"""The commands of ``fidmap``: they parse, call and print; what is slow to import is imported inside them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def run(
     plan = suites.read(file)
     store = Store(out or Path("runs") / plan.name, repair=not dry_run)
     stream = expansion.stream(plan, seed=seed, device=device, guests=guests, where=str(file.name))
-    everything = None if limit else list(stream)  # with a limit, no more cells are made than it takes
+    everything = None if limit else list(stream)  # with a limit, no more cells are made than needed
     cells = expansion.select(stream if everything is None else everything, only, limit)
     if dry_run:
         to_run = select_missing(cells, store, force=force, keep_samples=keep is not None)
@@ -166,7 +166,7 @@ def list_(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what has a name."""
+    """List samplers, losses, metrics, tasks, suites and all else that has a name."""
     from dataclasses import asdict
 
     from bench.catalogue import kinds
@@ -303,7 +303,7 @@ def _check_own(kind: str, option: str, name: str) -> str:
 
 
 def _open(out: Path | None) -> Any:
-    """The store at ``out``, or the one under runs/ that was written last."""
+    """Open the store in the folder ``out``, or without it the store under runs/ that was written last."""
     from bench.records.store import Store
 
     if out is None:

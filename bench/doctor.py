@@ -1,4 +1,4 @@
-"""What this machine has, what is missing, and how to get it."""
+"""``fidmap doctor``: what this machine has of all that fidmap uses, what is missing, and how to get it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from bench import environment
 
 @dataclass(frozen=True)
 class Requirement:
-    """Something that fidmap looks for on this machine; ``needed`` is False if fidmap works without it."""
+    """Something that fidmap uses, whether this machine has it, and the remedy if not.
+
+    ``needed`` is False where fidmap works without it.
+    """
 
     name: str
     found: bool
@@ -24,7 +27,7 @@ class Requirement:
 
 
 def examine() -> list[Requirement]:
-    """Look at hardware, packages, data and tools; imports torch only to ask for its devices."""
+    """Look for the hardware, packages, data and tools that fidmap uses; torch is imported only to ask for GPUs."""
     machine = environment.machine()
     hardware = f"{machine['cpu']} x {machine['cores']}, {machine['ram_gib']} GiB, {machine['os']}"
     found = [
@@ -38,7 +41,7 @@ def examine() -> list[Requirement]:
 
 
 def _requirements(extra: str | None) -> list[str]:
-    """Distributions that fidmap requires, or that one of its extras does, by its own metadata."""
+    """Names of the packages that fidmap, or one of its extras, requires according to its metadata."""
     try:
         lines = metadata.requires("fidmap") or []
     except metadata.PackageNotFoundError:

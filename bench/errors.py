@@ -1,13 +1,13 @@
-"""Errors of use: shown as one line on stderr, with exit code 2."""
+"""The error of a request that cannot be carried out, which the command shows in one line, with exit code 2."""
 
 from __future__ import annotations
 
 
 class UsageError(Exception):
-    """What was asked cannot be done as asked: the message says what, where, and what is accepted."""
+    """Raised where a request cannot be carried out; the message says what is wrong, where, and what is accepted."""
 
 
 def printable(text: str) -> str:
-    """The text on one line, control characters and lone surrogates as escapes: a terminal obeys none of it."""
+    """A text as one line that is safe on a terminal: control characters and lone surrogates become escapes."""
     text = " ".join(text.encode(errors="replace").decode().split())
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,4 +1,4 @@
-"""Digests, and files that are written whole or not at all."""
+"""Short hashes of content, and atomic writing of files."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from bench.errors import UsageError
 
 
 def digest(value: Any) -> str:
-    """A short SHA-256 of bytes, or of a value's canonical JSON."""
+    """The first 16 hexadecimal digits of the SHA-256 of bytes, or of any other value as JSON with sorted keys."""
     if not isinstance(value, bytes):
         value = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode()
     return hashlib.sha256(value).hexdigest()[:16]
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new and nothing between."""
+    """Write a file atomically: a reader, also after a crash, finds the old content or the new, never a part.
+
+    Raises UsageError where it cannot be written.
+    """
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from implementations.catalogue import CATALOGUES
 
 Kind = Literal["plain", "ladder", "contest"]
-Direction = Literal["lower", "higher", "target"]  # which values are better; target: a change either way is worse
+Direction = Literal["lower", "higher", "target"]  # which values are better; with target, any change is worse
 
 
 class TaskParameters(BaseModel):
@@ -38,9 +38,9 @@ class TaskParameters(BaseModel):
 
 
 def check_name(catalogue: Mapping[str, Any]) -> AfterValidator:
-    """A validator: the value must be a name of the catalogue, or module:function.
+    """A pydantic validator for texts that must name an entry of ``catalogue``, or code as module:function.
 
-    The error says which names there are.
+    Its error says which names there are.
     """
 
     def check(name: str) -> str:
@@ -62,7 +62,7 @@ NmsName = Annotated[str, check_name(CATALOGUES["nms"])]
 
 @dataclass(frozen=True)
 class Measure:
-    """What a task declares of a measure that it returns.
+    """A task's declaration of a measure that it returns: its unit, which direction is better, how it is compared.
 
     A deterministic measure decides a comparison: two values count as the same where they differ by at most ``window``
     of the first, or by at most ``floor``, which is for values that may be zero. A timing is advisory.
@@ -95,7 +95,7 @@ Function = Callable[..., Measurements | ContestMeasurements]  # of (parameters, 
 
 @dataclass
 class Context:
-    """What a task gets from the harness: a seed, a device, and a place for arrays to store with the record."""
+    """The harness's part in a call of a task: seed and device, and places for arrays and timings of the record."""
 
     seed: int = 0
     device: str = "cpu"

@@ -1,4 +1,4 @@
-"""What a TOML file may hold, and what is wrong with one that holds something else."""
+"""The base of models of TOML files, and the explanation of what is wrong with a file."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from bench.errors import printable
 
 
 class Strict(BaseModel):
-    """What a file holds: other keys are refused, and nothing changes."""
+    """Base of the models of TOML files: unknown keys are errors, and values cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def explain(error: ValidationError) -> str:
-    """A pydantic error as one line: the key, what was given, what is accepted."""
+    """A pydantic error in one line: for each problem the key, what is accepted, and what was given."""
     problems = []
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"] if not str(part).startswith(("list[", "dict[")))

@@ -23,7 +23,7 @@ class Undecided(Exception):
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a check of the audit measured: a figure, its limit, and whether that holds, with a remark and a script.
+    """The measurement of a check of the audit: a figure, its limit, whether it holds, a remark, and a script.
 
     ``script`` reproduces the figure, which is the last line that it prints; None where there is no figure.
     """

@@ -1,4 +1,4 @@
-"""A cell: one thing to measure. What it is goes into its record; how it is run stays with the runner."""
+"""A cell: one thing to measure, with an identity that its record stores, and the conditions under which it runs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pydantic import Field
 from bench.files import digest
 from bench.toml import Strict
 
-Hash: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]  # what may become the name of a file
+Hash: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]  # of a form that is safe as the name of a file
 
 
 class Identity(Strict):
-    """Which cell it is: what is measured, with which parameters, and where."""
+    """The identity of a cell: what is measured, with which parameters and seed, and on which hardware."""
 
     suite: str
     task: str
@@ -30,7 +30,7 @@ class Identity(Strict):
 
     @property
     def entry(self) -> str:
-        """The entries as one text, to be read by people."""
+        """The names of the entries that the cell measures, as one text with commas, for display."""
         return ",".join(self.entries)
 
 
@@ -39,7 +39,7 @@ class Cell:
     """One thing to measure: its identity, the limits within which it runs, and the source that it depends on."""
 
     identity: Identity
-    name: str  # what ``--only`` matches
+    name: str  # which ``--only`` matches
     block: int  # of its suite: cells of one block have much in common that a worker need compute only once
     timing: bool  # it runs alone
     timeout_s: float
@@ -53,5 +53,5 @@ class Cell:
 
 
 def key_of(task: str, parameters: dict[str, Any], seed: int, device: str, threads: int) -> str:
-    """Digest of what is measured and where: ``compare`` matches the records of two stores by it."""
+    """The key of a cell, a hash of what it measures and where, by which the records of two stores are matched."""
     return digest({"task": task, "parameters": parameters, "seed": seed, "device": device, "threads": threads})

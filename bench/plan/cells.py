@@ -1,4 +1,4 @@
-"""A suite's cells, one after another: names checked, those that several blocks list merged."""
+"""The cells of a suite, block after block: names are checked, and a cell that several blocks list appears once."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from implementations.catalogue.entry import UnknownName
 
 __all__ = ["Cell", "Guests", "expand", "participation", "select", "stream"]
 
-SEEDS = 2**32  # what NumPy takes
+SEEDS = 2**32  # NumPy takes seeds below this
 
 
 def expand(
     suite: Suite, *, seed: int | None = None, device: str = "cpu", guests: Guests | None = None, where: str = ""
 ) -> list[Cell]:
-    """The cells of a suite in file order, see ``stream``."""
+    """The cells of a suite in file order, as a list; parameters and errors are those of ``stream``."""
     return list(stream(suite, seed=seed, device=device, guests=guests, where=where))
 
 
@@ -36,9 +36,10 @@ def stream(
 ) -> Iterator[Cell]:
     """The cells of a suite in file order, each made when it is asked for: a suite may have millions.
 
-    ``seed`` shifts its seeds to start there; ``guests`` join every axis of entries of their catalogue. Raises
-    UsageError on names and values that the tasks do not know: in tables, plots and the first cell of each block at
-    once, in other cells when these are made. A guest that does not take what a cell would have it take is left out.
+    ``seed`` shifts the suite's seeds to begin there; ``guests`` join every axis of entries of their catalogue, except
+    in cells whose parameters they do not accept; ``where`` names the suite in errors. Raises UsageError on names and
+    values that the tasks do not know: those in tables, plots and the first cell of each block at once, those in other
+    cells when these are made.
     """
     where, guests, blocks = where or suite.name, guests or {}, []
     for index, block in enumerate(suite.block):
@@ -64,7 +65,10 @@ def stream(
 
 
 def select(cells: Iterable[Cell], only: str | None, limit: int | None) -> list[Cell]:
-    """Cells whose name matches the glob (anywhere in it), the first ``limit`` of them; no more are looked at."""
+    """The first ``limit`` cells whose name contains a match of the glob ``only``; later ones are not made.
+
+    Raises UsageError where there is none.
+    """
     total, first = 0, ""
 
     def match_names() -> Iterator[Cell]:
@@ -81,7 +85,7 @@ def select(cells: Iterable[Cell], only: str | None, limit: int | None) -> list[C
 
 
 def participation(cells: Iterable[Cell], guest: str) -> tuple[int, str]:
-    """In how many cells a guest takes part, and a line that says so, with the reasons of the others."""
+    """The number of cells in which a guest takes part, and a line that says so, with the reasons for the others."""
     took_part, reasons = 0, Counter[str]()
     for cell in cells:
         reasons.update(reason for name, reason in cell.left_out if name == guest)
@@ -94,7 +98,7 @@ def participation(cells: Iterable[Cell], guest: str) -> tuple[int, str]:
 
 
 def _merge(blocks: list[BlockCells], where: str) -> Iterator[Cell]:
-    """Cells of all blocks, one that several list once; raises UsageError where these disagree about it."""
+    """The cells of all blocks, each once; raises UsageError where blocks disagree on whether one is skipped."""
     seen: dict[str, tuple[str, str | None]] = {}
     for index, one in enumerate(blocks):
         with _named_block(where, index, one.block):
@@ -111,7 +115,7 @@ def _merge(blocks: list[BlockCells], where: str) -> Iterator[Cell]:
 
 @contextmanager
 def _named_block(where: str, index: int, block: Block) -> Iterator[None]:
-    """Errors within name the suite and the block."""
+    """A context in which errors become UsageErrors that name the suite and the block."""
     try:
         yield
     except ValidationError as error:
@@ -139,7 +143,7 @@ def _task(name: str) -> Task:
 
 
 def _require_names(task: str, names: list[str], tasks: set[str], here: str) -> None:
-    """Raise UsageError where what is shown names what its task does not have."""
+    """Raise UsageError where a table, plot or ranking refers to a parameter or measure that its task does not have."""
     if task not in tasks:
         raise UsageError(f"{here}: no block has the task {task!r}; there are {', '.join(sorted(tasks))}")
     found = _task(task)

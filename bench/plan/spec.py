@@ -1,4 +1,7 @@
-"""What a suite shows of its records as tables: rankings, a few lines each for the terminal, and tables for a file."""
+"""The tables and rankings of a suite: models of how records are laid out, with the options of a suite file.
+
+A ranking is a few lines for the terminal, a table goes into a file.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from bench.toml import Strict
 
 
 class TableSpec(Strict):
-    """A table of one task's records: rows by parameters, and a column per measure or per value of ``columns``."""
+    """The layout of a table of one task's records: rows by parameters, columns by measures.
+
+    ``rows`` are parameters, ``values`` measures. With ``columns``, a parameter, there is a column per value of it.
+    """
 
     name: SpecName
     title: str
@@ -21,22 +27,22 @@ class TableSpec(Strict):
     columns: str | None = None
     values: Annotated[list[str], Field(min_length=1)]
     floor: str | None = None  # a measure printed as a row of its own under each group of rows
-    best: bool = False  # a cell names the best entry by the measure, and those that its interval does not tell apart
+    best: bool = False  # a cell names the best entry by the measure, and those that do not differ significantly
     note: str = ""
 
 
 class RankingColumn(Strict):
-    """One measure of a task's records, one number per row of a ranking."""
+    """A column of a ranking: a measure of those of a task's records that ``where`` selects, one number per entry."""
 
     title: str
     task: str
     where: dict[str, Any] = {}
     measure: str
-    floor: str | None = None  # a measure of the same records: what exact draws reach, a row at the end
+    floor: str | None = None  # a measure of the same records, the value that exact draws reach: a row at the end
 
 
 class RankingSpec(Strict):
-    """The entries of one family, ranked by the first column."""
+    """The layout of a ranking: entries in the order of the first of its columns, each a measure of some task."""
 
     name: SpecName
     title: str

@@ -44,7 +44,11 @@ class Exclusion(Strict):
 
 
 class Block(Strict):
-    """One task over crossed and zipped axes of its parameters, once per seed; see the module for the fields."""
+    """A block of a suite: a task, run for all values of its crossed and zipped axes and for each seed.
+
+    ``settings`` are parameters that are the same in every cell, ``exclude`` the cells that are skipped, ``threads`` the
+    threads of a cell.
+    """
 
     task: str
     settings: dict[str, Any] = {}

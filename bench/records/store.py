@@ -126,7 +126,7 @@ class Store:
         self.put(f"suites/{name}.json", json.dumps(content, indent=1).encode())
 
     def put(self, relative: str, content: bytes) -> None:
-        """Write a file atomically: temporary file, fsync, rename."""
+        """Write a file of the store atomically; ``relative`` is its path within the store's folder."""
         write_atomic(self.folder / relative, content)
 
     def get(self, name: str) -> Record | None:

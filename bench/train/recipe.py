@@ -21,7 +21,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Optimiser(Strict):
-    """The optimiser of a recipe.
+    """The optimiser of a recipe, with its learning rate ``rate``.
 
     Its rate rises linearly over the first ``warmup`` of the steps, then falls linearly to 0.
     """
@@ -34,7 +34,7 @@ class Optimiser(Strict):
 
 
 class Recipe(Strict):
-    """A training run.
+    """A training run: what is trained (``task``), with its seed, steps, batch size, averaging and optimiser.
 
     ``name`` also names the output files and is restricted to lower-case letters, digits and underscores.
     """
@@ -51,7 +51,7 @@ class Recipe(Strict):
 
     @property
     def hash(self) -> str:
-        """A hash of all values; a checkpoint resumes only under the same one."""
+        """A hash of the whole recipe; a checkpoint is resumed only by a recipe with the same one."""
         return digest(self.model_dump())
 
 

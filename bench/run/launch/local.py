@@ -29,14 +29,17 @@ class Worker:
         theirs.close()
 
     def send(self, cell: Cell, keep_samples: bool) -> None:
+        """Give the worker a cell to run; its imports come first."""
         self.cell, self.block, self.imported = cell, cell.block, False
         self.begin()
         self.connection.send((cell, keep_samples))
 
     def begin(self) -> None:
+        """Note the time at which the worker begins the imports of its cell, or the cell itself."""
         self.started, self.began = datetime.now(UTC), time.monotonic()
 
     def kill(self) -> None:
+        """Kill the worker with all that it started."""
         self.tree.kill()
         self.process.join()
         self.connection.close()

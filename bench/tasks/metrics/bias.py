@@ -64,10 +64,9 @@ class Parameters(TaskParameters):
     ],
 )
 def metric_bias(parameters: Parameters, context: Context) -> Measurements:
-    """A figure at n features per side, over several draws.
+    """Measure the mean of a figure of images over several draws of n features per side, as it depends on n.
 
-    The figure is one of generated images, here of real images against real or noisy ones, so that a change over n is
-    bias.
+    Both sides are real images, or one is noisy. A change of the mean over n is bias.
     """
     images, labels = fashion_mnist.load("test")
     generator = torch.Generator().manual_seed(context.seed)

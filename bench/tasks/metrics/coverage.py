@@ -78,9 +78,9 @@ class Parameters(TaskParameters):
     ],
 )
 def coverage(parameters: Parameters, context: Context) -> Measurements:
-    """How often a 95 % interval holds its target.
+    """Measure how often a 95 % interval contains the value that it is an interval of.
 
-    It counts over seeded trials on distributions whose figure is known.
+    It counts over seeded trials, on distributions for which that value is known.
     """
     group = next(group for group in GROUPS if parameters.interval in group.names)
     settings = parameters.model_copy(update={"interval": group.names[0]})

@@ -93,7 +93,7 @@ def sampler_error(parameters: Parameters, context: Context) -> Measurements:
 
 
 class Truth(NamedTuple):
-    """What samples are held against: exact draws, and the sliced W2 and energy distance of other exact draws to them.
+    """Exact draws to compare samples with, and the sliced W2 and energy distance of other exact draws to them.
 
     The two distances are the floors that a perfect sampler reaches.
     """

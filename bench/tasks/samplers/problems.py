@@ -139,7 +139,7 @@ class Budgeted(TaskParameters):
 
 
 class Setup(NamedTuple):
-    """What a sampler runs with: a grid of times, its options, and what sampler and schedule have learnt for them."""
+    """The setup of a sampler's run: a grid of times, options, and what sampler and schedule have learnt for them."""
 
     times: Float[Tensor, " steps+1"]
     options: dict[str, Any]
@@ -161,7 +161,7 @@ class Solution(NamedTuple):
 
     @property
     def costs(self) -> dict[str, float | Value]:
-        """What the samples cost, as measures: the evaluations of the run, and those of what was learnt before it."""
+        """The cost of the samples as measures: the evaluations of the run, and those of what was learnt before it."""
         return cost_measures(self.evaluations, self.setup.artifacts)
 
 
@@ -192,7 +192,7 @@ def check_budget(parameters: Budgeted, counted: CountingDenoiser) -> int:
 
 
 def cost_measures(evaluations: int, artifacts: tuple[Artifact, ...]) -> dict[str, float | Value]:
-    """What a run cost, as measures: its evaluations, and those by which artifacts were learnt.
+    """The cost of a run as measures: its evaluations, and those by which artifacts were learnt.
 
     The latter are recorded with the hashes of the artifacts.
     """
@@ -205,7 +205,7 @@ def cost_measures(evaluations: int, artifacts: tuple[Artifact, ...]) -> dict[str
 
 
 def set_up(parameters: Budgeted, oracle: Any, seed: int) -> Setup:
-    """Give what a sampler runs with: the grid that its budget allows, and what sampler and schedule learn beforehand.
+    """Prepare a sampler's run: choose the grid that its budget allows, and let sampler and schedule learn beforehand.
 
     They learn on a batch of their own.
     """
