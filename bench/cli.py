@@ -25,7 +25,7 @@ def _own(what: str) -> Any:
 
 
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the records  [default: the newest in runs/]")]
-AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON in place of text.")]
 
 
 @app.command()
@@ -33,7 +33,7 @@ def run(
     suite: Annotated[str, typer.Argument(help="A suite's name, or a TOML file of your own.")],
     only: Annotated[str | None, typer.Option(help="Only cells whose name matches this glob.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the records  [default: runs/SUITE]")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at once  [default: the number of cores]")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time  [default: the number of cores]")] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="First seed, in place of the suite's.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     sampler: Annotated[list[str] | None, _own("sampler")] = None,
@@ -214,11 +214,9 @@ def table(
 @app.command()
 def compare(
     baseline: Annotated[Path, typer.Argument(help="A folder of records, or a file of `fidmap table --format json`.")],
-    candidate: Annotated[Path, typer.Argument(help="The same, to be judged.")],
+    candidate: Annotated[Path, typer.Argument(help="What is compared with it, in either form.")],
     as_json: AsJson = False,
-    timings: Annotated[
-        bool, typer.Option("--timings", help="Let timings decide too; they are advisory without.")
-    ] = False,
+    timings: Annotated[bool, typer.Option("--timings", help="Let timings decide the exit code too.")] = False,
 ) -> int:
     """Compare a candidate's records with a baseline's.
 
@@ -246,7 +244,7 @@ def import_(
     file: Annotated[Path, typer.Argument(help="pytest-benchmark's JSON (--benchmark-json FILE).")],
     out: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("runs/microbench"),
 ) -> None:
-    """Store pytest-benchmark's results as records."""
+    """Store the benchmarks of a pytest-benchmark JSON file as records."""
     from bench.records.microbench import import_file
     from bench.records.store import Store
 
@@ -276,7 +274,7 @@ def doctor(as_json: AsJson = False) -> int:
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe's name, or a TOML file of your own.")],
     out: Annotated[Path, typer.Option(help="Folder of checkpoints and weights.")] = Path("runs/train"),
-    steps: Annotated[int | None, typer.Option(min=1, help="In place of the recipe's budget.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps, in place of the recipe's.")] = None,
 ) -> None:
     """Train a shipped model again from its recipe."""
     from bench.train import train as train_recipe

@@ -103,12 +103,12 @@ class Timing:
     peak_memory: int | None = None
 
     def quantile(self, q: float) -> float:
-        """Seconds per call at the quantile ``q``."""
+        """The quantile ``q`` (0 to 1) of the samples, in seconds per call."""
         return float(np.quantile(self.samples, q))
 
     @property
     def median(self) -> float:
-        """Median seconds per call."""
+        """The median of the samples, in seconds per call."""
         return self.quantile(0.5)
 
     @property

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Evaluate images or detections of your own.")
-AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON in place of text.")]
 
 
 @app.command()
@@ -17,7 +17,7 @@ def images(
         str,
         typer.Argument(help="A folder of images, .npy, .npz, .safetensors, statistics, or a data set (fashion_mnist)."),
     ],
-    generated: Annotated[str, typer.Argument(help="The same.")],
+    generated: Annotated[str, typer.Argument(help="The generated images, in any of these forms.")],
     extractor: Annotated[
         str | None,
         typer.Option(help="A name with an optional @RESIZE, or a TorchScript file of yours  [default: fmnist]"),
@@ -26,9 +26,9 @@ def images(
         str | None,
         typer.Option(help="Names with commas between, or all; see fidmap list metrics  [default: fd,kid,prdc]"),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 64,
-    resamples: Annotated[int, typer.Option(min=0, help="For intervals; 0: neither intervals nor floors.")] = 50,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of every draw.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 64,
+    resamples: Annotated[int, typer.Option(min=0, help="Resamples for intervals; 0: no intervals, no floors.")] = 50,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of every draw.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     weights: Annotated[Path | None, typer.Option(help="The extractor's weights, where it takes a path.")] = None,
     save_stats: Annotated[Path | None, typer.Option(help="Write the statistics of REAL into this file.")] = None,
@@ -60,33 +60,35 @@ def detections(
         Path, typer.Argument(help="COCO JSON, a folder of VOC XML, or a folder of YOLO text files.", show_default=False)
     ],
     detections: Annotated[
-        Path, typer.Argument(help="The same with scores, .jsonl, or VOC's result files.", show_default=False)
+        Path,
+        typer.Argument(help="In such a form with scores, or .jsonl, or VOC's result files.", show_default=False),
     ],
     per_class: Annotated[bool, typer.Option("--per-class", help="A row per class.")] = False,
     tide: Annotated[bool, typer.Option("--tide", help="TIDE's types of error and what each costs in AP.")] = False,
     confusion: Annotated[bool, typer.Option("--confusion", help="Which class is taken for which.")] = False,
     calibration: Annotated[bool, typer.Option("--calibration", help="D-ECE and LaECE, and scores by bins.")] = False,
     as_json: AsJson = False,
-    plots: Annotated[Path | None, typer.Option(help="Draw all of it into this folder.")] = None,
+    plots: Annotated[Path | None, typer.Option(help="Draw plots of all parts into this folder.")] = None,
     format: Annotated[str, typer.Option(help="auto, coco, voc or yolo.")] = "auto",
     images: Annotated[
-        Path | None, typer.Option(help="YOLO's pictures  [default: beside the labels of GROUND_TRUTH]")
+        Path | None,
+        typer.Option(help="Folder of the images of YOLO labels  [default: beside the labels of GROUND_TRUTH]"),
     ] = None,
     iou_type: Annotated[str, typer.Option(help="bbox or segm (by faster-coco-eval).")] = "bbox",
     max_detections: Annotated[
-        str, typer.Option(help="Per image and class, by commas: AR at each, AP at the last.")
+        str, typer.Option(help="Per image and class, with commas between: AR at each, AP at the last.")
     ] = "1,10,100",
     iou_thresholds: Annotated[
-        str | None, typer.Option(help="By commas, as .5,.75  [default: .5 to .95 by .05]")
+        str | None, typer.Option(help="With commas between, as .5,.75  [default: .5 to .95 in steps of .05]")
     ] = None,
     area_ranges: Annotated[
         str | None, typer.Option(help="In pixels, as tiny:0:256,rest:256:inf  [default: COCO's s, m, l]")
     ] = None,
-    class_agnostic: Annotated[bool, typer.Option("--class-agnostic", help="Take all boxes for one class.")] = False,
+    class_agnostic: Annotated[bool, typer.Option("--class-agnostic", help="Treat all boxes as one class.")] = False,
     score_threshold: Annotated[
-        float | None, typer.Option(help="Of --confusion, and of a line of its own  [default: that of the best F1]")
+        float | None, typer.Option(help="For --confusion and for a line of figures  [default: that of the best F1]")
     ] = None,
-    resamples: Annotated[int, typer.Option(min=0, help="Of images, for intervals of the figures; 0: none.")] = 0,
+    resamples: Annotated[int, typer.Option(min=0, help="Resamples of images for intervals; 0: no intervals.")] = 0,
     protocol: Annotated[
         str, typer.Option(help="coco; or voc, with difficult truths left out: mAP over all points and over 11.")
     ] = "coco",

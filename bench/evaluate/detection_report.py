@@ -228,7 +228,7 @@ def one_line(name: str) -> str:
 
 
 def show(value: float) -> str:
-    """A figure as text with four decimals, NaN as a dash."""
+    """Format a figure of detections as text with four decimals, NaN as a dash."""
     return "-" if math.isnan(value) else f"{value:.4f}"
 
 

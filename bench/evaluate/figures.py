@@ -46,7 +46,7 @@ class Figure:
 
 
 def choose(names: str) -> dict[str, Metric]:
-    """The metrics that a text names, separated by commas, or ``all``; raises UsageError on an unknown name."""
+    """The metrics of images that a text names, with commas between, or ``all``; raises UsageError on unknown names."""
     if names == "all":
         return dict(OF_IMAGES)
     others = {other: metric.name for metric in OF_IMAGES.values() for other in metric.others}

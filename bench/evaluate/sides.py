@@ -31,7 +31,7 @@ ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 
 @dataclass
 class Images:
-    """A side that consists of images, which are decoded when they are read."""
+    """One side of an evaluation, real or generated, that consists of images, which are decoded when they are read."""
 
     source: str
     count: int
@@ -44,7 +44,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Features:
-    """A side that consists of features extracted earlier, read from a file."""
+    """One side of an evaluation, real or generated, that consists of features extracted earlier, read from a file."""
 
     source: str
     features: Tensor  # float64 (n, d)
@@ -53,7 +53,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Statistics:
-    """A side that consists of saved mean and covariance of features, from which only Fréchet distances follow."""
+    """One side of an evaluation as saved mean and covariance of features, which give Fréchet distances alone."""
 
     source: str
     statistics: FeatureStatistics
@@ -63,7 +63,7 @@ Side = Images | Features | Statistics
 
 
 def read_side(source: str, *, skip_bad: bool = False) -> Side:
-    """Open a side of the evaluation from a path or the name of a data set.
+    """Open one side of an evaluation of images, real or generated, by its path or the name of a data set.
 
     A path that exists comes before a data set of the same name. ``skip_bad`` leaves out the images of a folder that
     cannot be decoded, and counts them. Raises UsageError that says what is wrong with the file.

@@ -28,7 +28,7 @@ class VocReport:
     per_class: bool
 
     def as_dict(self) -> dict[str, Any]:
-        """The report for JSON: figures by name, NaN as None."""
+        """The report for JSON: mAP over all points and over 11 recalls, counts, and perhaps classes; NaN is None."""
         parts = {"protocol": "voc", "mAP": self.all_points.map, "mAP11": self.eleven_points.map, "iou": IOU}
         parts |= {"counts": self.counts}
         return as_json(parts | ({"per_class": self._classes()} if self.per_class else {}))

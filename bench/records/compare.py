@@ -56,7 +56,7 @@ class Comparison:
 
     @property
     def counts(self) -> dict[str, int]:
-        """The number of judgements of each verdict."""
+        """The number of judgements of the comparison by verdict."""
         return dict(Counter(one.verdict for one in self.judgements))
 
     @property

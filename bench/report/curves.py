@@ -23,8 +23,7 @@ MARKERS = "osD^vP*X"
 def draw(spec: LinePlot, store: Store, records: list[Record]) -> Figure:
     """Draw a line plot of ``records`` as a figure with one panel per facet.
 
-    Raises UsageError where arrays are missing or differ in length, and where a series has two records of a seed at one
-    x.
+    Raises UsageError where arrays are missing or differ in length, or a series has two records of a seed at one x.
     """
 
     def draw_panel(axes: Axes, here: list[Record], series: list[str]) -> None:
