@@ -135,7 +135,7 @@ def evaluate(
     if save_stats is not None:
         _save(save_stats, sides[0], features.get(0), label, mode)
     name = label.rpartition("@")[0]
-    measured = [replace(figure, name=_title(figure.name, name, mode)) for figure in measured]
+    measured = [replace(figure, name=title_of(figure.name, name, mode)) for figure in measured]
     origins = [_origin(side, features.get(i)) for i, side in enumerate(sides)]
     return ImageReport(measured, origins[0], origins[1], label, mode, seed, notes)
 
@@ -202,7 +202,7 @@ def _measure(
     return measured
 
 
-def _title(figure: str, extractor: str, mode: str) -> str:
+def title_of(figure: str, extractor: str, mode: str) -> str:
     """The name of a figure with its extractor; only Inception's published weights and resize give FID and KID."""
     if figure not in figures.FID_NAMES or not extractor:
         return figure

@@ -83,7 +83,7 @@ class _Session:
                     idle.append(Worker(threads, outside))
                     self.workers.append(idle[0])
                 worker = idle.pop()
-                cell = pending.pop(_choose(pending, worker, busy))
+                cell = pending.pop(choose_cell(pending, worker, busy))
                 self.progress(cell, None)
                 try:
                     worker.send(cell, self.keep_samples)
@@ -149,7 +149,7 @@ class _Session:
             self.drop(worker)
 
 
-def _choose(pending: list[Cell], worker: Worker, busy: list[Worker]) -> int:
+def choose_cell(pending: list[Cell], worker: Worker, busy: list[Worker]) -> int:
     """The index of the cell that a worker gets: of its last cell's block, else of a block that no other worker is at.
 
     What the cells of a block share, such as exact draws and their floors, is then computed once per block and not once

@@ -63,7 +63,7 @@ def train(
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; a folder is needed")
-    with _reproducible(plan):
+    with reproducible(plan):
         make_job = JOBS[plan.task].resolve()
         try:
             job = make_job(plan)
@@ -98,7 +98,7 @@ def fit(job: Job, recipe: Recipe, checkpoint: Path, *, progress: bool = False) -
             model.train()
             torch.manual_seed(combine_seeds(recipe.seed, step))
             for group in optimiser.param_groups:
-                group["lr"] = recipe.optimiser.rate * _ramp(step, recipe)
+                group["lr"] = recipe.optimiser.rate * ramp(step, recipe)
             loss = job.loss(model, step)
             value = float(loss.detach())
             if not math.isfinite(value):
@@ -110,7 +110,7 @@ def fit(job: Job, recipe: Recipe, checkpoint: Path, *, progress: bool = False) -
                 _average(average, model, recipe.ema)
             done = step + 1
             if done % recipe.checkpoint_every == 0 or done == recipe.steps:
-                _save(checkpoint, recipe, done, model, average, optimiser)
+                write_checkpoint(checkpoint, recipe, done, model, average, optimiser)
             advance(value)
     return model if average is None else average
 
@@ -135,7 +135,8 @@ def _permutation(n: int, seed: int, epoch: int) -> Int64[Tensor, " n"]:
     return torch.randperm(n, generator=generator)
 
 
-def _ramp(step: int, recipe: Recipe) -> float:
+def ramp(step: int, recipe: Recipe) -> float:
+    """The factor of the rate at a step: it rises in a line to 1 over the warm-up, then falls in a line to nearly 0."""
     rise = recipe.optimiser.warmup * recipe.steps
     return (step + 1) / rise if step + 1 < rise else (recipe.steps - step) / (recipe.steps - rise + 1)
 
@@ -161,9 +162,10 @@ def _average(average: nn.Module, model: nn.Module, decay: float) -> None:
             mean.copy_(value)  # counters
 
 
-def _save(
+def write_checkpoint(
     file: Path, recipe: Recipe, step: int, model: nn.Module, average: nn.Module | None, optimiser: torch.optim.Optimizer
 ) -> None:
+    """Write recipe, step, and the states of the model, its average and the optimiser, from which a run resumes."""
     states = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
     states |= {"average": average.state_dict()} if average is not None else {}
     content = io.BytesIO()
@@ -185,7 +187,7 @@ def _resume(
 
 
 @contextlib.contextmanager
-def _reproducible(recipe: Recipe) -> Iterator[None]:
+def reproducible(recipe: Recipe) -> Iterator[None]:
     """Set the seed and threads of the recipe; torch's own state is the same afterwards."""
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):

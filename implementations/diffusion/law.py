@@ -31,7 +31,7 @@ class Law(NamedTuple):
 
 def marginal_law(oracle: GaussianOracle, t: float | Tensor) -> Law:
     """Give the law of the noised data at ``t``, per mode: ``N(alpha m, alpha^2 C + sigma^2)`` for data N(m, C)."""
-    mean, spectrum = oracle._means[0], oracle._spectra[0].expand_as(oracle._means[0])
+    mean, spectrum = oracle.means[0], oracle.spectra[0].expand_as(oracle.means[0])
     alpha, sigma = (float(f(t)) for f in (oracle.path.alpha, oracle.path.sigma))
     return Law(alpha * mean, alpha**2 * spectrum + sigma**2)
 
@@ -41,7 +41,7 @@ def prior_law(oracle: GaussianOracle, t: float | Tensor) -> Law:
 
     The variance is that of ``path.prior``.
     """
-    mean = torch.zeros_like(oracle._means[0])
+    mean = torch.zeros_like(oracle.means[0])
     deviation = oracle.path.prior(torch.ones_like(mean)[None], float(t))[0]
     return Law(mean, deviation.square())
 

@@ -119,8 +119,8 @@ class MixtureOracle(Oracle):
         if weights.shape != (k,) or not bool((weights > 0).all()) or not bool(weights.isfinite().all()):
             raise ValueError(f"weights must be {k} positive numbers, got {weights.tolist()}")
         self._log_weights = (weights.double() / weights.double().sum()).log()
-        self._means = means.reshape(k, -1).double()
-        self._spectra, self._bases = _spectra(covariances, k, self.shape)
+        self.means = means.reshape(k, -1).double()
+        self.spectra, self._bases = _spectra(covariances, k, self.shape)
         self.labels = check_labels(labels, k, means.device)
 
     def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
@@ -129,7 +129,7 @@ class MixtureOracle(Oracle):
         share = torch.softmax(log_joint, 1)[..., None]
         whitened = z / variance
         pull = self._rotate(share * whitened).sum(1)  # sum_k r_k C_k(t)^-1 (x - alpha m_k), minus the score
-        x0 = (share * self._means).sum(1) + alpha * self._rotate(share * self._spectra * whitened).sum(1)
+        x0 = (share * self.means).sum(1) + alpha * self._rotate(share * self.spectra * whitened).sum(1)
         views = {"x0": x0, "eps": sigma * pull, "score": -pull}
         dtype = floating(x.dtype)
         return Prediction(self.path, x, t, **{name: view.reshape(x.shape).to(dtype) for name, view in views.items()})
@@ -144,18 +144,18 @@ class MixtureOracle(Oracle):
     def sample(self, n: int, generator: torch.Generator | None = None, condition: Any = None) -> Images:
         """Draw n samples of the data, without noise; of the class where a condition is given."""
         pick = self._picks(n, self._log_weights.exp(), condition, generator)
-        noise = self._normal(n, self._means.shape[1], generator) * self._spectra.sqrt().expand_as(self._means)[pick]
+        noise = self._normal(n, self.means.shape[1], generator) * self.spectra.sqrt().expand_as(self.means)[pick]
         if self._bases is not None:
             noise = torch.einsum("nde,ne->nd", self._bases[pick], noise)
-        return (self._means[pick] + noise).reshape(n, *self.shape).to(self.dtype)
+        return (self.means[pick] + noise).reshape(n, *self.shape).to(self.dtype)
 
     def _components(self, x: Images, t: Time, condition: Any) -> tuple[Tensor, Tensor, Float[Tensor, "n k"]]:
         """Deviations in the eigenbases (n, k, d), their variances (n or 1, k, d or 1), log joints (n, k)."""
         alpha, sigma = (scale[..., None] for scale in self._scales(x, t))
-        variance = alpha**2 * self._spectra + sigma**2
+        variance = alpha**2 * self.spectra + sigma**2
         if not bool((variance > 0).all()):
             raise ValueError(f"at sigma = 0 (t = {t}) a singular covariance has no density; stay at sigma > 0")
-        z = self._flat(x)[:, None] - alpha * self._means
+        z = self._flat(x)[:, None] - alpha * self.means
         if self._bases is not None:
             z = torch.einsum("kde,nkd->nke", self._bases, z)
         constants = (2 * math.pi * variance).log().expand(-1, -1, z.shape[-1]).sum(-1)
@@ -188,8 +188,8 @@ class GaussianOracle(MixtureOracle):
         """
         z, variance, _ = self._components(x, t_from, None)
         alpha, sigma = (scale[..., None] for scale in self._scales(x, t_to))
-        z = z * ((alpha**2 * self._spectra + sigma**2) / variance).sqrt()
-        return (alpha * self._means + self._rotate(z)).reshape(x.shape).to(floating(x.dtype))
+        z = z * ((alpha**2 * self.spectra + sigma**2) / variance).sqrt()
+        return (alpha * self.means + self._rotate(z)).reshape(x.shape).to(floating(x.dtype))
 
     def flow_map(self, x: Images, t: Time, s: float | Tensor, condition: Any = None) -> Images:
         """Carry ``x`` from ``t`` to ``s`` along the exact flow, as a few-step model of these data would learn to."""

@@ -64,13 +64,13 @@ def debiased_frechet_distance(
 
         2 d²(k rows of x, k rows of y) - mean over halves of d²(k / 2 rows of x, k / 2 rows of y),    k = min(n, m)
 
-    averaged over ``splits`` random cuts, or over as many as it takes for every row to take part. At equal n the bias of
-    d² is nearly ``a / n``, so that it doubles in the halves (Quenouille, 1956); at unequal numbers more of it would
-    remain. The standard error is that of the jackknife of d² over ``GROUPS`` groups of rows per side, and the interval
-    is Student's with ``GROUPS - 1`` degrees of freedom; results/coverage has how often it contains the distance of the
-    distributions. One seed gives the same result. Raises ValueError below 2 d + 2 rows per side (the covariances of the
-    halves would be singular) or below ``2 GROUPS``, on splits < 1, on a level outside (0, 1), and as
-    ``frechet_distance`` does.
+    averaged over ``splits`` random cuts, or over ``max(n, m) / k`` where that is more, so that the longer side takes
+    part whole (but for a remainder of fewer than k rows). At equal n the bias of d² is nearly ``a / n``, so that it
+    doubles in the halves (Quenouille, 1956); at unequal numbers more of it would remain. The standard error is that of
+    the jackknife of d² over ``GROUPS`` groups of rows per side, and the interval is Student's with ``GROUPS - 1``
+    degrees of freedom; results/coverage has how often it contains the distance of the distributions. One seed gives the
+    same result. Raises ValueError below 2 d + 2 rows per side (the covariances of the halves would be singular) or
+    below ``2 GROUPS``, on splits < 1, on a level outside (0, 1), and as ``frechet_distance`` does.
     """
     k, d = min(len(x), len(y)), x.shape[1]
     least = max(2 * d + 2, 2 * GROUPS)

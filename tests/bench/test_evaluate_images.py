@@ -371,13 +371,13 @@ def test_all_metrics_leave_out_what_the_extractor_cannot_give(folders):
 
 
 def test_only_inceptions_own_weights_and_resize_are_called_fid():
-    from bench.evaluate.images import _title
+    from bench.evaluate.images import title_of
 
-    assert _title("fd", "inception", "bilinear-tf-299") == "fid"
-    assert _title("kid", "inception", "bilinear-tf-299") == "kid"
-    assert _title("fd", "inception", "bicubic-antialias-299") == "fd_inception"
-    assert _title("fd", "inception_other", "bilinear-tf-299") == "fd_inception_other"
-    assert _title("precision", "inception", "bilinear-tf-299") == "precision"
+    assert title_of("fd", "inception", "bilinear-tf-299") == "fid"
+    assert title_of("kid", "inception", "bilinear-tf-299") == "kid"
+    assert title_of("fd", "inception", "bicubic-antialias-299") == "fd_inception"
+    assert title_of("fd", "inception_other", "bilinear-tf-299") == "fd_inception_other"
+    assert title_of("precision", "inception", "bilinear-tf-299") == "precision"
 
 
 def test_progress_is_lines_on_stderr_where_it_is_no_terminal(folders, monkeypatch, capsys):

@@ -267,11 +267,11 @@ def test_workers_keep_to_the_block_that_they_are_at(monkeypatch):
     """What a block's cells share is computed once: a worker stays, a second one takes another block, and then helps."""
     from types import SimpleNamespace
 
-    from bench.run.session import _choose
+    from bench.run.session import choose_cell
 
     pending = [SimpleNamespace(block=block) for block in (2, 1, 1, 0, 0)]  # the next one is the last
     fresh, first = SimpleNamespace(block=None), SimpleNamespace(block=0)
-    assert pending[_choose(pending, fresh, [])].block == 0
-    assert pending[_choose(pending, fresh, [first])].block == 1
-    assert pending[_choose(pending, first, [])].block == 0
-    assert _choose(pending[3:], fresh, [first]) == 1  # no other block is left
+    assert pending[choose_cell(pending, fresh, [])].block == 0
+    assert pending[choose_cell(pending, fresh, [first])].block == 1
+    assert pending[choose_cell(pending, first, [])].block == 0
+    assert choose_cell(pending[3:], fresh, [first]) == 1  # no other block is left

@@ -7,7 +7,7 @@ import scipy.stats
 
 from bench.task import Context
 from bench.tasks.samplers import choice
-from bench.tasks.samplers.choice import OWN, Combination, _best, _combinations, _distance, sampler_choice
+from bench.tasks.samplers.choice import OWN, Combination, choose_best, combine, measure_distance, sampler_choice
 from bench.tasks.samplers.images import EXTRACTOR, class_mixture, features, mixture_pixels
 from implementations.diffusion import VP
 from metrics import FeatureStatistics
@@ -30,7 +30,7 @@ def scripted(monkeypatch):
         asked.append((str(pair), seed))
         return {"ddim": 3.0, "dpmpp_2m": 2.0}.get(pair.sampler, 2.0 + 0.01 * (seed % 2) - 0.005)
 
-    monkeypatch.setattr(choice, "_distance", distance)
+    monkeypatch.setattr(choice, "measure_distance", distance)
     return asked
 
 
@@ -59,15 +59,15 @@ def test_a_difference_is_paired_and_a_tie_is_named(scripted):
 
 
 def test_who_may_choose_from_what(scripted):
-    assert [str(pair) for pair in _combinations(parameters(), OWN)] == ["ddim karras", "dpmpp_2m karras"]
-    diffusers = [str(pair) for pair in _combinations(parameters(), "diffusers")]
+    assert [str(pair) for pair in combine(parameters(), OWN)] == ["ddim karras", "dpmpp_2m karras"]
+    diffusers = [str(pair) for pair in combine(parameters(), "diffusers")]
     assert diffusers[:3] == [
         "diffusers_ddim karras", "diffusers_ddim as shipped", "diffusers_ddim as shipped timestep_spacing=leading"
     ]  # fmt: skip
-    assert "k_diffusion_dpmpp_2m as shipped spacing=exponential" in map(str, _combinations(parameters(), "k-diffusion"))
+    assert "k_diffusion_dpmpp_2m as shipped spacing=exponential" in map(str, combine(parameters(), "k-diffusion"))
     with pytest.raises(ValueError, match="torchsde has no sampler among diffusers_ddim"):
-        _combinations(parameters(), "torchsde")
-    assert _best(parameters(), OWN, Context()).sampler == "dpmpp_2m"
+        combine(parameters(), "torchsde")
+    assert choose_best(parameters(), OWN, Context()).sampler == "dpmpp_2m"
 
 
 @pytest.mark.unchecked  # the checks of a hundred evaluations take longer than they do
@@ -75,9 +75,9 @@ def test_distances_are_of_samples_and_infinite_where_a_pair_does_not_exist(monke
     drawn = features(mixture_pixels(class_mixture(VP()).sample(500)))
     monkeypatch.setattr(choice, "_truth", lambda: FeatureStatistics.from_features(drawn, extractor=EXTRACTOR))
     ours = Combination("dpmpp_2m", "log_snr", {})
-    exact, coarse = (_distance(parameters(nfe=nfe, samples=80), ours, 0, "cpu") for nfe in (20, 3))
+    exact, coarse = (measure_distance(parameters(nfe=nfe, samples=80), ours, 0, "cpu") for nfe in (20, 3))
     assert exact < coarse / 2
     shipped = Combination("k_diffusion_dpmpp_2m", "uniform", {"mode": "shipped", "spacing": "karras"})
-    assert _distance(parameters(), shipped, 0, "cpu") < math.inf
+    assert measure_distance(parameters(), shipped, 0, "cpu") < math.inf
     unknown = shipped._replace(options={"mode": "shipped", "spacing": "leading"})
-    assert _distance(parameters(), unknown, 0, "cpu") == math.inf
+    assert measure_distance(parameters(), unknown, 0, "cpu") == math.inf

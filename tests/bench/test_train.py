@@ -35,7 +35,7 @@ def job(recipe: Recipe) -> loop.Job:
 
 
 def fitted(recipe: Recipe, folder: Path) -> dict[str, torch.Tensor]:
-    with loop._reproducible(recipe):
+    with loop.reproducible(recipe):
         return loop.fit(job(recipe), recipe, folder / "checkpoint").state_dict()
 
 
@@ -78,11 +78,11 @@ def test_the_average_is_the_exponential_mean_of_the_iterates(tmp_path: Path):
     """Against its definition, from the weights after each step count of the same trajectory."""
     recipe = change(SMALL, steps=3, ema=0.5, checkpoint_every=1)
     iterates = []
-    with loop._reproducible(recipe), pytest.MonkeyPatch.context() as patch:
+    with loop.reproducible(recipe), pytest.MonkeyPatch.context() as patch:
         plan = job(recipe)
         iterates.append(plan.model[0].weight.detach().clone())
-        save = loop._save
-        patch.setattr(loop, "_save", lambda *a: (iterates.append(a[3][0].weight.detach().clone()), save(*a)))
+        save = loop.write_checkpoint
+        patch.setattr(loop, "write_checkpoint", lambda *a: (iterates.append(a[3][0].weight.detach().clone()), save(*a)))
         found = loop.fit(plan, recipe, tmp_path / "checkpoint")[0].weight
     truth = 0.125 * iterates[0] + 0.125 * iterates[1] + 0.25 * iterates[2] + 0.5 * iterates[3]
     torch.testing.assert_close(found.detach(), truth, rtol=1e-6, atol=1e-7)  # float32, three roundings
@@ -104,7 +104,7 @@ def test_seeds_differ_beyond_32_bits_and_by_length():
 
 
 def test_the_rate_rises_then_falls_to_nearly_nothing():
-    rates = [loop._ramp(step, change(SMALL, steps=100)) for step in range(100)]
+    rates = [loop.ramp(step, change(SMALL, steps=100)) for step in range(100)]
     assert rates[:25] == pytest.approx([(k + 1) / 25 for k in range(25)])
     assert rates[24:] == sorted(rates[24:], reverse=True)
     assert max(rates) == 1
@@ -163,7 +163,7 @@ def test_the_classifier_learns_from_its_recipe(tmp_path: Path, monkeypatch: pyte
     images, labels = fmnist_classifier.fashion_mnist.load("test")
     monkeypatch.setattr(fmnist_classifier.fashion_mnist, "load", lambda split: (images, labels))
     recipe = change(load_recipe("fmnist_classifier"), steps=60, batch=64)
-    with loop._reproducible(recipe):
+    with loop.reproducible(recipe):
         plan = fmnist_classifier.job(recipe)
         model = loop.fit(plan, recipe, tmp_path / "checkpoint").eval()
         with torch.no_grad():

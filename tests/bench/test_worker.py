@@ -166,13 +166,9 @@ def test_the_source_of_a_guest_is_all_of_the_user_s_that_it_imports(statement, t
     (tmp_path / "pack" / "part.py").write_text("import helper\nz = helper.x\n")
     (tmp_path / "guest_module.py").write_text(statement + "\n")
     monkeypatch.syspath_prepend(tmp_path)
-    from bench.plan import source
-
-    source._is_users.cache_clear()
     found = own_modules(["guest_module:f"])
     assert ("helper" in found) is CASES[statement]
     assert set(found) <= {"guest_module", "helper", "middle", "pack"}
-    source._is_users.cache_clear()
 
 
 def test_what_is_loaded_counts_and_not_what_lies_on_disk_before_and_after(tmp_path):

@@ -175,7 +175,7 @@ def test_special_cases_agree(path):
         torch.testing.assert_close(left.log_density(x, t), right.log_density(x, t), rtol=1e-11, atol=1e-11)
     labelled = oracles(path)["full mixture"]
     alone = MixtureOracle(
-        path, labelled._means[1:].reshape(2, 2, 3), torch.stack([covariance(6, s) for s in (1, 2)]), [5.0, 3.0]
+        path, labelled.means[1:].reshape(2, 2, 3), torch.stack([covariance(6, s) for s in (1, 2)]), [5.0, 3.0]
     )
     torch.testing.assert_close(labelled(x, t, 1).x0, alone(x, t).x0, rtol=1e-11, atol=1e-11)
     torch.testing.assert_close(labelled.log_density(x, t, 1), alone.log_density(x, t), rtol=1e-11, atol=1e-11)
@@ -302,8 +302,8 @@ def test_dtypes_and_devices():
             prediction = oracle.to("cpu")(x.to(dtype), 0.5)
             assert {prediction.x0.dtype, prediction.eps.dtype, prediction.score.dtype} == {expected}, name
             assert oracle.log_density(x.to(dtype), 0.5).dtype == expected
-        assert oracle.to("meta")._anchor.device.type == "meta"
-        assert oracle._anchor.device.type == "cpu"
+        assert oracle.to("meta").sample(2).device.type == "meta"
+        assert oracle.sample(2).device.type == "cpu"
 
 
 def test_unchecked_is_named():

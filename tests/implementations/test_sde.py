@@ -92,7 +92,7 @@ def test_diffuse_goes_up_where_the_sde_is_finite():
 def test_every_reverse_sde_has_the_marginals_of_a_gaussian(path):
     """By the moments' ODE: ``dm/dt`` is the drift at m, ``dV/dt = 2 A V - eta^2 g^2`` with A the drift's slope."""
     oracle = gaussian(path)
-    mean, spectrum = oracle._means[0], oracle._spectra[0]
+    mean, spectrum = oracle.means[0], oracle.spectra[0]
     for share in (0.1, 0.3, 0.6, 0.9):
         t = inside(path, share)
         alpha, sigma, d_alpha, d_sigma, g = (

@@ -90,10 +90,11 @@ def sampler_choice(parameters: Parameters, context: Context) -> ContestMeasureme
     Fashion-MNIST. The intervals hold simultaneously in 95 % of repetitions. A tie is a difference that a paired t test,
     with Holm's correction at 5 % over all sides, does not find significant.
     """
-    chosen = {side: _best(parameters, side, context) for side in parameters.sides}
+    chosen = {side: choose_best(parameters, side, context) for side in parameters.sides}
     seeds = range(first := 1000 * (context.seed + 1) + 500, first + parameters.judging)
     judged = {
-        side: [_distance(parameters, pair, seed, context.device) for seed in seeds] for side, pair in chosen.items()
+        side: [measure_distance(parameters, pair, seed, context.device) for seed in seeds]
+        for side, pair in chosen.items()
     }
     first_side, *others = parameters.sides
     compared = differences_from(np.array(judged[first_side]), {side: np.array(judged[side]) for side in others})
@@ -111,19 +112,19 @@ def sampler_choice(parameters: Parameters, context: Context) -> ContestMeasureme
     return measures
 
 
-def _best(parameters: Parameters, side: str, context: Context) -> Combination:
+def choose_best(parameters: Parameters, side: str, context: Context) -> Combination:
     """The combination of least mean distance: all are tried on the first choosing seed, the finalists on every one."""
     first, *rest = (1000 * (context.seed + 1) + k for k in range(parameters.choosing))
-    found = [(_distance(parameters, pair, first, context.device), pair) for pair in _combinations(parameters, side)]
+    found = [(measure_distance(parameters, pair, first, context.device), pair) for pair in combine(parameters, side)]
     finalists = sorted(found, key=lambda each: each[0])[: parameters.finalists]
     means = [
-        (distance + sum(_distance(parameters, pair, seed, context.device) for seed in rest), pair)
+        (distance + sum(measure_distance(parameters, pair, seed, context.device) for seed in rest), pair)
         for distance, pair in finalists
     ]
     return min(means, key=lambda each: each[0])[1]
 
 
-def _combinations(parameters: Parameters, side: str) -> list[Combination]:
+def combine(parameters: Parameters, side: str) -> list[Combination]:
     """What a side may choose from; raises ValueError where that is nothing."""
     names = parameters.ours if side == OWN else [n for n in parameters.theirs if SAMPLERS[n].package == side]
     if not names:
@@ -133,7 +134,7 @@ def _combinations(parameters: Parameters, side: str) -> list[Combination]:
     return pairs + [Combination(name, "uniform", options) for name in names for options in shipped]
 
 
-def _distance(parameters: Parameters, pair: Combination, seed: int, device: str) -> float:
+def measure_distance(parameters: Parameters, pair: Combination, seed: int, device: str) -> float:
     """fd_fmnist of the samples to the law of the classes.
 
     Infinite where the run fails or the spacing does not exist.

@@ -54,7 +54,7 @@ def sampler_spectrum(parameters: Parameters, context: Context) -> Measurements:
     law = output_law(parameters.entry, oracle, setup.times, setup.options)
     truth = marginal_law(oracle, setup.times[-1])
     distance, entropy = squared_w2(law, truth), relative_entropy(law, truth)
-    context.keep("eigenvalue", oracle._spectra[0].expand_as(truth.mean))
+    context.keep("eigenvalue", oracle.spectra[0].expand_as(truth.mean))
     context.keep("mean_error", mean_errors(law, truth).abs())
     context.keep("variance_error", variance_errors(law, truth))
     context.keep("w2", distance.sqrt())

@@ -65,7 +65,7 @@ class BoxLoss(Named):
         """The loss of each ``xyxy`` box of ``pred`` with that of the same row of ``target``, reduced as asked."""
         self.check(pred, target, eps, validate, options)
         if len(pred) != len(target):
-            raise ValueError(f"{len(pred)} pred boxes and {len(target)} target boxes; accepted is one target a pred")
+            raise ValueError(f"{len(pred)} pred boxes and {len(target)} target boxes; accepted is one target per pred")
         return reduce(self.formula(measure_pairs(pred, target), eps, **options), reduction)
 
     def check(self, pred: Tensor, target: Tensor, eps: float, validate: bool, options: dict[str, Any]) -> None:
