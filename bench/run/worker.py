@@ -129,7 +129,7 @@ def _run_cell(cell: Cell, keep_samples: bool, loaded: Loaded, state: Any) -> Out
         outcome = Outcome("out_of_memory", _reason(error))
     except (Exception, SystemExit) as error:
         for line in traceback.format_exc().splitlines():
-            print(_indented(line), file=sys.stderr)
+            print(_indent(line), file=sys.stderr)
         outcome = Outcome("failed", _reason(error))
     if outcome.status in FINISHED:  # its hash, by which it is reused, must be that of what ran
         try:
@@ -139,7 +139,7 @@ def _run_cell(cell: Cell, keep_samples: bool, loaded: Loaded, state: Any) -> Out
     return outcome
 
 
-def _indented(line: str) -> str:
+def _indent(line: str) -> str:
     return line[: len(line) - len(line.lstrip(" "))] + printable(line)
 
 

@@ -144,7 +144,7 @@ def _sides(parameters: Parameters, seed: int) -> tuple[Tensor, Tensor]:
     return FeatureLaw(law, parameters.d).draw(parameters.n, parameters.n, _generator(seed))
 
 
-def _resampled(
+def _resample(
     of: Callable[[Tensor, Tensor], Mapping[str, float]], names: tuple[str, ...], parameters: Parameters, seed: int
 ) -> Iterator[tuple[str, Trial]]:
     """Figures with intervals by halves, as in ``fidmap evaluate``."""
@@ -155,10 +155,10 @@ def _resampled(
 
 
 def _halves(*names: str, of: Callable[..., Mapping[str, float]], laws: Any = None) -> Group:
-    return Group(names, lambda parameters, seed: _resampled(of, names, parameters, seed), laws, at_n=True)
+    return Group(names, lambda parameters, seed: _resample(of, names, parameters, seed), laws, at_n=True)
 
 
-def _direct(name: str, of: Callable[[Tensor, Tensor], Any], **options: Any) -> Group:
+def _take_interval(name: str, of: Callable[[Tensor, Tensor], Any], **options: Any) -> Group:
     """A figure of a function that returns its own interval, or a standard error."""
 
     def trial(parameters: Parameters, seed: int) -> Iterator[tuple[str, Trial]]:
@@ -171,7 +171,7 @@ def _direct(name: str, of: Callable[[Tensor, Tensor], Any], **options: Any) -> G
     return Group((name,), trial, **options)
 
 
-def _floored(*names: str, of: Callable[[Tensor, Tensor], Mapping[str, float]], power: float) -> Group:
+def _measure_floors(*names: str, of: Callable[[Tensor, Tensor], Mapping[str, float]], power: float) -> Group:
     """Figures of new rows of the distribution of the reference, and their floors from the reference alone."""
 
     def trial(parameters: Parameters, seed: int) -> Iterator[tuple[str, Trial]]:
@@ -224,7 +224,7 @@ def _rank(name: str, normals: np.ndarray, seed: int) -> tuple[float, float, floa
     return found.value, *found.interval
 
 
-def _predicted(parameters: Parameters, seed: int) -> Iterator[tuple[str, Trial]]:
+def _predict(parameters: Parameters, seed: int) -> Iterator[tuple[str, Trial]]:
     """The prediction of one more chi-squared number (eight degrees of freedom, as of squared distances) from ``n``."""
     draws = np.random.default_rng(seed).chisquare(8, parameters.n + 1)
     values = iter(draws[1:].tolist())
@@ -236,7 +236,7 @@ def _predicted(parameters: Parameters, seed: int) -> Iterator[tuple[str, Trial]]
 AVERAGES = ("AP", "AP50", "AP75", "AR100")
 
 
-def _detected(parameters: Parameters, seed: int) -> Iterator[tuple[str, Trial]]:
+def _measure_averages(parameters: Parameters, seed: int) -> Iterator[tuple[str, Trial]]:
     law: Any = parameters.law
     scenes = DetectionLaw(law).draw(parameters.n, np.random.default_rng(seed))
     result = evaluate_coco(*scenes, area_ranges={})
@@ -261,10 +261,10 @@ def _exact(parameters: Parameters) -> float:
 GROUPS = [
     _halves("fd", of=lambda x, y: {"fd": frechet_distance_from_features(x, y)}, laws=_exact),
     _halves("fd_infinity", of=lambda x, y: {"fd_infinity": fd_infinity(x, y).value}, laws=_exact),
-    _direct("fd_debiased", debiased_frechet_distance, laws=_exact),
-    _direct("kid", kid),
-    _direct("cmmd", partial(cmmd, sigma=4.0), at_n=True),
-    _direct("energy", energy_distance),
+    _take_interval("fd_debiased", debiased_frechet_distance, laws=_exact),
+    _take_interval("kid", kid),
+    _take_interval("cmmd", partial(cmmd, sigma=4.0), at_n=True),
+    _take_interval("energy", energy_distance),
     _halves("sliced_w2", of=lambda x, y: {"sliced_w2": sliced_wasserstein(x, y, projections=32)}),
     _halves("precision", "recall", "density", "coverage", of=lambda x, y: prdc(x, y)._asdict()),
     _halves(
@@ -274,17 +274,17 @@ GROUPS = [
     _halves("authenticity", of=lambda x, y: {"authenticity": authenticity(x, y)}),
     _halves("neighbour_ratio", of=lambda x, y: {"neighbour_ratio": nearest_neighbour_ratio(x, y).mean}),
     _halves("vendi", of=lambda x, y: {"vendi": vendi_score(y)}),
-    _direct("is", lambda x, y: inception_score(2 * y), at_n=True),
-    _direct("c2st", partial(classifier_two_sample_test, classifier="logistic"), laws=lambda parameters: 0.5),
-    _floored("fd", of=lambda x, y: {"fd": frechet_distance_from_features(x, y)}, power=1.0),
-    _floored("kid", of=lambda x, y: {"kid": kid(x, y).value}, power=1.0),
-    _floored("precision", "recall", of=lambda x, y: prdc(x, y)._asdict(), power=0.5),
+    _take_interval("is", lambda x, y: inception_score(2 * y), at_n=True),
+    _take_interval("c2st", partial(classifier_two_sample_test, classifier="logistic"), laws=lambda parameters: 0.5),
+    _measure_floors("fd", of=lambda x, y: {"fd": frechet_distance_from_features(x, y)}, power=1.0),
+    _measure_floors("kid", of=lambda x, y: {"kid": kid(x, y).value}, power=1.0),
+    _measure_floors("precision", "recall", of=lambda x, y: prdc(x, y)._asdict(), power=0.5),
     _numbers("share", _share_of, 0.9),
     _numbers("bits_per_dim", _bits, math.exp(0.5) / math.log(2)),
     _numbers("median", _median, 1.0),
     _numbers("paired_ratio", _ratio, 1.0),
     _numbers("kendall", partial(_rank, "kendall"), 1 / 3),
     _numbers("spearman", partial(_rank, "spearman"), 6 / math.pi * math.asin(0.25)),
-    Group(("prediction",), _predicted, further=True),
-    Group(AVERAGES, _detected, lambda parameters: _averages(parameters.law)[parameters.interval]),
+    Group(("prediction",), _predict, further=True),
+    Group(AVERAGES, _measure_averages, lambda parameters: _averages(parameters.law)[parameters.interval]),
 ]  # fmt: skip
