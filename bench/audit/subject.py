@@ -60,10 +60,10 @@ def state_at(path: Path, t: float | Tensor, z: Tensor) -> Tensor:
 
 
 class FirstState(NamedTuple):
-    """Where a sampler begins: the time ``t`` at which it first evaluates the network, and the factor from the start.
+    """Where a sampler begins: the time ``t`` of the path at which it first evaluates the network, and at which state.
 
-    The factor ``gain`` leads from the start to that state. A scheduler may scale unit noise by sigma in place of
-    hypot(alpha, sigma); that choice of prior is not under audit.
+    That state is ``gain`` times the unit noise that the caller gives. A scheduler may scale this noise by sigma in
+    place of hypot(alpha, sigma); the choice of prior is not under audit, so that truths start from the scaled state.
     """
 
     t: float

@@ -26,12 +26,12 @@ FID = "inception", "bilinear-tf-299"  # (extractor, resize): the published weigh
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the images of a side come from: file or folder, number, hash of the data, and how many were skipped."""
+    """Where the real or the generated images come from, so that a reader can tell which were measured."""
 
-    source: str
-    n: int
-    data: str  # hash
-    skipped: int = 0
+    source: str  # the file or folder
+    n: int  # without those skipped
+    data: str  # hash of the images' source
+    skipped: int = 0  # images that could not be decoded
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class BlockCells:
         }
 
     def takes_guests(self, kind: str) -> bool:
-        """Whether guests of the catalogue ``kind`` join an axis of this block."""
+        """Whether the user's entries of a catalogue (``kind``: samplers, losses or nms) join an axis of this block."""
         own = {**self.block.axes, **(self.block.settings if self.task.kind == "contest" else {})}
         return self.task.catalogue == kind and self.task.entry in own
 

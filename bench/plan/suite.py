@@ -74,7 +74,10 @@ class Suite(Strict):
 
 
 class SuiteRun(NamedTuple):
-    """A suite and the hashes of the cells of its last run, in order; reports show the records of these cells."""
+    """A suite as it was last run: its definition, and the hash of each of its cells (one entry, setting and seed).
+
+    Reports show the records that have these hashes, in this order.
+    """
 
     suite: Suite
     cells: list[str]

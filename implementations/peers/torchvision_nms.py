@@ -17,7 +17,7 @@ from implementations.boxes.nms.groups import Candidates, Kept
 
 @under_contract()
 def nms(candidates: Candidates, iou_threshold: float) -> Kept:
-    """torchvision's ``nms``, called on the boxes of each image and label alone."""
+    """torchvision's ``nms``, called once per image and label; what it keeps, the best score first."""
     kept = []
     for group in candidates.group.unique():
         rows = (candidates.group == group).nonzero().squeeze(1)

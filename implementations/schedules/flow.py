@@ -102,11 +102,12 @@ def linear_quadratic(
     sigma_max: float | None = None,
     clean: bool = True,
 ) -> Times:
-    """Equal steps over the noisiest ``threshold`` of tau, then a parabola with the same slope where it begins.
+    """The ``steps + 1`` times of Movie Gen's schedule: equal steps in tau near the noise, then a parabola (2410.13720).
 
-    tau is the time of the straight path, sigma/(alpha + sigma) (2410.13720). ``linear_steps`` of the steps, by default
-    half, lie within the threshold. Raises ValueError on levels outside the path, and where linear_steps are so few that
-    the parabola would turn back.
+    tau is the time of the straight path, sigma/(alpha + sigma), between the levels ``sigma_max`` and ``sigma_min`` of
+    sigma/alpha. ``linear_steps`` of the steps, by default half, cover the noisiest ``threshold`` of that range; the
+    parabola begins with their slope. With ``clean`` the last time has no noise. Raises ValueError on levels outside the
+    path, and where linear_steps are so few that the parabola would turn back.
     """
     bounds = bound_levels(path, steps, sigma_min, sigma_max, WHOLE)
     if not 0 < threshold < 1:

@@ -38,9 +38,10 @@ def beta(
     start: float | None = None,
     end: float | None = None,
 ) -> Times:
-    """Time grid of equally spaced quantiles of Beta(a, b) in t, dense at both ends where a and b are below 1.
+    """The ``steps + 1`` times at equally spaced quantiles of Beta(a, b), dense at both ends for a, b < 1 (2407.12173).
 
-    It goes from ``start`` (default ``t_max``) to ``end`` (default ``t_min``) (2407.12173). diffusers'
+    A quantile q in [0, 1] lies at ``end + q (start - end)`` of the path's time, with ``start`` by default the noisiest,
+    ``t_max``, and ``end`` the cleanest, ``t_min``; a smaller a puts more steps near the end. diffusers'
     ``use_beta_sigmas`` takes the quantiles in sigma. Raises ValueError on times outside the path.
     """
     require_positive("a", a)

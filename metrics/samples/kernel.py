@@ -71,11 +71,12 @@ def kid_subsets(
 
 @takes_arrays("x", "y")
 def cmmd(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, sigma: float = 10.0, scale: float = 1000.0) -> Estimate:
-    """CMMD of two sets of CLIP features of length 1: ``scale`` times MMD² with a Gaussian kernel (2401.09603).
+    """CMMD of two sets of CLIP features: ``scale`` times MMD² with a Gaussian kernel (2401.09603).
 
-    ``k(x, y) = exp(-|x - y|² / (2 sigma²))``. The authors' estimator is the V-statistic, which includes the pairs of a
-    row with itself (eq. 4): it is never below 0, and has a bias of ``scale (1 - E k)(1/n + 1/m)``. Raises ValueError as
-    ``maximum_mean_discrepancy`` does, and on sigma <= 0.
+    ``k(x, y) = exp(-|x - y|² / (2 sigma²))``; ``sigma`` suits rows of norm 1, which CLIP's features have been scaled
+    to. The authors' estimator is the V-statistic, which includes the pairs of a row with itself (eq. 4): it is never
+    below 0, and its bias is ``scale ((1 - E k(x, x')) / n + (1 - E k(y, y')) / m)``, the means over independent pairs
+    of one side. Raises ValueError as ``maximum_mean_discrepancy`` does, and on sigma <= 0.
     """
     if not sigma > 0:
         raise ValueError(f"sigma is {sigma}; a number above 0 is accepted")

@@ -34,9 +34,9 @@ class BlockKid(TwoSides):
 
     @takes_arrays("features")
     def update(self, features: Float[Tensor, "n d"], real: bool) -> None:
-        """Add a batch of features of one side.
+        """Add n rows of d features to the real or to the generated side.
 
-        Raises ValueError on another number of features and on values not finite.
+        Raises ValueError where d differs from the batches before, and on values that are not finite.
         """
         super().update(features, real)
         if self._ready() >= self.block:

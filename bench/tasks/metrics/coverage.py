@@ -41,7 +41,7 @@ IMAGES = 20_000  # three times as many give the figures of a distribution of det
 
 
 class Trial(NamedTuple):
-    """The figure of one trial and its confidence interval, from ``low`` to ``high``."""
+    """What one simulated sample gives for the figure under study (FD, AP, ...): its value and its 95 % interval."""
 
     value: float
     low: float

@@ -107,7 +107,10 @@ class Candidates:
         return Candidates(self.boxes, scores, self.group, rank)
 
     def gather(self, batch: Batch, values: Tensor) -> Tensor:
-        """Values of the candidates (n,) at the places of the batch's boxes, (g, n); 0 in the padding."""
+        """Lay out one value per candidate, (n,), as a batch of g groups of at most m boxes has them: (g, m).
+
+        Places that a shorter group leaves empty are 0.
+        """
         return self._in_order(values)[batch.position]
 
     def solve(self, method: Callable[[Batch], BatchResult], *, pairwise: bool = True) -> Kept:
