@@ -215,27 +215,31 @@ def table(
 def compare(
     baseline: Annotated[Path, typer.Argument(help="A folder of records, or a file of `fidmap table --format json`.")],
     candidate: Annotated[Path, typer.Argument(help="What is compared with it, in either form.")],
-    as_json: AsJson = False,
+    format: Annotated[str | None, typer.Option(help="text, json, junit, github or md  [default: text]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    only: Annotated[
+        str | None, typer.Option(help="Only cells whose name, TASK/ENTRY/KEY=VALUE,..., has a match of this glob.")
+    ] = None,
+    measure: Annotated[list[str] | None, typer.Option(help="Only this measure; may be repeated.")] = None,
     timings: Annotated[bool, typer.Option("--timings", help="Let timings decide the exit code too.")] = False,
 ) -> int:
     """Compare a candidate's records with a baseline's.
 
-    Exit code 1 where something is worse, missing or not comparable, or where nothing was judged.
+    Exit code 1 where something is worse, missing or not comparable, or where nothing was judged. What --only and
+    --measure leave out is neither judged nor missing.
     """
     from bench.records.bundle import load
+    from bench.records.choice import Choice
     from bench.records.compare import compare as compare_stores
+    from bench.report import comparison
 
-    result = compare_stores(load(baseline), load(candidate), gate_timings=timings)
-    if as_json:
-        print(json.dumps(result.as_dict(), indent=1))
-    else:
-        for name, path, lines in (("baseline", baseline, result.baseline), ("candidate", candidate, result.candidate)):
-            print(f"{name} {path}: {'; '.join(lines)}")
-        for judgement in result.judgements:
-            if judgement.verdict != "same":
-                print(judgement.line() + ("" if judgement.gates else " [advisory]"))
-        print(", ".join(f"{n} {verdict}" for verdict, n in sorted(result.counts.items())))
-        print(f"fails: {'; '.join(result.failures)}" if result.failures else f"passes: {result.judged} measures judged")
+    format = _format(format, as_json, tuple(comparison.FORMATS))
+    choice = Choice(only, tuple(measure or ()))
+    result = compare_stores(load(baseline), load(candidate), gate_timings=timings, choice=choice)
+    sides = str(baseline), str(candidate)
+    print(comparison.FORMATS[format](result, *sides))
+    if format == "github" and (summary := os.environ.get("GITHUB_STEP_SUMMARY")):
+        comparison.append_summary(Path(summary), comparison.markdown(result, *sides))
     return result.exit_code
 
 
@@ -297,6 +301,16 @@ def _check_own(kind: str, option: str, name: str) -> str:
         raise UsageError(f"{option} {error}") from None
     if not callable(found):
         raise UsageError(f"{option} {name!r} is no function")
+    return name
+
+
+def _format(name: str | None, as_json: bool, known: tuple[str, ...]) -> str:
+    """The format that ``--format`` and ``--json`` ask for, the first of those ``known`` without either."""
+    if as_json and name not in (None, "json"):
+        raise UsageError(f"--json and --format {name}: one of them is accepted")
+    name = "json" if as_json else name or known[0]
+    if name not in known:
+        raise UsageError(f"--format {name!r}: expected {', '.join(known)}")
     return name
 
 

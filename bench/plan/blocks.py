@@ -22,7 +22,7 @@ from bench.catalogue import kinds
 from bench.errors import printable
 from bench.files import digest
 from bench.plan import source
-from bench.plan.cell import Cell, Identity, key_of
+from bench.plan.cell import Cell, Identity, key_of, name_of
 from bench.plan.reach import reach
 from bench.plan.suite import Block, Suite
 from bench.task import Task
@@ -96,9 +96,8 @@ class BlockCells:
             key=key_of(task.name, parameters, seed, self.device, block.threads), hash=digest(hashed),
         )  # fmt: skip
         shown = {k: v for k, v in values.items() if k != task.entry} | ({"seed": seed} if len(self.seeds) > 1 else {})
-        setting = ",".join(f"{k}={_format(v)}" for k, v in sorted(shown.items()))
         return Cell(
-            identity, "/".join([task.name, identity.entry, setting]).rstrip("/"), self.index, task.timing,
+            identity, name_of(task.name, identity.entry, shown), self.index, task.timing,
             self.suite.timeout_s, self.suite.memory_gib, modules, source.source_hash(modules), outside, task.samples,
             reason, tuple(left_out),
         )  # fmt: skip
@@ -246,9 +245,3 @@ def _matches(value: Any, pattern: Any) -> bool:
     if isinstance(pattern, str) and isinstance(value, str):
         return fnmatch.fnmatchcase(value, pattern)
     return json.dumps(value, sort_keys=True) == json.dumps(pattern, sort_keys=True)
-
-
-def _format(value: Any) -> str:
-    if isinstance(value, dict):
-        return ";".join(f"{k}={_format(v)}" for k, v in sorted(value.items()))
-    return ".".join(map(str, value)) if isinstance(value, list) else str(value)
