@@ -78,6 +78,7 @@ class SamplerEntry(Entry):
     ascending: bool = False  # it goes from data to noise only
     maps: bool = False  # it uses the denoiser's flow map, with which any number of steps may be exact
     corrects: bool = False  # each prediction corrects the step before it; the last step is not corrected
+    lower_end: bool = False  # its last step is of the order below
     equal_steps: bool = False  # its history has the weights of equal steps, whatever the grid
     from_noise: bool = True  # a grid may begin at alpha = 0
     to_data: Literal["may", "must", "never"] = "may"  # whether a grid ends at sigma = 0
