@@ -30,8 +30,8 @@ def command(tmp_path, capfd, monkeypatch):
     return call
 
 
-def test_names_are_listed_without_torch_or_pandas():
-    for arguments in (["--help"], ["list"], ["list", "--json"]):
+def test_names_and_plans_are_listed_without_torch_or_pandas(tmp_path):
+    for arguments in (["--help"], ["list", "--json"], ["run", "quick", "--dry-run", "--out", str(tmp_path / "none")]):
         code = f"""
             import sys
             from bench.__main__ import main
