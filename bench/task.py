@@ -18,6 +18,7 @@ def sampler_overhead(parameters: Parameters, context: Context) -> ContestMeasure
 from __future__ import annotations
 
 import inspect
+import pkgutil
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -118,8 +119,7 @@ class Task:
     catalogue: str  # the catalogue from which the values of that parameter come
     parameters: type[TaskParameters]
     measures: dict[str, Measure]
-    run: Function
-    summary: str
+    function: Function | str  # or its place as module:function, imported at the first run
     packages: tuple[str, ...] = ()  # other libraries that it calls, whose versions belong to the hash
     samples: bool = False  # with `--keep samples` it stores what it generates as the array "samples"
 
@@ -127,6 +127,40 @@ class Task:
     def timing(self) -> bool:
         """Whether a measure is a timing, so that its cells must run alone."""
         return any(not measure.deterministic for measure in self.measures.values())
+
+    @property
+    def module(self) -> str:
+        """The module of the function, on whose source the numbers depend."""
+        return self.function.partition(":")[0] if isinstance(self.function, str) else self.function.__module__
+
+    def resolve(self) -> Function:
+        """Import the function, of ``(parameters, context)``."""
+        return pkgutil.resolve_name(self.function) if isinstance(self.function, str) else self.function  # type: ignore[no-any-return]
+
+    def run(self, parameters: TaskParameters, context: Context) -> Measurements | ContestMeasurements:
+        """Measure with these parameters."""
+        return self.resolve()(parameters, context)
+
+
+def declare(
+    function: str,
+    parameters: type[TaskParameters],
+    *,
+    entry: str,
+    measures: list[Measure],
+    kind: Kind = "plain",
+    catalogue: str = "",
+    packages: tuple[str, ...] = (),
+    samples: bool = False,
+) -> Task:
+    """Declare a task whose function, ``module:function``, is imported when it first runs; its name is the task's.
+
+    ``entry`` is the parameter that names what is measured (in a contest, a list of names), ``catalogue`` is where those
+    names come from.
+    """
+    table = {measure.name: measure for measure in measures}
+    name = function.partition(":")[2]
+    return Task(name, kind, entry, catalogue, parameters, table, function, packages, samples)
 
 
 def task(
@@ -147,8 +181,7 @@ def task(
     def wrap(function: Function) -> Task:
         hints = typing.get_type_hints(function)
         parameters = hints[next(iter(inspect.signature(function).parameters))]
-        summary = (function.__doc__ or "").strip().partition("\n")[0]
         table = {measure.name: measure for measure in measures}
-        return Task(function.__name__, kind, entry, catalogue, parameters, table, function, summary, packages, samples)
+        return Task(function.__name__, kind, entry, catalogue, parameters, table, function, packages, samples)
 
     return wrap

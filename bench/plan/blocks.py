@@ -50,7 +50,7 @@ class BlockCells:
         self.axes, self.settings = _axes(block, task, guests)
         self.zipped = [dict(zip(block.zip, row, strict=True)) for row in zip(*block.zip.values(), strict=True)] or [{}]
         self.hardware = environment.device_identity(device)
-        home = task.run.__module__
+        home = task.module
         self.home = () if home.partition(".")[0] == "bench" else source.own_modules([home])  # of an outside task
         self.common = {
             "python": environment.python(),
@@ -77,7 +77,7 @@ class BlockCells:
         excluded = (e.reason for e in block.exclude if all(_matches(values[k], v) for k, v in e.match.items()))
         reason = next(excluded, dict(left_out).get(entries[0]))
         named = tuple(find_entries(parameters))
-        reached = reach((task.run.__module__,), tuple(one for one in named if one.source == "fidmap"))
+        reached = reach((task.module,), tuple(one for one in named if one.source == "fidmap"))
         peers = sorted({one.package for one in named if one.package})
         called = sorted({one.package for one in reached.entries if one.package} | {*peers})
         found = environment.versions(tuple(dict.fromkeys((*environment.BASE, *task.packages, *called))))

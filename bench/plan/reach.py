@@ -100,7 +100,7 @@ def read(module: str) -> Source:
     if path is None:
         raise ImportError(f"no module named {module!r}")
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    tree = ast.parse(path.read_bytes())
+    tree = _parse(path.read_bytes())
     nodes = list(_run_time_nodes(tree))
     words = frozenset(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
     imports = tuple(dict.fromkeys(_imports(nodes, package)))
@@ -110,16 +110,24 @@ def read(module: str) -> Source:
 
 
 def tree_digest(source: bytes) -> bytes:
-    """SHA-256 of a module's syntax tree without docstrings: comments, docstrings and layout do not change it."""
+    """Hash of a module's syntax tree without docstrings, which comments and layout do not move."""
+    return hashlib.sha256(ast.dump(_parse(source)).encode()).digest()
+
+
+@cache
+def _parse(source: bytes) -> ast.Module:
+    """The syntax tree of a module without its docstrings."""
     tree = ast.parse(source)
     waiting: list[ast.AST] = [tree]
-    while waiting:  # docstrings are statements, so that expressions need not be visited
+    while waiting:  # a docstring is a statement: expressions need no look
         node = waiting.pop()
-        if isinstance(node, Documentable) and _has_docstring(node):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _has_docstring(
+            node
+        ):
             node.body = node.body[1:] or [ast.Pass()]
         for block in _BLOCKS:
             waiting += getattr(node, block, ())
-    return hashlib.sha256(ast.dump(tree).encode()).digest()
+    return tree
 
 
 def _has_docstring(node: Documentable) -> bool:
@@ -154,7 +162,7 @@ def _find_exports(
 ) -> dict[str, tuple[str, str]] | None:
     """Where each name of a package is defined (module, name), if re-exporting is all that its ``__init__`` does."""
     for node in tree.body:
-        if not isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.Expr):
+        if not isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.Expr | ast.Pass):
             return None
         if isinstance(node, ast.Assign) and _find_assigned_names(node) - EXPORT_NAMES:
             return None

@@ -97,9 +97,9 @@ def _import_all(cell: Cell) -> None:
     from bench.catalogue import TASKS
     from bench.plan.blocks import find_entries
 
-    for entry in (TASKS[cell.identity.task], *find_entries(cell.identity.parameters)):
+    for one in (TASKS[cell.identity.task].resolve(), *find_entries(cell.identity.parameters)):
         try:
-            entry.resolve()
+            one.resolve()
         except ImportError:  # the task meets it again, and its error says what is missing
             continue
 

@@ -20,7 +20,9 @@ from bench.audit import CHECKS, Subject, audit, of_function, subjects
 from bench.audit.finding import NotApplicable, Undecided
 from bench.audit.slope import slope
 from bench.task import Context
-from bench.tasks.samplers.audit import Parameters, sampler_audit
+from bench.tasks.samplers import declarations
+from bench.tasks.samplers.declarations import AuditParameters as Parameters
+from bench.tasks.samplers.declarations import sampler_audit
 from implementations.diffusion import RectifiedFlow
 from implementations.samplers import SAMPLERS
 from tests.bench import faulty_samplers
@@ -56,6 +58,10 @@ FAULTS = {
     "shares_noise_over_steps": {"noise"},
     "shares_noise_with_the_start": {"noise", "determinism"},
 }
+
+
+def test_a_record_says_of_each_check_what_its_function_says():
+    assert {name: check.__doc__.partition("\n")[0] for name, check in CHECKS.items()} == declarations.CHECKS
 
 
 def failed(subject, checks=tuple(CHECKS)):

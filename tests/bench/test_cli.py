@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def test_names_are_listed_without_torch_or_pandas():
-    for arguments in (["--help"], ["list"], ["list", "--json"]):
+def test_names_and_plans_are_listed_without_torch_or_pandas(tmp_path):
+    for arguments in (["--help"], ["list", "--json"], ["run", "quick", "--dry-run", "--out", str(tmp_path / "none")]):
         code = f"""
             import sys
             from bench.__main__ import main

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from bench.task import Context
-from bench.tasks.metrics.coverage import GROUPS, Parameters, coverage
+from bench.tasks.metrics.coverage import GROUPS
+from bench.tasks.metrics.declarations import CoverageParameters as Parameters
+from bench.tasks.metrics.declarations import coverage
 
 pytestmark = pytest.mark.unchecked  # the shape checker would take most of the time
 

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from bench.data.scenes import scenes
 from bench.task import Context
-from bench.tasks.metrics.detection import detection_ap, perturb
+from bench.tasks.metrics.declarations import detection_ap
+from bench.tasks.metrics.detection import perturb
 
 KINDS = ("jitter", "drop", "duplicate", "score_noise", "class_swap", "background")
 kinds = pytest.mark.parametrize("kind", KINDS)

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from bench.task import Context
-from bench.tasks.boxes.agreement import Parameters, iou_agreement
+from bench.tasks.boxes.declarations import AgreementParameters as Parameters
+from bench.tasks.boxes.declarations import iou_agreement
 from bench.tasks.intervals import correlate
 
 FAST = {"pairs": 200, "iterations": 30, "resamples": 40}

@@ -11,16 +11,15 @@ from bench.tasks.boxes.choice import (
     SITUATIONS,
     STEPS,
     WIDEST,
-    Parameters,
-    SituationName,
     draw_pairs,
     first_iteration,
-    iou_choice,
     mean_with_interval,
     rate,
     show_target,
 )
-from bench.tasks.boxes.pairs import LossParameters, descend, gap, iou, pairs, unit_pairs
+from bench.tasks.boxes.declarations import ChoiceParameters as Parameters
+from bench.tasks.boxes.declarations import LossParameters, iou_choice
+from bench.tasks.boxes.pairs import bind, descend, gap, iou, pairs, unit_pairs
 
 pytestmark = pytest.mark.unchecked  # shape checks would take longer than the descents
 
@@ -33,7 +32,7 @@ def run(loss, situation, pairs=60, iterations=200, seed=0):
 
 def test_situations_are_what_they_are_called():
     drawn = {name: draw_pairs(each, 100, torch.Generator().manual_seed(0)) for name, each in SITUATIONS.items()}
-    assert drawn.keys() == set(SituationName.__args__)
+    assert drawn.keys() == set(Parameters.model_fields["situation"].annotation.__args__)
     assert all(len(boxes) == len(targets) == 100 for boxes, targets in drawn.values())
     overlap = {name: iou(*pair) for name, pair in drawn.items()}
     assert (gap(*drawn["apart"]) > 0).all()
@@ -94,7 +93,7 @@ def test_the_rate_is_chosen_on_some_pairs_and_judged_on_others():
         assert (arrays[name].shape, arrays[f"{name}_choosing"].shape) == ((60,), (30,))
         assert not torch.equal(arrays[name][:30], arrays[f"{name}_choosing"])
     boxes, targets = draw_pairs(SITUATIONS["poor"], 60, torch.Generator().manual_seed(1))  # 0 chooses
-    *_, moved = descend(LossParameters(loss="eiou").bind(), boxes, itertools.repeat(targets), 50, values["rate"])
+    *_, moved = descend(bind(LossParameters(loss="eiou")), boxes, itertools.repeat(targets), 50, values["rate"])
     torch.testing.assert_close(arrays["iou_final"], iou(moved, targets), rtol=0, atol=1e-9)
     assert 0 < values["to_75"] <= values["to_95"] <= 50
     assert run("eiou", "poor", iterations=50)[0] == values
@@ -129,7 +128,7 @@ def test_rates_do_not_touch_one_another(loss, situation):
     for i, step in enumerate(arrays["rates"].tolist()):
         noise = torch.Generator().manual_seed(0)
         seen = show_target(SITUATIONS[situation], targets, noise)
-        *_, moved = descend(LossParameters(loss=loss).bind(), boxes, seen, 20, step)
+        *_, moved = descend(bind(LossParameters(loss=loss)), boxes, seen, 20, step)
         assert arrays["iou_curves"][-1, i].item() == pytest.approx(iou(moved, targets).mean().item(), abs=1e-9)
 
 

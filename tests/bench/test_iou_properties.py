@@ -7,10 +7,11 @@ import torch
 
 from bench.task import Context
 from bench.tasks.boxes.arrangements import RELATIONS, arrange, configuration, orders, relation
-from bench.tasks.boxes.claims import CLAIMS
+from bench.tasks.boxes.claims import CLAIMS, LARGE
 from bench.tasks.boxes.counterexample import TOLERANCE, search
-from bench.tasks.boxes.pairs import FAMILIES, LossParameters, difference, gap, gradient, iou, pairs, xyxy
-from bench.tasks.boxes.properties import Parameters, iou_properties
+from bench.tasks.boxes.declarations import PROPERTIES, LossParameters, iou_properties
+from bench.tasks.boxes.declarations import PropertiesParameters as Parameters
+from bench.tasks.boxes.pairs import FAMILIES, bind, difference, gap, gradient, iou, pairs, xyxy
 from implementations.boxes import LOSSES
 
 CASES, STARTS, ROUNDS = 3000, 24, 25
@@ -26,9 +27,9 @@ VARIANTS = {
 }
 
 
-def bind(name):
+def loss_of(name):
     loss, options = VARIANTS.get(name, (name, {}))
-    return LossParameters(loss=loss, options=options).bind(rowwise=True)
+    return bind(LossParameters(loss=loss, options=options), rowwise=True)
 
 
 def decide(claim, loss, seed=0):
@@ -36,7 +37,7 @@ def decide(claim, loss, seed=0):
 
 
 def holds(claim, *names):
-    return [name for name in names if decide(claim, bind(name)).holds]
+    return [name for name in names if decide(claim, loss_of(name)).holds]
 
 
 def box(*numbers):
@@ -70,6 +71,11 @@ KNOWN = {
 }
 
 
+def test_every_claim_is_said_in_words():
+    assert list(PROPERTIES) == list(CLAIMS)
+    assert f"at most {LARGE:g} " in PROPERTIES["bounded"]
+
+
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_the_search_finds_what_is_known(claim):
     having, lacking = (names.split() for names in KNOWN[claim])
@@ -80,7 +86,7 @@ def test_the_search_finds_what_is_known(claim):
 def test_verdicts_do_not_hang_on_the_seed(seed):
     for claim, (having, lacking) in KNOWN.items():
         for name, expected in ((having.split()[-1], True), (lacking.split()[0], False)):
-            assert decide(claim, bind(name), seed).holds == expected, (claim, name)
+            assert decide(claim, loss_of(name), seed).holds == expected, (claim, name)
 
 
 def xywh(corners):
@@ -178,11 +184,11 @@ def test_three_boxes_in_a_row_break_the_triangle_inequality():
         "siou": (1.1967, 1.1415), "shape_iou": (direct, 1.1487),
     }  # fmt: skip
     for name, sides in known.items():
-        inequality = claim.compare(bind(name), case)
+        inequality = claim.compare(loss_of(name), case)
         assert [inequality.left.item(), inequality.right.item()] == pytest.approx(sides, abs=5.1e-5)
     false = [*known, "ciou", "torchvision_ciou", "ciou_attached", "ciou_thresholded", "shape_iou_1"]
     for name in false:
-        inequality = claim.compare(bind(name), case)
+        inequality = claim.compare(loss_of(name), case)
         assert inequality.left > inequality.right + TOLERANCE, name
 
 
@@ -245,7 +251,7 @@ def test_triples_are_drawn_in_every_configuration_that_exists():
 def test_a_counter_example_is_one(claim):
     """The boxes that are kept break the claim when they are looked at afresh."""
     name = KNOWN[claim][1].split()[0]
-    loss, verdict = bind(name), decide(claim, bind(name))
+    loss, verdict = loss_of(name), decide(claim, loss_of(name))
     a, b, *rest = xywh(verdict.boxes)[:, None]
     left, right = verdict.sides.tolist()
     assert verdict.violation == left - right > TOLERANCE
@@ -291,13 +297,13 @@ def test_a_counter_example_is_one(claim):
 
 
 def test_ciou_is_blind_to_size_at_equal_ratios_alone():
-    verdict = decide("sees_size", bind("ciou"))
+    verdict = decide("sees_size", loss_of("ciou"))
     sides = verdict.boxes[:, 2:] - verdict.boxes[:, :2]
     torch.testing.assert_close(sides[0, 0] / sides[0, 1], sides[1, 0] / sides[1, 1])
     assert (sides[0] / sides[1]).log().abs().min() > math.log(1.25)
     pred, target = pairs(500, torch.Generator().manual_seed(0), "equal_ratio")
     # Its whole penalty beyond distance is the aspect term: off the centre too, CIoU is DIoU there.
-    torch.testing.assert_close(bind("ciou")(pred, target), bind("diou")(pred, target), rtol=0, atol=1e-15)
+    torch.testing.assert_close(loss_of("ciou")(pred, target), loss_of("diou")(pred, target), rtol=0, atol=1e-15)
 
 
 def test_the_facts_penalties_under_concentric_enlargement():
@@ -308,7 +314,7 @@ def test_the_facts_penalties_under_concentric_enlargement():
     shape = [(1 - math.exp(-change)) ** 4 for change in (1 / 2, 0, 2 / 3, 1 / 3)]  # |dt| / max t, before and after
     known = {"giou": (0.7143, 0.5769), "diou": (0.3765, 0.3012), "piou": (0.9817, 0.9817), "siou": (0.6374, 0.5364)}
     for name, figures in known.items():
-        inequality = claim.compare(bind(name), case)
+        inequality = claim.compare(loss_of(name), case)
         penalties = [float(inequality.left) - 1, float(inequality.right) - 1]  # the boxes do not overlap
         if name == "siou":  # (D + O) / 2
             penalties = [2 * penalties[0] - sum(shape[:2]), 2 * penalties[1] - sum(shape[2:])]
@@ -354,10 +360,10 @@ def test_the_record_holds_every_property_and_its_counter_examples():
 def test_rows_of_wiou_are_independent_in_the_search_alone():
     pred, target = pairs(50, torch.Generator().manual_seed(0), "random")
     for name in ("wiou_v2", "wiou_v3"):
-        rowwise, batched = (LossParameters(loss=name).bind(rowwise=flag) for flag in (True, False))
+        rowwise, batched = (bind(LossParameters(loss=name), rowwise=flag) for flag in (True, False))
         torch.testing.assert_close(rowwise(pred, target)[:5], rowwise(pred[:5], target[:5]))
         assert not torch.equal(batched(pred, target)[:5], batched(pred[:5], target[:5]))
-        own = LossParameters(loss=name, options={"state": 0.25}).bind(rowwise=True)
+        own = bind(LossParameters(loss=name, options={"state": 0.25}), rowwise=True)
         assert torch.equal(own(pred, target), LOSSES[name](xyxy(pred), xyxy(target), state=0.25))
 
 

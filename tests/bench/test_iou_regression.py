@@ -9,8 +9,10 @@ import torch
 from pydantic import ValidationError
 
 from bench.task import Context
+from bench.tasks.boxes.declarations import RegressionParameters as Parameters
+from bench.tasks.boxes.declarations import iou_regression
 from bench.tasks.boxes.descent import Adam, Descent, can_compile, corners, regress
-from bench.tasks.boxes.regression import CASES, RATIOS, SIMULATIONS, Parameters, cases, disc, iou_regression, rates
+from bench.tasks.boxes.regression import CASES, RATIOS, SIMULATIONS, cases, disc, rates
 from implementations.boxes import LOSSES
 
 # Total errors at iterations 160 and 200, in 1e6, as known to the digits shown, each with its relative standard

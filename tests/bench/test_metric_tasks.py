@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 
 from bench.task import Context
-from bench.tasks.metrics.bias import Parameters as Bias
-from bench.tasks.metrics.bias import metric_bias
-from bench.tasks.metrics.sensitivity import Parameters as Sensitivity
-from bench.tasks.metrics.sensitivity import metric_sensitivity
-from bench.tasks.metrics.speed import Parameters as Speed
-from bench.tasks.metrics.speed import metric_speed
+from bench.tasks.metrics.declarations import BiasParameters as Bias
+from bench.tasks.metrics.declarations import SensitivityParameters as Sensitivity
+from bench.tasks.metrics.declarations import SpeedParameters as Speed
+from bench.tasks.metrics.declarations import metric_bias, metric_sensitivity, metric_speed
 
 
 @pytest.fixture(scope="module")

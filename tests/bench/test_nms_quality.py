@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from bench.data.crowds import SIZE, crowds
 from bench.task import Context
-from bench.tasks.boxes.nms import nms_quality, nms_speed
+from bench.tasks.boxes.declarations import nms_quality, nms_speed
 from implementations.boxes import NMS
 from implementations.boxes.geometry import pairwise_iou
 

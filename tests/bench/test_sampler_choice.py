@@ -7,7 +7,8 @@ import scipy.stats
 
 from bench.task import Context
 from bench.tasks.samplers import choice
-from bench.tasks.samplers.choice import OWN, Combination, choose_best, combine, measure_distance, sampler_choice
+from bench.tasks.samplers.choice import OWN, Combination, choose_best, combine, measure_distance
+from bench.tasks.samplers.declarations import sampler_choice
 from bench.tasks.samplers.images import EXTRACTOR, class_mixture, features, mixture_pixels
 from implementations.diffusion import VP
 from metrics import FeatureStatistics

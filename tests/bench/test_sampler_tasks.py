@@ -13,13 +13,18 @@ from bench.plan.suite import find, read
 from bench.task import Context
 from bench.tasks.intervals import measure_floor
 from bench.tasks.samplers import images, problems
-from bench.tasks.samplers.error import sampler_error
-from bench.tasks.samplers.ledger import sampler_ledger
-from bench.tasks.samplers.order import ladder_grid, sampler_order
-from bench.tasks.samplers.overhead import sampler_overhead
-from bench.tasks.samplers.problems import Budgeted, gaussian, generator, make_path, solve
-from bench.tasks.samplers.quality import sampler_latency, sampler_quality
-from bench.tasks.samplers.spectrum import sampler_spectrum
+from bench.tasks.samplers.declarations import (
+    Budgeted,
+    sampler_error,
+    sampler_latency,
+    sampler_ledger,
+    sampler_order,
+    sampler_overhead,
+    sampler_quality,
+    sampler_spectrum,
+)
+from bench.tasks.samplers.order import ladder_grid
+from bench.tasks.samplers.problems import gaussian, generator, make_path, solve
 from implementations.catalogue import SAMPLERS, SCHEDULES
 
 BUDGETED = [

@@ -9,44 +9,23 @@ resamples of the pairs.
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import torch
-from pydantic import Field
 
-from bench.task import Context, Direction, Measure, Measurements, Value, task
-from bench.tasks.boxes.pairs import LossParameters, descend, iou, unit_pairs
+from bench.task import Context, Measurements, Value
+from bench.tasks.boxes.pairs import bind, descend, iou, unit_pairs
 from bench.tasks.intervals import CORRELATIONS, correlate
 
-
-class Parameters(LossParameters):
-    """A box loss whose ranking of boxes is compared with that of IoU, on ``pairs`` random pairs.
-
-    Four in ten of the pairs overlap; their descent has ``iterations`` updates.
-    """
-
-    pairs: int = Field(800, ge=50)
-    iterations: int = Field(100, ge=10)
-    resamples: int = Field(200, ge=20)
+if TYPE_CHECKING:
+    from bench.tasks.boxes.declarations import AgreementParameters
 
 
-WHEN: dict[str, tuple[str, Direction]] = {
-    "": ("1 - IoU of the same pair", "higher"),
-    "final_": ("1 - IoU after its regression", "target"),
-}
-WHERE = {"overlapping": "pairs that overlap at the start", "all": "all pairs"}
+WHEN = ("", "final_")  # before the names of correlations with the IoU of the start and of the end
+WHERE = ("overlapping", "all")
 
 
-@task(
-    entry="loss",
-    catalogue="losses",
-    measures=[
-        Measure(f"{when}{name}_{where}", f"with {what}, {of}", unit="1", direction=direction, window=0.01, floor=1e-3)
-        for when, (what, direction) in WHEN.items()
-        for where, of in WHERE.items()
-        for name in CORRELATIONS
-    ],
-)
-def iou_agreement(parameters: Parameters, context: Context) -> Measurements:
+def iou_agreement(parameters: AgreementParameters, context: Context) -> Measurements:
     """Rank correlation of a box loss with IoU, at the start and at the end of a regression by it.
 
     It measures Spearman's rho and Kendall's tau-b of the loss at the start with ``1 - IoU``, over random pairs of
@@ -54,8 +33,8 @@ def iou_agreement(parameters: Parameters, context: Context) -> Measurements:
     """
     source = torch.Generator().manual_seed(context.seed)
     boxes, target = (each.to(context.device) for each in unit_pairs(parameters.pairs, source, "random"))
-    loss = parameters.bind(rowwise=True)(boxes, target)
-    *_, moved = descend(parameters.bind(), boxes, itertools.repeat(target), parameters.iterations)
+    loss = bind(parameters, rowwise=True)(boxes, target)
+    *_, moved = descend(bind(parameters), boxes, itertools.repeat(target), parameters.iterations)
     # Boxes that have arrived differ only by rounding, which must not be ranked.
     overlap, final = iou(boxes, target), iou(moved, target).mul(1e6).round().div(1e6)
     if not bool(loss.isfinite().all() and moved.isfinite().all()):

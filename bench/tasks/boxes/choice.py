@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import Field
 from torch import Tensor
 
-from bench.task import Context, Measure, Measurements, Value, task
-from bench.tasks.boxes.pairs import LossParameters, descend, draw_log_uniform, iou, unit_pairs
+from bench.task import Context, Measurements, Value
+from bench.tasks.boxes.pairs import bind, depends_on_batch, descend, draw_log_uniform, iou, unit_pairs
+
+if TYPE_CHECKING:
+    from bench.tasks.boxes.declarations import ChoiceParameters
 
 
 class Situation(NamedTuple):
@@ -51,37 +53,15 @@ SITUATIONS = {
     "mixed": Situation("pairs of boxes of very different scale, at one rate", ("random",), lowest=1e-3, scales=4),
     "noisy": Situation("noise of a tenth of its sides on the target", ("random",), lowest=1e-3, noise=0.1),
 }
-SituationName = Literal["apart", "poor", "nested", "equal_ratio", "fine", "mixed", "noisy"]
 STEPS = range(-7, 3)  # the rates that are tried first: .0003, .001, .003, ..., 3, 10
 BEYOND = 2  # rates that must have been tried below and above the chosen one
 WIDEST = range(-12, 9)  # the widest grid of rates: 1e-6 to 1e4
 # On one machine the figures repeat bit for bit. Where boxes overshoot, a change of the last bit of every start, as
 # another instruction set may cause it, changed a figure by up to 2.1 % (14 losses were tried in apart, mixed and poor).
-WINDOW = 0.03
 FIGURES = ("iou_final", "to_75", "to_95")
 
 
-class Parameters(LossParameters):
-    """A box loss in a situation, measured on ``pairs`` of boxes; half as many others choose its learning rate."""
-
-    situation: SituationName
-    pairs: int = Field(300, ge=20)
-    iterations: int = Field(200, ge=10)
-
-
-@task(
-    entry="loss",
-    catalogue="losses",
-    measures=[
-        Measure("iou_start", "mean IoU at the start", unit="1", direction="target", window=1e-6),
-        Measure("iou_final", "mean IoU after the last iteration", unit="1", direction="higher", window=WINDOW),
-        Measure("to_75", "mean iterations to IoU .75; all iterations for a box that does not reach it", window=WINDOW),
-        Measure("to_95", "the same to IoU .95", window=WINDOW),
-        Measure("rate", "learning rate, chosen on other pairs", direction="target", window=0),
-        Measure("at_edge", "whether the best rate is at an end of the widest grid", "yes/no", "target", window=0),
-    ],
-)
-def iou_choice(parameters: Parameters, context: Context) -> Measurements:
+def iou_choice(parameters: ChoiceParameters, context: Context) -> Measurements:
     """Regress boxes in one situation by one loss, at a rate chosen on other boxes of that situation.
 
     It measures the final mean IoU, and how many iterations the boxes need to reach an IoU of .75 and of .95.
@@ -108,7 +88,7 @@ def rate(step: int) -> float:
 class _Pairs:
     """Pairs of a situation, and their IoU during a descent."""
 
-    def __init__(self, parameters: Parameters, n: int, seed: int, device: str):
+    def __init__(self, parameters: ChoiceParameters, n: int, seed: int, device: str):
         self.parameters, self.seed = parameters, seed
         self.situation = SITUATIONS[parameters.situation]
         source = torch.Generator().manual_seed(seed)
@@ -117,7 +97,7 @@ class _Pairs:
     def curves(self, steps: Sequence[int]) -> dict[int, Float[Tensor, "iterations+1 n"]]:
         """IoU of every pair before and after each update, for the rate of each step."""
         # All rates run side by side in one batch, except for a loss whose rows depend on their batch.
-        together = [[step] for step in steps] if self.parameters.depends_on_batch else [steps]
+        together = [[step] for step in steps] if depends_on_batch(self.parameters) else [steps]
         found: dict[int, Tensor] = {}
         for chosen in together:
             rates = tuple(rate(step) for step in chosen)
@@ -152,7 +132,7 @@ def _figures(curve: Float[Tensor, "iterations+1 n"]) -> tuple[Tensor, Tensor, Te
 
 
 def _curves(
-    parameters: Parameters, boxes: Tensor, target: Tensor, rates: tuple[float, ...], seed: int
+    parameters: ChoiceParameters, boxes: Tensor, target: Tensor, rates: tuple[float, ...], seed: int
 ) -> Float[Tensor, "iterations+1 rates n"]:
     """IoU of every pair before and after each update, at each of the rates; all rates get the same noise."""
     k = len(rates)
@@ -163,7 +143,7 @@ def _curves(
     )
     rate = boxes.new_tensor(rates).repeat_interleave(len(boxes))[:, None]
     overlap = [iou(start, goal)]
-    overlap += [iou(moved, goal) for moved in descend(parameters.bind(), start, noisy, parameters.iterations, rate)]
+    overlap += [iou(moved, goal) for moved in descend(bind(parameters), start, noisy, parameters.iterations, rate)]
     return torch.stack(overlap).view(len(overlap), k, len(boxes))
 
 

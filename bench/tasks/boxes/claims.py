@@ -291,52 +291,20 @@ def _accept_any(case: Tensor) -> Tensor:
     return torch.ones_like(case[:, 0], dtype=torch.bool)
 
 
-CLAIMS = {
-    "non_negative": Claim("0 <= L", _draw_pairs, _compare_non_negative, is_ordinary),
-    "zero_iff_equal": Claim(
-        "L is 0 for equal boxes and above 0 for all others", _draw_pairs, _compare_zero_iff_equal, is_ordinary,
-    ),
-    "minimum_unique": Claim(
-        "no other box has a loss as low as the target's own", _draw_pairs, _compare_minimum_unique, is_ordinary,
-    ),
-    "symmetric": Claim("L(a, b) = L(b, a)", _draw_pairs, _compare_symmetric, is_ordinary),
-    "triangle": Claim("L(a, b) <= L(a, c) + L(c, b)", _draw_triples, _compare_triangle, _is_ordinary_triple, boxes=3),
-    "scale_invariant": Claim(
-        "a pair has the same loss when scaled by 2^-10 to 2^10", _draw_scales, _compare_scale_invariant, _is_scalable,
-    ),
-    "bounded": Claim(
-        f"|L| is at most {LARGE:g} for boxes up to a million sides apart or of sides up to a million times different",
-        _draw_stretched, _compare_bounded, _accept_any, ascend=False,
-    ),
-    "gradient_apart": Claim(
-        "boxes that are at most three sides apart have a gradient",
-        _draw_apart, _compare_gradient_apart, _is_moderately_apart,
-    ),
-    "falls_on_path": Claim(
-        "L never rises as x, y, w, h move straight to the target's", _draw_paths, _compare_falls_on_path, _is_on_path,
-    ),
-    "falls_to_centre": Claim(
-        "L never rises as the centre moves straight to the target's",
-        _draw_paths, _compare_falls_to_centre, _is_on_path,
-    ),
-    "finite": Claim(
-        "value and gradient are finite for boxes that are without extent, inverted, equal or huge",
-        _draw_degenerate, _compare_finite, _accept_any, ascend=False,
-    ),
-    "sees_size": Claim(
-        "concentric boxes of equal ratio and different size have a penalty beside 1 - IoU",
-        _draw_resized, _compare_sees_size, _is_clearly_resized, boxes=1,
-    ),
-    "sees_ratio": Claim(
-        "concentric boxes of equal area and different ratio have a penalty beside 1 - IoU",
-        _draw_resized, _compare_sees_ratio, _is_clearly_resized, boxes=1,
-    ),
-    "enlarging_costs": Claim(
-        "L does not fall as a box, apart and no smaller than its target, is enlarged about its centre",
-        _draw_large_apart, _compare_enlarging_costs, _is_enlargeable,
-    ),
-    "no_growth_apart": Claim(
-        "descent does not enlarge a box that is apart and no smaller than its target",
-        _draw_large_apart, _compare_no_growth_apart, _is_enlargeable,
-    ),
-}  # fmt: skip
+CLAIMS = {  # said in words in bench.tasks.boxes.declarations
+    "non_negative": Claim(_draw_pairs, _compare_non_negative, is_ordinary),
+    "zero_iff_equal": Claim(_draw_pairs, _compare_zero_iff_equal, is_ordinary),
+    "minimum_unique": Claim(_draw_pairs, _compare_minimum_unique, is_ordinary),
+    "symmetric": Claim(_draw_pairs, _compare_symmetric, is_ordinary),
+    "triangle": Claim(_draw_triples, _compare_triangle, _is_ordinary_triple, boxes=3),
+    "scale_invariant": Claim(_draw_scales, _compare_scale_invariant, _is_scalable),
+    "bounded": Claim(_draw_stretched, _compare_bounded, _accept_any, ascend=False),
+    "gradient_apart": Claim(_draw_apart, _compare_gradient_apart, _is_moderately_apart),
+    "falls_on_path": Claim(_draw_paths, _compare_falls_on_path, _is_on_path),
+    "falls_to_centre": Claim(_draw_paths, _compare_falls_to_centre, _is_on_path),
+    "finite": Claim(_draw_degenerate, _compare_finite, _accept_any, ascend=False),
+    "sees_size": Claim(_draw_resized, _compare_sees_size, _is_clearly_resized, boxes=1),
+    "sees_ratio": Claim(_draw_resized, _compare_sees_ratio, _is_clearly_resized, boxes=1),
+    "enlarging_costs": Claim(_draw_large_apart, _compare_enlarging_costs, _is_enlargeable),
+    "no_growth_apart": Claim(_draw_large_apart, _compare_no_growth_apart, _is_enlargeable),
+}

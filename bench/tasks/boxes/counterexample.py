@@ -44,7 +44,6 @@ class Claim(NamedTuple):
     set.
     """
 
-    summary: str
     draw: Callable[[int, torch.Generator], Float[Tensor, "n d"]]
     compare: Callable[[Loss, Float[Tensor, "n d"]], Inequality]
     applies: Callable[[Float[Tensor, "n d"]], Bool[Tensor, " n"]]

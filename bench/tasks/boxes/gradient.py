@@ -10,13 +10,17 @@ What following the gradient does is measured by one small step of length ``STEP`
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor
 
-from bench.task import Context, Measure, Measurements, Value, task
-from bench.tasks.boxes.pairs import Loss, LossParameters, gradient, iou, pairs
+from bench.task import Context, Measurements, Value
+from bench.tasks.boxes.pairs import Loss, bind, gradient, iou, pairs
+
+if TYPE_CHECKING:
+    from bench.tasks.boxes.declarations import GradientParameters
 
 STEP = 1e-5  # in units of the target's side
 # A step along the true gradient is off by its square; changes below ten times that are not counted.
@@ -24,49 +28,12 @@ CURVATURE = 10 * STEP**2
 STILL = 1e-12  # a gradient up to here counts as 0, up to rounding
 
 
-class Parameters(LossParameters):
-    """A box loss whose gradient is measured on grids of ``points`` by ``points`` boxes around a target of side 1.
-
-    ``width``, ``height`` and ``reach`` belong to the field ``position``, in sides of the target.
-    """
-
-    points: int = Field(40, ge=4)
-    reach: float = Field(3.0, gt=0)
-    width: float = Field(2.0, gt=0)
-    height: float = Field(1.5, gt=0)
+SETS = ("position", "size", "pairs")
 
 
-FIELDS = ("position", "size")
-SETS = (*FIELDS, "pairs")
-SHARES = {
-    "zero": "share of points without a gradient",
-    "uphill": "share of points from which a step along the negative gradient raises the loss",
-    "away": "share of points from which it raises |dx| + |dy| + |dw| + |dh|",
-    "worse": "share of points from which it lowers the IoU",
-}
-
-
-@task(
-    entry="loss",
-    catalogue="losses",
-    measures=[
-        measure
-        for field in SETS
-        for measure in (
-            *(
-                # Between machines, a point of the grid may fall on the other side of a threshold.
-                Measure(f"{field}_{name}", summary, unit="1", direction="target", window=0, floor=1e-3)
-                for name, summary in SHARES.items()
-            ),
-            Measure(
-                f"{field}_spike", "largest norm of the gradient over the median norm", direction="target", window=0.01
-            ),
-        )
-    ],
-)
-def iou_gradient(parameters: Parameters, context: Context) -> Measurements:
+def iou_gradient(parameters: GradientParameters, context: Context) -> Measurements:
     """Gradients of a box loss over grids of positions and of sizes, and the effect of a small step against them."""
-    loss = parameters.bind(rowwise=True)
+    loss = bind(parameters, rowwise=True)
     n = parameters.points
     measured: dict[str, float | Value] = {}
     for name in SETS:
@@ -88,7 +55,7 @@ def iou_gradient(parameters: Parameters, context: Context) -> Measurements:
     return measured
 
 
-def field_boxes(field: str, parameters: Parameters) -> tuple[Float[Tensor, " points"], Float[Tensor, "n 4"]]:
+def field_boxes(field: str, parameters: GradientParameters) -> tuple[Float[Tensor, " points"], Float[Tensor, "n 4"]]:
     """The boxes (x, y, w, h) of a gradient field, ``position`` or ``size``, and the coordinates along its grid's sides.
 
     Boxes are row by row (x or w varies fastest).

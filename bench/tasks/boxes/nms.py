@@ -6,71 +6,24 @@ are counted: COCO's limit of 100 per image and class is lifted, since soft metho
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 
 from bench.data.crowds import Crowd, crowds
-from bench.task import ContestMeasurements, Context, Measure, Measurements, NmsName, TaskParameters, Value, task
+from bench.task import ContestMeasurements, Context, Measurements, Value
 from bench.timing import clock_for, measure, median_interval, paired_ratio
 from implementations.boxes.geometry import pairwise_iou
 from implementations.boxes.nms import Kept
 from implementations.catalogue import NMS
 from metrics.detection.coco import evaluate_coco
 
-
-class Parameters(TaskParameters):
-    """An NMS with its options, measured on crowded scenes: ``images`` images with ``boxes`` candidates each.
-
-    There are ten candidates per object.
-    """
-
-    nms: NmsName
-    boxes: int = Field(100, ge=1)
-    images: int = Field(20, ge=1)
-    classes: int = Field(10, ge=1)
-    iou_threshold: float = Field(0.5, ge=0, le=1)
-    options: dict[str, Any] = {}
-
-    @model_validator(mode="after")
-    def _options_are_known(self) -> Parameters:
-        try:
-            _suppress(self.nms, crowds(1, 1), self.iou_threshold, self.options)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"options of {self.nms}: {error}") from None
-        return self
+if TYPE_CHECKING:
+    from bench.tasks.boxes.declarations import NmsParameters, NmsSpeedParameters
 
 
-class SpeedParameters(TaskParameters):
-    """NMS methods that are timed on the same candidates of crowded scenes; ratios are to the first method."""
-
-    nms: list[NmsName] = Field(min_length=1)
-    boxes: int = Field(1000, ge=1)
-    images: int = Field(1, ge=1)
-    classes: int = Field(80, ge=1)
-    iou_threshold: float = Field(0.5, ge=0, le=1)
-    max_seconds: float = Field(10.0, gt=0)
-
-
-def _figure(name: str, summary: str) -> Measure:
-    return Measure(name, summary, direction="higher", window=1e-3)
-
-
-@task(
-    entry="nms",
-    catalogue="nms",
-    measures=[
-        _figure("AP", "mean over IoU .5:.05:.95 and classes"),
-        _figure("AP50", "AP at IoU .5"),
-        _figure("AP75", "AP at IoU .75"),
-        _figure("recall", "mean over IoU .5:.05:.95 and classes"),
-        Measure("kept", "detections per image", direction="target", window=1e-3),
-        Measure("crowding", "mean over objects of the largest IoU with another of their class", direction="target"),
-    ],
-)
-def nms_quality(parameters: Parameters, context: Context) -> Measurements:
+def nms_quality(parameters: NmsParameters, context: Context) -> Measurements:
     """AP of the detections that an NMS keeps of a detector's candidates, on crowded scenes.
 
     Candidates are a simulated detector's, and all detections that a method keeps are counted.
@@ -91,16 +44,7 @@ def nms_quality(parameters: Parameters, context: Context) -> Measurements:
     }
 
 
-@task(
-    kind="contest",
-    entry="nms",
-    catalogue="nms",
-    measures=[
-        Measure("time", "median time per call", unit="ms", deterministic=False),
-        Measure("ratio", "median of the paired ratios to the time of the first method", deterministic=False),
-    ],
-)
-def nms_speed(parameters: SpeedParameters, context: Context) -> ContestMeasurements:
+def nms_speed(parameters: NmsSpeedParameters, context: Context) -> ContestMeasurements:
     """Milliseconds per call of an NMS on the candidates of crowded scenes, and the ratio to the first method."""
     drawn = crowds(parameters.boxes, parameters.images, parameters.classes, context.seed)
     crowd = _on(drawn, context.device)
@@ -121,6 +65,14 @@ def nms_speed(parameters: SpeedParameters, context: Context) -> ContestMeasureme
             "ratio": Value(ratio, interval, n=n),
         }
     return measures
+
+
+def try_nms(name: str, iou_threshold: float, options: dict[str, Any]) -> None:
+    """Call an NMS on one small scene with these options; raises ValueError where it does not take them."""
+    try:
+        _suppress(name, crowds(1, 1), iou_threshold, options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"options of {name}: {error}") from None
 
 
 def _suppress(name: str, crowd: Crowd, iou_threshold: float, options: dict[str, Any]) -> Kept:

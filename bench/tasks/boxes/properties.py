@@ -8,44 +8,25 @@ and both sides of the inequality, and how many cases of each configuration were 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from pydantic import Field
 
-from bench.task import Context, Measure, Measurements, Value, task
+from bench.task import Context, Measurements, Value
 from bench.tasks.boxes.claims import CLAIMS
-from bench.tasks.boxes.counterexample import STARTS, search
-from bench.tasks.boxes.pairs import LossParameters
+from bench.tasks.boxes.counterexample import search
+from bench.tasks.boxes.pairs import bind
+
+if TYPE_CHECKING:
+    from bench.tasks.boxes.declarations import PropertiesParameters
 
 
-class Parameters(LossParameters):
-    """A box loss whose properties are searched for counter-examples: ``cases`` per property.
-
-    The search ascends from the ``starts`` worst of them.
-    """
-
-    cases: int = Field(20_000, ge=100)
-    starts: int = Field(STARTS, ge=2)
-
-
-@task(
-    entry="loss",
-    catalogue="losses",
-    measures=[
-        measure
-        for name, claim in CLAIMS.items()
-        for measure in (
-            Measure(name, claim.summary, unit="yes/no", direction="target", window=0, floor=0),
-            # The case at which the search ends depends on the last bits of a machine's arithmetic.
-            Measure(f"{name}_violation", "by how much the worst case breaks it", direction="target", window=0.1),
-        )
-    ],
-)
-def iou_properties(parameters: Parameters, context: Context) -> Measurements:
+def iou_properties(parameters: PropertiesParameters, context: Context) -> Measurements:
     """Search for a counter-example to each property of a box loss, and keep the worst.
 
     A property is a claim such as the triangle inequality; it holds if no counter-example is found.
     """
-    loss = parameters.bind(rowwise=True)
+    loss = bind(parameters, rowwise=True)
     measured: dict[str, Value] = {}
     for name, claim in CLAIMS.items():
         source = torch.Generator().manual_seed(context.seed)

@@ -21,17 +21,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor
 
-from bench.task import Context, Measure, Measurements, Value, task
-from bench.tasks.boxes.descent import Adam, Descent, Engine, Rule, regress
-from bench.tasks.boxes.pairs import LossParameters
+from bench.task import Context, Measurements, Value
+from bench.tasks.boxes.descent import Adam, Descent, Rule, regress
 from implementations.catalogue import LOSSES
+
+if TYPE_CHECKING:
+    from bench.tasks.boxes.declarations import RegressionParameters
 
 RATIOS = (1 / 4, 1 / 3, 1 / 2, 1.0, 2.0, 3.0, 4.0)  # width over height
 CASES = 7 * 7 * 7  # per point
@@ -67,31 +68,7 @@ SIMULATIONS = {
 }
 
 
-class Parameters(LossParameters):
-    """A box loss in a published simulation of regression, ``protocol``, at ``points`` of its points.
-
-    Totals are scaled up to all of its cases. ``iterations`` defaults to the protocol's.
-    """
-
-    protocol: Literal["diou", "wiou", "wiou_near", "piou"] = "diou"
-    points: int = Field(200, ge=1)
-    iterations: int | None = Field(None, ge=10)
-    engine: Engine = "auto"
-
-
-@task(
-    entry="loss",
-    catalogue="losses",
-    packages=("torchvision",),
-    measures=[
-        Measure("error_decay", "total L1 error after 8/10 of the iterations (160 of 200)", unit="length", window=0.005),
-        Measure("error_final", "total L1 error after the last iteration", unit="length", window=0.005),
-        Measure("error_sum", "total L1 error summed over iterations", unit="length", window=0.005),
-        Measure("iou_final", "mean IoU after the last iteration", unit="1", direction="higher", window=0.005),
-        Measure("seconds", "time of all iterations, once compiled", unit="s", deterministic=False),
-    ],
-)
-def iou_regression(parameters: Parameters, context: Context) -> Measurements:
+def iou_regression(parameters: RegressionParameters, context: Context) -> Measurements:
     """Regress anchors to targets by one box loss and total the error, as in the papers' simulations.
 
     The error is the L1 distance of x, y, w, h, summed over all cases of the simulation.

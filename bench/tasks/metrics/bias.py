@@ -7,16 +7,15 @@ images would.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor
 
 from bench.data import fashion_mnist
 from bench.data.disturbances import disturb
-from bench.task import Context, Measure, Measurements, TaskParameters, Value, task
+from bench.task import Context, Measurements, Value
 from bench.tasks.intervals import measure_floor
 from bench.tasks.metrics.sensitivity import EXTRACTOR, features_of, real_features
 from metrics import frechet_distance_from_features
@@ -24,6 +23,9 @@ from metrics.samples.balls import prdc
 from metrics.samples.energy import energy_distance
 from metrics.samples.extrapolation import fd_infinity
 from metrics.samples.kernel import cmmd, kid
+
+if TYPE_CHECKING:
+    from bench.tasks.metrics.declarations import BiasParameters
 
 FIGURES = {
     "fd_fmnist": frechet_distance_from_features,
@@ -38,32 +40,7 @@ FIGURES = {
 }
 
 
-class Parameters(TaskParameters):
-    """A figure of images whose bias is measured at ``n`` features per side, over so many ``draws``.
-
-    ``noise`` is the level of noise on one side: 0 for real images on both.
-    """
-
-    figure: Literal[
-        "fd_fmnist", "fd_infinity", "kid_fmnist", "cmmd_fmnist", "energy_fmnist",
-        "precision", "recall", "density", "coverage",
-    ]  # fmt: skip
-    n: int = Field(1000, ge=100, le=5000)
-    noise: float = Field(0.0, ge=0, le=1)
-    draws: int = Field(20, ge=2)
-
-
-@task(
-    entry="figure",
-    measures=[
-        Measure(
-            "value",
-            "mean over draws, and a prediction interval of 95 % for a further one",
-            direction="target",
-        )
-    ],
-)
-def metric_bias(parameters: Parameters, context: Context) -> Measurements:
+def metric_bias(parameters: BiasParameters, context: Context) -> Measurements:
     """Measure the mean of a figure of images over several draws of n features per side, as it depends on n.
 
     Both sides are real images, or one is noisy. A change of the mean over n is bias.

@@ -10,16 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field
 from scipy.stats import binomtest
 from torch import Tensor
 
 from bench.data.laws import DetectionLaw, FeatureLaw
-from bench.task import Context, Measure, Measurements, TaskParameters, Value, task
+from bench.task import Context, Measurements, Value
 from bench.tasks.intervals import correlate, measure_floor
 from bench.timing import median_interval, paired_ratio
 from metrics.detection.coco import evaluate_coco
@@ -37,6 +36,9 @@ from metrics.samples.two_sample import classifier_two_sample_test
 from metrics.samples.vendi import vendi_score
 from metrics.uncertainty import NORMAL, Estimate, bootstrap, extrapolated_floor, split_figures
 
+if TYPE_CHECKING:
+    from bench.tasks.metrics.declarations import CoverageParameters
+
 IMAGES = 20_000  # three times as many give the figures of a distribution of detections
 
 
@@ -48,36 +50,7 @@ class Trial(NamedTuple):
     high: float
 
 
-class Parameters(TaskParameters):
-    """A kind of confidence interval whose coverage is measured, on samples of one distribution, over so many trials.
-
-    ``n``: samples per side, or images; ``d``: features. The last two laws are of detections.
-    """
-
-    interval: Literal[
-        "fd", "fd_debiased", "fd_infinity", "kid", "cmmd", "energy", "sliced_w2", "precision", "recall", "density",
-        "coverage", "precision_k3", "recall_k3", "authenticity", "neighbour_ratio", "vendi", "is", "c2st", "fd_floor",
-        "kid_floor", "precision_floor", "recall_floor", "share", "bits_per_dim", "median", "paired_ratio", "kendall",
-        "spearman", "prediction", "AP", "AP50", "AP75", "AR100",
-    ]  # fmt: skip
-    law: Literal["equal", "shifted", "skewed", "heavy", "sparse", "strong", "weak"] = "shifted"
-    n: int = Field(100, ge=20)
-    d: int = Field(8, ge=1)
-    trials: int = Field(2000, ge=20)
-    resamples: int = Field(50, ge=2)
-
-
-@task(
-    entry="interval",
-    measures=[
-        Measure("coverage", "share of trials whose interval holds what it is of", direction="target", window=0.02),
-        Measure("of_laws", "share that holds the figure of the laws", direction="target", window=0.02, floor=0.01),
-        Measure("target", "what the interval is of: the figure of the laws, or the mean at this n", direction="target"),
-        Measure("mean", "of the figure over the trials", direction="target"),
-        Measure("width", "mean width of the intervals", direction="target", window=0.02),
-    ],
-)
-def coverage(parameters: Parameters, context: Context) -> Measurements:
+def coverage(parameters: CoverageParameters, context: Context) -> Measurements:
     """Measure how often a 95 % interval contains the value that it is an interval of.
 
     It counts over seeded trials, on distributions for which that value is known.
@@ -103,7 +76,7 @@ def coverage(parameters: Parameters, context: Context) -> Measurements:
 
 
 @lru_cache(maxsize=2)
-def trials(parameters: Parameters, seed: int) -> dict[str, np.ndarray]:
+def trials(parameters: CoverageParameters, seed: int) -> dict[str, np.ndarray]:
     """Value, low and high of the interval in each trial, by figure.
 
     The figures of one group come from the same draws.
@@ -129,8 +102,8 @@ class Group(NamedTuple):
     """
 
     names: tuple[str, ...]
-    trial: Callable[[Parameters, int], Iterator[tuple[str, Trial]]]
-    laws: Callable[[Parameters], float | None] | None = None
+    trial: Callable[[CoverageParameters, int], Iterator[tuple[str, Trial]]]
+    laws: Callable[[CoverageParameters], float | None] | None = None
     at_n: bool = False
     further: bool = False
 
@@ -139,13 +112,16 @@ def _generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _sides(parameters: Parameters, seed: int) -> tuple[Tensor, Tensor]:
+def _sides(parameters: CoverageParameters, seed: int) -> tuple[Tensor, Tensor]:
     law: Any = parameters.law
     return FeatureLaw(law, parameters.d).draw(parameters.n, parameters.n, _generator(seed))
 
 
 def _resample(
-    of: Callable[[Tensor, Tensor], Mapping[str, float]], names: tuple[str, ...], parameters: Parameters, seed: int
+    of: Callable[[Tensor, Tensor], Mapping[str, float]],
+    names: tuple[str, ...],
+    parameters: CoverageParameters,
+    seed: int,
 ) -> Iterator[tuple[str, Trial]]:
     """Figures with intervals by halves, as in ``fidmap evaluate``."""
     sides = _sides(parameters, seed)
@@ -161,7 +137,7 @@ def _halves(*names: str, of: Callable[..., Mapping[str, float]], laws: Any = Non
 def _take_interval(name: str, of: Callable[[Tensor, Tensor], Any], **options: Any) -> Group:
     """A figure of a function that returns its own interval, or a standard error."""
 
-    def trial(parameters: Parameters, seed: int) -> Iterator[tuple[str, Trial]]:
+    def trial(parameters: CoverageParameters, seed: int) -> Iterator[tuple[str, Trial]]:
         found = of(*_sides(parameters, seed))
         if isinstance(found, Estimate):
             reach = NORMAL * found.standard_error
@@ -174,7 +150,7 @@ def _take_interval(name: str, of: Callable[[Tensor, Tensor], Any], **options: An
 def _measure_floors(*names: str, of: Callable[[Tensor, Tensor], Mapping[str, float]], power: float) -> Group:
     """Figures of new rows of the distribution of the reference, and their floors from the reference alone."""
 
-    def trial(parameters: Parameters, seed: int) -> Iterator[tuple[str, Trial]]:
+    def trial(parameters: CoverageParameters, seed: int) -> Iterator[tuple[str, Trial]]:
         law: Any = parameters.law
         n = parameters.n
         rows = FeatureLaw(law, parameters.d).draw(2 * n, 1, _generator(seed)).real
@@ -189,7 +165,7 @@ def _measure_floors(*names: str, of: Callable[[Tensor, Tensor], Mapping[str, flo
 def _numbers(name: str, of: Callable[[np.ndarray, int], tuple[float, float, float]], laws: float) -> Group:
     """A figure of n standard normal numbers."""
 
-    def trial(parameters: Parameters, seed: int) -> Iterator[tuple[str, Trial]]:
+    def trial(parameters: CoverageParameters, seed: int) -> Iterator[tuple[str, Trial]]:
         yield name, Trial(*of(np.random.default_rng(seed).standard_normal((2, parameters.n)), seed))
 
     return Group((name,), trial, lambda parameters: laws)
@@ -224,7 +200,7 @@ def _rank(name: str, normals: np.ndarray, seed: int) -> tuple[float, float, floa
     return found.value, *found.interval
 
 
-def _predict(parameters: Parameters, seed: int) -> Iterator[tuple[str, Trial]]:
+def _predict(parameters: CoverageParameters, seed: int) -> Iterator[tuple[str, Trial]]:
     """The prediction of one more chi-squared number (eight degrees of freedom, as of squared distances) from ``n``."""
     draws = np.random.default_rng(seed).chisquare(8, parameters.n + 1)
     values = iter(draws[1:].tolist())
@@ -236,7 +212,7 @@ def _predict(parameters: Parameters, seed: int) -> Iterator[tuple[str, Trial]]:
 AVERAGES = ("AP", "AP50", "AP75", "AR100")
 
 
-def _measure_averages(parameters: Parameters, seed: int) -> Iterator[tuple[str, Trial]]:
+def _measure_averages(parameters: CoverageParameters, seed: int) -> Iterator[tuple[str, Trial]]:
     law: Any = parameters.law
     scenes = DetectionLaw(law).draw(parameters.n, np.random.default_rng(seed))
     result = evaluate_coco(*scenes, area_ranges={})
@@ -253,7 +229,7 @@ def _averages(law: Any) -> dict[str, float]:
     return {name: float(np.mean([part.figures[name] for part in parts])) for name in AVERAGES}
 
 
-def _exact(parameters: Parameters) -> float:
+def _exact(parameters: CoverageParameters) -> float:
     law: Any = parameters.law
     return FeatureLaw(law, parameters.d).distance()
 

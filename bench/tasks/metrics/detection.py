@@ -7,28 +7,19 @@ levels of a kind use the same random numbers, so that a higher level is the same
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
-from typing import Any, Literal, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
 
 from bench.data.scenes import scenes
-from bench.task import Context, Measure, Measurements, TaskParameters, Value, task
+from bench.task import Context, Measurements, Value
 from metrics.detection.coco import evaluate_coco
 
-
-class Parameters(TaskParameters):
-    """A kind of error of detections, at a level from 0 to 1, on scenes of which ``scenes`` is the number.
-
-    The seed of the scenes is that of the cell.
-    """
-
-    perturbation: Literal["jitter", "drop", "duplicate", "score_noise", "class_swap", "background"]
-    level: float = Field(0.1, ge=0, le=1)
-    scenes: int = Field(100, ge=1)
+if TYPE_CHECKING:
+    from bench.tasks.metrics.declarations import DetectionParameters
 
 
 class Detections(NamedTuple):
@@ -53,26 +44,7 @@ class Detections(NamedTuple):
         return [dict(zip(keys, row, strict=True)) for row in zip(*(column.tolist() for column in self), strict=True)]
 
 
-_exact = partial(Measure, direction="higher", window=1e-9)
-
-
-@task(
-    entry="perturbation",
-    packages=("pycocotools",),
-    measures=[
-        _exact("AP", "mean over IoU .5:.05:.95 and classes"),
-        _exact("AP50", "AP at IoU .5"),
-        _exact("AP75", "AP at IoU .75"),
-        _exact("APs", "AP of objects up to 32^2 pixels, -1 without any"),
-        _exact("APm", "AP of objects from 32^2 to 96^2 pixels, -1 without any"),
-        _exact("APl", "AP of objects from 96^2 pixels, -1 without any"),
-        _exact("AR100", "recall of at most 100 detections per image and class"),
-        Measure(
-            "parity", "largest difference of a figure from pycocotools'", direction="target", window=0, floor=1e-12
-        ),
-    ],
-)
-def detection_ap(parameters: Parameters, context: Context) -> Measurements:
+def detection_ap(parameters: DetectionParameters, context: Context) -> Measurements:
     """COCO AP of perturbed detections on scenes of Fashion-MNIST images.
 
     The perturbation is one kind of error at a level from 0 to 1, so that it shows what each figure of COCO responds to.

@@ -7,16 +7,15 @@ both sides are real, so that this row has the floor of every figure at this n.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, UInt8
-from pydantic import Field
 from torch import Tensor
 
 from bench.data import fashion_mnist
 from bench.data.disturbances import disturb
-from bench.task import Context, Measure, Measurements, TaskParameters, Value, task
+from bench.task import Context, Measurements, Value
 from metrics import FeatureStatistics, frechet_distance
 from metrics.extractors import fmnist
 from metrics.samples.balls import prdc, precision_recall
@@ -24,35 +23,13 @@ from metrics.samples.kernel import kid
 from metrics.samples.memorisation import authenticity, data_copying, nearest_neighbour_ratio
 from metrics.samples.vendi import vendi_score
 
+if TYPE_CHECKING:
+    from bench.tasks.metrics.declarations import SensitivityParameters
+
 EXTRACTOR = f"fmnist@{fmnist.extractor_hash()}"
 
 
-class Parameters(TaskParameters):
-    """A fault of images whose effect on every figure is measured, at a level from 0 to 1; ``n`` is per side."""
-
-    disturbance: Literal["blur", "noise", "class_drop", "mode_drop", "memorised"]
-    level: float = Field(0.5, ge=0, le=1)
-    n: int = Field(2000, ge=100, le=3333)
-
-
-@task(
-    entry="disturbance",
-    measures=[
-        Measure("fd_fmnist", "Frechet distance of Fashion-MNIST features"),
-        Measure("kid_fmnist", "kernel distance of the same, over all pairs"),
-        Measure("precision", "of prdc: k = 5, open balls", direction="higher"),
-        Measure("recall", "of prdc: k = 5, open balls", direction="higher"),
-        Measure("density", "of prdc: k = 5, open balls", direction="higher"),
-        Measure("coverage", "of prdc: k = 5, open balls", direction="higher"),
-        Measure("precision_k3", "of 1904.06991: k = 3, closed balls", direction="higher"),
-        Measure("recall_k3", "of 1904.06991: k = 3, closed balls", direction="higher"),
-        Measure("c_t", "data copying against held-out images, far below 0: copies", direction="target", floor=0.1),
-        Measure("authenticity", "share farther from the reference than it is from itself", direction="higher"),
-        Measure("memorised", "share three times nearer to one image of the reference than to a second"),
-        Measure("vendi", "effective number of images in the set (cosine, of the features)", direction="target"),
-    ],
-)
-def metric_sensitivity(parameters: Parameters, context: Context) -> Measurements:
+def metric_sensitivity(parameters: SensitivityParameters, context: Context) -> Measurements:
     """Figures of real images with one kind of fault, against real ones without.
 
     It shows what each figure of generated images responds to; level 0 gives the floor of every figure at this n.

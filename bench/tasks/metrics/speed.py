@@ -15,46 +15,23 @@ import functools
 import io
 import statistics
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pydantic import Field
 
 from bench.data.detections_at_scale import detections_at_scale
-from bench.task import ContestMeasurements, Context, Measure, Measurements, TaskParameters, Value, task
+from bench.task import ContestMeasurements, Context, Measurements, Value
 from bench.timing import clock_for, measure
 from metrics import FeatureStatistics, evaluate_coco, frechet_distance
 from metrics.detection.library import evaluate_by_library
 from metrics.samples.balls import prdc
 
-Contest = Literal["frechet", "frechet_mixed", "prdc", "coco"]
+if TYPE_CHECKING:
+    from bench.tasks.metrics.declarations import SpeedParameters
 
 
-class Parameters(TaskParameters):
-    """A metric and other libraries' versions of it, ``entries``, which are timed on the same input.
-
-    The last is the one that ratios are taken to. ``share`` makes the case smaller, for a trial.
-    """
-
-    entries: list[str] = Field(min_length=2)
-    contest: Contest
-    rounds: int = Field(5, ge=2)
-    share: float = Field(1.0, gt=0, le=1)
-
-
-@task(
-    kind="contest",
-    entry="entries",
-    packages=("prdc", "faster_coco_eval", "scikit-learn"),
-    measures=[
-        Measure("time", "median time of a call, and its range", unit="s", deterministic=False),
-        Measure("ratio", "of medians to the last entry's, and the range of paired ratios", deterministic=False),
-        # Both compute the same figure in float64, whose last digits depend on the processor: the window is absolute.
-        Measure("difference", "largest from the last entry's result", direction="lower", window=0, floor=1e-6),
-    ],
-)
-def metric_speed(parameters: Parameters, context: Context) -> ContestMeasurements:
+def metric_speed(parameters: SpeedParameters, context: Context) -> ContestMeasurements:
     """Seconds of a metric and of a peer on the same input, and the largest difference of their results."""
     functions = _CONTESTS[parameters.contest](parameters.share, context.seed)
     if unknown := [name for name in parameters.entries if name not in functions]:

@@ -5,11 +5,14 @@ A check that is not applicable has no measure; one in error does not hold.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bench.audit import CHECKS, CheckVerdict, Finding, Subject, audit, subjects
-from bench.task import Context, Measure, Measurements, SamplerName, TaskParameters, Value, task
+from bench.task import Context, Measurements, Value
 from implementations.catalogue import SAMPLERS
+
+if TYPE_CHECKING:
+    from bench.tasks.samplers.declarations import AuditParameters
 
 COUNTED: dict[str, CheckVerdict] = {
     "passes": "pass",
@@ -19,38 +22,7 @@ COUNTED: dict[str, CheckVerdict] = {
 }
 
 
-class Parameters(TaskParameters):
-    """A sampler under audit with its options, or all its ``variants``.
-
-    These are each coordinate and order, with noise and without.
-    """
-
-    sampler: SamplerName
-    options: dict[str, Any] = {}
-    variants: bool = False
-
-
-@task(
-    entry="sampler",
-    catalogue="samplers",
-    measures=[
-        *(
-            measure
-            for name, check in CHECKS.items()
-            for measure in (
-                Measure(name, (check.__doc__ or "").partition("\n")[0], "yes/no", "target", window=0, floor=0),
-                # The figure of a check that holds is often rounding, which differs between machines.
-                Measure(f"{name}_figure", "its figure, the worst of all variants", "", "target", True, 0.1, 1e-4),
-            )
-        ),
-        Measure("passes", "checks that hold", direction="target", window=0, floor=0),
-        Measure("failures", "checks that fail", window=0, floor=0),
-        Measure("errors", "checks in which the sampler raised, or that could not be measured", window=0, floor=0),
-        Measure("not_applicable", "checks without a meaning for this method", direction="target",
-                window=0, floor=0),
-    ],
-)  # fmt: skip
-def sampler_audit(parameters: Parameters, context: Context) -> Measurements:
+def sampler_audit(parameters: AuditParameters, context: Context) -> Measurements:
     """Run every check of a sampler; over several variants, a check holds where it holds for each."""
     own = Subject(SAMPLERS[parameters.sampler].load(), parameters.options)
     audited = list(subjects(parameters.sampler)) if parameters.variants else [own]

@@ -10,20 +10,23 @@ from __future__ import annotations
 import math
 import statistics
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import scipy.stats
 import torch
-from pydantic import Field
 
-from bench.task import ContestMeasurements, Context, Measure, SamplerName, ScheduleName, TaskParameters, Value, task
+from bench.task import ContestMeasurements, Context, Value
+from bench.tasks.samplers.declarations import Budgeted
 from bench.tasks.samplers.images import EXTRACTOR, class_mixture, features, mixture_pixels
-from bench.tasks.samplers.problems import Budgeted, generator, make_path, solve
+from bench.tasks.samplers.problems import generator, make_path, solve
 from implementations.catalogue import SAMPLERS
 from implementations.diffusion.oracle import MixtureOracle
 from metrics import FeatureStatistics, frechet_distance
 from metrics.paired import differences_from
+
+if TYPE_CHECKING:
+    from bench.tasks.samplers.declarations import ChoiceParameters
 
 OWN = "fidmap"
 SPACINGS: dict[str, list[dict[str, Any]]] = {  # the options of spacing that another library has as shipped
@@ -34,28 +37,6 @@ SPACINGS: dict[str, list[dict[str, Any]]] = {  # the options of spacing that ano
     ],
     "k-diffusion": [{"spacing": name} for name in ("karras", "exponential", "polyexponential")],
 }
-
-
-class Parameters(TaskParameters):
-    """A budget of evaluations, the libraries, and the samplers and schedules from which each may choose its best."""
-
-    nfe: int = Field(ge=1)
-    sides: list[str] = [OWN, "diffusers", "k-diffusion"]
-    ours: list[SamplerName] = [
-        "ddim", "heun", "ipndm", "lms", "deis_tab", "dpm_solver_multistep", "dpmpp_2m", "dpmpp_3m", "unipc_bh1",
-        "unipc_bh2", "res_multistep", "er_sde",
-    ]  # fmt: skip
-    theirs: list[SamplerName] = [
-        "diffusers_ddim", "diffusers_heun", "diffusers_plms", "diffusers_lms", "diffusers_deis", "diffusers_dpmpp_2m",
-        "diffusers_dpmpp_3m", "diffusers_dpmpp_2s", "diffusers_unipc_bh2", "diffusers_dpm_solver_multistep_2",
-        "k_diffusion_euler", "k_diffusion_heun", "k_diffusion_dpm_2", "k_diffusion_lms", "k_diffusion_dpmpp_2m",
-        "k_diffusion_dpmpp_2m_sde", "k_diffusion_dpmpp_3m_sde",
-    ]  # fmt: skip
-    schedules: list[ScheduleName] = ["karras", "log_snr", "uniform", "quadratic", "trailing"]
-    samples: int = Field(default=300, ge=65)
-    choosing: int = Field(default=4, ge=1)  # seeds
-    judging: int = Field(default=10, ge=2)  # other seeds, on which the choices are compared
-    finalists: int = Field(default=4, ge=1)  # combinations that go on after the first seed
 
 
 class Combination(NamedTuple):
@@ -70,20 +51,7 @@ class Combination(NamedTuple):
         return " ".join([self.sampler, "as shipped" if "mode" in self.options else self.schedule, *options])
 
 
-@task(
-    kind="contest",
-    entry="sides",
-    measures=[
-        Measure("fd_fmnist", "mean over the judging seeds, of the side's best combination", window=0.02),
-        # It is near 0, so no relative change can be allowed; the floor is 2 % of the distances.
-        Measure("difference", "ours minus theirs, mean over the seeds", window=0, floor=0.003),
-        Measure("tie", "1 where the difference is not significant", direction="target"),
-        Measure(
-            "detectable", "the difference that would be significant in four of five repetitions", direction="target"
-        ),
-    ],
-)
-def sampler_choice(parameters: Parameters, context: Context) -> ContestMeasurements:
+def sampler_choice(parameters: ChoiceParameters, context: Context) -> ContestMeasurements:
     """The best combination of each side, the paired differences, and which of them are ties.
 
     A combination is a solver on a schedule, a side is a library, and the figure is fd_fmnist to the classes of
@@ -112,7 +80,7 @@ def sampler_choice(parameters: Parameters, context: Context) -> ContestMeasureme
     return measures
 
 
-def choose_best(parameters: Parameters, side: str, context: Context) -> Combination:
+def choose_best(parameters: ChoiceParameters, side: str, context: Context) -> Combination:
     """The combination of least mean distance: all are tried on the first choosing seed, the finalists on every one."""
     first, *rest = (1000 * (context.seed + 1) + k for k in range(parameters.choosing))
     found = [(measure_distance(parameters, pair, first, context.device), pair) for pair in combine(parameters, side)]
@@ -124,7 +92,7 @@ def choose_best(parameters: Parameters, side: str, context: Context) -> Combinat
     return min(means, key=lambda each: each[0])[1]
 
 
-def combine(parameters: Parameters, side: str) -> list[Combination]:
+def combine(parameters: ChoiceParameters, side: str) -> list[Combination]:
     """What a side may choose from; raises ValueError where that is nothing."""
     names = parameters.ours if side == OWN else [n for n in parameters.theirs if SAMPLERS[n].package == side]
     if not names:
@@ -134,7 +102,7 @@ def combine(parameters: Parameters, side: str) -> list[Combination]:
     return pairs + [Combination(name, "uniform", options) for name in names for options in shipped]
 
 
-def measure_distance(parameters: Parameters, pair: Combination, seed: int, device: str) -> float:
+def measure_distance(parameters: ChoiceParameters, pair: Combination, seed: int, device: str) -> float:
     """fd_fmnist of the samples to the law of the classes.
 
     Infinite where the run fails or the spacing does not exist.

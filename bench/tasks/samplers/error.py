@@ -9,25 +9,22 @@ exact draws reach.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
-from pydantic import Field
 from torch import Tensor
 
-from bench.task import Context, Measure, Measurements, Value, task
+from bench.task import Context, Measurements, Value
 from bench.tasks.intervals import measure_floor
 from bench.tasks.samplers.problems import (
-    COSTS,
     ORACLES,
-    Budgeted,
-    OracleName,
     Solution,
     draw_at_level,
     generator,
     make_path,
     marginal,
+    sampler_of,
     seed_of,
     solve,
 )
@@ -36,34 +33,14 @@ from implementations.diffusion.oracle import GaussianOracle, MixtureOracle
 from implementations.diffusion.path import VP, Path
 from metrics import energy_distance, sliced_wasserstein
 
+if TYPE_CHECKING:
+    from bench.tasks.samplers.declarations import ErrorParameters
+
 REFERENCE = 160  # steps of the fine solve; its error is estimated from one with half as many
 SHOWN = 24  # trajectories that are stored
 
 
-class Parameters(Budgeted):
-    """A sampler with a budget of evaluations, on an oracle whose exact flow and law are known."""
-
-    oracle: OracleName = "gaussian"
-    samples: int = Field(default=2000, ge=2)
-
-
-@task(
-    entry="sampler",
-    catalogue="samplers",
-    samples=True,
-    measures=[
-        Measure("rms_error", "RMS distance to the exact flow of the same start", window=0.02),
-        Measure("rms_in_basin", "the same over the paths that end in the basin of the exact flow", window=0.02),
-        Measure("changed_basin", "share of paths that end in another basin", window=0.02, floor=1e-3),
-        Measure("reference_error", "error of the fine solve that stands for the exact flow", direction="target"),
-        Measure("sliced_w2", "sliced 2-Wasserstein distance to exact draws", window=0.02),
-        Measure("sliced_w2_floor", "the same for other exact draws", direction="target", window=0.02),
-        Measure("energy", "energy distance to exact draws", window=0.02, floor=1e-6),
-        Measure("energy_floor", "the same for other exact draws", direction="target", window=0.02, floor=1e-6),
-        *COSTS,
-    ],
-)  # fmt: skip
-def sampler_error(parameters: Parameters, context: Context) -> Measurements:
+def sampler_error(parameters: ErrorParameters, context: Context) -> Measurements:
     """Distance to the exact flow (for samplers without noise) and to exact draws, at the last time of the grid.
 
     The oracle knows its exact flow and law, so that these are errors of the solver; exact draws give the floor.
@@ -83,7 +60,7 @@ def sampler_error(parameters: Parameters, context: Context) -> Measurements:
         "energy_floor": exact.energy,
         **solution.costs,
     }
-    if not parameters.entry.draws_noise(parameters.options):
+    if not sampler_of(parameters).draws_noise(parameters.options):
         measures |= _pathwise(oracle, solution, exact_end(*key, float(solution.times[0]), float(solution.times[-1])))
     if oracle.shape == (2,):
         _keep_trajectories(parameters, context, solution, states)
@@ -110,14 +87,14 @@ class ExactEnd(NamedTuple):
     error: float
 
 
-def truth(oracle: OracleName, path: str, samples: int, seed: int, device: str, t: float) -> Truth:
+def truth(oracle: str, path: str, samples: int, seed: int, device: str, t: float) -> Truth:
     """Exact draws of an oracle on a path at time ``t``, with the floors that other exact draws reach against them."""
     where = make_path(path)
     return _truth_at_level(oracle, samples, seed, device, float(where.alpha(t)), float(where.sigma(t)))
 
 
 @lru_cache(maxsize=16)
-def _truth_at_level(oracle: OracleName, samples: int, seed: int, device: str, alpha: float, sigma: float) -> Truth:
+def _truth_at_level(oracle: str, samples: int, seed: int, device: str, alpha: float, sigma: float) -> Truth:
     """Exact draws and floors, by the two numbers through which they depend on the path.
 
     At the clean end all paths share them.
@@ -134,9 +111,7 @@ def _truth_at_level(oracle: OracleName, samples: int, seed: int, device: str, al
 
 
 @lru_cache(maxsize=16)
-def exact_end(
-    oracle: OracleName, path: str, samples: int, seed: int, device: str, start: float, end: float
-) -> ExactEnd:
+def exact_end(oracle: str, path: str, samples: int, seed: int, device: str, start: float, end: float) -> ExactEnd:
     """Where the exact flow takes a sampler's start from time ``start`` to ``end``, in closed form or by fine solves.
 
     The start is the one that ``solve`` draws for this seed.
@@ -189,7 +164,7 @@ def _basins(oracle: MixtureOracle, x: Tensor, t: Tensor) -> Int64[Tensor, " n"]:
     return oracle._components(x, t, None)[2].argmax(1)
 
 
-def _keep_trajectories(parameters: Parameters, context: Context, solution: Solution, states: list[Tensor]) -> None:
+def _keep_trajectories(parameters: ErrorParameters, context: Context, solution: Solution, states: list[Tensor]) -> None:
     """Store states of the first samples over ``hypot(alpha, sigma)``, so that noise and data have the same scale."""
     path = make_path(parameters.path)
 
@@ -199,7 +174,7 @@ def _keep_trajectories(parameters: Parameters, context: Context, solution: Solut
 
     if len(states) == len(solution.times) - 1:  # an adaptive method may call back at other times
         context.keep("trajectories", scale([solution.start[:SHOWN], *states], solution.times))
-    if not parameters.entry.draws_noise(parameters.options):
+    if not sampler_of(parameters).draws_noise(parameters.options):
         oracle = ORACLES[parameters.oracle](path, context.device)
         times = _levels(path, float(solution.times[0]), float(solution.times[-1]), REFERENCE // 2)
         context.keep("flow_lines", scale(_fine(oracle, solution.start[:SHOWN], times), times))

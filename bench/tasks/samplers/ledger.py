@@ -10,65 +10,36 @@ where errors cancel, and the parts need not add up to the total; the remainder i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from pydantic import Field
 from torch import Tensor
 
-from bench.task import Context, Measure, Measurements, Value, task
+from bench.task import Context, Measurements, Value
 from bench.tasks.samplers.problems import (
-    COSTS,
-    Budgeted,
     Setup,
     check_budget,
     cost_measures,
     generator,
     make_path,
     require_samples,
+    sampler_of,
     seed_of,
     set_up,
     standard_normal,
 )
-from bench.tasks.samplers.spectrum import SPECTRA, Spectrum
+from bench.tasks.samplers.spectrum import SPECTRA
 from implementations.diffusion.denoiser import CountingDenoiser
 from implementations.diffusion.law import Law, marginal_law, output_law, prior_law, squared_w2
 from implementations.diffusion.noise import PerSampleNoise
 from implementations.diffusion.oracle import GaussianOracle
 
+if TYPE_CHECKING:
+    from bench.tasks.samplers.declarations import LedgerParameters
+
 PARTS = ("prior", "stop", "solver", "finite_n")
 
 
-class Parameters(Budgeted):
-    """A sampler with a budget on a Gaussian of some spectrum, as it is used: from the prior to an early stop.
-
-    It is judged by ``samples`` samples.
-    """
-
-    spectrum: Spectrum = "fmnist"
-    schedule_options: dict[str, Any] = {"clean": False}
-    samples: int = Field(default=1000, ge=2)
-
-
-@task(
-    entry="sampler",
-    catalogue="samplers",
-    measures=[
-        Measure("total", "squared W2 of the samples' means and variances to the data's", window=0.02),
-        *(
-            Measure(name, summary, direction="target", window=0.02, floor=1e-3)
-            for name, summary in {
-                "prior": "part that vanishes with the exact marginal at the start",
-                "stop": "part that vanishes with the exact flow from the last time to the clean end",
-                "solver": "part that vanishes with the exact flow in place of the steps",
-                "finite_n": "part that vanishes with the exact law in place of the samples",
-                "parts": "sum of the four parts",
-                "remainder": "total minus the sum of the parts",
-            }.items()
-        ),
-        *COSTS,
-    ],
-)
-def sampler_ledger(parameters: Parameters, context: Context) -> Measurements:
+def sampler_ledger(parameters: LedgerParameters, context: Context) -> Measurements:
     """The squared W2 of a sampler as it is used, and the part that each of four errors has in it.
 
     The errors are those of the prior, the early stop, the solver and the finite number of samples.
@@ -89,7 +60,7 @@ def sampler_ledger(parameters: Parameters, context: Context) -> Measurements:
 class _Pipeline:
     """The way from the prior to the figure, with one part of it exact."""
 
-    def __init__(self, parameters: Parameters, oracle: GaussianOracle, setup: Setup, seed: int):
+    def __init__(self, parameters: LedgerParameters, oracle: GaussianOracle, setup: Setup, seed: int):
         self.parameters, self.oracle, self.setup, n = parameters, oracle, setup, parameters.samples
         self.clean, self.evaluations = oracle.path.t_min, 0
         stream = generator(seed, "start")
@@ -112,13 +83,13 @@ class _Pipeline:
             y = self.oracle.flow(x, start, end)
         else:
             counted = CountingDenoiser(self.oracle)
-            found = self.parameters.entry(counted, x, self.setup.times, noise=self.draws, **self.setup.options)
+            found = sampler_of(self.parameters)(counted, x, self.setup.times, noise=self.draws, **self.setup.options)
             y, self.evaluations = require_samples(found, x), check_budget(self.parameters, counted)
         return self.oracle.flow(y, end, self.clean) if exact == "stop" else y
 
     def _law(self) -> Law:
         start = prior_law(self.oracle, self.setup.times[0])
-        return output_law(self.parameters.entry, self.oracle, self.setup.times, self.setup.options, start)
+        return output_law(sampler_of(self.parameters), self.oracle, self.setup.times, self.setup.options, start)
 
 
 def _moments(x: Tensor) -> Law:

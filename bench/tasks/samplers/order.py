@@ -9,14 +9,13 @@ from __future__ import annotations
 import itertools
 import math
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import scipy.stats
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from bench.task import Context, Measure, Measurements, PathName, SamplerName, TaskParameters, Value, task
+from bench.task import Context, Measurements, Value
 from bench.tasks.samplers.coupled import REPLICATES, WeakErrors, weak_errors
 from bench.tasks.samplers.problems import (
     gaussian,
@@ -38,6 +37,9 @@ from implementations.diffusion.path import Path
 from implementations.schedules.spacing import grade
 from metrics import fit_order
 
+if TYPE_CHECKING:
+    from bench.tasks.samplers.declarations import OrderParameters
+
 ROUNDING = 1e-11  # errors below this are rounding and not the method's
 SETTLED = 0.1  # largest difference of the slopes of two doublings that count as equal
 LONGEST, LONGEST_ON_PATHS = 1280, 640  # steps
@@ -45,49 +47,7 @@ WIDEST = 0.2  # half width of the interval of a slope, beyond which noise domina
 PROBLEMS: dict[str, Any] = {"gaussian": gaussian, "mixture": two_gaussians}
 
 
-class Parameters(TaskParameters):
-    """A sampler whose order is measured, on grids whose ends lie strictly inside the path.
-
-    ``steps`` defaults to 80, 160 and 320, and to 160, 320 and 640 for order 4 and above. They are doubled, up to 1,280,
-    until the slope has settled, and the last three count. ``grid="uniform"`` takes equal steps of the sampler's
-    coordinate in place of Karras's grid, without a graded start. The oracle is a Gaussian in 16 dimensions or a mixture
-    of two Gaussians, on which no sampler is linear. For a sampler without noise the mixture is in the plane, with a
-    reference by DOP853; with noise it is in one dimension, and ``steps`` defaults to 20, 40 and 80, or up to eight
-    times as many.
-    """
-
-    sampler: SamplerName
-    options: dict[str, Any] = {}
-    path: PathName = "vp"
-    oracle: Literal["gaussian", "mixture"] = "gaussian"
-    grid: Literal["karras", "uniform"] = "karras"
-    steps: list[int] | None = Field(default=None, min_length=2)
-    tolerances: list[float] = Field(default=[1e-3, 1e-4, 1e-5, 1e-6], min_length=2)  # inverses must be integers
-    rho: float = 7.0
-    sigma_min: float = 0.02  # sigma/alpha at the ends, strictly inside every path of the catalogue
-    sigma_max: float = 40.0
-    samples: int = Field(default=64, ge=1)
-    points: int = Field(default=13, ge=4, le=16)  # log2 of the Brownian paths of each of eight replicates
-
-
-@task(
-    kind="ladder",
-    entry="sampler",
-    catalogue="samplers",
-    measures=[
-        Measure(
-            "order", "least-squares slope of log error over log steps", direction="target", window=0.02, floor=0.02
-        ),
-        Measure("theory", "nominal order of the method, weak if it is stochastic", direction="target", window=0.0),
-        Measure("deviation", "order minus theory", direction="target", window=0.0, floor=0.02),
-        Measure("reached", "whether order is at least theory - .1 (.2 from order 3 on, .15 if weak)", unit="yes/no",
-                direction="higher", window=0.0),
-        Measure("follows", "slope of log error over log tolerance", direction="target", window=0.02, floor=0.02),
-        Measure("residual", "RMS of the fit, in log error", direction="target", window=0.0, floor=0.02),
-        Measure("finest_error", "error at the most steps, or the least tolerance", window=0.02),
-    ],
-)  # fmt: skip
-def sampler_order(parameters: Parameters, context: Context) -> Measurements:
+def sampler_order(parameters: OrderParameters, context: Context) -> Measurements:
     """Strong order against the exact flow; with noise, weak order against the exact law or along one Brownian path.
 
     The order is the slope of the error over a ladder of step counts.
@@ -148,7 +108,7 @@ def _judge(slope: float, theory: int | None, weak: bool, margin: float = 0.0) ->
 
 
 def _start_and_end(
-    entry: SamplerEntry, oracle: MixtureOracle, parameters: Parameters, context: Context
+    entry: SamplerEntry, oracle: MixtureOracle, parameters: OrderParameters, context: Context
 ) -> tuple[Tensor, Tensor]:
     """Exact draws at the first time of the grids, and where the exact flow takes them by the last."""
     times = ladder_grid(entry, oracle.path, parameters, 1)
@@ -167,7 +127,7 @@ def weak_error(entry: SamplerEntry, oracle: GaussianOracle, times: Tensor, optio
 
 
 def _along_one_path(
-    entry: SamplerEntry, path: Path, parameters: Parameters, theory: int | None, context: Context
+    entry: SamplerEntry, path: Path, parameters: OrderParameters, theory: int | None, context: Context
 ) -> Measurements:
     """Weak order on the mixture of ``coupled``, with the 95 % interval over its scrambled points."""
     if parameters.grid == "uniform":
@@ -201,7 +161,7 @@ def _along_one_path(
 
 
 def _over_tolerances(
-    entry: SamplerEntry, oracle: MixtureOracle, parameters: Parameters, context: Context
+    entry: SamplerEntry, oracle: MixtureOracle, parameters: OrderParameters, context: Context
 ) -> Measurements:
     """Error over tolerance, which is relative and absolute; the steps of this ladder are evaluations."""
     times = ladder_grid(entry, oracle.path, parameters, 1)
@@ -221,14 +181,14 @@ def _over_tolerances(
 
 
 def _options(
-    entry: SamplerEntry, oracle: MixtureOracle, parameters: Parameters, times: Tensor, context: Context
+    entry: SamplerEntry, oracle: MixtureOracle, parameters: OrderParameters, times: Tensor, context: Context
 ) -> dict[str, Any]:
     if not entry.prepare or "artifact" in parameters.options:
         return parameters.options
     return parameters.options | {"artifact": learn_artifact(entry, oracle, times, context.seed)}
 
 
-def ladder_grid(entry: SamplerEntry, path: Path, parameters: Parameters, steps: int) -> Tensor:
+def ladder_grid(entry: SamplerEntry, path: Path, parameters: OrderParameters, steps: int) -> Tensor:
     """The time grid of ``steps`` on which a sampler's order is measured, in the direction in which the sampler runs."""
     low, high = parameters.sigma_min, parameters.sigma_max
     if parameters.grid == "karras":

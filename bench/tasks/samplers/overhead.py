@@ -9,23 +9,16 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.task import (
     ContestMeasurements,
     Context,
-    Measure,
-    PathName,
-    SamplerName,
-    ScheduleName,
-    TaskParameters,
     Value,
-    task,
 )
 from bench.tasks.samplers.problems import make_path
 from bench.timing import clock_for, measure, median_interval, paired_ratio
@@ -33,23 +26,10 @@ from implementations.catalogue import SAMPLERS, SCHEDULES
 from implementations.diffusion.denoiser import Denoiser, Prediction
 from implementations.diffusion.path import Path
 
+if TYPE_CHECKING:
+    from bench.tasks.samplers.declarations import OverheadParameters
+
 Run = Callable[[], Tensor]
-
-
-class Parameters(TaskParameters):
-    """Samplers whose own time and memory are measured with the same number of steps.
-
-    Ratios are to the first of them.
-    """
-
-    samplers: list[SamplerName] = Field(min_length=1)
-    options: dict[str, dict[str, Any]] = {}  # by sampler
-    head: Literal["eps", "x0", "v", "velocity"] = "eps"
-    path: PathName = "vp"
-    schedule: ScheduleName = "karras"
-    steps: int = Field(default=10, ge=1)
-    shape: list[int] = [16, 4, 64, 64]
-    max_seconds: float = Field(default=10.0, gt=0)
 
 
 class Idle(Denoiser):
@@ -91,19 +71,7 @@ class Memory(TorchDispatchMode):
         self.live -= size
 
 
-@task(
-    kind="contest",
-    entry="samplers",
-    catalogue="samplers",
-    measures=[
-        Measure("overhead", "median time of the sampler per model call", unit="ms", deterministic=False),
-        Measure("ratio", "median of paired ratios to the first sampler, per model call", unit="", deterministic=False),
-        Measure("allocated", "memory allocated per model call", unit="states"),
-        Measure("peak", "most memory in use, beside the start", unit="states"),
-        Measure("growth", "what four times the steps add to it", unit="states", floor=0.01),
-    ],
-)
-def sampler_overhead(parameters: Parameters, context: Context) -> ContestMeasurements:
+def sampler_overhead(parameters: OverheadParameters, context: Context) -> ContestMeasurements:
     """Measure a sampler's own time (ms) and memory (in sizes of its state) per model call, and its time's ratio.
 
     The ratio is to the first sampler, from interleaved runs.
@@ -136,7 +104,7 @@ def sampler_overhead(parameters: Parameters, context: Context) -> ContestMeasure
     return measures
 
 
-def _run(name: str, parameters: Parameters, denoiser: Idle, x: Tensor, noise: Tensor, steps: int) -> Run:
+def _run(name: str, parameters: OverheadParameters, denoiser: Idle, x: Tensor, noise: Tensor, steps: int) -> Run:
     entry, options = SAMPLERS[name], parameters.options.get(name, {})
     if entry.package:
         peer = entry.resolve()

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import scipy.integrate
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
 from torch import Tensor
 
-from bench.task import Measure, PathName, SamplerName, ScheduleName, TaskParameters, Value
+from bench.task import Value
 from bench.tasks.samplers.images import class_mixture
 from implementations.catalogue import PATHS, SAMPLERS, SCHEDULES
 from implementations.catalogue.entry import Entry, SamplerEntry, ScheduleEntry
@@ -24,15 +23,13 @@ from implementations.diffusion.noise import PerSampleNoise
 from implementations.diffusion.oracle import GaussianOracle, MixtureOracle
 from implementations.diffusion.path import Path
 
-OracleName = Literal["gaussian", "mixture", "classes"]
+if TYPE_CHECKING:
+    from bench.tasks.samplers.declarations import Budgeted
+
 Role: TypeAlias = Literal["start", "noise", "truth", "directions", "warm-up", "data"]
 
 WARM_UP = 64  # samples from which an artifact is learnt
 FINE = 120  # steps of the grid on which a method learns
-COSTS = [
-    Measure("evaluations", "evaluations of the model, counted", direction="target", window=0.0),
-    Measure("prepare_evaluations", "evaluations spent once, to learn beforehand", direction="target", window=0.0),
-]
 
 
 def make_path(name: str) -> Path:
@@ -105,37 +102,9 @@ ORACLES: dict[str, Callable[[Path, str], Any]] = {
 }
 
 
-class Budgeted(TaskParameters):
-    """Parameters of tasks of samplers: a sampler with at most ``nfe`` evaluations, on a path and a schedule.
-
-    It runs from exact draws at the first time of its schedule. A sampler that chooses its steps has a tolerance instead
-    of ``nfe``.
-    """
-
-    sampler: SamplerName
-    options: dict[str, Any] = {}
-    path: PathName = "vp"
-    schedule: ScheduleName = "karras"
-    schedule_options: dict[str, Any] = {}
-    nfe: int | None = Field(default=None, ge=1)
-
-    @model_validator(mode="after")
-    def _has_a_budget(self) -> Budgeted:
-        entry = SAMPLERS[self.sampler]
-        if entry.ascending:
-            raise ValueError(f"sampler: {self.sampler} goes from data to noise only")
-        if entry.adaptive and self.nfe is not None:
-            raise ValueError(f"nfe: {self.sampler} chooses its steps; set its tolerance in options")
-        if not entry.adaptive and self.nfe is None:
-            raise ValueError("nfe: a budget of evaluations is needed")
-        if self.nfe is not None and entry.source != "fidmap" and self.nfe < (stages := entry.load().stages):
-            raise ValueError(f"nfe: one step of {self.sampler} takes {stages} evaluations, the budget is {self.nfe}")
-        return self
-
-    @property
-    def entry(self) -> SamplerEntry:
-        """The catalogue's entry of the sampler, with what its function states of itself."""
-        return SAMPLERS[self.sampler].load()
+def sampler_of(parameters: Budgeted) -> SamplerEntry:
+    """The catalogue's entry of the sampler, with what its function states of itself."""
+    return SAMPLERS[parameters.sampler].load()
 
 
 class Setup(NamedTuple):
@@ -177,7 +146,7 @@ def solve(parameters: Budgeted, oracle: Any, n: int, seed: int, callback: Callba
     base = seed_of(seed, "noise") << 32  # no two seeds share a sample's noise
     counted = CountingDenoiser(oracle)
     options: dict[str, Any] = {"noise": PerSampleNoise(range(base, base + n)), **setup.options}
-    found = parameters.entry(counted, x, setup.times, **options | ({"callback": callback} if callback else {}))
+    found = sampler_of(parameters)(counted, x, setup.times, **options | ({"callback": callback} if callback else {}))
     return Solution(x, require_samples(found, x), setup, check_budget(parameters, counted))
 
 
@@ -218,8 +187,8 @@ def set_up(parameters: Budgeted, oracle: Any, seed: int) -> Setup:
         schedule_options = schedule_options | {"artifact": learnt[-1]}
     times = affordable(parameters, oracle.path, schedule_options)
     options = parameters.options
-    if parameters.entry.prepare and "artifact" not in options:
-        learnt.append(learn_artifact(parameters.entry, oracle, times, seed))
+    if sampler_of(parameters).prepare and "artifact" not in options:
+        learnt.append(learn_artifact(sampler_of(parameters), oracle, times, seed))
         options = options | {"artifact": learnt[-1]}
     return Setup(times, options, tuple(learnt))
 
@@ -261,7 +230,7 @@ def affordable(
 
     For a sampler that chooses its steps it has two.
     """
-    entry, schedule = parameters.entry, SCHEDULES[parameters.schedule]
+    entry, schedule = sampler_of(parameters), SCHEDULES[parameters.schedule]
     own = parameters.schedule_options if schedule_options is None else schedule_options
     if parameters.nfe is None:
         return schedule(path, 2, **own)  # type: ignore[no-any-return]  # an adaptive method needs the ends alone

@@ -8,62 +8,33 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor
 
 from bench.data import fashion_mnist
-from bench.task import Context, Measure, Measurements, Value, task
+from bench.task import Context, Measurements, Value
 from bench.tasks.intervals import SETS, measure_floor
 from bench.tasks.samplers.images import EXTRACTOR, class_mixture, empirical, features, mixture_pixels, pixels
 from bench.tasks.samplers.overhead import Idle
-from bench.tasks.samplers.problems import COSTS, Budgeted, Solution, generator, make_path, solve
+from bench.tasks.samplers.problems import Solution, generator, make_path, sampler_of, solve
 from bench.timing import clock_for, measure, median_interval
 from implementations.diffusion.path import VP
 from metrics import FeatureStatistics, frechet_distance
 from metrics.samples.balls import precision_recall
 
+if TYPE_CHECKING:
+    from bench.tasks.samplers.declarations import LatencyParameters, QualityParameters
+
 ImageOracleName = Literal["empirical", "classes"]
 POOL = 10_000  # exact draws of the mixture, from which floors are drawn
 # With fixed draws and seeds, another instruction set changes fd by 1e-7 of itself and the shares not at all, whereas
 # losing one sample in a hundred exceeds these windows.
-FIGURES = [
-    Measure("fd_fmnist", "Frechet distance of Fashion-MNIST features to the data", window=0.02),
-    Measure("fd_fmnist_floor", "the same for exact draws of the oracle", direction="target", window=0.02),
-    Measure("precision", "share of samples within the balls of the data (k = 3)", direction="higher", window=0.01),
-    Measure("precision_floor", "the same for exact draws of the oracle", direction="target", window=0.01),
-    Measure("recall", "share of the data within the balls of the samples (k = 3)", direction="higher", window=0.01),
-    Measure("recall_floor", "the same for exact draws of the oracle", direction="target", window=0.01),
-]
 
 
-class Parameters(Budgeted):
-    """A sampler with a budget whose images are judged: on the exact denoiser of test images, or on that of the classes.
-
-    The former has the first ``images`` test images. For the classes, the data are ``images`` exact draws.
-    """
-
-    oracle: ImageOracleName = "empirical"
-    images: int = Field(default=2000, ge=65, le=10000)
-    samples: int = Field(default=500, ge=65)  # more than the 64 features, so that covariances have full rank
-
-
-class Timed(Parameters):
-    """A sampler with a budget whose latency is measured.
-
-    A model call on ``batch`` images is taken to cost ``model_ms``.
-    """
-
-    batch: int = Field(default=64, ge=1)
-    model_ms: float = Field(default=64.0, ge=0)  # about that of a DiT with 1.8 million parameters on two cores
-    max_seconds: float = Field(default=2.0, gt=0)
-
-
-@task(entry="sampler", catalogue="samplers", samples=True, measures=[*FIGURES, *COSTS])
-def sampler_quality(parameters: Parameters, context: Context) -> Measurements:
+def sampler_quality(parameters: QualityParameters, context: Context) -> Measurements:
     """fd_fmnist, precision and recall of the samples, beside the floors that as many exact draws reach."""
     solution, found = _draw_images(parameters, context)
     drawn = features(found)
@@ -83,17 +54,7 @@ def sampler_quality(parameters: Parameters, context: Context) -> Measurements:
     return measures | solution.costs
 
 
-@task(
-    entry="sampler",
-    catalogue="samplers",
-    measures=[
-        *FIGURES[:2],
-        Measure("latency", "assumed time of the model calls plus overhead", unit="ms", deterministic=False),
-        Measure("overhead", "measured time of the sampler without the model", unit="ms", deterministic=False),
-        *COSTS,
-    ],
-)
-def sampler_latency(parameters: Timed, context: Context) -> Measurements:
+def sampler_latency(parameters: LatencyParameters, context: Context) -> Measurements:
     """fd_fmnist and the time of a batch: model calls at an assumed cost, the sampler's own work as measured."""
     solution, found = _draw_images(parameters, context)
     distance = image_figures(features(found), _reference(parameters.oracle, parameters.images), only="fd_fmnist")[
@@ -104,7 +65,7 @@ def sampler_latency(parameters: Timed, context: Context) -> Measurements:
     x, eps, noise = (
         torch.randn(shape, generator=generator(context.seed, role)) for role in ("start", "truth", "noise")
     )
-    idle, entry = Idle(path, eps.to(context.device)), parameters.entry
+    idle, entry = Idle(path, eps.to(context.device)), sampler_of(parameters)
 
     def call() -> None:
         entry(idle, x, solution.times, noise=lambda draw, like: noise, **solution.setup.options)
@@ -144,14 +105,14 @@ def image_figures(drawn: Float[Tensor, "n 64"], reference: DataFeatures, only: s
     return found
 
 
-def _oracle(parameters: Parameters, device: str) -> Any:
+def _oracle(parameters: QualityParameters, device: str) -> Any:
     path = make_path(parameters.path)
     if parameters.oracle == "classes":
         return class_mixture(path, device)
     return empirical(path, parameters.images, device)
 
 
-def _draw_images(parameters: Parameters, context: Context) -> tuple[Solution, Float[Tensor, "n 1 28 28"]]:
+def _draw_images(parameters: QualityParameters, context: Context) -> tuple[Solution, Float[Tensor, "n 1 28 28"]]:
     solution = solve(parameters, _oracle(parameters, context.device), parameters.samples, context.seed)
     samples = solution.samples.cpu()
     return solution, mixture_pixels(samples) if parameters.oracle == "classes" else samples

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from bench.task import Context, Measure, Measurements, Value, task
+from bench.task import Context, Measurements, Value
 from bench.tasks.samplers.images import spectral_gaussian
-from bench.tasks.samplers.problems import COSTS, Budgeted, check_budget, cost_measures, gaussian, make_path, set_up
+from bench.tasks.samplers.problems import check_budget, cost_measures, gaussian, make_path, sampler_of, set_up
 from implementations.diffusion.denoiser import CountingDenoiser
 from implementations.diffusion.law import (
     marginal_law,
@@ -20,28 +20,14 @@ from implementations.diffusion.law import (
 from implementations.diffusion.oracle import GaussianOracle
 from implementations.diffusion.path import Path
 
+if TYPE_CHECKING:
+    from bench.tasks.samplers.declarations import SpectrumParameters
+
 Spectrum = Literal["toy", "fmnist"]
 SPECTRA: dict[Spectrum, Callable[[Path, str], GaussianOracle]] = {"toy": gaussian, "fmnist": spectral_gaussian}
 
 
-class Parameters(Budgeted):
-    """A sampler with a budget, on a Gaussian of 16 modes or of the 784 of the Fashion-MNIST test images."""
-
-    spectrum: Spectrum = "fmnist"
-
-
-@task(
-    entry="sampler",
-    catalogue="samplers",
-    measures=[
-        Measure("w2", "2-Wasserstein distance to the exact law"),
-        Measure("kl", "relative entropy KL(output || exact law)", unit="nats"),
-        Measure("mean_error", "distance of the means, which is part of w2"),
-        Measure("variance_error", "RMS over the modes of the relative error of the variance"),
-        *COSTS,
-    ],
-)
-def sampler_spectrum(parameters: Parameters, context: Context) -> Measurements:
+def sampler_spectrum(parameters: SpectrumParameters, context: Context) -> Measurements:
     """The exact law of the output against the truth at the last time of the grid, from the exact law at its first.
 
     The data are Gaussian, so that bias, W2 and KL are exact for each eigenmode.
@@ -49,9 +35,9 @@ def sampler_spectrum(parameters: Parameters, context: Context) -> Measurements:
     oracle = SPECTRA[parameters.spectrum](make_path(parameters.path), context.device)
     setup = set_up(parameters, oracle, context.seed)
     counted = CountingDenoiser(oracle)
-    parameters.entry(counted, oracle.sample(1), setup.times, **setup.options)
+    sampler_of(parameters)(counted, oracle.sample(1), setup.times, **setup.options)
     evaluations = check_budget(parameters, counted)
-    law = output_law(parameters.entry, oracle, setup.times, setup.options)
+    law = output_law(sampler_of(parameters), oracle, setup.times, setup.options)
     truth = marginal_law(oracle, setup.times[-1])
     distance, entropy = squared_w2(law, truth), relative_entropy(law, truth)
     context.keep("eigenvalue", oracle.spectra[0].expand_as(truth.mean))
