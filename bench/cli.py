@@ -43,11 +43,16 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and stop.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many cells.")] = None,
     keep: Annotated[str | None, typer.Option(metavar="samples", help="Store generated samples too (uint8).")] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="K/N", help="Part K of N, for N machines; fidmap import puts them together.")
+    ] = None,
 ) -> int:
     """Run a suite; cells that are stored already are not run again."""
     from bench.environment import check_device
     from bench.plan import cells as expansion
     from bench.plan import suite as suites
+    from bench.plan.shard import Shard
+    from bench.records import guests as earlier_guests
     from bench.records.store import Store
     from bench.report import ranking, tables
     from bench.report.provenance import omissions
@@ -59,6 +64,7 @@ def run(
 
     if keep not in (None, "samples"):
         raise UsageError(f"--keep takes samples, given {keep!r}")
+    part = None if shard is None else Shard.parse(shard)
     check_device(device)
     options = {"samplers": ("--sampler", sampler), "losses": ("--loss", loss), "nms": ("--nms", nms)}
     guests = {kind: [_check_own(kind, option, n) for n in names or ()] for kind, (option, names) in options.items()}
@@ -66,8 +72,10 @@ def run(
     plan = suites.read(file)
     store = Store(out or Path("runs") / plan.name, repair=not dry_run)
     stream = expansion.stream(plan, seed=seed, device=device, guests=guests, where=str(file.name))
-    everything = None if limit else list(stream)  # with a limit, no more cells are made than needed
-    cells = expansion.select(stream if everything is None else everything, only, limit)
+    # With a limit, no more cells are made than needed; a shard is one of all cells.
+    everything = list(stream) if part or not limit else None
+    chosen = expansion.select(stream if everything is None else everything, only, None if part else limit)
+    cells = part.take(chosen, everything or chosen)[:limit] if part else chosen
     if dry_run:
         to_run = select_missing(cells, store, force=force, keep_samples=keep is not None)
         waiting = {cell.identity.hash for cell in to_run}
@@ -77,8 +85,13 @@ def run(
         _tell(f"{len(cells)} cells, {len(waiting)} to run")
         return 0
     store.create()
-    shown = [cell.identity.hash for cell in everything or cells]
-    store.write_suite(plan.name, plan.model_dump(mode="json"), shown, part=everything is None)
+    shown = {cell.identity.hash: cell.identity.key for cell in everything or cells}
+    if everything is not None:
+        earlier = earlier_guests.find_earlier(store, plan.name, everything)
+        shown |= {record.cell.hash: record.cell.key for record in earlier}
+    store.write_suite(
+        plan.name, plan.model_dump(mode="json"), list(shown), list(shown.values()), part=everything is None
+    )
     waiting_cells = select_missing(cells, store, force=force, keep_samples=keep is not None)
     jobs = jobs or (1 if device != "cpu" else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
     _tell(
@@ -102,9 +115,11 @@ def run(
     _tell(f"tables, pictures, and where the numbers come from, are in {written.parent}")
     _tell(f"{plan.name}: {sum(n for status, n in counts.items() if status != 'skipped')} cells run, "
           f"{sum(cell.skip is not None for cell in cells)} skipped")  # fmt: skip
+    for line in earlier_guests.describe(earlier):
+        _tell(line)
     idle = False
     for name in (name for names in guests.values() for name in names):
-        took_part, line = expansion.participation(cells, name)
+        took_part, line = expansion.participation(chosen, name)
         idle |= not took_part
         _tell(line)
     bad = {status: n for status, n in counts.items() if status not in ("ok", "skipped")}
@@ -245,15 +260,37 @@ def compare(
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="pytest-benchmark's JSON (--benchmark-json FILE).")],
-    out: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("runs/microbench"),
-) -> None:
-    """Store the benchmarks of a pytest-benchmark JSON file as records."""
-    from bench.records.microbench import import_file
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE|STORE...",
+            help="Folders of records, files of `fidmap table --format json` or of `pytest --benchmark-json`.",
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the records  [default, of benchmarks: runs/microbench]")
+    ] = None,
+) -> int:
+    """Merge records into one folder: of stores, of their JSON files, and of pytest-benchmark.
+
+    Of two records of one cell hash, the one that ended well is kept, then the one with its arrays, then the newer. Exit
+    code 1 where a record was damaged and left out, or two of one hash differ in a deterministic measure.
+    """
+    from bench.records import microbench, source
+    from bench.records.merge import merge
     from bench.records.store import Store
 
-    records = import_file(file, Store(out).create())
-    _tell(f"stored {len(records)} records in {out}")
+    read = [source.read(path) for path in sources]
+    if out is None and not all(set(one.plans) == {microbench.SUITE} for one in read):
+        raise UsageError("--out is missing: the folder that the records of all sources go into")
+    store = Store(out or Path("runs/microbench"))
+    merged = merge(read, store)
+    for line in merged.damaged:
+        _tell(f"left out: {line}")
+    for line in merged.conflicts:
+        _tell(f"conflict: {line}")
+    _tell(f"{store.folder}: {merged.line()}")
+    return int(bool(merged.damaged or merged.contradicted))
 
 
 @app.command()

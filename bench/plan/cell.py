@@ -34,6 +34,11 @@ class Identity(Strict):
         return self.key, self.device, self.threads
 
     @property
+    def setting(self) -> dict[str, Any]:
+        """The parameters but for the one that names the entry, or in a contest the entries."""
+        return {name: value for name, value in self.parameters.items() if value not in (self.entry, self.entries)}
+
+    @property
     def entry(self) -> str:
         """The names of the entries that the cell measures, as one text with commas, for display."""
         return ",".join(self.entries)

@@ -63,5 +63,4 @@ EVERYTHING = Choice()
 
 def _name(record: Record) -> str:
     cell = record.cell
-    setting = {name: value for name, value in cell.parameters.items() if value not in (cell.entry, cell.entries)}
-    return name_of(cell.task, cell.entry, setting | {"seed": cell.seed})
+    return name_of(cell.task, cell.entry, cell.setting | {"seed": cell.seed})
