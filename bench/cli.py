@@ -237,24 +237,37 @@ def compare(
     ] = None,
     measure: Annotated[list[str] | None, typer.Option(help="Only this measure; may be repeated.")] = None,
     timings: Annotated[bool, typer.Option("--timings", help="Let timings decide the exit code too.")] = False,
+    update: Annotated[bool, typer.Option("--update", help="Show what changes, then write it into BASELINE.")] = False,
 ) -> int:
     """Compare a candidate's records with a baseline's.
 
     Exit code 1 where something is worse, missing or not comparable, or where nothing was judged. What --only and
     --measure leave out is neither judged nor missing.
+
+    With --update, the baseline then has the candidate's cells: what only the baseline had is removed, but for what
+    --only leaves out, and a cell that is the same keeps its record. A file of a new name, NAME.json, is made. The exit
+    code is 0 where the baseline is written.
     """
+    from bench.records import update as updating
     from bench.records.bundle import load
     from bench.records.choice import Choice
     from bench.records.compare import compare as compare_stores
     from bench.report import comparison
 
     format = _format(format, as_json, tuple(comparison.FORMATS))
+    if update and measure:
+        raise UsageError("--update writes whole records: it goes with --only, not with --measure")
     choice = Choice(only, tuple(measure or ()))
-    result = compare_stores(load(baseline), load(candidate), gate_timings=timings, choice=choice)
+    old, new = updating.load_baseline(baseline) if update else load(baseline), load(candidate)
+    result = compare_stores(old, new, gate_timings=timings, choice=choice)
+    change = updating.prepare(baseline, old, candidate, new, choice) if update else None
     sides = str(baseline), str(candidate)
     print(comparison.FORMATS[format](result, *sides))
     if format == "github" and (summary := os.environ.get("GITHUB_STEP_SUMMARY")):
         comparison.append_summary(Path(summary), comparison.markdown(result, *sides))
+    if change:
+        _tell(change.write())
+        return 0
     return result.exit_code
 
 
