@@ -15,9 +15,25 @@ from bench.evaluate.cli import app as evaluate
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
-    help="Judge generative samplers and object detectors by numbers that can be re-derived.",
 )  # fmt: skip
 app.add_typer(evaluate, name="evaluate")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"fidmap {version('fidmap')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Judge generative samplers and object detectors by numbers that can be re-derived."""
 
 
 def _own(what: str) -> Any:
@@ -201,6 +217,25 @@ def list_(
             source = "" if entry.source == "fidmap" else f" [{entry.source}]"
             paper = f" ({entry.paper})" if entry.paper else ""
             print(f"  {entry.name:<18} {entry.summary or entry.target}{paper}{source}")
+
+
+@app.command()
+def describe(
+    name: Annotated[str, typer.Argument(help="Of a task, sampler, schedule, path, loss, NMS, metric, suite, ...")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what a name stands for, what it takes, what it measures, and how to use it."""
+    import shutil
+    from dataclasses import asdict
+
+    from bench.describe import describe as describe_name
+
+    found, width = describe_name(name), min(shutil.get_terminal_size((100, 24)).columns, 120)
+    print(
+        json.dumps([asdict(one) for one in found], indent=1)
+        if as_json
+        else "\n\n".join(one.text(width) for one in found)
+    )
 
 
 @app.command()

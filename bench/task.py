@@ -22,7 +22,7 @@ import pkgutil
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
@@ -54,11 +54,17 @@ def check_name(catalogue: Mapping[str, Any]) -> AfterValidator:
     return AfterValidator(check)
 
 
-SamplerName = Annotated[str, check_name(CATALOGUES["samplers"])]
-PathName = Annotated[str, check_name(CATALOGUES["paths"])]
-ScheduleName = Annotated[str, check_name(CATALOGUES["schedules"])]
-LossName = Annotated[str, check_name(CATALOGUES["losses"])]
-NmsName = Annotated[str, check_name(CATALOGUES["nms"])]
+class NameOf(NamedTuple):
+    """The kind of catalogue that a setting names an entry of; it stands beside the validator, for descriptions."""
+
+    kind: str
+
+
+SamplerName = Annotated[str, check_name(CATALOGUES["samplers"]), NameOf("samplers")]
+PathName = Annotated[str, check_name(CATALOGUES["paths"]), NameOf("paths")]
+ScheduleName = Annotated[str, check_name(CATALOGUES["schedules"]), NameOf("schedules")]
+LossName = Annotated[str, check_name(CATALOGUES["losses"]), NameOf("losses")]
+NmsName = Annotated[str, check_name(CATALOGUES["nms"]), NameOf("nms")]
 
 
 @dataclass(frozen=True)

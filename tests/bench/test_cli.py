@@ -15,7 +15,12 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_names_and_plans_are_listed_without_torch_or_pandas(tmp_path):
-    for arguments in (["--help"], ["list", "--json"], ["run", "quick", "--dry-run", "--out", str(tmp_path / "none")]):
+    for arguments in (
+        ["--help"],
+        ["list", "--json"],
+        ["describe", "coverage"],
+        ["run", "quick", "--dry-run", "--out", str(tmp_path / "none")],
+    ):
         code = f"""
             import sys
             from bench.__main__ import main
