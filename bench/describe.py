@@ -75,7 +75,7 @@ class Description:
                 yield from textwrap.wrap(f"{name}: {value}", width, initial_indent="  ", subsequent_indent="    ")
         if self.settings:
             yield from ["", "settings" if self.kind == "tasks" else "options"]
-            yield from _lay_out([(one.name, one.default, one.type) for one in self.settings], width)
+            yield from _lay_out([_say_setting(one) for one in self.settings], width)
         if self.measures:
             yield from ["", "measures"]
             yield from _lay_out([(one.name, one.unit or "-", _say_measure(one)) for one in self.measures], width)
@@ -201,6 +201,12 @@ def _toml(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return "none" if value is None else json.dumps(value)
+
+
+def _say_setting(setting: Setting) -> tuple[str, str, str]:
+    if setting.default == "required":
+        return setting.name, "required", setting.type
+    return setting.name, "optional", f"{setting.type}; {setting.default} by default".removeprefix("; ")
 
 
 def _say_measure(measure: Measure) -> str:
