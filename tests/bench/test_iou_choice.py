@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from bench.task import Context
+from bench.tasks.boxes.calls import bind
 from bench.tasks.boxes.choice import (
     FIGURES,
     SITUATIONS,
@@ -18,8 +19,8 @@ from bench.tasks.boxes.choice import (
     show_target,
 )
 from bench.tasks.boxes.declarations import ChoiceParameters as Parameters
-from bench.tasks.boxes.declarations import LossParameters, iou_choice
-from bench.tasks.boxes.pairs import bind, descend, gap, iou, pairs, unit_pairs
+from bench.tasks.boxes.declarations import iou_choice
+from bench.tasks.boxes.pairs import descend, gap, iou, pairs, unit_pairs
 
 pytestmark = pytest.mark.unchecked  # shape checks would take longer than the descents
 
@@ -93,7 +94,7 @@ def test_the_rate_is_chosen_on_some_pairs_and_judged_on_others():
         assert (arrays[name].shape, arrays[f"{name}_choosing"].shape) == ((60,), (30,))
         assert not torch.equal(arrays[name][:30], arrays[f"{name}_choosing"])
     boxes, targets = draw_pairs(SITUATIONS["poor"], 60, torch.Generator().manual_seed(1))  # 0 chooses
-    *_, moved = descend(bind(LossParameters(loss="eiou")), boxes, itertools.repeat(targets), 50, values["rate"])
+    *_, moved = descend(bind("eiou"), boxes, itertools.repeat(targets), 50, values["rate"])
     torch.testing.assert_close(arrays["iou_final"], iou(moved, targets), rtol=0, atol=1e-9)
     assert 0 < values["to_75"] <= values["to_95"] <= 50
     assert run("eiou", "poor", iterations=50)[0] == values
@@ -128,7 +129,7 @@ def test_rates_do_not_touch_one_another(loss, situation):
     for i, step in enumerate(arrays["rates"].tolist()):
         noise = torch.Generator().manual_seed(0)
         seen = show_target(SITUATIONS[situation], targets, noise)
-        *_, moved = descend(bind(LossParameters(loss=loss)), boxes, seen, 20, step)
+        *_, moved = descend(bind(loss), boxes, seen, 20, step)
         assert arrays["iou_curves"][-1, i].item() == pytest.approx(iou(moved, targets).mean().item(), abs=1e-9)
 
 

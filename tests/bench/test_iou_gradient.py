@@ -7,10 +7,11 @@ import torch
 
 from bench.plan.suite import find, read
 from bench.task import Context
-from bench.tasks.boxes.declarations import SHARES, LossParameters, iou_gradient
+from bench.tasks.boxes.calls import bind
+from bench.tasks.boxes.declarations import SHARES, iou_gradient
 from bench.tasks.boxes.declarations import GradientParameters as Parameters
 from bench.tasks.boxes.gradient import SETS, assess, field_boxes
-from bench.tasks.boxes.pairs import bind, gap, iou
+from bench.tasks.boxes.pairs import gap, iou
 
 
 def run(loss, seed=0, **changes):
@@ -141,7 +142,7 @@ def test_the_record_holds_every_field():
     assert measured.keys() == {f"{name}_{what}" for name in SETS for what in (*SHARES, "spike")}
     for field in SETS[:2]:
         assert arrays[f"{field}_axis"].shape == (10,)
-        loss = bind(LossParameters(loss="eiou"))
+        loss = bind("eiou")
         _, boxes = field_boxes(field, Parameters(loss="eiou", points=10))
         boxes.requires_grad_()
         value = loss(boxes, target(boxes))

@@ -7,11 +7,12 @@ import torch
 
 from bench.task import Context
 from bench.tasks.boxes.arrangements import RELATIONS, arrange, configuration, orders, relation
+from bench.tasks.boxes.calls import bind
 from bench.tasks.boxes.claims import CLAIMS, LARGE
 from bench.tasks.boxes.counterexample import TOLERANCE, search
-from bench.tasks.boxes.declarations import PROPERTIES, LossParameters, iou_properties
+from bench.tasks.boxes.declarations import PROPERTIES, iou_properties
 from bench.tasks.boxes.declarations import PropertiesParameters as Parameters
-from bench.tasks.boxes.pairs import FAMILIES, bind, difference, gap, gradient, iou, pairs, xyxy
+from bench.tasks.boxes.pairs import FAMILIES, difference, gap, gradient, iou, pairs, xyxy
 from implementations.boxes import LOSSES
 
 CASES, STARTS, ROUNDS = 3000, 24, 25
@@ -29,7 +30,7 @@ VARIANTS = {
 
 def loss_of(name):
     loss, options = VARIANTS.get(name, (name, {}))
-    return bind(LossParameters(loss=loss, options=options), rowwise=True)
+    return bind(loss, options, rowwise=True)
 
 
 def decide(claim, loss, seed=0):
@@ -360,10 +361,10 @@ def test_the_record_holds_every_property_and_its_counter_examples():
 def test_rows_of_wiou_are_independent_in_the_search_alone():
     pred, target = pairs(50, torch.Generator().manual_seed(0), "random")
     for name in ("wiou_v2", "wiou_v3"):
-        rowwise, batched = (bind(LossParameters(loss=name), rowwise=flag) for flag in (True, False))
+        rowwise, batched = (bind(name, rowwise=flag) for flag in (True, False))
         torch.testing.assert_close(rowwise(pred, target)[:5], rowwise(pred[:5], target[:5]))
         assert not torch.equal(batched(pred, target)[:5], batched(pred[:5], target[:5]))
-        own = bind(LossParameters(loss=name, options={"state": 0.25}), rowwise=True)
+        own = bind(name, {"state": 0.25}, rowwise=True)
         assert torch.equal(own(pred, target), LOSSES[name](xyxy(pred), xyxy(target), state=0.25))
 
 

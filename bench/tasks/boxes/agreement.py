@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from bench.task import Context, Measurements, Value
-from bench.tasks.boxes.pairs import bind, descend, iou, unit_pairs
+from bench.tasks.boxes.calls import bind
+from bench.tasks.boxes.pairs import descend, iou, unit_pairs
 from bench.tasks.intervals import CORRELATIONS, correlate
 
 if TYPE_CHECKING:
@@ -33,8 +34,10 @@ def iou_agreement(parameters: AgreementParameters, context: Context) -> Measurem
     """
     source = torch.Generator().manual_seed(context.seed)
     boxes, target = (each.to(context.device) for each in unit_pairs(parameters.pairs, source, "random"))
-    loss = bind(parameters, rowwise=True)(boxes, target)
-    *_, moved = descend(bind(parameters), boxes, itertools.repeat(target), parameters.iterations)
+    loss = bind(parameters.loss, parameters.options, rowwise=True)(boxes, target)
+    *_, moved = descend(
+        bind(parameters.loss, parameters.options), boxes, itertools.repeat(target), parameters.iterations
+    )
     # Boxes that have arrived differ only by rounding, which must not be ranked.
     overlap, final = iou(boxes, target), iou(moved, target).mul(1e6).round().div(1e6)
     if not bool(loss.isfinite().all() and moved.isfinite().all()):

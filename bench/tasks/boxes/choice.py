@@ -19,7 +19,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bench.task import Context, Measurements, Value
-from bench.tasks.boxes.pairs import bind, depends_on_batch, descend, draw_log_uniform, iou, unit_pairs
+from bench.tasks.boxes.calls import bind, depends_on_batch
+from bench.tasks.boxes.pairs import descend, draw_log_uniform, iou, unit_pairs
 
 if TYPE_CHECKING:
     from bench.tasks.boxes.declarations import ChoiceParameters
@@ -97,7 +98,9 @@ class _Pairs:
     def curves(self, steps: Sequence[int]) -> dict[int, Float[Tensor, "iterations+1 n"]]:
         """IoU of every pair before and after each update, for the rate of each step."""
         # All rates run side by side in one batch, except for a loss whose rows depend on their batch.
-        together = [[step] for step in steps] if depends_on_batch(self.parameters) else [steps]
+        together = (
+            [[step] for step in steps] if depends_on_batch(self.parameters.loss, self.parameters.options) else [steps]
+        )
         found: dict[int, Tensor] = {}
         for chosen in together:
             rates = tuple(rate(step) for step in chosen)
@@ -143,7 +146,10 @@ def _curves(
     )
     rate = boxes.new_tensor(rates).repeat_interleave(len(boxes))[:, None]
     overlap = [iou(start, goal)]
-    overlap += [iou(moved, goal) for moved in descend(bind(parameters), start, noisy, parameters.iterations, rate)]
+    overlap += [
+        iou(moved, goal)
+        for moved in descend(bind(parameters.loss, parameters.options), start, noisy, parameters.iterations, rate)
+    ]
     return torch.stack(overlap).view(len(overlap), k, len(boxes))
 
 

@@ -61,7 +61,7 @@ class LossParameters(TaskParameters):
     @model_validator(mode="after")
     def _options_are_known(self) -> LossParameters:
         if not _takes_defaults(LOSSES[self.loss], self.options):
-            from bench.tasks.boxes.pairs import try_loss
+            from bench.tasks.boxes.calls import try_loss
 
             try_loss(self.loss, self.options)
         return self
@@ -166,7 +166,7 @@ class NmsParameters(TaskParameters):
     @model_validator(mode="after")
     def _options_are_known(self) -> NmsParameters:
         if not _takes_defaults(NMS[self.nms], self.options):
-            from bench.tasks.boxes.nms import try_nms
+            from bench.tasks.boxes.calls import try_nms
 
             try_nms(self.nms, self.iou_threshold, self.options)
         return self

@@ -17,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bench.task import Context, Measurements, Value
-from bench.tasks.boxes.pairs import Loss, bind, gradient, iou, pairs
+from bench.tasks.boxes.calls import bind
+from bench.tasks.boxes.pairs import Loss, gradient, iou, pairs
 
 if TYPE_CHECKING:
     from bench.tasks.boxes.declarations import GradientParameters
@@ -33,7 +34,7 @@ SETS = ("position", "size", "pairs")
 
 def iou_gradient(parameters: GradientParameters, context: Context) -> Measurements:
     """Gradients of a box loss over grids of positions and of sizes, and the effect of a small step against them."""
-    loss = bind(parameters, rowwise=True)
+    loss = bind(parameters.loss, parameters.options, rowwise=True)
     n = parameters.points
     measured: dict[str, float | Value] = {}
     for name in SETS:

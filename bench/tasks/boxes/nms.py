@@ -13,10 +13,9 @@ from torch import Tensor
 
 from bench.data.crowds import Crowd, crowds
 from bench.task import ContestMeasurements, Context, Measurements, Value
+from bench.tasks.boxes.calls import suppress
 from bench.timing import clock_for, measure, median_interval, paired_ratio
 from implementations.boxes.geometry import pairwise_iou
-from implementations.boxes.nms import Kept
-from implementations.catalogue import NMS
 from metrics.detection.coco import evaluate_coco
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def nms_quality(parameters: NmsParameters, context: Context) -> Measurements:
     Candidates are a simulated detector's, and all detections that a method keeps are counted.
     """
     crowd = crowds(parameters.boxes, parameters.images, parameters.classes, context.seed)
-    kept = _suppress(parameters.nms, _on(crowd, context.device), parameters.iou_threshold, parameters.options)
+    kept = suppress(parameters.nms, _on(crowd, context.device), parameters.iou_threshold, parameters.options)
     indices, scores, boxes = (column.cpu() for column in kept)
     image, label = crowd.image[indices], crowd.labels[indices]
     found = {"image": image, "label": label, "box": boxes, "score": scores}
@@ -48,9 +47,7 @@ def nms_speed(parameters: NmsSpeedParameters, context: Context) -> ContestMeasur
     """Milliseconds per call of an NMS on the candidates of crowded scenes, and the ratio to the first method."""
     drawn = crowds(parameters.boxes, parameters.images, parameters.classes, context.seed)
     crowd = _on(drawn, context.device)
-    functions = {
-        name: lambda name=name: _suppress(name, crowd, parameters.iou_threshold, {}) for name in parameters.nms
-    }
+    functions = {name: lambda name=name: suppress(name, crowd, parameters.iou_threshold, {}) for name in parameters.nms}
     timings = measure(functions, clock=clock_for(context.device), seed=context.seed, max_seconds=parameters.max_seconds)
     first = timings[parameters.nms[0]]
     measures: dict[str, Measurements] = {}
@@ -65,23 +62,6 @@ def nms_speed(parameters: NmsSpeedParameters, context: Context) -> ContestMeasur
             "ratio": Value(ratio, interval, n=n),
         }
     return measures
-
-
-def try_nms(name: str, iou_threshold: float, options: dict[str, Any]) -> None:
-    """Call an NMS on one small scene with these options; raises ValueError where it does not take them."""
-    try:
-        _suppress(name, crowds(1, 1), iou_threshold, options)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"options of {name}: {error}") from None
-
-
-def _suppress(name: str, crowd: Crowd, iou_threshold: float, options: dict[str, Any]) -> Kept:
-    """Call an NMS on all images at once, with the further columns that it needs."""
-    entry = NMS[name]
-    columns = {column: getattr(crowd, column) for column in entry.columns}
-    return entry(
-        crowd.boxes, crowd.scores, crowd.labels, iou_threshold=iou_threshold, image=crowd.image, **columns, **options
-    )
 
 
 def _on(crowd: Crowd, device: str) -> Crowd:

@@ -6,53 +6,16 @@ are taken with respect to them.
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from implementations.boxes.geometry import measure_pairs, overlap_ratio
-from implementations.catalogue import LOSSES
-
-if TYPE_CHECKING:
-    from bench.tasks.boxes.declarations import LossParameters
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # on boxes (x, y, w, h)
-
-STATE = 0.5  # WIoU's mean of 1 - IoU where rows must not depend on one another
-
-
-def try_loss(name: str, options: dict[str, Any]) -> None:
-    """Call a box loss on one pair with these options; raises ValueError where it does not take them."""
-    box = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
-    try:
-        LOSSES[name](box, box, **options)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"options of {name}: {error}") from None
-
-
-def depends_on_batch(parameters: LossParameters) -> bool:
-    """Whether the loss of a pair depends on the others of its batch: WIoU v2 and v3 do, unless a state is set."""
-    return "state" in inspect.signature(LOSSES[parameters.loss].resolve()).parameters and (
-        "state" not in parameters.options
-    )
-
-
-def bind(parameters: LossParameters, *, rowwise: bool = False) -> Loss:
-    """The loss, with its options, as a function of predictions and targets (x, y, w, h).
-
-    ``rowwise``: a loss whose rows depend on their batch (WIoU v2, v3) gets ``STATE`` in place of the mean of the batch.
-    """
-    options = dict(parameters.options)
-    if rowwise and depends_on_batch(parameters):
-        options["state"] = STATE
-    loss = functools.partial(LOSSES[parameters.loss], **options)
-    return lambda boxes, targets: loss(xyxy(boxes), xyxy(targets))
 
 
 def gradient(loss: Loss, boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"]) -> tuple[Tensor, Tensor]:

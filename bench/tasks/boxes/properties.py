@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from bench.task import Context, Measurements, Value
+from bench.tasks.boxes.calls import bind
 from bench.tasks.boxes.claims import CLAIMS
 from bench.tasks.boxes.counterexample import search
-from bench.tasks.boxes.pairs import bind
 
 if TYPE_CHECKING:
     from bench.tasks.boxes.declarations import PropertiesParameters
@@ -26,7 +26,7 @@ def iou_properties(parameters: PropertiesParameters, context: Context) -> Measur
 
     A property is a claim such as the triangle inequality; it holds if no counter-example is found.
     """
-    loss = bind(parameters, rowwise=True)
+    loss = bind(parameters.loss, parameters.options, rowwise=True)
     measured: dict[str, Value] = {}
     for name, claim in CLAIMS.items():
         source = torch.Generator().manual_seed(context.seed)
