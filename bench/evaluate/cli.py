@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Evaluate images or detections of your own.")
+Keep = Annotated[
+    Path | None,
+    typer.Option("--record", metavar="STORE", help="Keep the evaluation as a record, for fidmap compare."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON in place of text.")]
 
 
@@ -34,6 +39,7 @@ def images(
     save_stats: Annotated[Path | None, typer.Option(help="Write the statistics of REAL into this file.")] = None,
     cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep features by the hash of the images.")] = True,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read; counted.")] = False,
+    record: Keep = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure generated images against real ones."""
@@ -42,7 +48,9 @@ def images(
 
     from bench.environment import check_device
     from bench.evaluate import images as module
+    from bench.evaluate.record import record_images
 
+    began = _begin(record)
     check_device(device)
     result = module.evaluate(
         real, generated, extractor=extractor, metrics=metrics, batch=batch, resamples=resamples, seed=seed,
@@ -50,6 +58,8 @@ def images(
     )  # fmt: skip
     for line in result.notes:
         print(line, file=sys.stderr)
+    if record:
+        record_images(record, result, device, began)
     print(json.dumps(result.as_dict(), indent=1) if as_json else result.table())
 
 
@@ -92,6 +102,7 @@ def detections(
     protocol: Annotated[
         str, typer.Option(help="coco; or voc, with difficult truths left out: mAP over all points and over 11.")
     ] = "coco",
+    record: Keep = None,
 ) -> None:
     """Measure detections: COCO's twelve figures, and what lies behind them, or PASCAL VOC's mAP."""
     import json
@@ -100,6 +111,7 @@ def detections(
     from bench.errors import UsageError
     from bench.evaluate import detections as module
     from bench.evaluate import voc_figures
+    from bench.evaluate.record import record_detections
 
     def tell(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
@@ -108,10 +120,11 @@ def detections(
         if sys.stderr.isatty():
             tell(step)
 
+    began = _begin(record)
     if protocol not in ("coco", "voc"):
         raise UsageError(f"--protocol {protocol!r}: expected coco, voc")
     if protocol == "voc":
-        of_voc = ("ground_truth", "detections", "per_class", "as_json", "format", "images", "protocol")
+        of_voc = ("ground_truth", "detections", "per_class", "as_json", "format", "images", "protocol", "record")
         for name in context.params:
             source = context.get_parameter_source(name)
             if name not in of_voc and source is not None and source.name == "COMMANDLINE":
@@ -121,6 +134,8 @@ def detections(
         voc = voc_figures.evaluate(
             ground_truth, detections, per_class=per_class, format=format, images=images, tell=tell, progress=progress
         )
+        if record:
+            record_detections(record, ground_truth, detections, voc, {"protocol": protocol}, began)
         print(json.dumps(voc.as_dict(), indent=1) if as_json else voc.table())
         return
     result = module.evaluate(
@@ -129,4 +144,19 @@ def detections(
         iou_thresholds=iou_thresholds, area_ranges=area_ranges, class_agnostic=class_agnostic,
         score_threshold=score_threshold, resamples=resamples, tell=tell, progress=progress,
     )  # fmt: skip
+    if record:
+        options = {
+            "protocol": protocol, "iou_type": iou_type, "max_detections": max_detections,
+            "iou_thresholds": iou_thresholds, "area_ranges": area_ranges, "class_agnostic": class_agnostic,
+        }  # fmt: skip
+        record_detections(record, ground_truth, detections, result, options, began)
     print(json.dumps(result.as_dict(), indent=1) if as_json else result.table())
+
+
+def _begin(record: Path | None) -> datetime:
+    """The time, after a check that the folder of records, if there is one, can be one."""
+    from bench.records.store import Store
+
+    if record:
+        Store(record)
+    return datetime.now(UTC)

@@ -86,7 +86,7 @@ class Store:
         self.folder, self.repair = Path(folder), repair
         self.damaged: dict[str, str] = {}  # hash of a record -> why it could not be read
         if self.folder.exists() and not self.folder.is_dir():
-            raise UsageError(f"{folder} is a file; --out takes a folder")
+            raise UsageError(f"{folder} is a file; a folder of records is accepted")
         self.records_folder = self.folder / "records"
         self.written: dict[str, StoredSuite] = {}
 
