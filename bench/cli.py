@@ -195,6 +195,13 @@ def list_(
     kind: Annotated[
         str | None, typer.Argument(help="samplers, losses, tasks, suites, ...; all of them without.")
     ] = None,
+    names: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROGRAM",
+            help="What another program calls them: comfyui, automatic1111 (a1111, forge), diffusers or k_diffusion.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List samplers, losses, metrics, tasks, suites and all else that has a name."""
@@ -202,6 +209,8 @@ def list_(
 
     from bench.catalogue import kinds
 
+    if names is not None:
+        return _list_names(kind, names, as_json)
     catalogues = kinds()
     if kind is not None and kind not in catalogues:
         raise UsageError(f"no kind {kind!r}; there are {', '.join(catalogues)}")
@@ -217,6 +226,28 @@ def list_(
             source = "" if entry.source == "fidmap" else f" [{entry.source}]"
             paper = f" ({entry.paper})" if entry.paper else ""
             print(f"  {entry.name:<18} {entry.summary or entry.target}{paper}{source}")
+
+
+def _list_names(kind: str | None, program: str, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from implementations.catalogue.names import list_names
+
+    named = ("samplers", "schedules")
+    if kind is not None and kind not in named:
+        raise UsageError(f"--names {program} is of {' and '.join(named)}, given {kind!r}")
+    found = {one: list_names(one, program) for one in ([kind] if kind else named)}
+    if as_json:
+        rows = {
+            one: [{"name": name} | asdict(meaning) for name, meaning in table.items()] for one, table in found.items()
+        }
+        print(json.dumps(rows, indent=1))
+        return
+    for one, table in found.items():
+        print(f"{one} of {program} ({len(table)})")
+        for name, meaning in table.items():
+            refused = f"  cannot be run: {meaning.refused}" if meaning.refused else ""
+            print(f"  {name:<34} {meaning}{refused}" + (f"  ({meaning.note})" if meaning.note else ""))
 
 
 @app.command()

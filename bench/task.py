@@ -49,6 +49,8 @@ def check_name(catalogue: Mapping[str, Any]) -> AfterValidator:
             catalogue[name]
         except LookupError as error:
             raise ValueError(str(error)) from None
+        if name not in catalogue and ":" not in name:
+            raise ValueError(f"{name!r} is another program's name: write it with the program, as in comfyui:{name}")
         return name
 
     return AfterValidator(check)

@@ -6,6 +6,7 @@ the cells whose parameters it does not accept. A cell's hash covers all that its
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import inspect
 import itertools
@@ -28,7 +29,8 @@ from bench.plan.suite import Block, Suite
 from bench.task import Task
 from bench.toml import explain
 from implementations.catalogue import CATALOGUES
-from implementations.catalogue.entry import Entry
+from implementations.catalogue.entry import Entry, UnknownName
+from implementations.catalogue.names import names_code
 
 RUNS = ("bench.run.pristine", "bench.run.worker")  # part of every cell's source: they run each task
 # Environment variables that select other arithmetic on the same machine.
@@ -129,7 +131,7 @@ class BlockCells:
             for name in names
             if isinstance(name, str)
             and json.dumps(name) not in listed
-            and (":" in name or (name in catalogue and catalogue[name].source != "fidmap"))
+            and (names_code(name) or (name in catalogue and catalogue[name].source != "fidmap"))
         ]
 
 
@@ -218,12 +220,18 @@ def _select(kind: str, name: str, fields: dict[str, Any]) -> list[str]:
 def find_entries(parameters: dict[str, Any]) -> Iterator[Entry]:
     """The catalogue entries that a cell's parameters name, anywhere inside, without repeats.
 
-    A text with a colon (``module:function``) is an entry of the user's.
+    A text with a colon (``module:function``) is an entry of the user's, unless a program's name stands before it.
     """
     for name in dict.fromkeys(_texts(parameters)):
         for catalogue in CATALOGUES.values():
-            if name in catalogue or ":" in name:
+            if name in catalogue or names_code(name):
                 yield catalogue[name]
+            elif ":" in name and catalogue.kind in (
+                "samplers",
+                "schedules",
+            ):  # a program's name, of a sampler or of a schedule
+                with contextlib.suppress(UnknownName):
+                    yield catalogue[name]
 
 
 def _texts(value: Any) -> Iterator[str]:

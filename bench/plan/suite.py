@@ -32,6 +32,7 @@ from bench.plan.plot import PlotSpec
 from bench.plan.spec import RankingSpec, TableSpec
 from bench.toml import Strict, explain
 from implementations.catalogue.entry import UnknownName
+from implementations.catalogue.names import names_code
 
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -132,4 +133,4 @@ def _code_name(value: Any) -> str | None:
         value = list(value.values())
     if isinstance(value, list):
         return next((found for item in value if (found := _code_name(item))), None)
-    return value if isinstance(value, str) and ":" in value else None
+    return value if isinstance(value, str) and names_code(value) else None

@@ -16,7 +16,7 @@ PATHS = Catalogue("paths", Entry, [
 ])  # fmt: skip
 
 _GRID = "implementations.schedules."
-SCHEDULES = Catalogue("schedules", ScheduleEntry, [
+SCHEDULES = Catalogue("schedules", ScheduleEntry, named="implementations.catalogue.names:find_entry", entries=[
     # in t
     ScheduleEntry("uniform", _GRID + "times:uniform", "equal steps of t"),
     ScheduleEntry("quadratic", _GRID + "times:quadratic", "equal steps of the square root of t", "2010.02502 (app. D.2)"),

@@ -13,7 +13,7 @@ _diffusers = partial(SamplerEntry, family="peer", package="diffusers")
 _k_diffusion = partial(
     SamplerEntry, family="peer", package="k-diffusion", differentiable=False
 )  # torch.no_grad is its own
-SAMPLERS = Catalogue("samplers", SamplerEntry, [
+SAMPLERS = Catalogue("samplers", SamplerEntry, named="implementations.catalogue.names:find_entry", entries=[
     # ancestral
     SamplerEntry("ddim", _S + "ancestral:ddim", "x0 constant over a step, noise by eta", "2010.02502 (eq. 12)",
                  family="ancestral", order=1, coordinate="lambda", noisy=("eta",)),
@@ -181,6 +181,9 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, [
     SamplerEntry("flow_stochastic", _S + "flow:flow_stochastic", "predict the data, then add fresh noise", "",
                  family="flow", stochastic=True, coordinate="lambda", noisy=("fraction",),
                  others="diffusers: FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)"),
+    SamplerEntry("flow_ancestral", _S + "flow:flow_ancestral", "Euler to below the next time of the flow, and noise", "",
+                 family="flow", order=1, coordinate="lambda", noisy=("eta",),
+                 others="ComfyUI: euler_ancestral of flow models; diffusers: LTXEulerAncestralRFScheduler"),
     SamplerEntry("sit_sde", _S + "flow:sit_sde", "reverse SDE of any diffusion, in t", "2401.08740",
                  family="flow", order=1, stochastic=True, coordinate="t"),
     SamplerEntry("picard", _S + "picard:picard", "DDIM's steps by parallel sweeps", "2305.16317 (alg. 1)",
