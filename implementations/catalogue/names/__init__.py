@@ -148,9 +148,9 @@ def _with_schedule(text: str, exact: bool) -> Resolved | None:
     return None
 
 
-def _names(table: Any, kind: str) -> dict[str, Resolved]:
+def _names(table: Any, kind: str) -> dict[str, Any]:
     """The names of a kind in a program's table, its aliases too."""
-    names: dict[str, Resolved] = getattr(table, kind.upper())
+    names: dict[str, Any] = getattr(table, kind.upper())
     aliases = getattr(table, "ALIASES", {})
     return {**names, **{alias: names[name] for alias, name in aliases.items() if name in names}}
 

@@ -6,10 +6,10 @@ names that the programs take, too.
 
 from __future__ import annotations
 
-from implementations.catalogue.names.comfyui import CFG_PP
+from implementations.catalogue.names.comfyui import CFG_PP, DEIS, DPM_FAST, IPNDM_V
 from implementations.catalogue.names.meaning import Resolved
 
-_STEPS = "n steps are n evaluations on a grid of its own, and remainder is n modulo 3"
+_TIMESTEPS = "n steps are n - 1 on ddim_uniform, whatever the schedule type, and end at timestep 1"
 _PENULTIMATE = "the last level above 0 is left out of its grid"
 
 SAMPLERS = {
@@ -25,19 +25,20 @@ SAMPLERS = {
     "Heun": Resolved("heun"),
     "DPM2": Resolved("midpoint", note=_PENULTIMATE),
     "DPM2 a": Resolved("dpm_2_ancestral", note=_PENULTIMATE),
-    "DPM fast": Resolved("dpm_fast", {"eta": 1.0}, schedule="log_snr", schedule_options={"clean": False}, note=_STEPS),
+    "DPM fast": Resolved("dpm_fast", {"eta": 1.0}, schedule="log_snr", schedule_options={"clean": False}, note=DPM_FAST),
     "DPM adaptive": Resolved("dpm_adaptive", note="it adds noise unless its eta is 0, and has one step for the whole batch"),
     "Restart": Resolved("restart", {"intervals": ((0.1, 2.0, 1, 9),)},
                         note="so from 20 to 35 steps, which count those of the restart; below 20 there is none, above there are two"),
-    "DDIM": Resolved("ddim"),
+    "DDIM": Resolved("ddim", note=_TIMESTEPS),
     "DDIM CFG++": Resolved("ddim", refused=CFG_PP.format("ddim")),
-    "PLMS": Resolved("plms"),
-    "UniPC": Resolved("unipc_bh1", {"order": 3, "lower_order_final": True}),
+    "PLMS": Resolved("plms", note=_TIMESTEPS),
+    "UniPC": Resolved("unipc_bh1", {"order": 3, "lower_order_final": True},
+                      note="its grid is uniform in the timestep, whatever the schedule type, and ends at timestep 0"),
     "LCM": Resolved("lcm"),
     "HeunPP2": Resolved("heunpp2"),
     "IPNDM": Resolved("ipndm"),
-    "IPNDM_V": Resolved("ipndm_v", note="its weights of orders 3 and 4 are not those of Adams-Bashforth: it does not converge where ipndm_v does"),
-    "DEIS": Resolved("deis_tab", {"order": 3}, note="t is that of a VP path from sigma/alpha = .002 to 80"),
+    "IPNDM_V": Resolved("ipndm_v", note=IPNDM_V),
+    "DEIS": Resolved("deis_tab", {"order": 3}, note=DEIS),
     "DDPM": Resolved("ddpm"),
 }  # fmt: skip
 

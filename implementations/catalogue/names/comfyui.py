@@ -12,7 +12,10 @@ _TAU = {"interval": (0.571, 5.092)}  # levels of Stable Diffusion at 80 % and 20
 _SA = {"order": 3, "corrector_order": 4, **_TAU}
 _SA_NOTE = "tau is read at the end of a step, and orders fall with the steps left; its levels are Stable Diffusion's"
 _UNIPC = {"order": 3, "lower_order_final": True}
-_IPNDM_V = "its weights of orders 3 and 4 are not those of Adams-Bashforth: it does not converge where ipndm_v does"
+_UNIPC_END = "its last step does not go to sigma = 0"
+DEIS = "t is that of a VP path from sigma/alpha = .002 to 80"
+DPM_FAST = "n steps are n evaluations on a grid of its own, and remainder is n modulo 3"
+IPNDM_V = "of order 4 its weights are not those of Adams-Bashforth: order 2, and 0 where steps alternate"
 
 SAMPLERS = {
     "euler": Resolved("euler"),
@@ -27,7 +30,7 @@ SAMPLERS = {
     "dpm_2_ancestral": Resolved("dpm_2_ancestral", note=_OTHER_FLOW),
     "lms": Resolved("lms"),
     "dpm_fast": Resolved("dpm_fast", schedule="log_snr", schedule_options={"clean": False},
-                         note="n steps are n evaluations on a grid of its own, and remainder is n modulo 3"),
+                         note=DPM_FAST),
     "dpm_adaptive": Resolved("dpm_adaptive", note="one step for the whole batch"),
     "dpmpp_2s_ancestral": Resolved("dpmpp_2s_ancestral", note=_OTHER_FLOW),
     "dpmpp_2s_ancestral_cfg_pp": Resolved("dpmpp_2s_ancestral", refused=CFG_PP.format("dpmpp_2s_ancestral")),
@@ -44,8 +47,8 @@ SAMPLERS = {
     "ddpm": Resolved("ddpm"),
     "lcm": Resolved("consistency", note="LCM's boundary weights belong to the model there; with them it is lcm"),
     "ipndm": Resolved("ipndm"),
-    "ipndm_v": Resolved("ipndm_v", note=_IPNDM_V),
-    "deis": Resolved("deis_tab", {"order": 3}, note="t is that of a VP path from sigma/alpha = .002 to 80"),
+    "ipndm_v": Resolved("ipndm_v", note=IPNDM_V),
+    "deis": Resolved("deis_tab", {"order": 3}, note=DEIS),
     "res_multistep": Resolved("res_multistep", {"order": 2}),
     "res_multistep_cfg_pp": Resolved("res_multistep", {"order": 2}, refused=CFG_PP.format("res_multistep")),
     "res_multistep_ancestral": Resolved("res_multistep_ancestral"),
@@ -58,8 +61,8 @@ SAMPLERS = {
     "sa_solver": Resolved("sa_solver", _SA, note=_SA_NOTE),
     "sa_solver_pece": Resolved("sa_solver_pece", _SA, note=_SA_NOTE),
     "ddim": Resolved("ddim"),
-    "uni_pc": Resolved("unipc_bh1", _UNIPC, note="it ends at sigma/alpha = .001 in place of 0"),
-    "uni_pc_bh2": Resolved("unipc_bh2", _UNIPC, note="it ends at sigma/alpha = .001 in place of 0"),
+    "uni_pc": Resolved("unipc_bh1", _UNIPC, note=_UNIPC_END),
+    "uni_pc_bh2": Resolved("unipc_bh2", _UNIPC, note=_UNIPC_END),
 }  # fmt: skip
 
 SCHEDULES = {
@@ -69,7 +72,7 @@ SCHEDULES = {
     "sgm_uniform": Resolved("sgm_uniform"),
     "simple": Resolved("simple"),
     "ddim_uniform": Resolved("ddim_uniform", note="it may make more steps than asked for: 31 for 30"),
-    "beta": Resolved("beta", note="times are rounded to timesteps, and those that coincide are one: fewer steps"),
+    "beta": Resolved("beta", note="times are rounded to timesteps; from 139 steps on some coincide, and are one"),
     "linear_quadratic": Resolved(
         "linear_quadratic", note="linear and quadratic in sigma/alpha where the model is no flow"
     ),

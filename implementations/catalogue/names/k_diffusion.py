@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from implementations.catalogue.names.comfyui import DPM_FAST
 from implementations.catalogue.names.meaning import Resolved
 
 SAMPLERS = {
@@ -12,7 +13,7 @@ SAMPLERS = {
     "sample_dpm_2_ancestral": Resolved("dpm_2_ancestral"),
     "sample_lms": Resolved("lms"),
     "sample_dpm_fast": Resolved("dpm_fast", schedule="log_snr", schedule_options={"clean": False},
-                                note="n steps are n evaluations on a grid of its own, and remainder is n modulo 3"),
+                                note=DPM_FAST),
     "sample_dpm_adaptive": Resolved("dpm_adaptive", note="one step for the whole batch"),
     "sample_dpmpp_2s_ancestral": Resolved("dpmpp_2s_ancestral"),
     "sample_dpmpp_sde": Resolved("dpmpp_sde"),
