@@ -8,6 +8,7 @@ from bench.files import digest
 from bench.plan.cell import Cell, Identity
 from bench.records.record import Record
 from bench.records.store import Store
+from implementations.catalogue.names import names_code
 
 
 def find_earlier(store: Store, suite: str, cells: Sequence[Cell]) -> list[Record]:
@@ -33,7 +34,7 @@ def find_earlier(store: Store, suite: str, cells: Sequence[Cell]) -> list[Record
 
 def _guests(record: Record) -> set[str]:
     """The entries of a record that came by an option, as MODULE:FUNCTION."""
-    return {name for name in record.cell.entries if ":" in name}
+    return {name for name in record.cell.entries if names_code(name)}
 
 
 def describe(records: Sequence[Record]) -> list[str]:
