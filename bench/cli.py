@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -202,52 +203,28 @@ def list_(
             help="What another program calls them: comfyui, automatic1111 (a1111, forge), diffusers or k_diffusion.",
         ),
     ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD=GLOB", help="Only those, such as family=exponential or order=2.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List samplers, losses, metrics, tasks, suites and all else that has a name."""
+    """List samplers, losses, metrics, tasks, suites and all else that has a name, by family."""
     from dataclasses import asdict
 
-    from bench.catalogue import kinds
+    from bench import listing
 
+    fields = dict(_pair("--where", one) for one in where or ())
     if names is not None:
-        return _list_names(kind, names, as_json)
-    catalogues = kinds()
-    if kind is not None and kind not in catalogues:
-        raise UsageError(f"no kind {kind!r}; there are {', '.join(catalogues)}")
-    chosen = {kind: catalogues[kind]} if kind else catalogues
-    if as_json:
-        print(
-            json.dumps({name: [asdict(entry) for entry in table.values()] for name, table in chosen.items()}, indent=1)
-        )
-        return
-    for name, table in chosen.items():
-        print(f"{name} ({len(table)})")
-        for entry in table.values():
-            source = "" if entry.source == "fidmap" else f" [{entry.source}]"
-            paper = f" ({entry.paper})" if entry.paper else ""
-            print(f"  {entry.name:<18} {entry.summary or entry.target}{paper}{source}")
-
-
-def _list_names(kind: str | None, program: str, as_json: bool) -> None:
-    from dataclasses import asdict
-
-    from implementations.catalogue.names import list_names
-
-    named = ("samplers", "schedules")
-    if kind is not None and kind not in named:
-        raise UsageError(f"--names {program} is of {' and '.join(named)}, given {kind!r}")
-    found = {one: list_names(one, program) for one in ([kind] if kind else named)}
-    if as_json:
-        rows = {
-            one: [{"name": name} | asdict(meaning) for name, meaning in table.items()] for one, table in found.items()
-        }
-        print(json.dumps(rows, indent=1))
-        return
-    for one, table in found.items():
-        print(f"{one} of {program} ({len(table)})")
-        for name, meaning in table.items():
-            refused = f"  cannot be run: {meaning.refused}" if meaning.refused else ""
-            print(f"  {name:<34} {meaning}{refused}" + (f"  ({meaning.note})" if meaning.note else ""))
+        if fields:
+            raise UsageError("--names and --where: one of them is accepted")
+        found = listing.names(kind, names)
+        rows: Any = {one: [{"name": n} | asdict(m) for n, m in table.items()] for one, table in found.items()}
+        lines = listing.names_text(found, names)
+    else:
+        chosen = listing.choose(kind, fields)
+        rows = {one: [asdict(entry) for entry in entries] for one, entries in chosen.items()}
+        lines = listing.text(chosen, _columns())
+    print(json.dumps(rows, indent=1) if as_json else "\n".join(lines))
 
 
 @app.command()
@@ -256,12 +233,11 @@ def describe(
     as_json: AsJson = False,
 ) -> None:
     """Say what a name stands for, what it takes, what it measures, and how to use it."""
-    import shutil
     from dataclasses import asdict
 
     from bench.describe import describe as describe_name
 
-    found, width = describe_name(name), min(shutil.get_terminal_size((100, 24)).columns, 120)
+    found, width = describe_name(name), _columns()
     print(
         json.dumps([asdict(one) for one in found], indent=1)
         if as_json
@@ -401,6 +377,18 @@ def train(
 
     for name, value in train_recipe(recipe, out, steps=steps).items():
         print(f"{name}: {value}")
+
+
+def _columns() -> int:
+    """The width of the terminal, at most 120; 100 where there is none."""
+    return min(shutil.get_terminal_size((100, 24)).columns, 120)
+
+
+def _pair(option: str, text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise UsageError(f"{option} {text!r}: expected FIELD=GLOB")
+    return name, value
 
 
 def _check_own(kind: str, option: str, name: str) -> str:
