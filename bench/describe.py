@@ -7,7 +7,7 @@ import json
 import textwrap
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import NoneType, UnionType
 from typing import Any
 
@@ -15,7 +15,8 @@ from bench.catalogue import kinds
 from bench.errors import UsageError
 from bench.plan.signature import Option, read_signature
 from bench.task import Measure, NameOf, Task
-from implementations.catalogue.entry import Entry
+from implementations.catalogue.entry import Entry, UnknownName
+from implementations.catalogue.names import resolve_name
 
 LIMITS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "min_length": "length >="}
 BETTER = {"lower": "lower is better", "higher": "higher is better", "target": "neither way is better"}
@@ -85,15 +86,32 @@ class Description:
 
 
 def describe(name: str) -> list[Description]:
-    """Describe every entry of this name, one per kind of catalogue; raises UsageError where there is none."""
+    """Describe every entry of this name, one per kind of catalogue, or what another program's name stands for.
+
+    Raises UsageError where there is neither.
+    """
     found = [_describe(kind, catalogue[name]) for kind, catalogue in kinds().items() if name in catalogue]
-    if found:
+    if found or (found := list(_describe_trade_name(name))):
         return found
     known = {entry for catalogue in kinds().values() for entry in catalogue}
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     raise UsageError(
         f"nothing is named {name!r}; " + (f"did you mean {' or '.join(near)}?" if near else "see fidmap list")
     )
+
+
+def _describe_trade_name(name: str) -> Iterator[Description]:
+    """What another program's name of a sampler or a schedule stands for."""
+    for kind in ("samplers", "schedules"):
+        try:
+            meaning = resolve_name(kind, name)
+        except UnknownName:
+            continue
+        if meaning.entry == name:  # code of the user's
+            continue
+        of_entry = _describe(kind, kinds()[kind][meaning.entry])
+        facts = {"stands for": str(meaning), "cannot be run": meaning.refused, "differs": meaning.note}
+        yield replace(of_entry, name=name, facts={k: v for k, v in facts.items() if v} | of_entry.facts)
 
 
 def _describe(kind: str, entry: Entry) -> Description:

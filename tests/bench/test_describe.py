@@ -66,3 +66,22 @@ def test_json_and_an_unknown_name(fidmap):
 def test_the_version_is_the_installed_one(fidmap):
     result = fidmap("--version")
     assert (result.returncode, result.stdout.split()) == (0, ["fidmap", metadata.version("fidmap")])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "stands_for"),
+    [
+        ("DPM++ 2M SDE Karras", "samplers", "dpmpp_2m_sde on karras"),
+        ("comfyui:dpmpp_2m_sde_heun", "samplers", "dpmpp_2m_sde(solver_type=heun)"),
+        ("comfyui:sgm_uniform", "schedules", "sgm_uniform"),
+    ],
+)
+def test_a_name_of_another_program_is_described_by_what_it_stands_for(name, kind, stands_for):
+    (found,) = (one for one in describe(name) if one.kind == kind)
+    assert found.facts["stands for"] == stands_for
+    assert found.docstring
+
+
+def test_a_name_that_cannot_be_run_says_why():
+    (found,) = describe("comfyui:euler_cfg_pp")
+    assert "CFG++" in found.facts["cannot be run"]
