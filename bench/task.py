@@ -27,6 +27,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from implementations.catalogue import CATALOGUES
+from implementations.catalogue.names import resolve_name
 
 Kind = Literal["plain", "ladder", "contest"]
 Direction = Literal["lower", "higher", "target"]  # which values are better; with target, any change is worse
@@ -51,6 +52,9 @@ def check_name(catalogue: Mapping[str, Any]) -> AfterValidator:
             raise ValueError(str(error)) from None
         if name not in catalogue and ":" not in name:
             raise ValueError(f"{name!r} is another program's name: write it with the program, as in comfyui:{name}")
+        sampler = catalogue is CATALOGUES["samplers"] and name not in catalogue
+        if sampler and (found := resolve_name("samplers", name)).schedule:
+            raise ValueError(f"{name!r} is {found}: name the sampler and the schedule apart")
         return name
 
     return AfterValidator(check)

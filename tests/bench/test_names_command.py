@@ -14,7 +14,7 @@ seeds = [0]
 
 [[block]]
 task = "sampler_error"
-settings = {{ oracle = "gaussian", nfe = 5 }}
+settings = {{ oracle = "gaussian", nfe = 5, schedule = "comfyui:karras" }}
 axes.sampler = ["dpmpp_2m_sde", "{name}"]
 """
 
@@ -68,6 +68,7 @@ def test_a_suite_takes_a_name_with_its_program(fidmap, tmp_path):
     for name, says in (
         ("Euler a", "'Euler a' is another program's name: write it with the program, as in comfyui:Euler a"),
         ("comfyui:euler_cfg_pp", "cannot be run: its guidance"),
+        ("forge:DPM++ 2M Karras", "is dpmpp_2m on karras: name the sampler and the schedule apart"),
     ):
         (tmp_path / "mine.toml").write_text(SUITE.format(name=name))
         refused = fidmap("run", "mine.toml", "--dry-run")

@@ -1,6 +1,7 @@
 """What a name of k-diffusion or of diffusers stands for gives the samples of the program itself, and its arguments."""
 
 import inspect
+import math
 
 import diffusers
 import pytest
@@ -9,7 +10,7 @@ import torch
 from implementations.catalogue.names import list_names, resolve_name
 from implementations.catalogue.names.diffusers import DEFAULTS, GRIDS
 from implementations.catalogue.names.diffusers import SAMPLERS as ROWS
-from implementations.diffusion import SCHEDULES, VP, RectifiedFlow
+from implementations.diffusion import EDM, SCHEDULES, VP, RectifiedFlow
 from implementations.peers.k_diffusion_samplers import sampling
 from implementations.samplers import SAMPLERS
 from tests.exact import draws, gaussian, normal
@@ -78,6 +79,28 @@ def test_a_name_gives_the_samples_of_its_program(text):
         SAMPLERS[found.entry](oracle, x, times, noise=draws, **found.options),
     ):
         assert float((ours - theirs).abs().max() / theirs.abs().max()) < FLOAT32
+
+
+def test_sa_solver_is_that_of_diffusers_where_its_tau_is_1_everywhere():
+    """As shipped it is 1 from timestep 200 to 800 alone, the name's ``interval``, in which the peer's grid is not."""
+    path, text = VP(), "diffusers:SASolverScheduler(predictor_order=3)"
+    times = SCHEDULES["karras"](path, 9, sigma_max=30.0, clean=False)
+    oracle, x = gaussian(path), normal(3, 6)
+    theirs = SAMPLERS["diffusers_sa_solver"](oracle, x, times, noise=draws, predictor_order=3)
+    ours = SAMPLERS[text](oracle, x, times, noise=draws, interval=(0.0, math.inf))
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+    scheduler, kept = diffusers.SASolverScheduler(), []
+    for level in SAMPLERS[text].preset["interval"]:
+        ratios = ((1 - scheduler.alphas_cumprod) / scheduler.alphas_cumprod).sqrt()
+        kept.append(int((ratios - level).abs().argmin()))
+    assert kept == [200, 800]
+
+
+@pytest.mark.parametrize("name", ["karras", "exponential", "polyexponential"])
+def test_a_grid_s_name_gives_the_levels_of_k_diffusion(name):
+    theirs = getattr(sampling(), f"get_sigmas_{name}")(10, 0.03, 14.6)
+    ours = SCHEDULES[f"k_diffusion:get_sigmas_{name}"](EDM(), 10, sigma_min=0.03, sigma_max=14.6)
+    torch.testing.assert_close(ours, theirs.double(), rtol=1e-5, atol=1e-7)
 
 
 def test_every_function_and_class_of_the_installed_programs_has_a_name():
