@@ -277,9 +277,10 @@ class FunctionEntry(SamplerEntry):
 
 
 def of_function(function: Callable[..., Tensor], **facts: Any) -> Subject:
-    """Make the subject of an audit of a sampler that is a function.
+    """Make the subject of an audit of a sampler that is a function and stands in no catalogue.
 
-    ``facts`` are what a catalogue entry may state: order, stages, coordinate, ... Raises TypeError on others.
+    Keywords state what a catalogue's entry would: its order, the evaluations per step (``stages``), the variable in
+    which it integrates (``coordinate``), ... Raises TypeError on a keyword that is no field of ``SamplerEntry``.
     """
     name = f"{function.__module__}:{function.__qualname__}"
     known = {f.name for f in fields(SamplerEntry)}

@@ -38,7 +38,10 @@ Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Exclusion(Strict):
-    """Cells of a block that are recorded as skipped, with the reason: those whose values match ``match``."""
+    """Cells of a block (points of its crossed axes) that are recorded as skipped, with the reason.
+
+    They are those whose settings match ``match``: a value, a glob, or a list of these per setting.
+    """
 
     match: dict[str, Any]
     reason: Annotated[str, Field(min_length=1)]

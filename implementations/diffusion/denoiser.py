@@ -204,7 +204,11 @@ class Prediction:
 
 
 class Denoiser(ABC):
-    """A path, and a prediction at any state and time ``(x, t)`` on it; a wrapper of a denoiser is again a denoiser."""
+    """A model on a path, which at a noised state x and a time t predicts the data, and by it noise, score and velocity.
+
+    Called as ``denoiser(x, t)`` it gives a ``Prediction``, which has all of these views. A wrapper, as for guidance or
+    for counting calls, is again a denoiser.
+    """
 
     path: Path
 

@@ -38,15 +38,14 @@ def vendi_score(
     kernel: Literal["cosine", "rbf"] = "cosine",
     bandwidth: float | None = None,
 ) -> float:
-    """Vendi score of features, the effective number of different rows, from 1 to n (2210.02410.
+    """Vendi score of features, the effective number of different rows, from 1 to n (2210.02410).
 
-    Other orders: 2310.12952). ``VS_q = (sum of lambda^q)^(1 / (1 - q))`` over the eigenvalues lambda of K / n, K the
-    matrix of similarities. The paper's score has the order q = 1, ``exp(-sum of lambda log lambda)``; order 0 is the
-    rank of K, and infinity ``1 / max lambda``. The higher the order, the less rare samples count. K has the cosines of
-    the features, or ``exp(-|x - y|² / (2 h²))`` with the bandwidth h (``rbf``). The cosine kernel needs memory for
-    min(n, d)² numbers, rbf for n². Raises ValueError on features that are not (n, d) and finite, on a row of zeros
-    (which has no cosine), on negative orders, on a bandwidth that is not positive, on ``rbf`` without one and on the
-    cosine kernel with one.
+    ``VS_q = (sum of lambda^q)^(1 / (1 - q))`` over the eigenvalues lambda of K / n, K the matrix of similarities. The
+    paper's score has the order q = 1, ``exp(-sum of lambda log lambda)``; order 0 is the rank of K, and infinity ``1 /
+    max lambda`` (2310.12952). The higher the order, the less rare samples count. K has the cosines of the features, or
+    ``exp(-|x - y|² / (2 h²))`` with the bandwidth h (``rbf``). The cosine kernel needs memory for min(n, d)² numbers,
+    rbf for n². Raises ValueError on features that are not (n, d) and finite, on a row of zeros (which has no cosine),
+    on negative orders, on a bandwidth that is not positive, on ``rbf`` without one and on the cosine kernel with one.
     """
     if not features.numel():
         raise ValueError(f"features have the shape {tuple(features.shape)}; (n, d) is accepted")

@@ -105,7 +105,7 @@ def test_compiled_cases_do_not_depend_on_chunks_and_are_the_eager_ones(name, rul
 def test_one_process_compiles_many_losses():
     both = cases(disc(1))
     began = torch._dynamo.utils.counters["recompiles"].total()
-    for name in ("giou", "ciou", "siou", "kld"):  # by areas, angles and their sines, logarithms of variances
+    for name in ("giou", "siou", "kld"):  # by areas, angles and their sines, logarithms of variances
         compiled, eager = (regress(LOSSES[name], *both, Descent([0.1]), 1, engine=e) for e in ("compiled", "eager"))
         torch.testing.assert_close(compiled.boxes, eager.boxes, rtol=0, atol=1e-12)
     assert torch._dynamo.utils.counters["recompiles"].total() == began

@@ -201,9 +201,10 @@ FIGURES = [
 
 
 class QualityParameters(Budgeted):
-    """A sampler with a budget whose images are judged: on the exact denoiser of test images, or on that of the classes.
+    """A sampler with a budget whose images are judged: on an exact denoiser, of Fashion-MNIST images or of its classes.
 
-    The former has the first ``images`` test images. For the classes, the data are ``images`` exact draws.
+    ``empirical`` is the denoiser of the first ``images`` test images. ``classes`` is that of a mixture of one Gaussian
+    per class; its data are ``images`` exact draws.
     """
 
     oracle: Literal["empirical", "classes"] = "empirical"
