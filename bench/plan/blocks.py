@@ -154,7 +154,7 @@ def _refusal(task: Task, guest: str, values: dict[str, Any]) -> str | None:
     try:
         task.parameters.model_validate(values)
     except ValidationError as error:
-        return explain(error)
+        return explain(error, task.parameters)
     except (Exception, SystemExit) as error:  # the guest's own code
         return printable(f"{type(error).__name__}: {error}")
     return None

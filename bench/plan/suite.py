@@ -119,7 +119,7 @@ def read(file: Path) -> Suite:
     except RecursionError:
         raise UsageError(f"{file}: nested too deeply") from None
     except ValidationError as error:
-        raise UsageError(f"{file}: {explain(error)}") from None
+        raise UsageError(f"{file}: {explain(error, Suite)}") from None
     for index, name in enumerate(named):
         if name:
             raise UsageError(
