@@ -65,8 +65,8 @@ def find_entry(catalogue: Catalogue[Any], text: str) -> Any:
     entry, options = catalogue[found.entry], found.options
     fixed: dict[str, Any] = {"name": text, "preset": {**entry.preset, **options}}
     for table in ("orders", "uniform"):  # its variants are those that the name leaves open
-        if orders := "order" in options and getattr(entry, table, None):
-            fixed[table] = {options["order"]: orders[options["order"]]}
+        orders = getattr(entry, table, {})
+        fixed |= {table: {k: orders[k]} for k in [options.get("order")] if k in orders}
     return replace(entry, **fixed)
 
 
@@ -85,8 +85,8 @@ def list_names(kind: str, program: str) -> dict[str, Resolved]:
 
 def find_program(text: str) -> str:
     """Give a program's name as the tables have it; ``a1111`` and ``forge`` are automatic1111. Raises UnknownName."""
-    name = _ALSO.get(text.lower(), text.lower())
-    if name not in _TABLES:
+    name = _program(text)
+    if name is None:
         raise UnknownName(f"no program named {text!r}; there are {', '.join(_TABLES)}")
     return name
 
@@ -94,15 +94,20 @@ def find_program(text: str) -> str:
 def names_code(text: str) -> bool:
     """Say whether a text names code as ``module:function``, and is no program's name."""
     program, colon, _ = text.partition(":")
-    return bool(colon) and _ALSO.get(program.lower(), program.lower()) not in _TABLES and "(" not in program
+    return bool(colon) and _program(program) is None and "(" not in program
+
+
+def _program(text: str) -> str | None:
+    name = _ALSO.get(text.lower(), text.lower())
+    return name if name in _TABLES else None
 
 
 @lru_cache(maxsize=4096)
 def _find(kind: str, text: str) -> Resolved | None:
     """What a program's name stands for, or None where it is none; raises UnknownName."""
     prefix, colon, name = text.partition(":")
-    program = _ALSO.get(prefix.lower(), prefix.lower())
-    if colon and program in _TABLES:
+    program = _program(prefix) if colon else None
+    if program is not None:
         found = _look_up(program, kind, name, exact=False)
         if found is None:
             hint = _near(name, _texts(program, kind)) or f"`fidmap list {kind} --names {program}` names them"
