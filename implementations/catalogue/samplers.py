@@ -124,7 +124,7 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, named="implementations.catalogue.
                  family="exponential", order=2, coordinate="lambda", stages=2, preset={"coordinate": "lambda"},
                  others="ComfyUI: exp_heun_2_x0"),
     SamplerEntry("dpm_adaptive", _S + "adaptive:dpm_adaptive", "DPM-Solver-12 and 23, steps by error", "2206.00927 (app. C)",
-                 family="exponential", coordinate="lambda", orders={2: 2, 3: 3}, adaptive=True, affine=False,
+                 family="exponential", coordinate="lambda", orders={2: 2, 3: 3}, adaptive=True, affine=False, noisy=("eta",),
                  others="k-diffusion: sample_dpm_adaptive"),
     SamplerEntry("res_multistep", _S + "res:res_multistep", "exponential Adams-Bashforth on x0, exact weights", "2308.02157",
                  family="exponential", coordinate="lambda", orders={1: 1, 2: 2, 3: 3, 4: 4},

@@ -34,7 +34,7 @@ ORDERED = [(n, o) for n, o in ODE if SAMPLERS[n].theory(o) is not None]
 REVERSIBLE = [v for v in ORDERED if v[0] not in ASCENDING]
 FIXED = [v for v in VARIANTS if not SAMPLERS[v[0]].adaptive]
 NOISY = [("ddim", {"eta": 0.5}), ("ddim", {"eta": 1.0}), ("ddpm", {"variance": "large"}), ("gddim", {"eta": 0.5})]
-NOISY += [("seeds", {"eta": 0.5})]
+NOISY += [("seeds", {"eta": 0.5}), ("dpm_adaptive", {"eta": 1.0})]
 NOISY += [(n, o) for n, o in VARIANTS if SAMPLERS[n].draws_noise(o)]
 EQUIVARIANT = [(n, o) for n, o in FIXED + NOISY if o.get("coordinate", SAMPLERS[n].coordinate) != "t"]
 

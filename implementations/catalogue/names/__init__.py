@@ -66,7 +66,8 @@ def find_entry(catalogue: Catalogue[Any], text: str) -> Any:
     fixed: dict[str, Any] = {"name": text, "preset": {**entry.preset, **options}}
     for table in ("orders", "uniform"):  # its variants are those that the name leaves open
         orders = getattr(entry, table, {})
-        fixed |= {table: {k: orders[k]} for k in [options.get("order")] if k in orders}
+        if options.get("order") in orders:
+            fixed[table] = {options["order"]: orders[options["order"]]}
     return replace(entry, **fixed)
 
 

@@ -26,7 +26,7 @@ SAMPLERS = {
     "DPM2": Resolved("midpoint", note=_PENULTIMATE),
     "DPM2 a": Resolved("dpm_2_ancestral", note=_PENULTIMATE),
     "DPM fast": Resolved("dpm_fast", {"eta": 1.0}, schedule="log_snr", schedule_options={"clean": False}, note=DPM_FAST),
-    "DPM adaptive": Resolved("dpm_adaptive", note="it adds noise unless its eta is 0, and has one step for the whole batch"),
+    "DPM adaptive": Resolved("dpm_adaptive", {"eta": 1.0}, note="one step for the whole batch"),
     "Restart": Resolved("restart", {"intervals": ((0.1, 2.0, 1, 9),)},
                         note="so from 20 to 35 steps, which count those of the restart; below 20 there is none, above there are two"),
     "DDIM": Resolved("ddim", note=_TIMESTEPS),
