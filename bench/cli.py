@@ -103,12 +103,10 @@ def run(
         return 0
     store.create()
     shown = {cell.identity.hash: cell.identity.key for cell in everything or cells}
-    if everything is not None:
-        earlier = earlier_guests.find_earlier(store, plan.name, everything)
-        shown |= {record.cell.hash: record.cell.key for record in earlier}
-    store.write_suite(
-        plan.name, plan.model_dump(mode="json"), list(shown), list(shown.values()), part=everything is None
-    )
+    earlier = earlier_guests.find_earlier(store, plan.name, everything or [])
+    shown |= {record.cell.hash: record.cell.key for record in earlier}
+    hashes, keys = list(shown), list(shown.values())
+    store.write_suite(plan.name, plan.model_dump(mode="json"), hashes, keys, part=everything is None)
     waiting_cells = select_missing(cells, store, force=force, keep_samples=keep is not None)
     jobs = jobs or (1 if device != "cpu" else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
     _tell(
