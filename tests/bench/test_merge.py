@@ -21,6 +21,7 @@ from bench.records.merge import interleave, merge
 from bench.records.store import Store
 from bench.report import tables
 from bench.report.save import find_runs
+from bench.report.select import split_all
 from tests.conftest import _record, name_of
 
 STARTED = [f"202{year}-01-01T00:00:00" for year in range(3)]
@@ -373,3 +374,22 @@ def test_an_earlier_guest_s_contest_shows_the_guest_alone(tmp_path, monkeypatch)
     (now,) = expand(suite)
     earlier = find_earlier(merged, "own", [now])
     assert {record.cell.entries[-1] for record in earlier} == {"mine:nms", "other:nms"}
+
+
+def test_contests_of_one_run_that_share_an_entry_each_show_it():
+    """They differ in entries of fidmap's own, as blocks of a suite do, and not in a guest."""
+
+    def contest(*entries, year=0):
+        measures = [_record(value=year).measures[0].model_copy(update={"entry": entry}) for entry in entries]
+        return _record(",".join(entries), kind="contest", entries=list(entries), parameters={"nms": list(entries)},
+                       measures=measures, started=STARTED[year])  # fmt: skip
+
+    def shown(*records):
+        return [(part.cell.entry, part.value("order")) for part in split_all(records)]
+
+    assert shown(contest("hard", "fast"), contest("hard", "matrix", year=1)) == [
+        ("hard", 0), ("fast", 0), ("hard", 1), ("matrix", 1)
+    ]  # fmt: skip
+    guest, without = contest("hard", "fast", "mine:nms"), contest("hard", "fast", year=1)
+    assert shown(guest, without) == [("mine:nms", 0), ("hard", 1), ("fast", 1)]
+    assert shown(without, guest) == [("hard", 1), ("fast", 1), ("mine:nms", 0)]
