@@ -64,6 +64,10 @@ RECORDS = st.builds(
 STORES = st.lists(st.lists(RECORDS, max_size=4, unique_by=lambda r: r.cell.key), min_size=1, max_size=3)
 
 
+def _merit(fields):
+    return fields["status"] != "failed", len(fields["arrays"]), fields["started_at"]
+
+
 @settings(max_examples=15, deadline=None)
 @given(STORES)
 def test_the_union_depends_neither_on_order_nor_on_repetition(tmp_path_factory, stores):
@@ -88,6 +92,11 @@ def test_the_union_depends_neither_on_order_nor_on_repetition(tmp_path_factory, 
     assert all(found == results[0] for found in results)
     hashes = {record.cell.hash for records in stores for record in records}
     assert {json.loads(record)["cell"]["hash"] for record in results[0][1]} == hashes
+    kept = [json.loads(record) for record in results[0][1]]
+    for _, text in results[0][0]:  # of a cell's several hashes, as of two sources, the best record is shown
+        one = json.loads(text)
+        rivals = [r for r in kept if r["cell"]["key"] == one["cell"]["key"]]
+        assert _merit(one) == max(map(_merit, rivals))
     for hash_ in hashes:  # what is kept is the best of all: it ended well, has its arrays, is the newest
         every = [r for records in stores for r in records if r.cell.hash == hash_]
         best = max((r.status != "failed", len(r.arrays), r.started_at) for r in every)
