@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,7 @@ TASKS = Catalogue("tasks", Entry, [
     Entry("sampler_choice", "bench.tasks.samplers.declarations:sampler_choice", "the best pair of solver and schedule of each library, at a budget"),
     Entry("sampler_overhead", "bench.tasks.samplers.declarations:sampler_overhead", "time and memory per model call, without a model"),
     Entry("sampler_audit", "bench.tasks.samplers.declarations:sampler_audit", "thirteen checks of what is right and wrong with a sampler"),
+    Entry("model_quality", "bench.evaluate.models.declarations:model_quality", "a model of one's own: distance to data, solver error, latency"),
     Entry("iou_regression", "bench.tasks.boxes.declarations:iou_regression", "the published regression experiments: DIoU's, WIoU's, PIoU's"),
     Entry("iou_properties", "bench.tasks.boxes.declarations:iou_properties", "which properties a box loss has, by search for counter-examples"),
     Entry("iou_gradient", "bench.tasks.boxes.declarations:iou_gradient", "gradient fields of a box loss: zeros, spikes, wrong directions"),
@@ -47,7 +49,13 @@ class MetricEntry(Entry):
     others: tuple[str, ...] = ()  # names of earlier versions, which the command still takes
 
 
+CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 SUITES_FOLDER = Path(__file__).parent / "suites"
+
+
+def is_code(name: str) -> bool:
+    """Whether a name has the form MODULE:FUNCTION, which names code of the user's."""
+    return CODE.fullmatch(name) is not None
 
 
 @cache

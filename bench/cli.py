@@ -56,6 +56,13 @@ def run(
     sampler: Annotated[list[str] | None, _own("sampler")] = None,
     loss: Annotated[list[str] | None, _own("box loss")] = None,
     nms: Annotated[list[str] | None, _own("suppression")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="A model of yours, on which the samplers run too.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Of --model, as fidmap evaluate model takes it.")] = None,
+    condition: Annotated[str | None, typer.Option(metavar="MODULE:FUNCTION", help="Of --model.")] = None,
+    range: Annotated[str | None, typer.Option(help="Of the images of --model  [default: -1,1]")] = None,
+    extractor: Annotated[str | None, typer.Option(help="Of the features of --model  [default: fmnist]")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run cells again that are stored.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and stop.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many cells.")] = None,
@@ -87,6 +94,13 @@ def run(
     guests = {kind: [_check_own(kind, option, n) for n in names or ()] for kind, (option, names) in options.items()}
     file = suites.find(suite)
     plan = suites.read(file)
+    own = {"data": data, "condition": condition, "range": range, "extractor": extractor}
+    if model is not None:
+        from bench.evaluate.models.command import join_by_options
+
+        plan = join_by_options(plan, model, own)
+    elif given := [name for name, value in own.items() if value is not None]:
+        raise UsageError(f"--{given[0]} goes with --model")
     store = Store(out or Path("runs") / plan.name, repair=not dry_run)
     stream = expansion.stream(plan, seed=seed, device=device, guests=guests, where=str(file.name))
     # With a limit, no more cells are made than needed; a shard is one of all cells.

@@ -38,6 +38,13 @@ class TaskParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    def contents(self) -> dict[str, str]:
+        """Hashes of weights and data that the parameters name, which belong to the hash of a record beside the source.
+
+        They are taken where the cell is planned, and again in its worker.
+        """
+        return {}
+
 
 def check_name(catalogue: Mapping[str, Any]) -> AfterValidator:
     """A pydantic validator for texts that must name an entry of ``catalogue``, or code as module:function.

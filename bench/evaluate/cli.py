@@ -8,7 +8,12 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Evaluate images or detections of your own.")
+from bench.evaluate.models.command import model
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Evaluate images, detections or a model of your own."
+)
+app.command()(model)
 Keep = Annotated[
     Path | None,
     typer.Option("--record", metavar="STORE", help="Keep the evaluation as a record, for fidmap compare."),

@@ -11,12 +11,12 @@ Only a module that SPEC names is imported; from folders and the hub come numbers
 from __future__ import annotations
 
 import pkgutil
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.catalogue import is_code
 from bench.environment import import_from_here
 from bench.errors import UsageError, printable
 from bench.files import digest
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from implementations.diffusion.denoiser import Denoiser
 
 SHIPPED: dict[str, str] = {}  # name -> module:function; no checkpoint comes with fidmap yet
-CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 ACCEPTED = "MODULE:FUNCTION, a folder that diffusers saved, or hf:ORG/NAME is accepted"
 RETURNED = "a Denoiser or (path, module, head[, time]) is accepted"
 
@@ -68,11 +67,6 @@ def load_model(spec: str) -> Model:
     return Model(spec, denoiser, shape, hash_numbers(denoiser))
 
 
-def is_code(spec: str) -> bool:
-    """Whether a text has the form MODULE:FUNCTION, which names code to import."""
-    return CODE.fullmatch(spec) is not None
-
-
 def call_named(option: str, spec: str, *arguments: Any) -> Any:
     """What the function MODULE:FUNCTION returns; raises UsageError where it is not found, or raises itself."""
     import_from_here()
@@ -100,6 +94,8 @@ def _find(spec: str) -> tuple[Any, tuple[int, ...] | None]:
         return _read_returned(spec, pkgutil.resolve_name(SHIPPED[spec])())
     if spec.startswith("hf:") and "/" in spec:
         return _load_folder(spec, _fetch(spec.removeprefix("hf:")))
+    if spec.startswith("hf:"):
+        raise UsageError(f"model {spec}: a repository of the hub is named hf:ORG/NAME; {ACCEPTED}")
     if Path(spec).is_dir():
         return _load_folder(spec, Path(spec))
     if is_code(spec):

@@ -19,14 +19,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench import environment
-from bench.catalogue import kinds
+from bench.catalogue import is_code, kinds
 from bench.errors import printable
 from bench.files import digest
 from bench.plan import source
 from bench.plan.cell import Cell, Identity, key_of, name_of
 from bench.plan.reach import reach
 from bench.plan.suite import Block, Suite
-from bench.task import Task
+from bench.task import Task, TaskParameters
 from bench.toml import explain
 from implementations.catalogue import CATALOGUES
 from implementations.catalogue.entry import Entry, UnknownName
@@ -73,7 +73,8 @@ class BlockCells:
 
     def _cell(self, values: dict[str, Any], seed: int) -> Cell:
         task, block = self.task, self.block
-        values, parameters, left_out = self._admit(values)
+        values, admitted, left_out = self._admit(values)
+        parameters = admitted.model_dump(mode="json", warnings=False)
         entries = parameters[task.entry]
         entries = [str(entry) for entry in entries] if isinstance(entries, list) else [str(entries)]
         excluded = (e.reason for e in block.exclude if all(_matches(values[k], v) for k, v in e.match.items()))
@@ -85,13 +86,14 @@ class BlockCells:
         found = environment.versions(tuple(dict.fromkeys((*environment.BASE, *task.packages, *called))))
         if absent := [name for name in peers if name not in found]:
             reason = reason or f"not installed: {', '.join(absent)}"
+        contents = {} if reason else admitted.contents()
         targets = sorted({one.target for one in named if one.source != "fidmap"})
         outside = tuple(sorted({*self.home, *_own_modules(tuple(targets))}))
         modules = (*RUNS, *reached.modules, *outside)
         hashed = self.common | {
             "task": task.name, "parameters": parameters, "seed": seed, "source": source.source_hash(modules),
             "entries": reached.describe_entries(), "packages": found, "outside": targets, "skip": reason,
-        }  # fmt: skip
+        } | ({"contents": contents} if contents else {})  # fmt: skip
         identity = Identity(
             suite=self.suite.name, task=task.name, kind=task.kind, entries=entries, parameters=parameters, seed=seed,
             device=self.device, hardware=self.hardware, threads=block.threads,
@@ -101,10 +103,10 @@ class BlockCells:
         return Cell(
             identity, name_of(task.name, identity.entry, shown), self.index, task.timing,
             self.suite.timeout_s, self.suite.memory_gib, modules, source.source_hash(modules), outside, task.samples,
-            reason, tuple(left_out),
+            reason, tuple(sorted(contents.items())), tuple(left_out),
         )  # fmt: skip
 
-    def _admit(self, values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], list[tuple[str, str]]]:
+    def _admit(self, values: dict[str, Any]) -> tuple[dict[str, Any], TaskParameters, list[tuple[str, str]]]:
         """A cell's values without unfit guests, the task's parameters made of them, and why each guest is left out.
 
         A plain cell keeps the name of such a guest and is recorded as skipped; a contest goes on without the guest.
@@ -116,11 +118,10 @@ class BlockCells:
             if reason := _refusal(self.task, guest, alone):
                 left_out.append((guest, reason))
                 if not isinstance(names, list):
-                    parameters = self.task.parameters.model_construct(**values)
-                    return values, parameters.model_dump(mode="json", warnings=False), left_out
+                    return values, self.task.parameters.model_construct(**values), left_out
                 names = [name for name in names if name != guest]
         values = values | ({entry: names} if isinstance(names, list) else {})
-        return values, self.task.parameters.model_validate(values).model_dump(mode="json"), left_out
+        return values, self.task.parameters.model_validate(values), left_out
 
     def _guests(self, names: list[Any]) -> list[str]:
         """Entries from outside fidmap that this block does not name itself: they came by an option or a selector."""
@@ -223,6 +224,8 @@ def find_entries(parameters: dict[str, Any]) -> Iterator[Entry]:
     A text with a colon (``module:function``) is an entry of the user's, unless a program's name stands before it.
     """
     for name in dict.fromkeys(_texts(parameters)):
+        if ":" in name and names_code(name) and not is_code(name):  # a place such as hf:ORG/NAME, or a file
+            continue
         for catalogue in CATALOGUES.values():
             if name in catalogue or names_code(name):
                 yield catalogue[name]

@@ -59,6 +59,7 @@ class Cell:
     outside: tuple[str, ...]  # those of them that do not come with fidmap
     samples: bool  # its task generates samples, which can be kept
     skip: str | None = None  # why it does not run
+    contents: tuple[tuple[str, str], ...] = ()  # hashes of weights and data that its parameters name
     left_out: tuple[tuple[str, str], ...] = ()  # guests that do not take part, each with the reason
 
 

@@ -143,6 +143,15 @@ class TrajectoriesPlot(Plot):
     ylabel: str = ""
 
 
+class SamplesPlot(Plot):
+    """Samples as they are, a row of images or a panel of points per record; those of one start stand in one column."""
+
+    columns = ("x",)
+
+    kind: Literal["samples"]
+    x: Array  # images (n, c, h, w) as uint8, or points (n, d) of floats
+
+
 def _kind_of(plot: Any) -> Any:
     return plot.get("kind", "line") if isinstance(plot, dict) else getattr(plot, "kind", None)
 
@@ -153,10 +162,11 @@ PlotSpec: TypeAlias = Annotated[
     | Annotated[HeatPlot, Tag("heat")]
     | Annotated[FieldPlot, Tag("field")]
     | Annotated[BoxesPlot, Tag("boxes")]
-    | Annotated[TrajectoriesPlot, Tag("trajectories")],
+    | Annotated[TrajectoriesPlot, Tag("trajectories")]
+    | Annotated[SamplesPlot, Tag("samples")],
     Discriminator(
         _kind_of,
         custom_error_type="kind_of_plot",
-        custom_error_message="kind: line, bar, heat, field, boxes or trajectories is accepted",
+        custom_error_message="kind: line, bar, heat, field, boxes, trajectories or samples is accepted",
     ),
 ]

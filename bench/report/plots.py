@@ -6,10 +6,10 @@ import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from bench.plan.plot import BarPlot, BoxesPlot, FieldPlot, HeatPlot, LinePlot, Plot, TrajectoriesPlot
+from bench.plan.plot import BarPlot, BoxesPlot, FieldPlot, HeatPlot, LinePlot, Plot, SamplesPlot, TrajectoriesPlot
 from bench.records.record import Record
 from bench.records.store import Store
-from bench.report import bars, boxes, curves, maps, trajectories
+from bench.report import bars, boxes, curves, maps, samples, trajectories
 from bench.report.select import select
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DRAWERS: dict[type[Plot], Callable[[Any, Store, list[Record]], Figure | None]] = {
     LinePlot: curves.draw, BarPlot: bars.draw, HeatPlot: maps.draw, FieldPlot: maps.draw, BoxesPlot: boxes.draw,
-    TrajectoriesPlot: trajectories.draw,
+    SamplesPlot: samples.draw, TrajectoriesPlot: trajectories.draw,
 }  # fmt: skip
 
 

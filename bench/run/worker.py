@@ -118,7 +118,10 @@ def _run_cell(cell: Cell, keep_samples: bool, loaded: Loaded, state: Any) -> Out
     try:
         task = TASKS[what.task].resolve()
         state.restore(what.seed)  # undo what the imports drew or set
-        measures = _describe(task, task.run(task.parameters.model_validate(what.parameters), context))
+        parameters = task.parameters.model_validate(what.parameters)
+        if changed := sorted(name for name, held in parameters.contents().items() if dict(cell.contents)[name] != held):
+            raise RuntimeError(f"not as they were when the cell was planned: {', '.join(changed)}")
+        measures = _describe(task, task.run(parameters, context))
         if bad := [m.name for m in measures if not math.isfinite(m.value)]:
             outcome.status, outcome.error = "diverged", f"not finite: {', '.join(bad)}"
         outcome.measures, outcome.timing = measures, json.loads(json.dumps(context.timing))

@@ -281,7 +281,7 @@ def test_a_kind_of_plot_has_the_fields_that_it_reads_and_no_others(kind, tmp_pat
 def test_a_plot_of_no_kind_is_a_line_and_of_an_unknown_one_is_refused():
     assert isinstance(TypeAdapter(PlotSpec).validate_python(WHAT | LEAST["line"]), LinePlot)
     for kind in ("pie", ["line"], None):
-        with pytest.raises(ValidationError, match="line, bar, heat, field, boxes or trajectories is accepted"):
+        with pytest.raises(ValidationError, match="line, bar, heat, field, boxes, trajectories or samples is accepted"):
             TypeAdapter(PlotSpec).validate_python(WHAT | LEAST["line"] | {"kind": kind})
 
 

@@ -36,6 +36,19 @@ COSTS = [
 ]
 
 
+def require_budget(sampler: str, nfe: int | None) -> None:
+    """Raise ValueError where a sampler goes from data to noise, or its budget ``nfe`` is missing or does not fit it."""
+    entry = SAMPLERS[sampler]
+    if entry.ascending:
+        raise ValueError(f"sampler: {sampler} goes from data to noise only")
+    if entry.adaptive and nfe is not None:
+        raise ValueError(f"nfe: {sampler} chooses its steps; set its tolerance in options")
+    if not entry.adaptive and nfe is None:
+        raise ValueError("nfe: a budget of evaluations is needed")
+    if nfe is not None and entry.source != "fidmap" and nfe < (stages := entry.load().stages):
+        raise ValueError(f"nfe: one step of {sampler} takes {stages} evaluations, the budget is {nfe}")
+
+
 class Budgeted(TaskParameters):
     """Parameters of tasks of samplers: a sampler with at most ``nfe`` evaluations, on a path and a schedule.
 
@@ -52,15 +65,7 @@ class Budgeted(TaskParameters):
 
     @model_validator(mode="after")
     def _has_a_budget(self) -> Budgeted:
-        entry = SAMPLERS[self.sampler]
-        if entry.ascending:
-            raise ValueError(f"sampler: {self.sampler} goes from data to noise only")
-        if entry.adaptive and self.nfe is not None:
-            raise ValueError(f"nfe: {self.sampler} chooses its steps; set its tolerance in options")
-        if not entry.adaptive and self.nfe is None:
-            raise ValueError("nfe: a budget of evaluations is needed")
-        if self.nfe is not None and entry.source != "fidmap" and self.nfe < (stages := entry.load().stages):
-            raise ValueError(f"nfe: one step of {self.sampler} takes {stages} evaluations, the budget is {self.nfe}")
+        require_budget(self.sampler, self.nfe)
         return self
 
 
