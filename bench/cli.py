@@ -98,7 +98,7 @@ def run(
     if model is not None:
         from bench.evaluate.models.command import join_by_options
 
-        plan = join_by_options(plan, model, own)
+        plan = join_by_options(plan, model, own, device)
     elif given := [name for name, value in own.items() if value is not None]:
         raise UsageError(f"--{given[0]} goes with --model")
     store = Store(out or Path("runs") / plan.name, repair=not dry_run)

@@ -14,6 +14,7 @@ import torch
 from scipy.spatial.distance import cdist
 
 from bench.data import fashion_mnist
+from bench.evaluate import evaluate_model
 from bench.evaluate.models.declarations import ModelParameters, model_quality
 from bench.evaluate.models.inputs import load_data
 from bench.evaluate.models.report import Figure, is_on_front
@@ -139,6 +140,12 @@ def test_points_from_outside(scratch, command):
     assert [line.split("|")[1:3] for line in out.splitlines()[4:8]] == [
         [" euler     ", " 5     "], [" euler     ", " 20    "], [" ddpm      ", " 5     "], [" ddpm      ", " 20    "]
     ]  # fmt: skip
+
+    report = evaluate_model(  # and from Python
+        "mymodel:load", data="mymodel:data", samplers=["euler", "ddpm"], nfe=[5, 20], samples=300, batch=150,
+        out="runs/mine", tell=lambda line: None,
+    )  # fmt: skip
+    assert json.loads(json.dumps(report.as_dict())) == found
 
     torch.save(torch.tensor([0.5, -1.001]), scratch / "weights.pt")  # other weights are another model
     clear()

@@ -65,23 +65,22 @@ def model(
     if dry_run:
         asked = plan.dry_run(out)
         for line in asked.warnings:
-            print(f"model {spec}: {line}", file=sys.stderr)
+            _tell(f"model {spec}: {line}")
         print(json.dumps(asked.as_dict(), indent=1) if as_json else asked.text())
         return 0
-    report = plan.run(out, lambda line: print(line, file=sys.stderr, flush=True))
+    report = plan.run(out, _tell)
     print(json.dumps(report.as_dict(), indent=1) if as_json else report.table())
     return int(any(row.status != "ok" and not row.status.startswith("diverged") for row in report.rows))
 
 
-def join_by_options(suite: Suite, spec: str, options: Mapping[str, str | None]) -> Suite:
+def join_by_options(suite: Suite, spec: str, options: Mapping[str, str | None], device: str) -> Suite:
     """A suite of samplers with a model as one more oracle, by the options of ``fidmap run``; raises UsageError."""
     ends = read_range(options["range"] or "-1,1")
     from bench.evaluate.models.run import join_model
 
-    return join_model(
-        suite, spec, data=options["data"], extractor=options["extractor"] or "fmnist",
-        condition=options["condition"], range=ends,
-    )  # fmt: skip
+    given = {name: value for name, value in options.items() if value is not None}
+    settings = {"data": None, "condition": None, "extractor": "fmnist"} | given | {"model": spec, "range": list(ends)}
+    return join_model(suite, settings, device, _tell)
 
 
 def read_range(text: str) -> tuple[float, float]:
@@ -103,3 +102,7 @@ def _numbers(option: str, text: str, kind: type[N]) -> list[N]:
     except ValueError:
         what = "whole numbers" if kind is int else "numbers"
         raise UsageError(f"{option} {text!r}: {what} with commas between are accepted") from None
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -20,7 +20,7 @@ class ModelParameters(TaskParameters):
     ``n``, which returns the conditions of n samples, one per row. ``range`` is that of the model's images.
     """
 
-    model: str = Field(examples=["mymodel:load"])
+    model: str = Field(examples=["mymodel"])  # in a suite file a folder: it may not name code
     sampler: SamplerName = Field(examples=["dpmpp_2m"])
     options: dict[str, Any] = {}
     schedule: ScheduleName = "karras"

@@ -67,7 +67,7 @@ class Drawing(Conditioned):
 
     def __init__(self, denoiser: Denoiser, rows: Tensor | None, data: Float[Tensor, " n *shape"] | None):
         super().__init__(denoiser, rows)
-        self.data = data
+        self.data = data  # on the device of the denoiser
 
     def sample(self, n: int, generator: torch.Generator) -> Float[Tensor, " n *shape"]:
         """Draw n rows of the data with replacement; raises ValueError where there are none."""
@@ -122,7 +122,11 @@ def model_quality(parameters: ModelParameters, context: Context) -> Measurements
         parameters.model, parameters.condition, parameters.drawn, find_shape(load_model(parameters.model), data),
         parameters.drawn, context.seed, context.device, min(parameters.batch, parameters.drawn),
     )  # fmt: skip
-    drawing = Drawing(start.denoiser, start.rows(range(min(start.batch, start.n))), data.rows if data else None)
+    drawing = Drawing(
+        start.denoiser,
+        start.rows(range(min(start.batch, start.n))),
+        data.rows.to(context.device) if data and data.rows is not None else None,
+    )
     setup = set_up(parameters.budget, drawing, context.seed)
     entry = sampler_of(parameters.budget)
     clock, handles, found, calls = clock_for(context.device), [], [], 0

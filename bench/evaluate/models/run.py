@@ -15,7 +15,7 @@ import torch
 from pydantic import ValidationError
 
 from bench.environment import check_device, import_from_here
-from bench.errors import UsageError
+from bench.errors import UsageError, printable
 from bench.evaluate.models import quality as measuring
 from bench.evaluate.models.declarations import PAIRED, ModelParameters
 from bench.evaluate.models.inputs import (
@@ -43,6 +43,7 @@ from implementations.catalogue import SAMPLERS, SCHEDULES
 
 SAMPLERS_SHOWN = ("ddim", "heun", "dpmpp_2m", "unipc_bh2")
 BUDGETS = (5, 10, 20)
+ROWS = 256  # of data on which a model is probed
 
 Tell = Callable[[str], None]
 
@@ -148,28 +149,7 @@ class Plan:
 
     def probe(self) -> Probe:
         """Ask the model at three levels on noised data; without rows of data, on noise, for the time alone."""
-        model, own = load_model(self.parameters.model), self.parameters
-        denoiser = model.on(self.device)
-        rows = self.data.rows[:256] if self.data is not None and self.data.rows is not None else None
-        n = own.batch if rows is None else len(rows)
-        conditions = None
-        if own.condition:
-            held = load_conditions(own.condition, own.drawn)
-            conditions = held[torch.arange(n) % len(held)].to(self.device)
-        try:
-            if rows is not None:
-                image = self.data is not None and self.data.kind == "images"
-                found = probe(denoiser, rows.to(self.device), range=own.range if image else None, condition=conditions)
-                return found._replace(seconds=found.seconds * own.batch / n)
-            return Probe((), (), _time_calls(denoiser, find_shape(model, self.data), n, conditions, self.device))
-        except UsageError:
-            raise
-        except Exception as error:  # the model's own code
-            reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-            shape = find_shape(model, self.data)
-            raise UsageError(
-                f"model {own.model}: cannot be asked about {n} samples of shape {shape}: {reason}"
-            ) from None
+        return ask(self.parameters, self.data, self.device)
 
     def store(self, out: Path | str | None, *, repair: bool) -> Store:
         """The store of the records: ``out``, or runs/model-NAME."""
@@ -185,9 +165,7 @@ class Plan:
             ("run" if cell.identity.hash in waiting else "stored", cell.name, self._count(cell)) for cell in cells
         ]
         total = sum(count or 0 for state, _, count in listed if state == "run")
-        paired = {
-            c.identity.seed for c in cells if c.identity.hash in waiting and not SAMPLERS[c.identity.entry].stochastic
-        }
+        paired = {cell.identity.seed for cell in cells if cell.identity.hash in waiting and _is_paired(cell)}
         total += len(paired) * min(PAIRED, self.parameters.drawn) * 4 * (measuring.REFERENCE + measuring.REFERENCE // 2)
         minutes = total / self.parameters.batch * found.seconds / 60
         warnings = [found.warning] if found.warning else []
@@ -236,18 +214,44 @@ class Plan:
         return (budget.nfe if calls is None else calls) * (own.drawn + extra)
 
 
-def join_model(
-    suite: Suite, model: str, *, data: str | None = None, extractor: str = "fmnist", condition: str | None = None,
-    range: tuple[float, float] = (-1.0, 1.0),
-) -> Suite:  # fmt: skip
+def join_model(suite: Suite, settings: dict[str, Any], device: str, tell: Tell) -> Suite:
     """A suite of samplers with a model of one's own as one more oracle (``fidmap run SUITE --model SPEC``).
 
-    Raises UsageError where the suite has no samplers at a budget, and on what ``evaluate_model`` does not accept.
+    ``settings`` are of the task ``model_quality``; ``tell`` is given a warning of the model's probe. Raises UsageError
+    where the suite has no samplers at a budget, and on what ``evaluate_model`` does not accept.
     """
-    settings = {"model": model, "data": data, "extractor": extractor, "condition": condition, "range": list(range)}
     require_samplers(suite)
-    _, quality = check_inputs(settings)
-    return join_suite(suite, settings, quality=quality, xlabel=_xlabel(ModelParameters.model_fields["batch"].default))
+    data, quality = check_inputs(settings)
+    parameters = ModelParameters.model_construct(**settings)
+    if warning := ask(parameters, data, device).warning:
+        tell(f"model {parameters.model}: {warning}")
+    return join_suite(suite, settings, quality=quality, xlabel=_xlabel(parameters.batch))
+
+
+def ask(parameters: ModelParameters, data: Data | None, device: str) -> Probe:
+    """Probe a model, on rows of its data where there are some; else on noise, for the time of a call alone.
+
+    Raises UsageError where the model's own code raises.
+    """
+    model = load_model(parameters.model)
+    denoiser, shape = model.on(device), find_shape(model, data)
+    rows = data.rows[:ROWS] if data is not None and data.rows is not None else None
+    n = parameters.batch if rows is None else len(rows)
+    conditions = None
+    if parameters.condition:
+        held = load_conditions(parameters.condition, parameters.drawn)
+        conditions = held[torch.arange(n) % len(held)].to(device)
+    try:
+        if rows is None:
+            return Probe((), (), _time_calls(denoiser, shape, n, conditions, device))
+        range = parameters.range if data is not None and data.kind == "images" else None
+        found = probe(denoiser, rows.to(device), range=range, condition=conditions)
+        return found._replace(seconds=found.seconds * parameters.batch / n)
+    except Exception as error:  # the model's own code
+        reason = printable(f"{type(error).__name__}: {error}")
+        raise UsageError(
+            f"model {parameters.model}: cannot be asked about {n} samples of shape {shape}: {reason}"
+        ) from None
 
 
 def check_inputs(settings: dict[str, Any]) -> tuple[Data | None, str]:
@@ -265,6 +269,11 @@ def check_inputs(settings: dict[str, Any]) -> tuple[Data | None, str]:
     if settings["condition"]:
         load_conditions(settings["condition"], ModelParameters.model_construct(**settings).drawn)
     return found, "solver_error" if found is None else "sliced_w2" if found.kind == "points" else "fd"
+
+
+def _is_paired(cell: Cell) -> bool:
+    """Whether a cell's samples are held against the converged solution: its sampler adds no noise."""
+    return not SAMPLERS[cell.identity.entry].load().draws_noise({})
 
 
 def _xlabel(batch: int) -> str:
