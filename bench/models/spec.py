@@ -14,7 +14,7 @@ import pkgutil
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bench.catalogue import is_code
 from bench.environment import import_from_here
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SHIPPED: dict[str, str] = {}  # name -> module:function; no checkpoint comes with fidmap yet
 ACCEPTED = "MODULE:FUNCTION, a folder that diffusers saved, or hf:ORG/NAME is accepted"
+Found: TypeAlias = "tuple[Denoiser, tuple[int, ...] | None, Any]"  # denoiser, shape of a sample, autoencoder
 RETURNED = "a Denoiser or (path, module, head[, time]) is accepted"
 
 
@@ -40,6 +41,7 @@ class Model:
     denoiser: Denoiser
     shape: tuple[int, ...] | None
     hash: str
+    autoencoder: Any = None  # of a latent model: ``encode`` images in [-1, 1], ``decode`` latents
 
     def on(self, device: str) -> Denoiser:
         """The denoiser on a device, with every module that it holds in evaluation mode."""
@@ -63,8 +65,9 @@ def load_model(spec: str) -> Model:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        denoiser, shape = _find(spec)
-    return Model(spec, denoiser, shape, hash_numbers(denoiser))
+        denoiser, shape, autoencoder = _find(spec)
+    held = denoiser if autoencoder is None else [denoiser, autoencoder]
+    return Model(spec, denoiser, shape, hash_numbers(held), autoencoder)
 
 
 def call_named(option: str, spec: str, *arguments: Any) -> Any:
@@ -89,7 +92,7 @@ def hash_numbers(thing: Any) -> str:
     return digest(dict(sorted(found.items())))
 
 
-def _find(spec: str) -> tuple[Any, tuple[int, ...] | None]:
+def _find(spec: str) -> Found:
     if spec in SHIPPED:
         return _read_returned(spec, pkgutil.resolve_name(SHIPPED[spec])())
     if spec.startswith("hf:") and "/" in spec:
@@ -104,7 +107,7 @@ def _find(spec: str) -> tuple[Any, tuple[int, ...] | None]:
     raise UsageError(f"model {spec!r}: no such folder or name{names}; {ACCEPTED}")
 
 
-def _read_returned(spec: str, found: Any) -> tuple[Any, tuple[int, ...] | None]:
+def _read_returned(spec: str, found: Any) -> Found:
     from implementations.diffusion.denoiser import Denoiser, Network
     from implementations.diffusion.path import Path as DiffusionPath
 
@@ -120,10 +123,10 @@ def _read_returned(spec: str, found: Any) -> tuple[Any, tuple[int, ...] | None]:
     if not isinstance(found, Denoiser) or not isinstance(getattr(found, "path", None), DiffusionPath):
         raise UsageError(f"model {spec}: returned {type(found).__name__}; {RETURNED}")
     shape = getattr(found, "shape", None)
-    return found, tuple(shape) if isinstance(shape, tuple | list) else None
+    return found, tuple(shape) if isinstance(shape, tuple | list) else None, None
 
 
-def _load_folder(spec: str, folder: Path) -> tuple[Any, tuple[int, ...]]:
+def _load_folder(spec: str, folder: Path) -> Found:
     try:
         from implementations.peers import diffusers_models
     except ImportError:

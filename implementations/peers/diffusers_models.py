@@ -1,16 +1,18 @@
 """Models that diffusers saved, UNet2DModel and DiT, as denoisers: the scheduler's file says path and head.
 
-A folder holds ``unet`` or ``transformer``, and ``scheduler``, as a pipeline saves them, or the files of all of these
-itself. Numbers come from safetensors or by ``torch.load(weights_only=True)``, and nothing in a folder is executed.
+A folder holds ``unet`` or ``transformer``, ``scheduler`` and, for latent models, ``vae``, as a pipeline saves them; or
+the files of network and scheduler themselves. Numbers come from safetensors or by ``torch.load(weights_only=True)``,
+and nothing in a folder is executed.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffusers
+from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser, Head, Network, Prediction
@@ -24,8 +26,38 @@ FLOWS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 PRECONDITIONED = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
 
 
-def load(folder: Path) -> tuple[Denoiser, tuple[int, ...]]:
-    """Load a model of diffusers as a denoiser, with the shape (c, h, w) of a sample.
+class Loaded(NamedTuple):
+    """A model from a folder: its denoiser, the shape (c, h, w) of a sample, and what makes images of its latents."""
+
+    denoiser: Denoiser
+    shape: tuple[int, ...]
+    autoencoder: Autoencoder | None = None  # None where samples are images
+
+
+class Autoencoder:
+    """The autoencoder of a latent model: ``z = (mode(x) - shift) scaling`` and back, images in [-1, 1]."""
+
+    def __init__(self, module: Any):
+        self.module = module.eval().requires_grad_(False)
+        self.scaling = float(module.config.scaling_factor)
+        self.shift = float(module.config.get("shift_factor") or 0.0)
+
+    def to(self, device: str) -> Autoencoder:
+        """Move its weights to a device."""
+        self.module.to(device)
+        return self
+
+    def encode(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d i j"]:
+        """Latents of images, the modes of their distributions."""
+        return (self.module.encode(images).latent_dist.mode() - self.shift) * self.scaling  # type: ignore[no-any-return]
+
+    def decode(self, latents: Float[Tensor, "n d i j"]) -> Float[Tensor, "n c h w"]:
+        """Images of latents."""
+        return self.module.decode(latents / self.scaling + self.shift).sample  # type: ignore[no-any-return]
+
+
+def load(folder: Path) -> Loaded:
+    """Load a model of diffusers as a denoiser, and its autoencoder ``vae`` where there is one.
 
     Raises ValueError on a model or a scheduler of another kind, and on weights that are not all the model's own.
     """
@@ -36,7 +68,9 @@ def load(folder: Path) -> tuple[Denoiser, tuple[int, ...]]:
     module = _load_module(name, place)
     size = config.get("sample_size") or 32
     height, width = size if isinstance(size, list | tuple) else (size, size)
-    return as_denoiser(module, scheduler), (module.config.in_channels, height, width)
+    shape = (module.config.in_channels, height, width)
+    coder = Autoencoder(_load_module("AutoencoderKL", folder / "vae")) if (folder / "vae").is_dir() else None
+    return Loaded(as_denoiser(module, scheduler), shape, coder)
 
 
 def as_denoiser(module: Any, scheduler: dict[str, Any]) -> Denoiser:

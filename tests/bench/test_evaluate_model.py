@@ -27,6 +27,7 @@ from bench.records.store import Store
 from bench.run.worker import _run_cell
 from bench.task import Context
 from metrics.extractors import fmnist
+from tests.bench.test_model_spec import dit, tiny_autoencoder
 
 MODEL = '''
 """An exact denoiser of a Gaussian in the plane, by hand, as a network of (x, t) that predicts eps."""
@@ -147,6 +148,13 @@ def test_points_from_outside(scratch, command):
     )  # fmt: skip
     assert json.loads(json.dumps(report.as_dict())) == found
 
+    (scratch / "mymodel.py").write_text(f"open('executed', 'w')\n{MODEL}")  # what a store names is not imported
+    clear()
+    assert command("table", "--out", "runs/mine")[0] == 0
+    assert command("compare", "runs/mine", "runs/mine")[0] == 0
+    assert not (scratch / "executed").exists()
+
+    (scratch / "mymodel.py").write_text(MODEL)
     torch.save(torch.tensor([0.5, -1.001]), scratch / "weights.pt")  # other weights are another model
     clear()
     code, out, err = command(*POINTS, "--dry-run")
@@ -230,6 +238,25 @@ def test_conditions_reach_their_samples_in_every_batch(scratch):
     assert set(found) == {"latency", "evaluations"}  # there are no data
     means = torch.tensor([[2.0, 0.0], [-2.0, 0.0], [0.0, 2.0]])
     assert (context.arrays["grid"] - means[torch.arange(100) % 3]).abs().max() < 0.2
+
+
+def test_a_latent_model_of_diffusers_is_judged_by_its_decoded_images(scratch, monkeypatch):
+    diffusers = pytest.importorskip("diffusers")
+    monkeypatch.setenv("FIDMAP_CACHE", str(scratch / "cache"))
+    network = dit()
+    coder = tiny_autoencoder()
+    network.save_pretrained("latent/transformer")
+    coder.save_pretrained("latent/vae")
+    diffusers.DDIMScheduler().save_pretrained("latent/scheduler")
+    (scratch / "own.py").write_text("import torch\ndef labels(n): return torch.arange(n) % 1000\n")
+    np.save("images.npy", np.random.default_rng(0).integers(0, 256, (80, 8, 8), dtype=np.uint8))
+    context = Context(keep_samples=True)
+    parameters = ModelParameters(
+        model="latent", sampler="ddpm", nfe=2, samples=66, batch=33, condition="own:labels", data="images.npy",
+    )  # fmt: skip
+    found = model_quality.run(parameters, context)
+    assert context.arrays["samples"].shape == (66, 1, 8, 8)  # latents are of 4 x 4
+    assert found["fd"].value > 0
 
 
 def test_samples_do_not_depend_on_the_batch(scratch):

@@ -101,6 +101,32 @@ def test_a_dit_takes_labels_and_gives_its_variance_apart(tmp_path, part):
     assert not torch.allclose(other.eps, found.eps, atol=1e-3)
 
 
+def tiny_autoencoder():
+    torch.manual_seed(4)
+    return diffusers.AutoencoderKL(
+        in_channels=1, out_channels=1, down_block_types=("DownEncoderBlock2D",) * 2, latent_channels=1,
+        up_block_types=("UpDecoderBlock2D",) * 2, block_out_channels=(4, 4), norm_num_groups=2, scaling_factor=0.25,
+    ).eval()  # fmt: skip
+
+
+def test_a_latent_model_is_decoded_by_its_own_autoencoder(tmp_path):
+    coder = tiny_autoencoder()
+    coder.save_pretrained(tmp_path / "vae")
+    dit().save_pretrained(tmp_path / "transformer")
+    diffusers.DDIMScheduler().save_pretrained(tmp_path / "scheduler")
+    model, images = load_model(str(tmp_path)), torch.randn(3, 1, 8, 8)
+    with torch.no_grad():
+        latents = coder.encode(images).latent_dist.mode() * 0.25
+        assert latents.shape[1:] == model.shape
+        assert torch.allclose(model.autoencoder.encode(images), latents, atol=1e-6)
+        assert torch.allclose(model.autoencoder.decode(latents), coder.decode(latents / 0.25).sample, atol=1e-6)
+    before = model.hash
+    coder.decoder.conv_out.bias.data += 1
+    coder.save_pretrained(tmp_path / "vae")
+    load_model.cache_clear()
+    assert load_model(str(tmp_path)).hash != before
+
+
 def test_flow_matching_is_the_straight_path_asked_at_a_thousand_t(tmp_path):
     network, scheduler = unet(), diffusers.FlowMatchEulerDiscreteScheduler()
     model, x = load_model(save(tmp_path, network, scheduler)), torch.randn(2, 1, 8, 8)

@@ -140,7 +140,7 @@ def load_conditions(spec: str, n: int) -> Tensor:
 
 def find_shape(model: Model, data: Data | None) -> tuple[int, ...]:
     """The shape of one sample: the data's, which has to be the model's where that is known; raises UsageError."""
-    own = data.shape if data else None
+    own = data.shape if data and model.autoencoder is None else None
     if own is None and model.shape is None:
         raise UsageError(
             f"model {model.spec}: nothing says what shape a sample has; --data with images or points does, or an "
@@ -152,6 +152,26 @@ def find_shape(model: Model, data: Data | None) -> tuple[int, ...]:
             "are accepted"
         )
     return own or model.shape  # type: ignore[return-value]
+
+
+@torch.no_grad()
+def rows_of(model: Model, data: Data | None, device: str, batch: int) -> Float[Tensor, " n *shape"] | None:
+    """The rows of the data as the model sees them, on a device: of a latent model their latents; None without rows."""
+    if data is None or data.rows is None:
+        return None
+    rows = data.rows.to(device)
+    if model.autoencoder is None:
+        return rows
+    return torch.cat([model.autoencoder.to(device).encode(part) for part in rows.split(batch)])
+
+
+@torch.no_grad()
+def pictures_of(model: Model, samples: Float[Tensor, " n *shape"], device: str, batch: int) -> Tensor:
+    """A model's samples as images or points, on the CPU: of a latent model decoded."""
+    if model.autoencoder is None:
+        return samples.cpu()
+    decoder = model.autoencoder.to(device)
+    return torch.cat([decoder.decode(part.to(device)).cpu() for part in samples.split(batch)])
 
 
 def hash_inputs(parameters: ModelParameters) -> dict[str, str]:

@@ -24,6 +24,8 @@ from bench.evaluate.models.inputs import (
     from_range,
     load_conditions,
     load_data,
+    pictures_of,
+    rows_of,
 )
 from bench.models.spec import load_model
 from bench.task import Context, Measurements, Value
@@ -118,15 +120,13 @@ class Start(NamedTuple):
 def model_quality(parameters: ModelParameters, context: Context) -> Measurements:
     """Distances of the samples to the data, the paired distance to the converged solution, and the time of a batch."""
     data = load_data(parameters.data, *parameters.range) if parameters.data else None
+    model = load_model(parameters.model)
     start = Start(
-        parameters.model, parameters.condition, parameters.drawn, find_shape(load_model(parameters.model), data),
+        parameters.model, parameters.condition, parameters.drawn, find_shape(model, data),
         parameters.drawn, context.seed, context.device, min(parameters.batch, parameters.drawn),
     )  # fmt: skip
-    drawing = Drawing(
-        start.denoiser,
-        start.rows(range(min(start.batch, start.n))),
-        data.rows.to(context.device) if data and data.rows is not None else None,
-    )
+    rows = rows_of(model, data, context.device, start.batch)
+    drawing = Drawing(start.denoiser, start.rows(range(min(start.batch, start.n))), rows)
     setup = set_up(parameters.budget, drawing, context.seed)
     entry = sampler_of(parameters.budget)
     clock, handles, found, calls = clock_for(context.device), [], [], 0
@@ -156,16 +156,17 @@ def model_quality(parameters: ModelParameters, context: Context) -> Measurements
         del seconds[len(parts) - 1]
     seconds = seconds[1:]  # the first warms up
     samples = torch.cat(found)
+    pictures = pictures_of(model, samples, context.device, start.batch)
     measures: dict[str, float | Value] = {}
     if data is not None:
-        measures |= _compare(parameters, samples, data, context)
+        measures |= _compare(parameters, pictures, data, context)
     if not entry.draws_noise(parameters.options):
         measures |= _pair(samples[:PAIRED], start, setup.times, context)
     low, high = median_interval(seconds, seed=context.seed)
     middle = float(torch.tensor(seconds, dtype=torch.float64).quantile(0.5))
     measures["latency"] = Value(1e3 * middle, (1e3 * low, 1e3 * high), n=len(seconds))
     context.keep("seconds", torch.tensor(seconds, dtype=torch.float64))
-    _keep(parameters, samples, context)
+    _keep(parameters, pictures, context)
     return measures | cost_measures(calls, setup.artifacts)
 
 

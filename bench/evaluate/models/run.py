@@ -24,6 +24,7 @@ from bench.evaluate.models.inputs import (
     find_shape,
     load_conditions,
     load_data,
+    rows_of,
 )
 from bench.evaluate.models.report import ModelReport, read_rows
 from bench.evaluate.models.template import join_suite, make_suite, require_samplers
@@ -235,7 +236,8 @@ def ask(parameters: ModelParameters, data: Data | None, device: str) -> Probe:
     """
     model = load_model(parameters.model)
     denoiser, shape = model.on(device), find_shape(model, data)
-    rows = data.rows[:ROWS] if data is not None and data.rows is not None else None
+    rows = rows_of(model, data, device, parameters.batch)
+    rows = None if rows is None else rows[:ROWS]
     n = parameters.batch if rows is None else len(rows)
     conditions = None
     if parameters.condition:
@@ -244,8 +246,9 @@ def ask(parameters: ModelParameters, data: Data | None, device: str) -> Probe:
     try:
         if rows is None:
             return Probe((), (), _time_calls(denoiser, shape, n, conditions, device))
-        range = parameters.range if data is not None and data.kind == "images" else None
-        found = probe(denoiser, rows.to(device), range=range, condition=conditions)
+        no_pixels = data is None or data.kind != "images" or model.autoencoder is not None
+        range = None if no_pixels else parameters.range
+        found = probe(denoiser, rows, range=range, condition=conditions)
         return found._replace(seconds=found.seconds * parameters.batch / n)
     except Exception as error:  # the model's own code
         reason = printable(f"{type(error).__name__}: {error}")
