@@ -90,3 +90,8 @@ def label(value: Any) -> str | None:
     if isinstance(value, tuple) and isinstance(value[0], str):
         return "-".join([value[0], *map(str, value[1].values())])
     return type(value).__name__ if isinstance(value, Path) else None
+
+
+def plane() -> GaussianOracle:
+    """An exact model as a user's function gives it, in the plane."""
+    return GaussianOracle(VP(), torch.zeros(2), torch.ones(2))

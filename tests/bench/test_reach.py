@@ -76,6 +76,7 @@ CELLS = {
     "nms_speed": {"nms": ["hard", "torchvision_nms"], "boxes": 20, "max_seconds": 0.01},
     "iou_agreement": {"loss": "ciou", "pairs": 50, "iterations": 10, "resamples": 20},
     "iou_choice": {"loss": "diou", "situation": "apart", "pairs": 20, "iterations": 10},
+    "model_quality": {"model": "tests.exact:plane", "sampler": "ddim", "nfe": 2, "samples": 4, "batch": 4},
     "metric_sensitivity": {"disturbance": "blur", "n": 100},
     "coverage": {"interval": "AP", "law": "strong", "n": 20, "trials": 20, "resamples": 2},
     "metric_bias": {"figure": "kid_fmnist", "n": 100, "draws": 2},

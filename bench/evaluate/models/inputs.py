@@ -16,7 +16,9 @@ from bench.errors import UsageError
 from bench.evaluate.features import features_of
 from bench.evaluate.sides import Features, Images, Statistics, read_side
 from bench.models.spec import Model, call_named, hash_numbers, load_model
-from metrics.extractors import load_extractor
+from bench.plan.reach import reach
+from bench.plan.source import source_hash
+from metrics.extractors import EXTRACTORS, load_extractor
 from metrics.extractors.extractor import Extractor
 
 if TYPE_CHECKING:
@@ -174,6 +176,12 @@ def pictures_of(model: Model, samples: Float[Tensor, " n *shape"], device: str, 
     return torch.cat([decoder.decode(part.to(device)).cpu() for part in samples.split(batch)])
 
 
+def _source_of(extractor: str) -> str:
+    """The hash of the source of an extractor that comes with fidmap; empty for others, whose code is the user's."""
+    named = EXTRACTORS.get(extractor.partition("@")[0])
+    return source_hash(reach((named[0],)).modules) if named else ""
+
+
 def hash_inputs(parameters: ModelParameters) -> dict[str, str]:
     """Hashes of all that a model's parameters name: weights, data, conditions and the extractor's weights."""
     found = {"model": load_model(parameters.model).hash}
@@ -181,7 +189,7 @@ def hash_inputs(parameters: ModelParameters) -> dict[str, str]:
         data = load_data(parameters.data, *parameters.range)
         found["data"] = data.hash
         if data.kind != "points":
-            found["extractor"] = find_extractor(parameters.extractor).label
+            found["extractor"] = f"{find_extractor(parameters.extractor).label} {_source_of(parameters.extractor)}"
     if parameters.condition:
         found["condition"] = hash_numbers(load_conditions(parameters.condition, parameters.drawn))
     return found
