@@ -54,7 +54,7 @@ SUITES_FOLDER = Path(__file__).parent / "suites"
 def kinds() -> dict[str, Mapping[str, Any]]:
     """All catalogues by kind of entry: samplers, losses and the like, metrics, extractors, tasks and suites."""
     metric_entries = [
-        MetricEntry(m.name, m.target, f"{m.of}: {m.summary}", of=m.of, command=_command(m), others=m.others)
+        MetricEntry(m.name, m.target, m.summary, of=m.of, command=_command(m), others=m.others)
         for m in METRICS.values()
     ]
     extractors = [Entry(name, target, summary) for name, (target, summary) in EXTRACTORS.items()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,9 +16,25 @@ from bench.evaluate.cli import app as evaluate
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
-    help="Judge generative samplers and object detectors by numbers that can be re-derived.",
 )  # fmt: skip
 app.add_typer(evaluate, name="evaluate")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"fidmap {version('fidmap')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Judge generative samplers and object detectors by numbers that can be re-derived."""
 
 
 def _own(what: str) -> Any:
@@ -43,11 +60,16 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and stop.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many cells.")] = None,
     keep: Annotated[str | None, typer.Option(metavar="samples", help="Store generated samples too (uint8).")] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="K/N", help="Part K of N, for N machines; fidmap import puts them together.")
+    ] = None,
 ) -> int:
     """Run a suite; cells that are stored already are not run again."""
     from bench.environment import check_device
     from bench.plan import cells as expansion
     from bench.plan import suite as suites
+    from bench.plan.shard import Shard
+    from bench.records import guests as earlier_guests
     from bench.records.store import Store
     from bench.report import ranking, tables
     from bench.report.provenance import omissions
@@ -59,6 +81,7 @@ def run(
 
     if keep not in (None, "samples"):
         raise UsageError(f"--keep takes samples, given {keep!r}")
+    part = None if shard is None else Shard.parse(shard)
     check_device(device)
     options = {"samplers": ("--sampler", sampler), "losses": ("--loss", loss), "nms": ("--nms", nms)}
     guests = {kind: [_check_own(kind, option, n) for n in names or ()] for kind, (option, names) in options.items()}
@@ -66,8 +89,10 @@ def run(
     plan = suites.read(file)
     store = Store(out or Path("runs") / plan.name, repair=not dry_run)
     stream = expansion.stream(plan, seed=seed, device=device, guests=guests, where=str(file.name))
-    everything = None if limit else list(stream)  # with a limit, no more cells are made than needed
-    cells = expansion.select(stream if everything is None else everything, only, limit)
+    # With a limit, no more cells are made than needed; a shard is one of all cells.
+    everything = list(stream) if part or not limit else None
+    chosen = expansion.select(stream if everything is None else everything, only, None if part else limit)
+    cells = part.take(chosen, everything or chosen)[:limit] if part else chosen
     if dry_run:
         to_run = select_missing(cells, store, force=force, keep_samples=keep is not None)
         waiting = {cell.identity.hash for cell in to_run}
@@ -77,8 +102,11 @@ def run(
         _tell(f"{len(cells)} cells, {len(waiting)} to run")
         return 0
     store.create()
-    shown = [cell.identity.hash for cell in everything or cells]
-    store.write_suite(plan.name, plan.model_dump(mode="json"), shown, part=everything is None)
+    shown = {cell.identity.hash: cell.identity.key for cell in everything or cells}
+    earlier = earlier_guests.find_earlier(store, plan.name, everything or [])
+    shown |= {record.cell.hash: record.cell.key for record in earlier}
+    hashes, keys = list(shown), list(shown.values())
+    store.write_suite(plan.name, plan.model_dump(mode="json"), hashes, keys, part=everything is None)
     waiting_cells = select_missing(cells, store, force=force, keep_samples=keep is not None)
     jobs = jobs or (1 if device != "cpu" else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
     _tell(
@@ -102,9 +130,11 @@ def run(
     _tell(f"tables, pictures, and where the numbers come from, are in {written.parent}")
     _tell(f"{plan.name}: {sum(n for status, n in counts.items() if status != 'skipped')} cells run, "
           f"{sum(cell.skip is not None for cell in cells)} skipped")  # fmt: skip
+    for line in earlier_guests.describe(earlier):
+        _tell(line)
     idle = False
     for name in (name for names in guests.values() for name in names):
-        took_part, line = expansion.participation(cells, name)
+        took_part, line = expansion.participation(chosen, name)
         idle |= not took_part
         _tell(line)
     bad = {status: n for status, n in counts.items() if status not in ("ok", "skipped")}
@@ -164,28 +194,53 @@ def list_(
     kind: Annotated[
         str | None, typer.Argument(help="samplers, losses, tasks, suites, ...; all of them without.")
     ] = None,
+    names: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROGRAM",
+            help="What another program calls them: comfyui, automatic1111 (a1111, forge), diffusers or k_diffusion.",
+        ),
+    ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD=GLOB", help="Only those, such as family=exponential or order=2.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List samplers, losses, metrics, tasks, suites and all else that has a name."""
+    """List samplers, losses, metrics, tasks, suites and all else that has a name, by family."""
     from dataclasses import asdict
 
-    from bench.catalogue import kinds
+    from bench import listing
 
-    catalogues = kinds()
-    if kind is not None and kind not in catalogues:
-        raise UsageError(f"no kind {kind!r}; there are {', '.join(catalogues)}")
-    chosen = {kind: catalogues[kind]} if kind else catalogues
-    if as_json:
-        print(
-            json.dumps({name: [asdict(entry) for entry in table.values()] for name, table in chosen.items()}, indent=1)
-        )
-        return
-    for name, table in chosen.items():
-        print(f"{name} ({len(table)})")
-        for entry in table.values():
-            source = "" if entry.source == "fidmap" else f" [{entry.source}]"
-            paper = f" ({entry.paper})" if entry.paper else ""
-            print(f"  {entry.name:<18} {entry.summary or entry.target}{paper}{source}")
+    fields = dict(_pair("--where", one) for one in where or ())
+    if names is not None:
+        if fields:
+            raise UsageError("--names and --where: one of them is accepted")
+        found = listing.names(kind, names)
+        rows: Any = {one: [{"name": n} | asdict(m) for n, m in table.items()] for one, table in found.items()}
+        lines = listing.names_text(found, names)
+    else:
+        chosen = listing.choose(kind, fields)
+        rows = {one: [asdict(entry) for entry in entries] for one, entries in chosen.items()}
+        lines = listing.text(chosen, _columns())
+    print(json.dumps(rows, indent=1) if as_json else "\n".join(lines))
+
+
+@app.command()
+def describe(
+    name: Annotated[str, typer.Argument(help="Of a task, sampler, schedule, path, loss, NMS, metric, suite, ...")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what a name stands for, what it takes, what it measures, and how to use it."""
+    from dataclasses import asdict
+
+    from bench.describe import describe as describe_name
+
+    found, width = describe_name(name), _columns()
+    print(
+        json.dumps([asdict(one) for one in found], indent=1)
+        if as_json
+        else "\n\n".join(one.text(width) for one in found)
+    )
 
 
 @app.command()
@@ -215,41 +270,80 @@ def table(
 def compare(
     baseline: Annotated[Path, typer.Argument(help="A folder of records, or a file of `fidmap table --format json`.")],
     candidate: Annotated[Path, typer.Argument(help="What is compared with it, in either form.")],
-    as_json: AsJson = False,
+    format: Annotated[str | None, typer.Option(help="text, json, junit, github or md  [default: text]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    only: Annotated[
+        str | None, typer.Option(help="Only cells whose name, TASK/ENTRY/KEY=VALUE,..., has a match of this glob.")
+    ] = None,
+    measure: Annotated[list[str] | None, typer.Option(help="Only this measure; may be repeated.")] = None,
     timings: Annotated[bool, typer.Option("--timings", help="Let timings decide the exit code too.")] = False,
+    update: Annotated[bool, typer.Option("--update", help="Show what changes, then write it into BASELINE.")] = False,
 ) -> int:
     """Compare a candidate's records with a baseline's.
 
-    Exit code 1 where something is worse, missing or not comparable, or where nothing was judged.
-    """
-    from bench.records.bundle import load
-    from bench.records.compare import compare as compare_stores
+    Exit code 1 where something is worse, missing or not comparable, or where nothing was judged. What --only and
+    --measure leave out is neither judged nor missing.
 
-    result = compare_stores(load(baseline), load(candidate), gate_timings=timings)
-    if as_json:
-        print(json.dumps(result.as_dict(), indent=1))
-    else:
-        for name, path, lines in (("baseline", baseline, result.baseline), ("candidate", candidate, result.candidate)):
-            print(f"{name} {path}: {'; '.join(lines)}")
-        for judgement in result.judgements:
-            if judgement.verdict != "same":
-                print(judgement.line() + ("" if judgement.gates else " [advisory]"))
-        print(", ".join(f"{n} {verdict}" for verdict, n in sorted(result.counts.items())))
-        print(f"fails: {'; '.join(result.failures)}" if result.failures else f"passes: {result.judged} measures judged")
+    With --update, the baseline then has the candidate's cells: what only the baseline had is removed, but for what
+    --only leaves out, and a cell that is the same keeps its record. A file of a new name, NAME.json, is made. The exit
+    code is 0 where the baseline is written.
+    """
+    from bench.records import update as updating
+    from bench.records.bundle import load
+    from bench.records.choice import Choice
+    from bench.records.compare import compare as compare_stores
+    from bench.report import comparison
+
+    format = _format(format, as_json, tuple(comparison.FORMATS))
+    if update and measure:
+        raise UsageError("--update writes whole records: it goes with --only, not with --measure")
+    choice = Choice(only, tuple(measure or ()))
+    old, new = updating.load_baseline(baseline) if update else load(baseline), load(candidate)
+    result = compare_stores(old, new, gate_timings=timings, choice=choice)
+    change = updating.prepare(baseline, old, candidate, new, choice) if update else None
+    sides = str(baseline), str(candidate)
+    print(comparison.FORMATS[format](result, *sides))
+    if format == "github" and (summary := os.environ.get("GITHUB_STEP_SUMMARY")):
+        comparison.append_summary(Path(summary), comparison.markdown(result, *sides))
+    if change:
+        _tell(change.write())
+        return 0
     return result.exit_code
 
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="pytest-benchmark's JSON (--benchmark-json FILE).")],
-    out: Annotated[Path, typer.Option(help="Folder of the records.")] = Path("runs/microbench"),
-) -> None:
-    """Store the benchmarks of a pytest-benchmark JSON file as records."""
-    from bench.records.microbench import import_file
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE|STORE...",
+            help="Folders of records, files of `fidmap table --format json` or of `pytest --benchmark-json`.",
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the records  [default, of benchmarks: runs/microbench]")
+    ] = None,
+) -> int:
+    """Merge records into one folder: of stores, of their JSON files, and of pytest-benchmark.
+
+    Of two records of one cell hash, the one that ended well is kept, then the one with its arrays, then the newer. Exit
+    code 1 where a record was damaged and left out, or two of one hash differ in a deterministic measure.
+    """
+    from bench.records import microbench, source
+    from bench.records.merge import merge
     from bench.records.store import Store
 
-    records = import_file(file, Store(out).create())
-    _tell(f"stored {len(records)} records in {out}")
+    read = [source.read(path) for path in sources]
+    if out is None and not all(set(one.plans) == {microbench.SUITE} for one in read):
+        raise UsageError("--out is missing: the folder that the records of all sources go into")
+    store = Store(out or Path("runs/microbench"))
+    merged = merge(read, store)
+    for line in merged.damaged:
+        _tell(f"left out: {line}")
+    for line in merged.conflicts:
+        _tell(f"conflict: {line}")
+    _tell(f"{store.folder}: {merged.line()}")
+    return int(bool(merged.damaged or merged.contradicted))
 
 
 @app.command()
@@ -283,6 +377,18 @@ def train(
         print(f"{name}: {value}")
 
 
+def _columns() -> int:
+    """The width of the terminal, at most 120; 100 where there is none."""
+    return min(shutil.get_terminal_size((100, 24)).columns, 120)
+
+
+def _pair(option: str, text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise UsageError(f"{option} {text!r}: expected FIELD=GLOB")
+    return name, value
+
+
 def _check_own(kind: str, option: str, name: str) -> str:
     from implementations.catalogue import CATALOGUES
 
@@ -297,6 +403,16 @@ def _check_own(kind: str, option: str, name: str) -> str:
         raise UsageError(f"{option} {error}") from None
     if not callable(found):
         raise UsageError(f"{option} {name!r} is no function")
+    return name
+
+
+def _format(name: str | None, as_json: bool, known: tuple[str, ...]) -> str:
+    """The format that ``--format`` and ``--json`` ask for, the first of those ``known`` without either."""
+    if as_json and name not in (None, "json"):
+        raise UsageError(f"--json and --format {name}: one of them is accepted")
+    name = "json" if as_json else name or known[0]
+    if name not in known:
+        raise UsageError(f"--format {name!r}: expected {', '.join(known)}")
     return name
 
 

@@ -22,11 +22,12 @@ import pkgutil
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from implementations.catalogue import CATALOGUES
+from implementations.catalogue.names import resolve_name
 
 Kind = Literal["plain", "ladder", "contest"]
 Direction = Literal["lower", "higher", "target"]  # which values are better; with target, any change is worse
@@ -49,16 +50,27 @@ def check_name(catalogue: Mapping[str, Any]) -> AfterValidator:
             catalogue[name]
         except LookupError as error:
             raise ValueError(str(error)) from None
+        if name not in catalogue and ":" not in name:
+            raise ValueError(f"{name!r} is another program's name: write it with the program, as in comfyui:{name}")
+        sampler = catalogue is CATALOGUES["samplers"] and name not in catalogue
+        if sampler and (found := resolve_name("samplers", name)).schedule:
+            raise ValueError(f"{name!r} is {found}: name the sampler and the schedule apart")
         return name
 
     return AfterValidator(check)
 
 
-SamplerName = Annotated[str, check_name(CATALOGUES["samplers"])]
-PathName = Annotated[str, check_name(CATALOGUES["paths"])]
-ScheduleName = Annotated[str, check_name(CATALOGUES["schedules"])]
-LossName = Annotated[str, check_name(CATALOGUES["losses"])]
-NmsName = Annotated[str, check_name(CATALOGUES["nms"])]
+class NameOf(NamedTuple):
+    """The kind of catalogue that a setting names an entry of; it stands beside the validator, for descriptions."""
+
+    kind: str
+
+
+SamplerName = Annotated[str, check_name(CATALOGUES["samplers"]), NameOf("samplers")]
+PathName = Annotated[str, check_name(CATALOGUES["paths"]), NameOf("paths")]
+ScheduleName = Annotated[str, check_name(CATALOGUES["schedules"]), NameOf("schedules")]
+LossName = Annotated[str, check_name(CATALOGUES["losses"]), NameOf("losses")]
+NmsName = Annotated[str, check_name(CATALOGUES["nms"]), NameOf("nms")]
 
 
 @dataclass(frozen=True)

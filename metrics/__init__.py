@@ -14,6 +14,7 @@ _EXPORTS = {
     "detection.coco": ["CocoResult", "evaluate_coco"],
     "detection.confusion": ["ConfusionMatrix", "confusion_matrix"],
     "detection.operating_point": ["find_best_f1"],
+    "detection.paired": ["compare_detections"],
     "detection.tide": ["TideResult", "evaluate_tide"],
     "detection.voc": ["evaluate_voc"],
     "order": ["OrderFit", "fit_order"],

@@ -6,15 +6,18 @@ intervals overlap may well differ significantly, and the overlap of intervals de
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float
 from scipy.special import stdtr, stdtrit
 
 POWER = 0.8
+ALPHA = 0.05  # a difference whose p-value is no larger is said to be one
+Pair = TypeVar("Pair", bound=Hashable)
 
 
 class PairedDifference(NamedTuple):
@@ -28,6 +31,18 @@ class PairedDifference(NamedTuple):
     p_value: float
     n: int
     detectable: float
+
+    def verdict(self, names: tuple[str, str], better: str) -> str:
+        """Which of the two ``names`` is better, in words: the mean is the figure of the first minus the second's.
+
+        ``better`` is the better direction of the figure: higher, lower, or another word where neither is better. Two
+        methods are told apart where the p-value is at most ``ALPHA``.
+        """
+        if not self.p_value <= ALPHA:
+            return "not told apart"
+        if better not in ("higher", "lower"):
+            return f"{names[self.mean < 0]} is higher"
+        return f"{names[(self.mean > 0) != (better == 'higher')]} is better"
 
 
 def paired_difference(
@@ -51,11 +66,21 @@ def paired_difference(
     if not 0 < level < 1 or comparisons < 1:
         raise ValueError(f"level is {level}, comparisons {comparisons}; accepted are a level in (0, 1), and 1 or more")
     difference, n = a - b, len(a)
-    mean, error = float(difference.mean()), float(difference.std(ddof=1)) / math.sqrt(n)
-    quantile = float(stdtrit(n - 1, 1 - (1 - level) / (2 * comparisons)))  # of Student's t
+    error = float(difference.std(ddof=1)) / math.sqrt(n)
+    return student_difference(float(difference.mean()), error, n - 1, n, level=level, comparisons=comparisons)
+
+
+def student_difference(
+    mean: float, error: float, freedom: int, n: int, *, level: float = 0.95, comparisons: int = 1
+) -> PairedDifference:
+    """A difference with a standard error of so many degrees of freedom, from n cases, by Student's t.
+
+    Interval, p-value and detectable difference are those of ``paired_difference``, which has ``freedom = n - 1``.
+    """
+    quantile = float(stdtrit(freedom, 1 - (1 - level) / (2 * comparisons)))
     reach = quantile * error
-    p_value = 2 * float(stdtr(n - 1, -abs(mean) / error)) if error > 0 else float(mean == 0)
-    detectable = (quantile + float(stdtrit(n - 1, POWER))) * error
+    p_value = 2 * float(stdtr(freedom, -abs(mean) / error)) if error > 0 else float(mean == 0)
+    detectable = (quantile + float(stdtrit(freedom, POWER))) * error
     return PairedDifference(mean, (mean - reach, mean + reach), p_value, n, detectable)
 
 
@@ -81,5 +106,20 @@ def differences_from(
     300), 4.8 % (n = 10), 2.7 % (n = 300, most of them 0) and 7.9 % (n = 300, exponential: a long tail on one side).
     """
     found = {name: paired_difference(first, b, level=level, comparisons=len(others)) for name, b in others.items()}
+    return adjust(found)
+
+
+def adjust(found: Mapping[Pair, PairedDifference]) -> dict[Pair, PairedDifference]:
+    """The differences with their p-values adjusted by ``holm`` for how many they are."""
     adjusted = holm([each.p_value for each in found.values()])
     return {name: each._replace(p_value=p) for (name, each), p in zip(found.items(), adjusted, strict=True)}
+
+
+def pair(names: Sequence[str], *, every: bool = False) -> list[tuple[str, str]]:
+    """The pairs that are compared, each with the one that the other is compared with in second place.
+
+    All others are compared with the first of the names, or where ``every`` each with all that stand before it.
+    """
+    if not every:
+        return [(name, names[0]) for name in names[1:]]
+    return [(name, other) for other, name in itertools.combinations(names, 2)]

@@ -112,3 +112,19 @@ def fidmap(tmp_path, request):
             return subprocess.CompletedProcess(command, code, out.read_text(), err.read_text())
 
     return call
+
+
+@pytest.fixture
+def command(tmp_path, capfd, monkeypatch):
+    """Runs the command in this process, in a scratch folder: its exit code, and what it prints to either stream."""
+    from bench.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        return ended.value.code or 0, *capfd.readouterr()
+
+    return call

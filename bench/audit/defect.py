@@ -42,7 +42,7 @@ def defect(subject: Subject) -> Measurement:
         raise NotApplicable("it asks for a flow map, of which any step is exact")
     theory = entry.theory(subject.options)
     # The last step of a predictor-corrector method is not corrected, and is of the predictor's order, one less.
-    need = (theory or 1) + (0 if entry.corrects else 1)
+    need = (theory or 1) + (0 if entry.corrects or entry.lower_end else 1)
     tolerance = 0.2 if need <= 3 else 0.3
     ratios = (1.0,) if entry.equal_steps else RATIOS
     path, found = subject.path(), []

@@ -20,6 +20,7 @@ from torch import Tensor
 
 FeatureLawName = Literal["equal", "shifted", "skewed", "heavy", "sparse"]
 DetectionLawName = Literal["strong", "weak"]
+DETECTORS = {"strong": (2.5, 1.0), "weak": (0.5, 4.0)}  # q and f of ``DetectionLaw``
 
 
 class FeatureSample(NamedTuple):
@@ -118,27 +119,51 @@ class DetectionLaw:
 
     def draw(self, images: int, rng: np.random.Generator) -> DetectionSample:
         """Draw ``images`` images, their truths and the simulated detector's detections of them."""
-        found_at, false = (2.5, 1.0) if self.law == "strong" else (0.5, 4.0)
-        difficulty = rng.standard_normal(images)
-        image = np.repeat(np.arange(images), 1 + rng.poisson(3, images))
-        label, box = _label(rng, len(image)), _boxes(rng, len(image))
-        z = difficulty[image]
-        kept = rng.random(len(image)) < _logistic(found_at - z)
-        blur = 0.06 * np.exp(0.4 * z)[:, None]
-        centre, sides = (box[:, :2] + box[:, 2:]) / 2, box[:, 2:] - box[:, :2]
-        centre = centre + blur * sides * rng.standard_normal(sides.shape)
-        sides = sides * np.exp(blur * rng.standard_normal(sides.shape))
-        near = np.concatenate([centre - sides / 2, centre + sides / 2], axis=1)[kept]
-        score = _logistic(1.5 - z + rng.standard_normal(len(image)))[kept]
-        other = np.repeat(np.arange(images), rng.poisson(false, images))
-        wrong = _logistic(-1 + rng.standard_normal(len(other)))
-        found = (
-            np.concatenate([image[kept], other]),
-            np.concatenate([near, _boxes(rng, len(other))]),
-            np.concatenate([label[kept], _label(rng, len(other))]),
-            np.concatenate([score, wrong]),
-        )
-        return DetectionSample((image, box, label), found)
+        truths, difficulty = _draw_truths(images, rng)
+        return DetectionSample(truths, _detect(self.law, truths, difficulty, rng))
+
+    def draw_pair(
+        self, other: DetectionLawName, images: int, rng: np.random.Generator
+    ) -> tuple[DetectionSample, DetectionSample]:
+        """Draw images with their truths, and what the detectors of this law and of ``other`` find in them.
+
+        What is difficult is so for both: they share the difficulty of each image, and nothing else.
+        """
+        truths, difficulty = _draw_truths(images, rng)
+        one, two = (DetectionSample(truths, _detect(law, truths, difficulty, rng)) for law in (self.law, other))
+        return one, two
+
+
+def _draw_truths(images: int, rng: np.random.Generator) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Images, boxes and labels of truths, and the difficulty of each image."""
+    difficulty = rng.standard_normal(images)
+    image = np.repeat(np.arange(images), 1 + rng.poisson(3, images))
+    label, box = _label(rng, len(image)), _boxes(rng, len(image))
+    return (image, box, label), difficulty
+
+
+def _detect(
+    law: DetectionLawName, truths: tuple[np.ndarray, ...], difficulty: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, ...]:
+    """Images, boxes, labels and scores of the detections that a simulated detector makes."""
+    found_at, false = DETECTORS[law]
+    image, box, label = truths
+    z = difficulty[image]
+    kept = rng.random(len(image)) < _logistic(found_at - z)
+    blur = 0.06 * np.exp(0.4 * z)[:, None]
+    centre, sides = (box[:, :2] + box[:, 2:]) / 2, box[:, 2:] - box[:, :2]
+    centre = centre + blur * sides * rng.standard_normal(sides.shape)
+    sides = sides * np.exp(blur * rng.standard_normal(sides.shape))
+    near = np.concatenate([centre - sides / 2, centre + sides / 2], axis=1)[kept]
+    score = _logistic(1.5 - z + rng.standard_normal(len(image)))[kept]
+    other = np.repeat(np.arange(len(difficulty)), rng.poisson(false, len(difficulty)))
+    wrong = _logistic(-1 + rng.standard_normal(len(other)))
+    return (
+        np.concatenate([image[kept], other]),
+        np.concatenate([near, _boxes(rng, len(other))]),
+        np.concatenate([label[kept], _label(rng, len(other))]),
+        np.concatenate([score, wrong]),
+    )
 
 
 def _label(rng: np.random.Generator, n: int) -> np.ndarray:

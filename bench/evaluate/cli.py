@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Evaluate images or detections of your own.")
+Keep = Annotated[
+    Path | None,
+    typer.Option("--record", metavar="STORE", help="Keep the evaluation as a record, for fidmap compare."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON in place of text.")]
+Names = Annotated[
+    str | None, typer.Option(help="Of what is compared, with commas between  [default: from the files' names]")
+]
+AllPairs = Annotated[bool, typer.Option("--all-pairs", help="Compare each with each, not all with the first.")]
 
 
 @app.command()
@@ -34,6 +43,7 @@ def images(
     save_stats: Annotated[Path | None, typer.Option(help="Write the statistics of REAL into this file.")] = None,
     cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep features by the hash of the images.")] = True,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read; counted.")] = False,
+    record: Keep = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure generated images against real ones."""
@@ -42,7 +52,9 @@ def images(
 
     from bench.environment import check_device
     from bench.evaluate import images as module
+    from bench.evaluate.record import record_images
 
+    began = _begin(record)
     check_device(device)
     result = module.evaluate(
         real, generated, extractor=extractor, metrics=metrics, batch=batch, resamples=resamples, seed=seed,
@@ -50,6 +62,8 @@ def images(
     )  # fmt: skip
     for line in result.notes:
         print(line, file=sys.stderr)
+    if record:
+        record_images(record, result, device, began)
     print(json.dumps(result.as_dict(), indent=1) if as_json else result.table())
 
 
@@ -60,8 +74,11 @@ def detections(
         Path, typer.Argument(help="COCO JSON, a folder of VOC XML, or a folder of YOLO text files.", show_default=False)
     ],
     detections: Annotated[
-        Path,
-        typer.Argument(help="In such a form with scores, or .jsonl, or VOC's result files.", show_default=False),
+        list[Path],
+        typer.Argument(
+            help="In such a form with scores, or .jsonl, or VOC's result files; several are compared with the first.",
+            show_default=False,
+        ),
     ],
     per_class: Annotated[bool, typer.Option("--per-class", help="A row per class.")] = False,
     tide: Annotated[bool, typer.Option("--tide", help="TIDE's types of error and what each costs in AP.")] = False,
@@ -92,14 +109,21 @@ def detections(
     protocol: Annotated[
         str, typer.Option(help="coco; or voc, with difficult truths left out: mAP over all points and over 11.")
     ] = "coco",
+    record: Keep = None,
+    names: Names = None,
+    all_pairs: AllPairs = False,
 ) -> None:
-    """Measure detections: COCO's twelve figures, and what lies behind them, or PASCAL VOC's mAP."""
+    """Measure detections: COCO's twelve figures, and what lies behind them, or PASCAL VOC's mAP.
+
+    Of several detectors, it measures differences on the same images, with intervals and a verdict in words.
+    """
     import json
     import sys
 
     from bench.errors import UsageError
     from bench.evaluate import detections as module
-    from bench.evaluate import voc_figures
+    from bench.evaluate import detector_comparison, voc_figures
+    from bench.evaluate.record import record_detections
 
     def tell(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
@@ -108,25 +132,60 @@ def detections(
         if sys.stderr.isatty():
             tell(step)
 
+    began = _begin(record)
     if protocol not in ("coco", "voc"):
         raise UsageError(f"--protocol {protocol!r}: expected coco, voc")
     if protocol == "voc":
-        of_voc = ("ground_truth", "detections", "per_class", "as_json", "format", "images", "protocol")
-        for name in context.params:
-            source = context.get_parameter_source(name)
-            if name not in of_voc and source is not None and source.name == "COMMANDLINE":
-                raise UsageError(
-                    f"--{name.replace('_', '-')} goes with --protocol coco; --protocol voc has --per-class"
-                )
+        if len(detections) > 1:
+            raise UsageError(f"{len(detections)} detectors are compared with --protocol coco; --protocol voc takes one")
+        of_voc = {"ground_truth", "detections", "per_class", "as_json", "format", "images", "protocol", "record"}
+        for name in sorted(_given(context) - of_voc):
+            raise UsageError(f"--{name.replace('_', '-')} goes with --protocol coco; --protocol voc has --per-class")
         voc = voc_figures.evaluate(
-            ground_truth, detections, per_class=per_class, format=format, images=images, tell=tell, progress=progress
+            ground_truth, detections[0], per_class=per_class, format=format, images=images, tell=tell, progress=progress
         )
+        if record:
+            record_detections(record, ground_truth, detections[0], voc, {"protocol": protocol}, began)
         print(json.dumps(voc.as_dict(), indent=1) if as_json else voc.table())
         return
+    if len(detections) > 1:
+        single = {"tide", "confusion", "calibration", "score_threshold", "resamples", "iou_type", "record"}
+        for name in sorted(_given(context) & single):
+            raise UsageError(f"--{name.replace('_', '-')} is for one detector; {len(detections)} are compared by boxes")
+        comparison = detector_comparison.compare(
+            ground_truth, detections, names=names, all_pairs=all_pairs, per_class=per_class, plots=plots,
+            format=format, images=images, max_detections=max_detections, iou_thresholds=iou_thresholds,
+            area_ranges=area_ranges, class_agnostic=class_agnostic, tell=tell, progress=progress,
+        )  # fmt: skip
+        print(json.dumps(comparison.as_dict(), indent=1) if as_json else comparison.table())
+        return
+    for name in sorted(_given(context) & {"names", "all_pairs"}):
+        raise UsageError(f"--{name.replace('_', '-')} is for several detectors; there is one")
     result = module.evaluate(
-        ground_truth, detections, per_class=per_class, tide=tide, confusion=confusion, calibration=calibration,
+        ground_truth, detections[0], per_class=per_class, tide=tide, confusion=confusion, calibration=calibration,
         plots=plots, format=format, images=images, iou_type=iou_type, max_detections=max_detections,
         iou_thresholds=iou_thresholds, area_ranges=area_ranges, class_agnostic=class_agnostic,
         score_threshold=score_threshold, resamples=resamples, tell=tell, progress=progress,
     )  # fmt: skip
+    if record:
+        options = {
+            "protocol": protocol, "iou_type": iou_type, "max_detections": max_detections,
+            "iou_thresholds": iou_thresholds, "area_ranges": area_ranges, "class_agnostic": class_agnostic,
+        }  # fmt: skip
+        record_detections(record, ground_truth, detections[0], result, options, began)
     print(json.dumps(result.as_dict(), indent=1) if as_json else result.table())
+
+
+def _begin(record: Path | None) -> datetime:
+    """The time, after a check that the folder of records, if there is one, can be one."""
+    from bench.records.store import Store
+
+    if record:
+        Store(record)
+    return datetime.now(UTC)
+
+
+def _given(context: typer.Context) -> set[str]:
+    """The names of the parameters that the command line gives."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from bench.evaluate.detection_report import DetectionReport
+    from bench.evaluate.detector_comparison import DetectorReport
     from metrics.detection.calibration import CalibrationResult
     from metrics.detection.confusion import ConfusionMatrix
 
 NAMED = 2 * len(COLOURS)  # classes with a named line: each colour, solid and dashed
 WRITTEN = 15  # the most classes for which cells of the confusion matrix show their counts
+SAID = 3  # the most verdicts in a title
 LABELLED = 45  # the most classes for which the confusion matrix labels each
 
 
@@ -38,11 +40,51 @@ def draw(result: DetectionReport, folder: Path) -> list[Path]:
         figures["confusion.png"] = confusion(result.confusion, result.coco.names)
     if result.calibration and result.calibration.curve.count.any():
         figures["reliability.png"] = reliability(result.calibration, result.iou)
-    for name, figure in figures.items():
-        target = io.BytesIO()
-        figure.savefig(target, format="png", dpi=130, metadata={"Software": None})
-        write_atomic(folder / name, target.getvalue())
-    return [folder / name for name in figures]
+    return [_write(figure, folder / name) for name, figure in figures.items()]
+
+
+def draw_comparison(report: DetectorReport, folder: Path) -> Path | None:
+    """Write the precision-recall curves of compared detectors as one PNG into ``folder``; None without truths."""
+    if min(result.figures["AP"] for result in report.comparison.results.values()) < 0:
+        return None
+    return _write(compare_precision_recall(report), folder / "precision_recall.png")
+
+
+def _write(figure: Figure, file: Path) -> Path:
+    target = io.BytesIO()
+    figure.savefig(target, format="png", dpi=130, metadata={"Software": None})
+    write_atomic(file, target.getvalue())
+    return file
+
+
+def compare_precision_recall(report: DetectorReport) -> Figure:
+    """Plot precision over recall of compared detectors: left at one IoU, right the mean over all IoU thresholds.
+
+    The title says the verdicts on AP.
+    """
+    from bench.evaluate.detector_comparison import phrase, threshold_of
+    from metrics.detection.curves import RECALLS
+
+    figure = _figure(11, 4.6)
+    left, right = figure.subplots(1, 2, sharey=True)
+    iou, results = threshold_of(report), report.comparison.results
+    for index, (name, result) in enumerate(results.items()):
+        style: dict[str, Any] = {
+            "color": COLOURS[index % len(COLOURS)], "linestyle": "-" if index < len(COLOURS) else "--",
+            "linewidth": 1.6,
+        }  # fmt: skip
+        every = np.mean([result.curve(iou=threshold) for threshold in result.params.iou_thresholds], axis=0)
+        for axes, curve in ((left, result.curve(iou=iou)), (right, every)):
+            axes.plot(RECALLS, curve, label=f"{_short(name)}  ({curve.mean():.3f})", **style)
+    for axes, title in ((left, f"Mean over classes at IoU {iou:g}"), (right, "Mean over classes and IoU thresholds")):
+        _legend(axes, "detector (AP)")
+        axes.set_title(title, fontsize=11)
+        _unit_square(axes, "recall")
+    left.set_ylabel("precision")
+    said = [phrase(found["AP"], pair, "higher") for pair, found in report.comparison.figures.items() if "AP" in found]
+    more = [f"{len(said) - SAID} more pairs"] if len(said) > SAID else []
+    figure.suptitle("; ".join([*said[:SAID], *more]), fontsize=11)
+    return figure
 
 
 def precision_recall(result: DetectionReport) -> Figure:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.report.tables import Table
-from metrics.detection.params import AREAS, IOU_THRESHOLDS
+from metrics.detection.params import AREAS, IOU_THRESHOLDS, CocoParams
 
 if TYPE_CHECKING:
     from metrics.detection.assignment import Assignment
@@ -100,7 +100,9 @@ class DetectionReport:
         return "\n".join(table.render("md") for table in tables)
 
     def _figures(self) -> Table:
-        rows = [[name, show(value), self._meaning(name)] for name, value in self.coco.figures.items()]
+        rows = [
+            [name, show(value), describe_figure(name, self.coco.params)] for name, value in self.coco.figures.items()
+        ]
         header = ["figure", "value", "of"]
         if self.intervals:
             header.insert(2, "95 % interval")
@@ -114,22 +116,6 @@ class DetectionReport:
         if self.at_score:
             notes.append(f"At IoU {self.iou:g} and {_point(self.at_score)}")
         return Table("figures", "COCO's figures", header, rows, notes)
-
-    def _meaning(self, name: str) -> str:
-        what = "precision" if name.startswith("AP") else "recall"
-        rest = name[2:]
-        params = self.coco.params
-        if rest in params.area_names:
-            low, high = params.area_ranges[params.area_names.index(rest)]
-            size = _SIZES[rest] if AREAS.get(rest) == (low, high) else f"area of {low:g} to {high:g} pixels"
-            return f"{what}, {size}"
-        if what == "recall":
-            return f"{what}, at most {rest} detections per image and class"
-        if rest:
-            return f"{what} at IoU .{rest}"
-        if params.iou_thresholds == IOU_THRESHOLDS:
-            return "precision, mean over IoU .5 to .95 and classes"
-        return f"precision, mean over IoU {', '.join(f'{iou:g}' for iou in params.iou_thresholds)} and classes"
 
     def _class(self, category: Any) -> dict[str, Any]:
         row: dict[str, Any] = {"id": category, "name": self.name(category), "AP": self.coco.per_class[category]}
@@ -201,6 +187,23 @@ class DetectionReport:
             f"right means IoU {self.iou:g} or more."
         ]
         return Table("calibration", "Calibration", header, rows, notes)
+
+
+def describe_figure(name: str, params: CocoParams) -> str:
+    """What one of COCO's figures is of, in words: precision or recall, and at which IoU, sizes or numbers."""
+    what = "precision" if name.startswith("AP") else "recall"
+    rest = name[2:]
+    if rest in params.area_names:
+        low, high = params.area_ranges[params.area_names.index(rest)]
+        size = _SIZES[rest] if AREAS.get(rest) == (low, high) else f"area of {low:g} to {high:g} pixels"
+        return f"{what}, {size}"
+    if what == "recall":
+        return f"{what}, at most {rest} detections per image and class"
+    if rest:
+        return f"{what} at IoU .{rest}"
+    if params.iou_thresholds == IOU_THRESHOLDS:
+        return "precision, mean over IoU .5 to .95 and classes"
+    return f"precision, mean over IoU {', '.join(f'{iou:g}' for iou in params.iou_thresholds)} and classes"
 
 
 def describe_intervals(images: int) -> str:

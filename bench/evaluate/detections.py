@@ -50,9 +50,7 @@ def evaluate(
     each note on what was left out or is unusual, ``progress`` with each step. Raises UsageError that names the file and
     field that cannot be read, or the option that does not go with another.
     """
-    from metrics.detection.coco import evaluate_coco
-
-    params = _params(iou_thresholds, area_ranges, max_detections)
+    params = parse_params(iou_thresholds, area_ranges, max_detections)
     if score_threshold is not None and math.isnan(score_threshold):
         raise UsageError("--score-threshold nan: expected a number")
     if iou_type not in ("bbox", "segm"):
@@ -64,17 +62,10 @@ def evaluate(
         }  # fmt: skip
         for option in [option for option, given in need_boxes.items() if given]:
             raise UsageError(f"{option} needs boxes; --iou-type segm gives the figures and --per-class")
-    inputs = read_sides(
-        ground_truth, detections, iou_type, format, images, tell, progress, class_agnostic=class_agnostic
-    )
-    backend: Any = "fidmap" if iou_type == "bbox" else "faster_coco_eval"
-    progress(f"evaluating {len(inputs.detections.score)} detections")
-    coco = evaluate_coco(
-        inputs, None, iou_type="bbox" if iou_type == "bbox" else "segm", backend=backend, class_agnostic=class_agnostic,
-        **params,
+    coco, counts = evaluate_files(
+        ground_truth, detections, params, iou_type=iou_type, format=format, images=images,
+        class_agnostic=class_agnostic, tell=tell, progress=progress,
     )  # fmt: skip
-    counts = _count(coco, inputs)
-    _tell_what_is_unusual(coco, inputs, counts, ground_truth, detections, tell)
     if coco.matching is None:
         return DetectionReport(coco, counts, per_class)
 
@@ -105,6 +96,38 @@ def evaluate(
             calibration=result.calibration if calibration else None,
         )  # fmt: skip
     return result
+
+
+def evaluate_files(
+    ground_truth: Path,
+    detections: Path,
+    params: dict[str, Any],
+    *,
+    iou_type: str = "bbox",
+    format: str,
+    images: Path | None,
+    class_agnostic: bool,
+    tell: Callable[[str], None],
+    progress: Callable[[str], None],
+) -> tuple[CocoResult, dict[str, int]]:
+    """COCO's result for one file or folder of detections, and the numbers of what was read and left out.
+
+    ``params`` are those of ``parse_params``, the others those of ``evaluate``, which says what is raised.
+    """
+    from metrics.detection.coco import evaluate_coco
+
+    inputs = read_sides(
+        ground_truth, detections, iou_type, format, images, tell, progress, class_agnostic=class_agnostic
+    )
+    backend: Any = "fidmap" if iou_type == "bbox" else "faster_coco_eval"
+    progress(f"evaluating {len(inputs.detections.score)} detections")
+    coco = evaluate_coco(
+        inputs, None, iou_type="bbox" if iou_type == "bbox" else "segm", backend=backend, class_agnostic=class_agnostic,
+        **params,
+    )  # fmt: skip
+    counts = _count(coco, inputs)
+    _tell_what_is_unusual(coco, inputs, counts, ground_truth, detections, tell)
+    return coco, counts
 
 
 def read_sides(
@@ -162,7 +185,7 @@ def _calibration(assignment: Assignment, file: Path) -> CalibrationResult:
         raise UsageError(f"{file}: {error}") from None
 
 
-def _params(iou_thresholds: str | None, area_ranges: str | None, max_detections: str) -> dict[str, Any]:
+def parse_params(iou_thresholds: str | None, area_ranges: str | None, max_detections: str) -> dict[str, Any]:
     """Parse the options of ``evaluate_coco``, each checked alone, so that an error names the option that is wrong."""
     from metrics.detection.params import make_params
 

@@ -6,6 +6,7 @@ the cells whose parameters it does not accept. A cell's hash covers all that its
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import inspect
 import itertools
@@ -22,13 +23,14 @@ from bench.catalogue import kinds
 from bench.errors import printable
 from bench.files import digest
 from bench.plan import source
-from bench.plan.cell import Cell, Identity, key_of
+from bench.plan.cell import Cell, Identity, key_of, name_of
 from bench.plan.reach import reach
 from bench.plan.suite import Block, Suite
 from bench.task import Task
 from bench.toml import explain
 from implementations.catalogue import CATALOGUES
-from implementations.catalogue.entry import Entry
+from implementations.catalogue.entry import Entry, UnknownName
+from implementations.catalogue.names import names_code
 
 RUNS = ("bench.run.pristine", "bench.run.worker")  # part of every cell's source: they run each task
 # Environment variables that select other arithmetic on the same machine.
@@ -96,9 +98,8 @@ class BlockCells:
             key=key_of(task.name, parameters, seed, self.device, block.threads), hash=digest(hashed),
         )  # fmt: skip
         shown = {k: v for k, v in values.items() if k != task.entry} | ({"seed": seed} if len(self.seeds) > 1 else {})
-        setting = ",".join(f"{k}={_format(v)}" for k, v in sorted(shown.items()))
         return Cell(
-            identity, "/".join([task.name, identity.entry, setting]).rstrip("/"), self.index, task.timing,
+            identity, name_of(task.name, identity.entry, shown), self.index, task.timing,
             self.suite.timeout_s, self.suite.memory_gib, modules, source.source_hash(modules), outside, task.samples,
             reason, tuple(left_out),
         )  # fmt: skip
@@ -130,7 +131,7 @@ class BlockCells:
             for name in names
             if isinstance(name, str)
             and json.dumps(name) not in listed
-            and (":" in name or (name in catalogue and catalogue[name].source != "fidmap"))
+            and (names_code(name) or (name in catalogue and catalogue[name].source != "fidmap"))
         ]
 
 
@@ -153,7 +154,7 @@ def _refusal(task: Task, guest: str, values: dict[str, Any]) -> str | None:
     try:
         task.parameters.model_validate(values)
     except ValidationError as error:
-        return explain(error)
+        return explain(error, task.parameters)
     except (Exception, SystemExit) as error:  # the guest's own code
         return printable(f"{type(error).__name__}: {error}")
     return None
@@ -219,12 +220,18 @@ def _select(kind: str, name: str, fields: dict[str, Any]) -> list[str]:
 def find_entries(parameters: dict[str, Any]) -> Iterator[Entry]:
     """The catalogue entries that a cell's parameters name, anywhere inside, without repeats.
 
-    A text with a colon (``module:function``) is an entry of the user's.
+    A text with a colon (``module:function``) is an entry of the user's, unless a program's name stands before it.
     """
     for name in dict.fromkeys(_texts(parameters)):
         for catalogue in CATALOGUES.values():
-            if name in catalogue or ":" in name:
+            if name in catalogue or names_code(name):
                 yield catalogue[name]
+            elif ":" in name and catalogue.kind in (
+                "samplers",
+                "schedules",
+            ):  # a program's name, of a sampler or of a schedule
+                with contextlib.suppress(UnknownName):
+                    yield catalogue[name]
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -246,9 +253,3 @@ def _matches(value: Any, pattern: Any) -> bool:
     if isinstance(pattern, str) and isinstance(value, str):
         return fnmatch.fnmatchcase(value, pattern)
     return json.dumps(value, sort_keys=True) == json.dumps(pattern, sort_keys=True)
-
-
-def _format(value: Any) -> str:
-    if isinstance(value, dict):
-        return ";".join(f"{k}={_format(v)}" for k, v in sorted(value.items()))
-    return ".".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -29,6 +29,16 @@ class Identity(Strict):
     hash: Hash  # the key and all that may move the numbers
 
     @property
+    def matched_by(self) -> tuple[str, str, int]:
+        """What the cells of two stores are matched by: the key, and device and threads, which other software's lack."""
+        return self.key, self.device, self.threads
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """The parameters but for the one that names the entry, or in a contest the entries."""
+        return {name: value for name, value in self.parameters.items() if value not in (self.entry, self.entries)}
+
+    @property
     def entry(self) -> str:
         """The names of the entries that the cell measures, as one text with commas, for display."""
         return ",".join(self.entries)
@@ -50,6 +60,18 @@ class Cell:
     samples: bool  # its task generates samples, which can be kept
     skip: str | None = None  # why it does not run
     left_out: tuple[tuple[str, str], ...] = ()  # guests that do not take part, each with the reason
+
+
+def name_of(task: str, entry: str, setting: dict[str, Any]) -> str:
+    """The name of a cell, which ``--only`` matches: ``task/entry/key=value,...`` with the keys in order."""
+    values = ",".join(f"{key}={_format(value)}" for key, value in sorted(setting.items()))
+    return "/".join([task, entry, values]).rstrip("/")
+
+
+def _format(value: Any) -> str:
+    if isinstance(value, dict):
+        return ";".join(f"{k}={_format(v)}" for k, v in sorted(value.items()))
+    return ".".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def key_of(task: str, parameters: dict[str, Any], seed: int, device: str, threads: int) -> str:

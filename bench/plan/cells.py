@@ -119,7 +119,9 @@ def _named_block(where: str, index: int, block: Block) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        raise UsageError(f"{where}: block {index} ({block.task}): {explain(error)}") from None
+        raise UsageError(
+            f"{where}: block {index} ({block.task}): {explain(error, _task(block.task).parameters)}"
+        ) from None
     except (UnknownName, ImportError, ValueError) as error:
         raise UsageError(f"{where}: block {index} ({block.task}): {error}") from None
 

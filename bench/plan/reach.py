@@ -96,7 +96,7 @@ def reach(targets: tuple[str, ...], entries: tuple[Entry, ...] = ()) -> Reached:
 @cache
 def read(module: str) -> Source:
     """Parse the file of one of fidmap's modules; raises ImportError where there is none."""
-    path = _path(module)
+    path = find_file(module)
     if path is None:
         raise ImportError(f"no module named {module!r}")
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
@@ -184,9 +184,9 @@ def _literal(tree: ast.Module, name: str) -> Any:
 
 def _resolve(place: str, name: str | None) -> Iterator[str]:
     """The modules that ``from place import name`` reaches: that of the name, and packages above it that run code."""
-    if place.partition(".")[0] not in OURS or _path(place) is None:
+    if place.partition(".")[0] not in OURS or find_file(place) is None:
         return
-    if name is not None and _path(f"{place}.{name}") is not None:
+    if name is not None and find_file(f"{place}.{name}") is not None:
         place, name = f"{place}.{name}", None
     parts = place.split(".")
     yield from (above for k in range(1, len(parts)) if read(above := ".".join(parts[:k])).exports is None)
@@ -199,7 +199,11 @@ def _resolve(place: str, name: str | None) -> Iterator[str]:
 
 def _kinds(place: str, name: str | None) -> set[str]:
     """The kinds of catalogue that ``from place import name`` imports."""
-    if place == TABLES or place.startswith(f"{TABLES}.") or (_path(place) and name and _comes_from_tables(place, name)):
+    if (
+        place == TABLES
+        or place.startswith(f"{TABLES}.")
+        or (find_file(place) and name and _comes_from_tables(place, name))
+    ):
         return {kind for kind in CATALOGUES if name == kind.upper()} or (
             set(CATALOGUES) if name == "CATALOGUES" else set()
         )
@@ -222,7 +226,7 @@ def _modules_of(entry: Entry) -> Iterator[str]:
 
 
 @cache
-def _path(module: str) -> Path | None:
+def find_file(module: str) -> Path | None:
     """The file of one of fidmap's modules, found without importing it; None where there is none."""
     top, *rest = module.split(".")
     if top not in OURS:

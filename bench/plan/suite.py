@@ -32,6 +32,7 @@ from bench.plan.plot import PlotSpec
 from bench.plan.spec import RankingSpec, TableSpec
 from bench.toml import Strict, explain
 from implementations.catalogue.entry import UnknownName
+from implementations.catalogue.names import names_code
 
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -118,7 +119,7 @@ def read(file: Path) -> Suite:
     except RecursionError:
         raise UsageError(f"{file}: nested too deeply") from None
     except ValidationError as error:
-        raise UsageError(f"{file}: {explain(error)}") from None
+        raise UsageError(f"{file}: {explain(error, Suite)}") from None
     for index, name in enumerate(named):
         if name:
             raise UsageError(
@@ -135,4 +136,4 @@ def _code_name(value: Any) -> str | None:
         value = list(value.values())
     if isinstance(value, list):
         return next((found for item in value if (found := _code_name(item))), None)
-    return value if isinstance(value, str) and ":" in value else None
+    return value if isinstance(value, str) and names_code(value) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from bench.errors import UsageError
 from bench.records.record import SCHEMA_VERSION, Record, describe_damage, require_known_schema
@@ -16,12 +17,17 @@ def bundle(store: Store) -> str:
     Raises UsageError where records are damaged, since a baseline would lack them and they would never be compared.
     """
     contents = store.contents()
-    records = ",\n".join(record.model_dump_json() for record in contents.records)
     if contents.damaged:
         names = ", ".join(contents.damaged)
         raise UsageError(f"{store.folder} holds damaged records ({names}); run their suite again, or remove them")
-    environments = json.dumps(store.environments(), sort_keys=True)
-    return f'{{"schema_version": {SCHEMA_VERSION},\n"environments": {environments},\n"records": [\n{records}\n]}}\n'
+    return write(contents.records, store.environments())
+
+
+def write(records: list[Record], environments: dict[str, Any]) -> str:
+    """Records and environments as the JSON text of a bundle."""
+    lines = ",\n".join(record.model_dump_json() for record in records)
+    described = json.dumps(environments, sort_keys=True)
+    return f'{{"schema_version": {SCHEMA_VERSION},\n"environments": {described},\n"records": [\n{lines}\n]}}\n'
 
 
 def load(path: Path | str) -> Contents:
@@ -36,11 +42,17 @@ def load(path: Path | str) -> Contents:
             left = f"{len(contents.damaged)} damaged records and no other" if contents.damaged else "no records"
             raise UsageError(f"{path} holds {left}; make some with: fidmap run SUITE --out {path}")
         return contents
+    return Contents(read(path)[0])
+
+
+def read(path: Path) -> tuple[list[Record], dict[str, Any]]:
+    """Read the records and the environments of a bundle; raises UsageError where there are no records."""
     try:
         content = json.loads(path.read_bytes())
         stored = content["records"]
         require_known_schema(content.get("schema_version"))
         records = [Record.model_validate(fields) for fields in stored]
+        environments = dict(content.get("environments", {}))  # a bundle made by hand may have none
     except FileNotFoundError:
         raise UsageError(
             f"there is no {path}: expected a folder of records or a file of `fidmap table --format json`"
@@ -53,4 +65,4 @@ def load(path: Path | str) -> Contents:
         raise UsageError(f"{path} is not a file of `fidmap table --format json`: {describe_damage(error)}") from None
     if not records:
         raise UsageError(f"{path} holds no records")
-    return Contents(records)
+    return records, environments

@@ -15,6 +15,7 @@ from typing import Literal
 
 from bench.errors import UsageError
 from bench.files import digest
+from bench.records.choice import EVERYTHING, Choice
 from bench.records.record import Measurement, Record
 from bench.records.store import Contents
 
@@ -39,9 +40,14 @@ class Judgement:
     gates: bool = True  # whether it counts for the exit code
     measured: bool = False  # whether it compares two values of a measure, and not the status of two cells
 
+    @property
+    def fails(self) -> bool:
+        """Whether the judgement makes the comparison fail."""
+        return self.gates and self.verdict in FAILS
+
     def line(self) -> str:
         """The judgement as one line of text: verdict, cell, measure, both values and the reason."""
-        values = f"{_show(self.baseline)} -> {_show(self.candidate)}"
+        values = f"{show(self.baseline)} -> {show(self.candidate)}"
         note = f" ({self.why})" if self.why else ""
         return f"{self.verdict:<12} {self.task}/{self.entry} [{self.cell}] {self.measure}: {values}{note}"
 
@@ -75,6 +81,11 @@ class Comparison:
         return reasons
 
     @property
+    def conclusion(self) -> str:
+        """Whether the comparison passes, in words: why it fails, or how many measures were judged."""
+        return f"fails: {'; '.join(self.failures)}" if self.failures else f"passes: {self.judged} measures judged"
+
+    @property
     def exit_code(self) -> int:
         """The exit code of ``fidmap compare``: 1 where the comparison fails, else 0."""
         return int(bool(self.failures))
@@ -88,17 +99,21 @@ class Comparison:
         }  # fmt: skip
 
 
-def compare(baseline: Contents, candidate: Contents, *, gate_timings: bool = False) -> Comparison:
+def compare(
+    baseline: Contents, candidate: Contents, *, gate_timings: bool = False, choice: Choice = EVERYTHING
+) -> Comparison:
     """Compare the records of a candidate with those of a baseline, cell by cell and measure by measure.
 
-    With ``gate_timings``, timings count for the exit code too. Raises UsageError where a side has two records of a key.
+    With ``gate_timings``, timings count for the exit code too. What ``choice`` leaves out is neither judged nor
+    missing. Raises UsageError where a side has two records of a key, and where ``choice`` leaves nothing.
     """
+    baseline, candidate = choice.select(baseline, candidate)
     before, after = _by_key(baseline, "baseline"), _by_key(candidate, "candidate")
     elsewhere = {_what(record): record for key, record in after.items() if key not in before}
     judgements = _judge_damaged(baseline, candidate)
     for key, old in before.items():
         if key in after:
-            judgements += _judge_cell(old, after[key], gate_timings)
+            judgements += judge_cell(old, after[key], gate_timings, choice)
         elif moved := elsewhere.pop(_what(old), None):
             judgements.append(_judgement("incomparable", old, "cell", _where(old), _where(moved), "measured elsewhere"))
         else:
@@ -120,11 +135,11 @@ def origin(records: Iterable[Record]) -> list[str]:
 
 
 def _by_key(side: Contents, name: str) -> dict[tuple[str, str, int], Record]:
-    """The records by key, device and threads; fidmap's keys cover the last two, keys of other software may not."""
+    """The records of one side by what they are matched by; raises UsageError where two of them share it."""
     found: dict[tuple[str, str, int], Record] = {}
     for record in side.records:
         cell = record.cell
-        if (twin := found.setdefault((cell.key, cell.device, cell.threads), record)) is not record:
+        if (twin := found.setdefault(cell.matched_by, record)) is not record:
             raise UsageError(
                 f"the {name} has two records of {cell.task}/{cell.entry} [{_parameters(record)}]: {twin.cell.hash} of "
                 f"{twin.started_at} and {cell.hash} of {record.started_at}; one of a cell is accepted"
@@ -156,15 +171,15 @@ def _judge_damaged(baseline: Contents, candidate: Contents) -> list[Judgement]:
     return judgements
 
 
-def _judge_cell(old: Record, new: Record, gate_timings: bool) -> list[Judgement]:
-    """Judge a cell that both sides have: its status, unless it is ok on both, and each of its measures."""
+def judge_cell(old: Record, new: Record, gate_timings: bool, choice: Choice = EVERYTHING) -> list[Judgement]:
+    """Judge a cell that both sides have: its status, unless it is ok on both, and its measures that are chosen."""
     judgements = []
     if (old.status, new.status) != ("ok", "ok"):
         verdict, why = _judge_status(old, new)
         judgements.append(_judgement(verdict, new, "status", old.status, new.status, why))
     if not new.measures and new.status != old.status:
         return judgements  # the status says it all
-    for before in old.measures:
+    for before in filter(choice.takes, old.measures):
         after = new.measure(before.name, before.entry)
         gates = before.deterministic or gate_timings or (after is not None and after.deterministic)
         if after is None:
@@ -174,7 +189,11 @@ def _judge_cell(old: Record, new: Record, gate_timings: bool) -> list[Judgement]
         judgements.append(_judgement(verdict, new, before, before.value, after.value, why, gates, measured=True))
     if old.measures:
         known = {(measure.name, measure.entry) for measure in old.measures}
-        judgements += [_judgement("new", new, m, None, m.value) for m in new.measures if (m.name, m.entry) not in known]
+        judgements += [
+            _judgement("new", new, m, None, m.value)
+            for m in filter(choice.takes, new.measures)
+            if (m.name, m.entry) not in known
+        ]
     return judgements
 
 
@@ -264,5 +283,6 @@ def _strict(value: object) -> object:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _show(value: float | str | None) -> str:
+def show(value: float | str | None) -> str:
+    """The value of one side of a judgement as text, with six significant digits; a dash where the side has none."""
     return f"{value:.6g}" if isinstance(value, float) else str(value) if value is not None else "-"

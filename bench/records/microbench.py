@@ -1,4 +1,4 @@
-"""Import of pytest-benchmark's JSON: each benchmark becomes a record of a store, with its median in milliseconds."""
+"""pytest-benchmark's JSON, read: each benchmark becomes a record, with its median in milliseconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from bench.errors import UsageError
 from bench.files import digest
 from bench.plan.cell import Identity, key_of
 from bench.records.record import Measurement, Record
-from bench.records.store import Store
 from bench.timing import median_interval
 
 SUITE = "microbench"
@@ -21,15 +20,18 @@ BOOTSTRAP = 20  # rounds from which raw samples are resampled, and the quartiles
 RANGE = 6  # rounds from which the range contains the median in 95 % of cases: 1 - 2**(1 - 6) = .969
 
 
-def import_file(file: Path, store: Store) -> list[Record]:
-    """Store each benchmark of a pytest-benchmark JSON file as a record with its raw timings, and return the records.
+FIELDS = {"machine_info", "commit_info", "datetime", "benchmarks"}
+
+
+def read(file: Path) -> tuple[list[Record], dict[str, Any]]:
+    """Each benchmark of a pytest-benchmark JSON file as a record with its raw timings, and the machine they ran on.
 
     A benchmark is identified by its full name, ``file::Class::test[parameters]``. Raises UsageError where the file is
     not one of pytest-benchmark's, or has two benchmarks of one name.
     """
     try:
         content = json.loads(file.read_bytes())
-        if missing := {"machine_info", "commit_info", "datetime", "benchmarks"} - set(content):
+        if missing := FIELDS - set(content):
             raise UsageError(f"{file} is not pytest-benchmark's JSON: it has no {', '.join(sorted(missing))}")
         machine, commit = content["machine_info"], content["commit_info"]
         cpu = machine["cpu"]
@@ -38,7 +40,7 @@ def import_file(file: Path, store: Store) -> list[Record]:
             "python": machine["python_version"], "os": f"{machine['system']} {machine['release']}",
         }  # fmt: skip
         common: dict[str, Any] = {
-            "environment": store.write_environment(described), "started_at": content["datetime"],
+            "environment": digest(described), "started_at": content["datetime"],
             "version": environment.code()["version"],
         }  # fmt: skip
         if commit["id"] != "unversioned":  # what pytest-benchmark writes where it finds no repository
@@ -54,10 +56,7 @@ def import_file(file: Path, store: Store) -> list[Record]:
         raise UsageError(
             f"{file} has {twice.cell.parameters['file']}::{twice.cell.entry} twice; one of a name is accepted"
         )
-    for record in records:
-        store.write(record)
-    store.write_suite(SUITE, None, [record.cell.hash for record in records])
-    return records
+    return records, described
 
 
 def interval_of(stats: dict[str, Any]) -> tuple[float, float] | None:

@@ -16,12 +16,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from bench.errors import UsageError, printable
 from bench.files import digest, write_atomic
@@ -49,7 +49,20 @@ class StoredSuite(BaseModel):
     schema_version: int = 2  # files of that version have no such field
     suite: dict[str, Any] | None
     cells: list[Hash]
-    checksum: Hash | None = None  # of suite and cells; None where an older version or a hand wrote the file
+    keys: list[Hash] = []  # of the cells, in this order; empty where an older version wrote the file
+    checksum: Hash | None = None  # of all of these; None where an older version or a hand wrote the file
+
+    @model_validator(mode="after")
+    def _check(self) -> StoredSuite:
+        if self.keys and len(self.keys) != len(self.cells):
+            raise ValueError(f"{len(self.cells)} cells have {len(self.keys)} keys")
+        if self.checksum not in (None, self.digest()):
+            raise ValueError("its content is not what was stored: its checksum differs")
+        return self
+
+    def digest(self) -> str:
+        """The checksum of the suite's definition and of what it lists."""
+        return digest([self.suite, self.cells, *([self.keys] if self.keys else [])])
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,7 @@ class Store:
         self.folder, self.repair = Path(folder), repair
         self.damaged: dict[str, str] = {}  # hash of a record -> why it could not be read
         if self.folder.exists() and not self.folder.is_dir():
-            raise UsageError(f"{folder} is a file; --out takes a folder")
+            raise UsageError(f"{folder} is a file; a folder of records is accepted")
         self.records_folder = self.folder / "records"
         self.written: dict[str, StoredSuite] = {}
 
@@ -112,17 +125,20 @@ class Store:
             self.put(f"environments/{name}.json", content)
         return name
 
-    def write_suite(self, name: str, suite: dict[str, Any] | None, cells: list[str], *, part: bool = False) -> None:
-        """Store the hashes of a suite's ``cells`` and its definition, which says how they are shown.
+    def write_suite(
+        self, name: str, suite: dict[str, Any] | None, cells: list[str], keys: Sequence[str] = (), *, part: bool = False
+    ) -> None:
+        """Store the hashes of a suite's ``cells``, their keys, and its definition, which says how they are shown.
 
         With ``part``, ``cells`` are a selection: where the file lists them and more, its list stays. ``suites`` of this
         object gives ``cells`` in either case.
         """
         before = self.suites().get(name) if part else None
-        self.written[name] = StoredSuite(schema_version=SCHEMA_VERSION, suite=suite, cells=cells)
+        stored = StoredSuite(schema_version=SCHEMA_VERSION, suite=suite, cells=cells, keys=list(keys))
+        self.written[name] = stored
         if before is not None and set(cells) <= set(before.cells):
-            cells = before.cells
-        content = {"schema_version": SCHEMA_VERSION, "suite": suite, "cells": cells, "checksum": digest([suite, cells])}
+            stored = stored.model_copy(update={"cells": before.cells, "keys": before.keys})
+        content = stored.model_dump(exclude={"checksum"}) | {"checksum": stored.digest()}
         self.put(f"suites/{name}.json", json.dumps(content, indent=1).encode())
 
     def put(self, relative: str, content: bytes) -> None:
@@ -144,7 +160,7 @@ class Store:
         if record.status == "ok" and not set(arrays) <= set(record.arrays):
             return False
         try:
-            self._read_arrays(record)
+            self.read_arrays(record)
         except UsageError as error:
             print(f"fidmap: {error}", file=sys.stderr)
             return False
@@ -159,8 +175,6 @@ class Store:
         def parse(stem: str, content: bytes) -> StoredSuite:
             stored = StoredSuite.model_validate(json.loads(content))
             require_known_schema(stored.schema_version)
-            if stored.checksum not in (None, digest([stored.suite, stored.cells])):
-                raise ValueError("its content is not what was stored: its checksum differs")
             if stored.schema_version < SCHEMA_VERSION and stored.suite is not None:
                 stored = stored.model_copy(update={"suite": upgrade_suite(stored.suite)})
             return stored
@@ -212,7 +226,7 @@ class Store:
         from safetensors import SafetensorError
         from safetensors.torch import load
 
-        content = self._read_arrays(record)
+        content = self.read_arrays(record)
         try:
             return dict(sorted(load(content).items())) if content else {}
         except SafetensorError as error:
@@ -237,7 +251,7 @@ class Store:
                 _warn(f"{file} is damaged ({damage}); left out")
             return None
 
-    def _read_arrays(self, record: Record) -> bytes:
+    def read_arrays(self, record: Record) -> bytes:
         """The file of a record's arrays, empty where it has none; raises UsageError where it is gone or damaged."""
         if not record.arrays:
             return b""

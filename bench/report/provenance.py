@@ -59,8 +59,8 @@ def omissions(contents: Contents) -> list[str]:
             more = f" and {len(entries) - NAMED} more entries" if len(entries) > NAMED else ""
             lines.append(
                 f"Not shown: {len(own) - len(older)} records of {suite} whose cells its last run here did not have "
-                f"({names}{more}): it had another device, seed, source or list of cells, or was without their "
-                "`--sampler`, `--loss` or `--nms`; run it with these to see them."
+                f"({names}{more}): it had another device, seed, source or list of cells; run it as "
+                "they were run, with their `--sampler`, `--loss` or `--nms`, to see them."
             )
     for suite, (absent, of) in contents.absent.items():
         if absent:

@@ -16,7 +16,7 @@ from bench.errors import UsageError
 from bench.plan.spec import RankingColumn, RankingSpec
 from bench.plan.suite import SuiteRun
 from bench.records.record import Record
-from bench.report.select import label, lookup, select, show, split
+from bench.report.select import label, lookup, select, show, split_all
 from bench.report.tables import Table
 from bench.task import Direction
 
@@ -49,7 +49,7 @@ def build_rankings(records: list[Record], runs: list[SuiteRun]) -> list[Table]:
 
     One whose first column has no number is left out; one that cannot be made is named on stderr and left out.
     """
-    parts = [part for record in records for part in split(record)]
+    parts = split_all(records)
     rankings = []
     for suite, cells in runs:
         own = [part for part in parts if part.cell.hash in set(cells)]

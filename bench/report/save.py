@@ -13,7 +13,7 @@ from bench.plan.suite import Suite, SuiteRun
 from bench.records.store import Store
 from bench.report import plots, ranking, tables
 from bench.report.provenance import provenance
-from bench.report.select import split
+from bench.report.select import split_all
 
 
 def find_runs(store: Store) -> list[SuiteRun]:
@@ -46,7 +46,7 @@ def save(store: Store, folder: Path) -> list[Path]:
         origin = provenance(records, store.environments())
         files["ranking.md"] = "\n".join([summary, *origin, ""]).encode()
     for suite, cells in runs:
-        own = [part for record in records if record.cell.hash in set(cells) for part in split(record)]
+        own = split_all(record for record in records if record.cell.hash in set(cells))
         for spec in suite.plot:
             try:
                 picture = plots.draw(spec, store, own)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from bench.files import digest
 from bench.records.record import Record
 
 
@@ -31,6 +32,34 @@ def split(record: Record) -> list[Record]:
         )
         for entry in dict.fromkeys(m.entry for m in record.measures)
     ]
+
+
+def split_all(records: Iterable[Record]) -> list[Record]:
+    """The parts of all records, as ``split`` gives them; of one entry in several contests, those of the newest.
+
+    Two contests that differ in their entries alone are those of a run with a guest and of a later one without it: the
+    later one shows its own entries, the earlier one the guest.
+    """
+    parts = [part for record in records for part in split(record)]
+    newest: dict[str, Record] = {}
+    for part in parts:
+        own = _contest(part)
+        if own and (own not in newest or newest[own].started_at < part.started_at):
+            newest[own] = part
+    return [part for part in parts if newest.get(_contest(part), part) is part]
+
+
+def _contest(part: Record) -> str:
+    """A digest of what a part of a contest measures, whatever else takes part in it; empty for a plain record."""
+    cell = part.cell
+    if cell.kind != "contest":
+        return ""
+    setting = {
+        name: value
+        for name, value in cell.parameters.items()
+        if not (isinstance(value, list) and set(cell.entries) <= set(map(str, value)))
+    }
+    return digest([cell.task, cell.entries, setting, cell.seed, cell.device, cell.threads])
 
 
 def lookup(record: Record, name: str) -> Any:

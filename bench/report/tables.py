@@ -17,7 +17,7 @@ from bench.records.store import Store
 from bench.report.best import NOTE as best_note
 from bench.report.best import Arrays, best
 from bench.report.provenance import omissions, provenance
-from bench.report.select import label, lookup, select, show, split
+from bench.report.select import label, lookup, select, show, split_all
 
 FORMATS = ("md", "csv", "json", "latex")
 YES_NO = "yes/no"  # the unit of a measure that is 1 or 0
@@ -76,7 +76,7 @@ def build(records: list[Record], runs: list[SuiteRun], arrays: Arrays = lambda r
     ``arrays`` gives the arrays stored beside a record, which a table of best entries compares case by case.
     """
     tables, shown = [], set()
-    records = [part for record in records for part in split(record)]
+    records = split_all(records)
     for suite, cells in runs:
         own = [record for record in records if record.cell.hash in set(cells)]
         for spec in suite.table:

@@ -74,7 +74,7 @@ def load_recipe(recipe: str | Path) -> Recipe:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the recipe {file}: {getattr(error, 'strerror', None) or error}") from None
     except ValidationError as error:
-        raise UsageError(f"{file}: {explain(error)}") from None
+        raise UsageError(f"{file}: {explain(error, Recipe)}") from None
 
 
 def change(recipe: Recipe, **values: Any) -> Recipe:
@@ -83,7 +83,7 @@ def change(recipe: Recipe, **values: Any) -> Recipe:
     try:
         return Recipe.model_validate(recipe.model_dump() | new)  # model_copy would not check them
     except ValidationError as error:
-        raise UsageError(f"recipe {recipe.name}: {explain(error)}") from None
+        raise UsageError(f"recipe {recipe.name}: {explain(error, Recipe)}") from None
 
 
 def _find_shipped(name: str) -> Path:

@@ -16,7 +16,7 @@ PATHS = Catalogue("paths", Entry, [
 ])  # fmt: skip
 
 _GRID = "implementations.schedules."
-SCHEDULES = Catalogue("schedules", ScheduleEntry, [
+SCHEDULES = Catalogue("schedules", ScheduleEntry, named="implementations.catalogue.names:find_entry", entries=[
     # in t
     ScheduleEntry("uniform", _GRID + "times:uniform", "equal steps of t"),
     ScheduleEntry("quadratic", _GRID + "times:quadratic", "equal steps of the square root of t", "2010.02502 (app. D.2)"),
@@ -30,7 +30,12 @@ SCHEDULES = Catalogue("schedules", ScheduleEntry, [
     ScheduleEntry("cosine", _GRID + "levels:cosine", "equal steps of the cosine path's time", "2102.09672 (eq. 17)"),
     ScheduleEntry("zero_snr", _GRID + "zero_snr:zero_snr", "timesteps of a table rescaled to zero terminal SNR", "2305.08891",
                   others="diffusers: rescale_betas_zero_snr"),
+    ScheduleEntry("kl_optimal", _GRID + "levels:kl_optimal", "equal steps of arctan(sigma/alpha)", "2404.14507", others="ComfyUI: kl_optimal"),
+    ScheduleEntry("beta_levels", _GRID + "levels:beta_levels", "quantiles of a beta distribution in sigma/alpha", "",
+                  others="AUTOMATIC1111: Beta; diffusers: use_beta_sigmas"),
     ScheduleEntry("ays", _GRID + "tables:ays", "Align Your Steps: published noise levels", "2404.14507", others="diffusers: AysSchedules"),
+    ScheduleEntry("align_your_steps_gits", _GRID + "tables:align_your_steps_gits", "Align Your Steps GITS: noise levels found by GITS",
+                  "2405.14326", others="AUTOMATIC1111: Align Your Steps GITS"),
     # in the time of the flow
     ScheduleEntry("sd3_shift", _GRID + "flow:sd3_shift", "s u / (1 + (s - 1) u)", "2403.03206 (eq. 23)", others="diffusers: shift"),
     ScheduleEntry("dynamic_shift", _GRID + "flow:dynamic_shift", "sd3_shift by the size of the image",
@@ -43,6 +48,9 @@ SCHEDULES = Catalogue("schedules", ScheduleEntry, [
     ScheduleEntry("linspace", _GRID + "timesteps:linspace", "from the last timestep to the first", "2305.08891 (table 2)"),
     ScheduleEntry("simple", _GRID + "timesteps:simple", "trailing, rounded the other way", others="ComfyUI: simple"),
     ScheduleEntry("sgm_uniform", _GRID + "timesteps:sgm_uniform", "trailing, not rounded", others="ComfyUI: sgm_uniform"),
+    ScheduleEntry("normal", _GRID + "timesteps:normal", "linspace, not rounded", others="ComfyUI: normal; AUTOMATIC1111: Uniform, Normal"),
+    ScheduleEntry("ddim_uniform", _GRID + "timesteps:ddim_uniform", "leading, from timestep 1", others="ComfyUI: ddim_uniform; AUTOMATIC1111: DDIM"),
+    ScheduleEntry("turbo", _GRID + "timesteps:trailing", "trailing", others="Forge: Turbo"),
     # learnt
     ScheduleEntry("gits", _GRID + "gits:gits", "the steps of least cost on a fine grid, by dynamic programming", "2405.14326",
                   prepare=_GRID + "gits:prepare"),

@@ -78,6 +78,7 @@ class SamplerEntry(Entry):
     ascending: bool = False  # it goes from data to noise only
     maps: bool = False  # it uses the denoiser's flow map, with which any number of steps may be exact
     corrects: bool = False  # each prediction corrects the step before it; the last step is not corrected
+    lower_end: bool = False  # its last step is of the order below
     equal_steps: bool = False  # its history has the weights of equal steps, whatever the grid
     from_noise: bool = True  # a grid may begin at alpha = 0
     to_data: Literal["may", "must", "never"] = "may"  # whether a grid ends at sigma = 0
@@ -175,9 +176,10 @@ class ScheduleEntry(Entry):
     """What the catalogue knows of a time grid without importing it.
 
     ``prepare`` is the ``module:function`` of (denoiser, x, times) that makes what it takes as the option ``artifact``;
-    ``others`` are its names in other libraries.
+    ``others`` are its names in other libraries. An alias is another entry's function with the options ``preset``.
     """
 
+    preset: Mapping[str, Any] = field(default_factory=dict, hash=False)
     prepare: str = ""
     others: str = ""
 
@@ -187,7 +189,7 @@ class ScheduleEntry(Entry):
         NumPy's own arithmetic may overflow.
         """
         whole = isinstance(steps, Integral) and not isinstance(steps, bool)
-        return self._resolved(path, int(steps) if whole else steps, **options)
+        return self._resolved(path, int(steps) if whole else steps, **{**self.preset, **options})
 
 
 @dataclass(frozen=True)
@@ -225,11 +227,15 @@ class Catalogue(Mapping[str, E_], Generic[E_]):
     """A lazy mapping ``name -> Entry`` of methods: a literal table, and what outside packages add by entry points.
 
     The entry points are those of the group ``fidmap.<kind>``; listing imports none of them. A name with a colon is a
-    single function of the user's, ``module:function``.
+    single function of the user's, ``module:function``. ``named`` is the ``module:function`` of (catalogue, name) that
+    gives an entry for the name that another program has for a method, or None; names of the catalogue come first.
     """
 
-    def __init__(self, kind: str, entry_type: Callable[..., E_], entries: list[E_], singular: str = ""):
+    def __init__(
+        self, kind: str, entry_type: Callable[..., E_], entries: list[E_], singular: str = "", named: str = ""
+    ):
         self.kind, self.entry_type = kind, entry_type
+        self._named = Entry(named, named) if named else None
         self.singular = singular or kind.removesuffix("s")  # what a message calls one of them
         self._own = {entry.name: entry for entry in entries}
 
@@ -246,6 +252,9 @@ class Catalogue(Mapping[str, E_], Generic[E_]):
     def __getitem__(self, name: str) -> E_:
         if name in self._entries:
             return self._entries[name]
+        entry: E_ | None = self._named(self, name) if self._named else None
+        if entry is not None:
+            return entry
         if ":" in name:  # a single function of the user's, module:function
             return self.entry_type(name, name, source=name.partition(":")[0])
         near = difflib.get_close_matches(name, self._entries, n=3, cutoff=0.5)

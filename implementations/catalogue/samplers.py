@@ -13,7 +13,7 @@ _diffusers = partial(SamplerEntry, family="peer", package="diffusers")
 _k_diffusion = partial(
     SamplerEntry, family="peer", package="k-diffusion", differentiable=False
 )  # torch.no_grad is its own
-SAMPLERS = Catalogue("samplers", SamplerEntry, [
+SAMPLERS = Catalogue("samplers", SamplerEntry, named="implementations.catalogue.names:find_entry", entries=[
     # ancestral
     SamplerEntry("ddim", _S + "ancestral:ddim", "x0 constant over a step, noise by eta", "2010.02502 (eq. 12)",
                  family="ancestral", order=1, coordinate="lambda", noisy=("eta",)),
@@ -43,6 +43,8 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, [
                  family="runge_kutta", order=3, coordinate="sigma", coordinates=_RK, stages=3),
     SamplerEntry("rk4", _S + "runge_kutta:rk4", "Kutta's fourth order", "Kutta (1901)",
                  family="runge_kutta", order=4, coordinate="sigma", coordinates=_RK, stages=4),
+    SamplerEntry("heunpp2", _S + "heunpp:heunpp2", "Heun with a look ahead, weights by the noise level", "",
+                 family="runge_kutta", order=1, coordinate="sigma", stages=3, others="ComfyUI: heunpp2"),
     SamplerEntry("edm_euler", _S + "edm:edm_euler", "Euler in sigma with churn", "2206.00364 (alg. 2)",
                  family="edm", order=1, stochastic=True, coordinate="sigma", noisy=("s_churn",), preset={"s_churn": 10.0},
                  others="diffusers: EulerDiscreteScheduler; k-diffusion: sample_euler"),
@@ -92,6 +94,9 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, [
     SamplerEntry("dpm_solver_multistep", _S + "dpm_solver:dpm_solver_multistep", "exponential Adams-Bashforth on eps", "2211.01095 (sec. 4.2)",
                  family="exponential", coordinate="lambda", orders={1: 1, 2: 2, 3: 3},
                  others="diffusers: DPMSolverMultistepScheduler(algorithm_type='dpmsolver'), whose order 3 is half_curvature"),
+    SamplerEntry("dpm_fast", _S + "dpm_fast:dpm_fast", "steps of dpm_solver_3, the last of a lower order", "2206.00927",
+                 family="exponential", order=3, coordinate="lambda", stages=3, noisy=("eta",), lower_end=True,
+                 others="k-diffusion: sample_dpm_fast, which takes its own grid"),
     SamplerEntry("dpmpp_2s", _S + "dpm_solver:dpmpp_2s", "one stage, on x0", "2211.01095 (alg. 1)",
                  family="exponential", order=2, coordinate="lambda", stages=2,
                  others="diffusers: DPMSolverSinglestepScheduler(solver_order=2), two of its steps are one; "
@@ -119,11 +124,13 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, [
                  family="exponential", order=2, coordinate="lambda", stages=2, preset={"coordinate": "lambda"},
                  others="ComfyUI: exp_heun_2_x0"),
     SamplerEntry("dpm_adaptive", _S + "adaptive:dpm_adaptive", "DPM-Solver-12 and 23, steps by error", "2206.00927 (app. C)",
-                 family="exponential", coordinate="lambda", orders={2: 2, 3: 3}, adaptive=True, affine=False,
+                 family="exponential", coordinate="lambda", orders={2: 2, 3: 3}, adaptive=True, affine=False, noisy=("eta",),
                  others="k-diffusion: sample_dpm_adaptive"),
     SamplerEntry("res_multistep", _S + "res:res_multistep", "exponential Adams-Bashforth on x0, exact weights", "2308.02157",
                  family="exponential", coordinate="lambda", orders={1: 1, 2: 2, 3: 3, 4: 4},
                  others="ComfyUI: res_multistep is order 2; diffusers: DPMSolverMultistepScheduler(solver_type='heun') too"),
+    SamplerEntry("res_multistep_ancestral", _S + "res:res_multistep_ancestral", "a step of res_multistep, and noise", "2308.02157",
+                 family="ancestral", order=2, coordinate="lambda", noisy=("eta",), others="ComfyUI: res_multistep_ancestral"),
     SamplerEntry("dpm_solver_v3", _S + "dpm_solver_v3:dpm_solver_v3", "multistep with statistics learnt from the model", "2310.13268",
                  family="exponential", coordinate="lambda", orders={1: 1, 2: 2, 3: 3},
                  prepare=_S + "model_statistics:prepare", finely=True, others="dpm-solver-v3: DPM_Solver_v3"),
@@ -151,12 +158,17 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, [
     SamplerEntry("sa_solver", _S + "sa_solver:sa_solver", "stochastic Adams predictor and corrector", "2309.05019",
                  family="stochastic_exponential", coordinate="lambda", noisy=("tau",), orders={1: 1, 2: 2, 3: 2, 4: 2}, corrects=True,
                  others="diffusers: SASolverScheduler(lower_order_final=False) is few_steps where an order is 2"),
+    SamplerEntry("sa_solver_pece", _S + "sa_solver:sa_solver", "sa_solver, evaluated again where it has corrected", "2309.05019",
+                 family="stochastic_exponential", coordinate="lambda", stages=2, noisy=("tau",), orders={1: 1, 2: 2, 3: 2, 4: 2},
+                 preset={"pece": True}, corrects=True, others="ComfyUI: sa_solver_pece"),
     SamplerEntry("er_sde", _S + "er_sde:er_sde", "x0 a polynomial in sigma/alpha, noise by a scale function", "2309.06169",
                  family="stochastic_exponential", coordinate="sigma", noisy=("scale",), orders={1: 1, 2: 2, 3: 2},
                  others="ComfyUI: er_sde is divided, its integrals are sums of 200 rectangles"),
     SamplerEntry("seeds", _S + "seeds:seeds", "exponential Runge-Kutta with noise in its stages", "2305.14267",
                  family="stochastic_exponential", coordinate="lambda", stages=3, noisy=("eta",), orders={1: 1, 2: 2, 3: 2},
                  others="ComfyUI: seeds_2, seeds_3 are prediction='data'"),
+    SamplerEntry("exp_heun_2_x0_sde", _S + "seeds:exp_heun_sde", "exp_heun on the reverse SDE", "2308.02157",
+                 family="stochastic_exponential", order=2, coordinate="lambda", stages=2, noisy=("eta",), others="ComfyUI: exp_heun_2_x0_sde"),
     SamplerEntry("gddim", _S + "gddim:gddim", "DDIM with a rate of noise, or multistep in t without noise", "2206.05564",
                  family="stochastic_exponential", coordinate="t", noisy=("eta",), orders={1: 1, 2: 2, 3: 3, 4: 4}),
     # flow
@@ -169,6 +181,9 @@ SAMPLERS = Catalogue("samplers", SamplerEntry, [
     SamplerEntry("flow_stochastic", _S + "flow:flow_stochastic", "predict the data, then add fresh noise", "",
                  family="flow", stochastic=True, coordinate="lambda", noisy=("fraction",),
                  others="diffusers: FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)"),
+    SamplerEntry("flow_ancestral", _S + "flow:flow_ancestral", "Euler to below the next time of the flow, and noise", "",
+                 family="flow", order=1, coordinate="lambda", noisy=("eta",),
+                 others="ComfyUI: euler_ancestral of flow models; diffusers: LTXEulerAncestralRFScheduler"),
     SamplerEntry("sit_sde", _S + "flow:sit_sde", "reverse SDE of any diffusion, in t", "2401.08740",
                  family="flow", order=1, stochastic=True, coordinate="t"),
     SamplerEntry("picard", _S + "picard:picard", "DDIM's steps by parallel sweeps", "2305.16317 (alg. 1)",

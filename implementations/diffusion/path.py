@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
@@ -31,7 +31,7 @@ class Path(ABC):
 
     t_min: float = 0.0
     t_max: float = 1.0
-    variance_preserving: bool = False  # alpha^2 + sigma^2 = 1
+    variance_preserving: ClassVar[bool] = False  # alpha^2 + sigma^2 = 1
 
     @abstractmethod
     def alpha(self, t: Time) -> Values:

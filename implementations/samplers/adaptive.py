@@ -26,6 +26,7 @@ from implementations.diffusion.grid import Point, Points
 from implementations.diffusion.path import Images, Path
 from implementations.samplers.contract import Problem, sampler
 from implementations.samplers.runge_kutta import Coordinate, Tableau, find_coordinate
+from implementations.samplers.stochastic import check_eta, check_s_noise
 
 PerSample: TypeAlias = Tensor  # (n,), float64 on the CPU
 Batch: TypeAlias = Tensor  # (n, *shape), which is not spelt out: the tests would check it some 10^5 times
@@ -68,17 +69,29 @@ def dopri5(
 
 @sampler
 def dpm_adaptive(
-    problem: Problem, *, order: int = 3, rtol: float = 0.05, atol: float = 0.0078, max_evaluations: int = 10_000
+    problem: Problem,
+    *,
+    order: int = 3,
+    rtol: float = 0.05,
+    atol: float = 0.0078,
+    max_evaluations: int = 10_000,
+    eta: float = 0.0,
+    s_noise: float = 1.0,
 ) -> Images:
     """DPM-Solver-12 or, with order 3, DPM-Solver-23, with its own steps in log-SNR per sample (2206.00927, app. C).
 
     A step is accepted where the root mean square of the difference of its two methods, over ``max(atol, rtol |x|)`` in
-    units of hypot(alpha, sigma), is at most 1. Raises ValueError on options out of range, RuntimeError beyond
-    ``max_evaluations`` of the denoiser, and FloatingPointError where a step is too short to be told from none.
+    units of hypot(alpha, sigma), is at most 1. With ``eta`` in (0, 1] each step goes to below the next noise level,
+    never below the last of the grid, and noise times ``s_noise`` lifts it back, as k-diffusion does. Raises ValueError
+    on options out of range and on ascending times unless eta is 0, RuntimeError beyond ``max_evaluations`` of the
+    denoiser, and FloatingPointError where a step is too short to be told from none.
     """
     if order not in (2, 3):
         raise ValueError(f"order must be 2 or 3, got {order}")
-    return _integrate(problem, _DpmSolver(order), "dpm_adaptive", rtol, atol, max_evaluations)
+    eta, s_noise = check_eta(eta, 1.0), check_s_noise(s_noise)
+    if eta:
+        problem.require_descending()
+    return _integrate(problem, _DpmSolver(order, eta > 0), "dpm_adaptive", rtol, atol, max_evaluations, eta, s_noise)
 
 
 class _Pair(ABC):
@@ -145,6 +158,7 @@ class _DpmSolver(_Pair):
     """Exponential integrators on eps of order k, with stages at multiples of h/k, and of the order below."""
 
     order: int
+    noisy: bool = False  # noise moves the end of a step, which is asked afterwards
 
     def variable(self, point: Point) -> float:
         return point.log_snr
@@ -178,11 +192,21 @@ class _DpmSolver(_Pair):
             points = self.points(path, u + 2 * r * h)
             third = evaluate(move(points, 2 * r, second, 2 * _ramp(2 * r * h)), points)
             low, high = move(there, 1.0, second, slope), move(there, 1.0, third, 1.5 * _ramp(h))
-        evaluate(high, there)
+        if not self.noisy:
+            evaluate(high, there)
         return high, high - low
 
 
-def _integrate(problem: Problem, pair: _Pair, name: str, rtol: float, atol: float, max_evaluations: int) -> Images:
+def _integrate(
+    problem: Problem,
+    pair: _Pair,
+    name: str,
+    rtol: float,
+    atol: float,
+    max_evaluations: int,
+    eta: float = 0.0,
+    s_noise: float = 1.0,
+) -> Images:
     for option, value in (("rtol", rtol), ("atol", atol)):
         if not 0 <= value < math.inf:
             raise ValueError(f"{option} must be at least 0 and finite, got {value}")
@@ -190,6 +214,7 @@ def _integrate(problem: Problem, pair: _Pair, name: str, rtol: float, atol: floa
         raise ValueError("rtol or atol must be positive, got 0 and 0")
     max_evaluations = check_integer("max_evaluations", max_evaluations, 1)
     path = problem.path
+    exponent = -1 / (1.5 if eta else pair.order)  # k-diffusion's with noise
     calls, length, latest = 0, None, None  # the steps' length goes on from one time of the grid to the next
 
     def evaluate(x: Batch, points: Points) -> Batch:
@@ -211,19 +236,27 @@ def _integrate(problem: Problem, pair: _Pair, name: str, rtol: float, atol: floa
         q = pair.quantity(prediction, points)
         if length is None:
             length = pair.first(x, points, q)
+        trials = 0  # which number the draws of a step of the grid, so that a sample's do not depend on its neighbours
         while bool((u != end).any()):
             left = end - u
             # a rest that is hardly longer than the step is taken at once, so that no sliver remains
             reach = torch.where(left.abs() <= 1.01 * length, left, left.sign() * length)
             target = torch.where(reach == left, end, u + reach)
             there = pair.points(path, target)
-            new, error = pair.trial(evaluate, path, x, q, u, target - u, (points, there))
-            size = torch.maximum(*(_scale_each(v.abs(), 1 / at.radius) for v, at in ((x, points), (new, there))))
-            amount = _rms(_scale_each(error, 1 / there.radius) / (rtol * size).clamp(min=atol))
+            aim = _aim_below(points, there, eta, problem.points[-1].log_snr) if eta else there
+            span = aim.log_snr - u if eta else target - u
+            new, error = pair.trial(evaluate, path, x, q, u, span, (points, aim))
+            size = torch.maximum(*(_scale_each(v.abs(), 1 / at.radius) for v, at in ((x, points), (new, aim))))
+            amount = _rms(_scale_each(error, 1 / aim.radius) / (rtol * size).clamp(min=atol))
             moving = left != 0
             if not bool(amount[moving].isfinite().all()):
                 return torch.where(_column(amount.isfinite(), x), x, math.nan)
             done = amount <= 1
+            if eta and bool((done & moving).any()):
+                up = there.sigma * (-torch.expm1(2 * (there.log_snr - aim.log_snr))).sqrt()
+                new = new + _scale_each(problem.noise(i * max_evaluations + trials, x), s_noise * up)
+                evaluate(new, there)
+            trials += 1
             short = moving & ~done & (reach.abs() <= 4 * torch.finfo(torch.float64).eps * u.abs())
             if bool(short.any()):
                 where = float(points.t[short][0])
@@ -235,7 +268,7 @@ def _integrate(problem: Problem, pair: _Pair, name: str, rtol: float, atol: floa
             q = torch.where(_column(done, x), latest, q)
             u = torch.where(done, target, u)
             points = Points(*(torch.where(done, after, before) for after, before in zip(there, points, strict=True)))
-            next_length = reach.abs() * (0.9 * amount ** (-1 / pair.order)).clamp(0.2, 5.0)
+            next_length = reach.abs() * (0.9 * amount**exponent).clamp(0.2, 5.0)
             # a step that the grid has cut short says nothing against the longer one
             cut = done & (reach == left)
             next_length = torch.where(cut, torch.maximum(length, next_length), next_length)
@@ -258,6 +291,16 @@ def _column(values: Tensor, x: Batch) -> Tensor:
 def _scale_each(x: Batch, factor: float | PerSample) -> Batch:
     """Multiply each sample by its own factor."""
     return x * factor if isinstance(factor, float) else x * _column(factor, x).to(x.dtype)
+
+
+def _aim_below(here: Points, there: Points, eta: float, last: float) -> Points:
+    """Where an ancestral step goes, per sample, below ``there`` but not beyond the log-SNR ``last``; on its alpha.
+
+    In the level r = sigma/alpha it is ``r_down = sqrt(r'^2 - r_up^2)`` with ``r_up = eta r' sqrt(1 - r'^2/r^2)``.
+    """
+    kept = (1 + eta**2 * torch.expm1(2 * (here.log_snr - there.log_snr))).sqrt()
+    log_snr = (there.log_snr - kept.log()).clamp(max=last)
+    return Points(there.t, there.alpha, there.alpha * torch.exp(-log_snr), log_snr)
 
 
 def _weigh(weights: Sequence[float], terms: Sequence[Batch]) -> Batch:

@@ -7,6 +7,7 @@ import math
 from typing import Any, Literal
 
 from implementations.diffusion.denoiser import Prediction
+from implementations.diffusion.grid import Point
 from implementations.diffusion.path import Images
 from implementations.samplers.contract import Problem, sampler
 from implementations.samplers.exponential import (
@@ -138,24 +139,45 @@ def singlestep(problem: Problem, form: Form, fractions: tuple[float, ...], solve
         names = " < ".join(f"r{k + 1}" for k in range(len(fractions)))
         raise ValueError(f"r1 must be such that 0 < {names} <= 1, got {', '.join(map(str, fractions))}")
     moments = moments_of(solver_type)
-    # midpoint ends with the last stage and the start, which has no weight in one stage halfway: it is not even read
-    halfway = solver_type == "midpoint" and fractions == (0.5,)
-    ends = slice(0, None) if solver_type == "heun" or len(fractions) == 1 else slice(0, None, 2)
 
     def step(i: int, x: Images, prediction: Prediction) -> Images:
         here, there = problem.points[i], problem.points[i + 1]
-        h = there.log_snr - here.log_snr
-        values = [] if halfway else [(here.log_snr, form.read(prediction))]
-        for r in fractions:
-            stage = problem.grid.at(here.log_snr + r * h) if r < 1 else there
-            if r == fractions[0]:
-                y = prediction.combine(stage.alpha, stage.sigma)
-            else:
-                y = form.integrate(here, stage, x, values)
-            values.append((stage.log_snr, form.read(problem.ask(y, stage))))
-        return form.integrate(here, there, x, values[ends], moments if len(values) == 2 else exact_moments)
+        return single_step(problem, form, here, there, x, prediction, fractions, moments, solver_type == "heun")
 
     return problem.solve(step)
+
+
+def single_step(
+    problem: Problem,
+    form: Form,
+    here: Point,
+    there: Point,
+    x: Images,
+    prediction: Prediction,
+    fractions: tuple[float, ...],
+    moments: Moments = midpoint_moments,
+    every: bool = False,
+) -> Images:
+    """Take one step from ``here`` to ``there`` with stages at ``fractions`` of it in log-SNR; without stages, DDIM's.
+
+    ``form`` is what is integrated, and ``moments`` those of the kernel where two values end the step. Of two stages and
+    the start, the step ends by the line through the start and the second, or by the parabola through ``every`` one.
+    """
+    if not fractions:
+        return prediction.combine(there.alpha, there.sigma)
+    h = there.log_snr - here.log_snr
+    # midpoint ends with the last stage and the start, which has no weight in one stage halfway: it is not even read
+    halfway = not every and fractions == (0.5,)
+    ends = slice(0, None) if every or len(fractions) == 1 else slice(0, None, 2)
+    values = [] if halfway else [(here.log_snr, form.read(prediction))]
+    for r in fractions:
+        stage = problem.grid.at(here.log_snr + r * h) if r < 1 else there
+        if r == fractions[0]:
+            y = prediction.combine(stage.alpha, stage.sigma)
+        else:
+            y = form.integrate(here, stage, x, values)
+        values.append((stage.log_snr, form.read(problem.ask(y, stage))))
+    return form.integrate(here, there, x, values[ends], moments if len(values) == 2 else exact_moments)
 
 
 def moments_of(solver_type: SolverType, half_curvature: bool = False) -> Moments:

@@ -10,6 +10,7 @@ from torch import Tensor
 from implementations.diffusion.denoiser import Prediction
 from implementations.diffusion.path import Images, Path
 from implementations.samplers.contract import Problem, sampler
+from implementations.samplers.stochastic import check_eta, check_s_noise
 
 LAST_STEPS = ("tweedie", "mean", "euler", "none")
 
@@ -34,6 +35,31 @@ def flow_stochastic(problem: Problem, *, fraction: float = 1.0) -> Images:
 
     # the same first-order step holds at the ends: from alpha = 0, too, the noise may be fresh
     return problem.solve(step, regular=True)
+
+
+@sampler
+def flow_ancestral(problem: Problem, *, eta: float = 1.0, s_noise: float = 1.0) -> Images:
+    """Ancestral Euler of flow models: a step to below the next time of the flow, and noise back up to it.
+
+    With tau = sigma/(alpha + sigma), the time of the straight path, it goes down to ``tau_down = tau' (1 + eta
+    (tau'/tau - 1))``: ``x' = alpha' x0 + sigma' (d eps + sqrt(1 - d^2) z)``, with d the level sigma/alpha at tau_down
+    over that at tau' (ComfyUI's ``euler_ancestral`` of flow models). ``eta`` in [0, 1]: at 0 it is DDIM; ``s_noise``
+    multiplies the noise. Raises ValueError on others, and on ascending times unless eta is 0.
+    """
+    eta, s_noise = check_eta(eta, 1.0), check_s_noise(s_noise)
+    if eta:
+        problem.require_descending()
+
+    def step(i: int, x: Images, prediction: Prediction) -> Images:
+        here, there = problem.points[i], problem.points[i + 1]
+        tau, after = (point.sigma / (point.alpha + point.sigma) for point in (here, there))
+        down = after * (1 + eta * (after / tau - 1))
+        share = down / (1 - down) / there.ratio
+        mean = prediction.combine(there.alpha, there.sigma * share)
+        fresh = there.sigma * math.sqrt(max(0.0, (1 - share) * (1 + share)))
+        return mean.add_(problem.noise(i, x), alpha=fresh * s_noise) if eta else mean
+
+    return problem.solve(step)
 
 
 @sampler

@@ -39,7 +39,12 @@ def _order(*, tau: Tau, order: int, corrector_order: int | None, **_: Any) -> in
     return min(flow, 2) if tau else flow
 
 
-@sampler(order_of=_order)
+def _count_evaluations(touching: list[bool], *, pece: bool, **_: Any) -> int:
+    """With ``pece``, every state that a step inside the path has led to is asked again, corrected."""
+    return len(touching) + (touching[:-1].count(False) if pece else 0)
+
+
+@sampler(count=_count_evaluations, order_of=_order)
 def sa_solver(
     problem: Problem,
     *,
@@ -49,6 +54,7 @@ def sa_solver(
     interval: tuple[float, float] = (0.0, math.inf),
     prediction: FormName = "data",
     few_steps: bool = False,
+    pece: bool = False,
 ) -> Images:
     """SA-Solver: stochastic Adams methods for the reverse SDE.
 
@@ -58,16 +64,20 @@ def sa_solver(
     corrector. The first steps use the predictions there are, and the last step is not corrected. ``tau`` is a number or
     a function of the level sigma/alpha, read at the start of a step and constant over it, and 0 where that level lies
     outside ``interval`` (the paper's is a piece of constant tau). The rate of noise is tau^2. ``few_steps`` takes 1/2
-    for the kernel's first moment where two values are used, as diffusers and the authors' code for few steps do. At tau
-    = 0 it is an Adams method of the flow, of the predictor's order, or one more if the corrector has one value more;
-    with noise it is of weak order 2 at most. Raises ValueError on other orders, where tau is negative, and on ascending
-    times unless it is 0.
+    for the kernel's first moment where two values are used, as diffusers and the authors' code for few steps do.
+    ``pece`` evaluates again at each corrected state, which makes two evaluations per step but the first, and goes on
+    with that prediction; then the last state before sigma = 0 is corrected, too. At tau = 0 it is an Adams method of
+    the flow, of the predictor's order, or one more if the corrector has one value more; with noise it is of weak order
+    2 at most. Raises ValueError on other orders, on ``pece`` without a corrector, where
+    tau is negative, and on ascending times unless it is 0.
     """
     order = check_order(order, 4)
     corrected = order if corrector_order is None else check_integer("corrector_order", corrector_order, 0, 4)
     find_form(prediction)
     if not 0 <= interval[0] <= interval[1]:
         raise ValueError(f"interval must be two levels, 0 <= low <= high, got {interval}")
+    if pece and not corrected:
+        raise ValueError("pece must have a corrector, got corrector_order 0")
     if tau != 0:
         problem.require_descending()
     rates = [_rate(tau, interval, point) for point in problem.points[:-1]]
@@ -78,11 +88,18 @@ def sa_solver(
     def step(i: int, x: Images, prediction: Prediction) -> Images:
         nonlocal last
         here, there = problem.points[i], problem.points[i + 1]
+        if here.end:
+            return prediction.combine(there.alpha, there.sigma)
         sde = sdes[rates[i]]
         values = history.push(i, here.log_snr, sde.form.read(prediction))
         if corrected and last is not None and last.i == i - 1:
             x = last.sde.form.integrate(problem.points[i - 1], here, last.start, values[:corrected], moments)
             x = x if last.noise is None else x.add_(last.noise)
+            if pece:
+                prediction = problem.ask(x, here)
+                values[0] = here.log_snr, sde.form.read(prediction)
+        if there.end:
+            return prediction.combine(there.alpha, there.sigma)
         deviation = sde.deviation(here, there)
         fresh = problem.noise(i, x) * deviation if deviation else None
         y = sde.form.integrate(here, there, x, values[:order], moments)
@@ -90,7 +107,7 @@ def sa_solver(
             last = _LastStep(i, sde, x, fresh)
         return y if fresh is None else y.add_(fresh)
 
-    return problem.solve(step)
+    return problem.solve(step, regular=pece)
 
 
 def _rate(tau: Tau, interval: tuple[float, float], point: Point) -> float:

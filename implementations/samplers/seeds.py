@@ -53,3 +53,31 @@ def seeds(
         return y
 
     return problem.solve(step)
+
+
+@sampler
+def exp_heun_sde(problem: Problem, *, eta: float = 1.0, s_noise: float = 1.0) -> Images:
+    """Exponential Heun on the reverse SDE: the line through x0 at both ends of the step, and one draw of noise.
+
+    ``x' = A x + B ((1 - c) x0 + c x0') + n``, with x0' predicted at ``A x + B x0 + n``, the same noise n, and the
+    weights exact for x0 linear in the log-SNR. At ``eta`` = 0 it is ``exp_heun`` (2308.02157); the noise is that of
+    SEEDS (2305.14267) with its stage at the end of the step, and ``s_noise`` multiplies it. Raises ValueError where eta
+    or s_noise is negative, and on ascending times unless eta is 0.
+    """
+    sde, s_noise = reverse_sde("data", check_eta(eta)), check_s_noise(s_noise)
+    if eta:
+        problem.require_descending()
+
+    def step(i: int, x: Images, prediction: Prediction) -> Images:
+        here, there = problem.points[i], problem.points[i + 1]
+        values = [(here.log_snr, prediction.x0)]
+        noise = sde.noise(here, there, problem.noise(i, x), scale=s_noise) if eta else None
+
+        def reach() -> Images:
+            y = sde.form.integrate(here, there, x, values)
+            return y if noise is None else y.add_(noise)
+
+        values.append((there.log_snr, problem.ask(reach(), there).x0))
+        return reach()
+
+    return problem.solve(step)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import scipy.stats
+import torch
+
 from implementations.diffusion.path import Cosine, Path
-from implementations.schedules.spacing import EDM_RANGE, WHOLE, Times, bound_levels, lay_out, require_positive
+from implementations.schedules.spacing import EDM_RANGE, WHOLE, Levels, Times, bound_levels, lay_out, require_positive
 
 
 def karras(
@@ -86,3 +90,48 @@ def cosine(
     other = Cosine(s)
     bounds = bound_levels(path, steps, sigma_min, sigma_max, WHOLE)
     return lay_out(path, steps, lambda r: other.time(-r.log()), other.ratio, bounds, clean)
+
+
+def kl_optimal(
+    path: Path,
+    steps: int,
+    *,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+    clean: bool = True,
+) -> Times:
+    """Time grid of equal steps of ``arctan(sigma/alpha)``, which is best in a bound of the KL divergence (2404.14507).
+
+    The paper derives it for data of unit variance. Its grid, and Forge's, end at ``sigma_min`` (``clean=False``);
+    ComfyUI's goes to sigma = 0. Raises ValueError on levels outside the path.
+    """
+    bounds = bound_levels(path, steps, sigma_min, sigma_max, EDM_RANGE)
+    return lay_out(path, steps, torch.atan, torch.tan, bounds, clean)
+
+
+def beta_levels(
+    path: Path,
+    steps: int,
+    *,
+    a: float = 0.6,
+    b: float = 0.6,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+    clean: bool = True,
+) -> Times:
+    """Time grid at equally spaced quantiles of Beta(a, b) in the noise level, ``r = r_min + q (r_max - r_min)``.
+
+    r is sigma/alpha. AUTOMATIC1111 and diffusers (``use_beta_sigmas``) take the quantiles so; 2407.12173 takes them in
+    t, as ``beta`` does. Raises ValueError on levels outside the path.
+    """
+    require_positive("a", a)
+    require_positive("b", b)
+    low, high = bound_levels(path, steps, sigma_min, sigma_max, EDM_RANGE)
+
+    def share(r: Levels) -> Levels:
+        return torch.from_numpy(np.asarray(scipy.stats.beta.cdf(((r - low) / (high - low)).numpy(), a, b)))
+
+    def level(share: Levels) -> Levels:
+        return low + (high - low) * torch.from_numpy(np.asarray(scipy.stats.beta.ppf(share.numpy(), a, b)))
+
+    return lay_out(path, steps, share, level, (low, high), clean)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -20,19 +21,52 @@ AYS = {
 }  # fmt: skip
 
 
-def ays(path: Path, steps: int, *, table: str = "sd15", clean: bool = True) -> Times:
+# Eleven levels that AUTOMATIC1111 and Forge offer as Align Your Steps GITS.
+GITS = {
+    "sd15": (14.615, 4.617, 2.507, 1.236, 0.702, 0.402, 0.240, 0.156, 0.104, 0.094, 0.029),
+    "sdxl": (14.615, 4.734, 2.567, 1.529, 0.987, 0.652, 0.418, 0.268, 0.179, 0.127, 0.029),
+}
+
+ROUNDED = 5e-4  # how far a level of three decimals may lie above that of the table of betas that it stands for
+
+
+def ays(path: Path, steps: int, *, table: str = "sd15", clean: bool = True, keep_last: bool = False) -> Times:
     """Align Your Steps: the published noise levels, optimised for ``sd15``, ``sdxl`` or ``svd`` (2404.14507).
 
     For other numbers of steps their logarithms are interpolated. With ``clean``, the last level is replaced by sigma =
-    0, on a path that has that end. Raises ValueError on another table, and where the path does not reach its levels:
-    ``svd`` starts at 700.
+    0, on a path that has that end; or, with ``keep_last``, followed by it, as in AUTOMATIC1111. Raises ValueError on
+    another table, and where the path does not reach its levels: ``svd`` starts at 700.
     """
+    return _interpolate(path, steps, AYS, table, clean, keep_last)
+
+
+def align_your_steps_gits(
+    path: Path, steps: int, *, table: str = "sd15", clean: bool = True, keep_last: bool = True
+) -> Times:
+    """Align Your Steps GITS: levels for ``sd15`` or ``sdxl``, found by the method of GITS (2405.14326, AUTOMATIC1111).
+
+    For other numbers of steps their logarithms are interpolated. With ``clean``, the last level is followed by sigma =
+    0, on a path that has that end; or, without ``keep_last``, replaced by it. Raises ValueError on another table, and
+    where the path does not reach its levels.
+    """
+    return _interpolate(path, steps, GITS, table, clean, keep_last)
+
+
+def _interpolate(
+    path: Path, steps: int, tables: Mapping[str, Sequence[float]], table: str, clean: bool, keep_last: bool
+) -> Times:
     check_steps(steps)
-    if table not in AYS:
-        raise ValueError(f"table must be one of {', '.join(AYS)}, got {table!r}")
-    logs = [math.log(level) for level in AYS[table]]
-    levels = torch.from_numpy(np.interp(np.linspace(0, 10, steps + 1), np.arange(11), logs)).exp()
-    levels[0], levels[-1] = AYS[table][0], AYS[table][-1]
-    if clean and float(path.sigma(path.t_min)) == 0:
+    if table not in tables:
+        raise ValueError(f"table must be one of {', '.join(tables)}, got {table!r}")
+    known, ends = tables[table], clean and float(path.sigma(path.t_min)) == 0
+    points = np.linspace(0, len(known) - 1, steps if ends and keep_last else steps + 1)
+    levels = torch.from_numpy(np.interp(points, np.arange(len(known)), [math.log(level) for level in known])).exp()
+    largest = float(path.ratio(path.t_max))
+    levels[0] = min(known[0], largest) if known[0] - largest < ROUNDED else known[0]
+    if len(levels) > 1:
+        levels[-1] = known[-1]
+    if ends and keep_last:
+        levels = torch.cat([levels, torch.zeros(1, dtype=torch.float64)])
+    elif ends:
         levels[-1] = 0
     return times_at(path, levels)

@@ -66,6 +66,29 @@ def sgm_uniform(path: Path, steps: int, *, train_steps: int | None = None, clean
     return _times(path, np.linspace(n - 1, 0, points + 1)[:-1], n, clean)
 
 
+def normal(path: Path, steps: int, *, train_steps: int | None = None, clean: bool = True) -> Times:
+    """Training timesteps ``linspace(N - 1, 0)``, not rounded: ComfyUI's, and k-diffusion's of a model of timesteps.
+
+    Timestep k of N is the time ``t_min + (k + 1)/N (t_max - t_min)``. With ``clean``, the last step goes from timestep
+    0 to ``t_min``. ``linspace`` is the same, rounded.
+    """
+    n, points = _table(path, steps, train_steps, clean)
+    return _times(path, np.linspace(n - 1, 0, points), n, clean)
+
+
+def ddim_uniform(path: Path, steps: int, *, train_steps: int | None = None, clean: bool = True) -> Times:
+    """ComfyUI's training timesteps ``1 + i floor(N/points)``: ``leading`` with an offset of 1.
+
+    Timestep k of N is the time ``t_min + (k + 1)/N (t_max - t_min)``. With ``clean``, the last step goes to ``t_min``.
+    ComfyUI takes all of them up to N - 1, which may be more than asked for: 31 for 30 steps of 1000. Here there are as
+    many as asked for, the cleanest ones. Raises ValueError where they reach beyond N - 1.
+    """
+    n, points = _table(path, steps, train_steps, clean)
+    if (points - 1) * (n // points) + 1 > n - 1:
+        raise ValueError(f"steps must be such that 1 + i floor({n}/points) is at most {n - 1}, got {steps}")
+    return leading(path, steps, train_steps=train_steps, offset=1, clean=clean)
+
+
 def _table(path: Path, steps: int, train_steps: int | None, clean: bool) -> tuple[int, int]:
     """Give N, and how many timesteps the grid takes."""
     check_steps(steps)

@@ -14,6 +14,8 @@ On the logit scale figures near 0 or 1 have little skew, and the bounds stay in 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import scipy.stats
 from jaxtyping import Float, Int
@@ -44,8 +46,7 @@ def bootstrap_figures(
         )
     rng = np.random.default_rng(seed)
     resampled = rng.multinomial(n, np.full(n, 1 / n), resamples)
-    groups = min(n, GROUPS)
-    without = (rng.permutation(n) % groups != np.arange(groups)[:, None]).astype(int)
+    without = leave_groups_out(n, rng)
     found = weighted_figures(matching, np.concatenate([np.ones((1, n), int), resampled, without]))
     return {
         name: _bounds(float(values[0]), values[1 : 1 + resamples], values[1 + resamples :], n, level)
@@ -70,13 +71,26 @@ def weighted_figures(matching: Matching, weights: Int[np.ndarray, "resample imag
 
     A row is a resample of the images, as in a bootstrap.
     """
-    paths = walk_limits(matching)
-    rows = []
-    for row in weights.astype(float):
-        # The figures use precision at the greatest number of detections alone.
-        precision = trace_precision(paths[-1], row)[..., None]
-        rows.append(average(precision, np.stack([sum_recall(path, row) for path in paths], axis=-1), matching.params))
+    rows = [average(precision, recall, matching.params) for precision, recall in trace_weighted(matching, weights)]
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def trace_weighted(
+    matching: Matching, weights: Int[np.ndarray, "resample image"]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Precision and recall as of ``trace_curves`` per row of ``weights``, which say how often each image counts.
+
+    Precision is at the greatest number of detections alone, as figures use no other.
+    """
+    paths = walk_limits(matching)
+    for row in weights.astype(float):
+        yield trace_precision(paths[-1], row)[..., None], np.stack([sum_recall(path, row) for path in paths], axis=-1)
+
+
+def leave_groups_out(images: int, rng: np.random.Generator) -> Int[np.ndarray, "group image"]:
+    """Weights of images, 0 or 1, that leave out each image, or each of ``GROUPS`` random groups of images, in turn."""
+    groups = min(images, GROUPS)
+    return (rng.permutation(images) % groups != np.arange(groups)[:, None]).astype(int)
 
 
 def _bounds(

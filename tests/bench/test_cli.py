@@ -10,28 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import main
-
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-@pytest.fixture
-def command(tmp_path, capfd, monkeypatch):
-    """Runs the command in this process, in a scratch folder: its exit code, and what it prints to either stream."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(list(arguments))
-        return ended.value.code or 0, *capfd.readouterr()
-
-    return call
-
-
 def test_names_and_plans_are_listed_without_torch_or_pandas(tmp_path):
-    for arguments in (["--help"], ["list", "--json"], ["run", "quick", "--dry-run", "--out", str(tmp_path / "none")]):
+    for arguments in (
+        ["--help"],
+        ["list", "--json"],
+        ["describe", "coverage"],
+        ["run", "quick", "--dry-run", "--out", str(tmp_path / "none")],
+    ):
         code = f"""
             import sys
             from bench.__main__ import main

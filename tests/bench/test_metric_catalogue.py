@@ -110,5 +110,5 @@ def test_every_entry_resolves_to_a_function_that_the_package_hands_out():
 
 
 def test_the_list_says_what_each_metric_is_of(capsys):
-    lines = run(capsys, "list", "metrics").splitlines()[1:]
-    assert [line.split()[:2] for line in lines] == [[name, f"{entry.of}:"] for name, entry in METRICS.items()]
+    listed = json.loads(run(capsys, "list", "metrics", "--json"))["metrics"]
+    assert [(one["name"], one["of"]) for one in listed] == [(name, entry.of) for name, entry in METRICS.items()]

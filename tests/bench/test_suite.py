@@ -131,7 +131,7 @@ def test_defaults_spelled_out_are_the_same_cell(tmp_path):
         (("[5, 10]", "[0]"), ["nfe", "greater than or equal to 1"]),
         (('"euler", "heun"', '"euler", "hune"'), ["hune", "heun"]),
         (("axes.sampler", "axis.sampler"), ["block.0.axis"]),
-        (("axes.nfe", "axes.nef"), ["nef", "not permitted"]),
+        (("axes.nfe", "axes.nef"), ["nef: no such key", "did you mean nfe?", "there are sampler, options, path"]),
         (("sampler_error", "sampler_errors"), ["sampler_errors", "did you mean sampler_error"]),
         (('name = "mine"', 'name = "../mine"'), ["name", "pattern"]),
         (('name = "mine"', "name = 3"), ["name", "string"]),

@@ -179,7 +179,7 @@ def test_shipped_recipes_are_valid():
 @pytest.mark.parametrize(
     ("change_to", "message"),
     [
-        ('colour = "red"\n', "colour: Extra inputs are not permitted"),
+        ('colour = "red"\n', "colour: no such key; there are name"),
         ('name = "../escape"\n', "name: String should match pattern"),
         ('steps = "many"\n', "steps: .*integer.*'many'"),
         ('task = "os"\n', "task: .*no job named 'os'; there are fmnist_classifier"),

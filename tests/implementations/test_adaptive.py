@@ -18,7 +18,7 @@ from implementations.diffusion import (
 )
 from implementations.samplers import SAMPLERS
 from implementations.samplers.adaptive import DOPRI5
-from tests.exact import gaussian, normal
+from tests.exact import draws, gaussian, normal
 
 VARIANTS = [("dopri5", {"coordinate": c}) for c in ("sigma", "lambda", "angle", "t")]
 VARIANTS += [("dpm_adaptive", {"order": k}) for k in (2, 3)]
@@ -248,3 +248,29 @@ def test_no_sliver_remains():
     SAMPLERS["dopri5"](counting, normal(2, 6), times, rtol=1.0, atol=1.0)
     assert (counting.calls - 1) % 6 == 0
     assert counting.calls <= 1 + 6 * 4
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_dpm_adaptive_with_noise_has_the_law_of_the_path(eta):
+    """Mean and variance within four standard errors of 4,000 samples, where steps are short."""
+    path, n = VP(), 4000
+    oracle = gaussian(path)
+    times = SCHEDULES["karras"](path, 2, sigma_min=0.05, sigma_max=5.0, clean=False)
+    alpha, sigma = (f(times).tolist() for f in (path.alpha, path.sigma))
+    x = alpha[0] * (oracle.mean + oracle.variance.sqrt() * normal(n, 6)) + sigma[0] * normal(n, 6, seed=5)
+    options = {"rtol": 0.005, "atol": 0.001, "noise": draws}
+    found = SAMPLERS["dpm_adaptive"](oracle, x, times, eta=eta, **options)
+    variance = alpha[-1] ** 2 * oracle.variance + sigma[-1] ** 2
+    assert float((found.var(0) / variance - 1).abs().max()) < 4 * math.sqrt(2 / n)
+    assert float(((found.mean(0) - alpha[-1] * oracle.mean) / variance.sqrt()).abs().max()) < 4 / math.sqrt(n)
+    assert not torch.allclose(found, SAMPLERS["dpm_adaptive"](oracle, x, times, **options), atol=0.1)
+    less = SAMPLERS["dpm_adaptive"](oracle, x, times, eta=eta, s_noise=0.5, **options)
+    assert bool((less.var(0) < found.var(0)).all())
+
+
+@pytest.mark.unchecked
+def test_noise_of_dpm_adaptive_is_checked():
+    times = SCHEDULES["karras"](VP(), 2, clean=False)
+    for options in ({"eta": 1.5}, {"eta": -0.1}, {"s_noise": math.nan}):
+        with pytest.raises(ValueError, match=f"{next(iter(options))} must"):
+            SAMPLERS["dpm_adaptive"](gaussian(VP()), normal(2, 6), times, **options)

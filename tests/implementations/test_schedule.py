@@ -39,8 +39,16 @@ PATHS = [
 ]
 every_path = pytest.mark.parametrize("path", PATHS, ids=lambda path: type(path).__name__)
 FIXED = [name for name in SCHEDULES if not SCHEDULES[name].prepare]
-EDM_RANGE = ["karras", "log_snr", "exponential", "polyexponential"]  # .002 to 80 by default
+EDM_RANGE = [
+    "karras",
+    "log_snr",
+    "exponential",
+    "polyexponential",
+    "kl_optimal",
+    "beta_levels",
+]  # .002 to 80 by default
 WHOLE = ["cosine", "zero_snr", "sd3_shift", "dynamic_shift", "logit_normal", "linear_quadratic"]
+TABLES = {"ays": 0.0291671582, "align_your_steps_gits": 0.029}  # the last level of each
 
 
 @pytest.mark.parametrize("name", FIXED)
@@ -51,8 +59,8 @@ def test_steps_plus_one_descending_times_within_the_path(name):
         assert times.dtype == torch.float64
         assert (times.diff() < 0).all()
         assert times[0] <= path.t_max
-        if name == "ays" and isinstance(path, VE):  # its table ends above VE's least sigma, and VE has no 0
-            assert float(path.ratio(times[-1])) == pytest.approx(0.0291671582, rel=1e-12)
+        if name in TABLES and isinstance(path, VE):  # its table ends above VE's least sigma, and VE has no 0
+            assert float(path.ratio(times[-1])) == pytest.approx(TABLES[name], rel=1e-12)
         else:
             assert float(times[-1]) == pytest.approx(path.t_min, abs=1e-15)  # VE's own end is its least sigma
 
@@ -72,6 +80,7 @@ def test_grids_are_equal_in_what_they_say(path):
     assert equal(levels("karras") ** (1 / 7))
     assert equal(levels("karras", rho=3.0) ** (1 / 3))
     assert equal((levels("polyexponential", rho=2.0) / 0.02).log().clamp(min=0).sqrt()[:-1])
+    assert equal(levels("kl_optimal").atan())
     assert equal(levels("cosine", s=1e-9).atan())
     assert equal(Cosine().time(-levels("cosine").log()))
     assert equal(1 / (1 + 3 / levels("sd3_shift")))
@@ -122,7 +131,10 @@ OPTIONS = {
     "polyexponential": {"rho": 2.0},
     "cosine": {"s": 0.1},
     "zero_snr": {"betas": torch.linspace(1e-4, 0.02, 1000)},
-    "ays": {"table": "sdxl", "clean": False},
+    "kl_optimal": {},
+    "beta_levels": {"a": 0.5, "b": 0.7},
+    "ays": {"table": "sdxl", "clean": False, "keep_last": True},
+    "align_your_steps_gits": {"table": "sdxl", "clean": False, "keep_last": False},
     "sd3_shift": {"shift": 2.0},
     "dynamic_shift": {"tokens": 1024, "base_tokens": 128, "max_tokens": 8192, "base_shift": 0.4, "max_shift": 1.0},
     "logit_normal": {"mean": 0.5, "std": 0.7},
@@ -132,6 +144,9 @@ OPTIONS = {
     "linspace": {"train_steps": 512, "clean": False},
     "simple": {"train_steps": 512, "clean": False},
     "sgm_uniform": {"train_steps": 512, "clean": False},
+    "normal": {"train_steps": 512, "clean": False},
+    "ddim_uniform": {"train_steps": 512, "clean": False},
+    "turbo": {"train_steps": 512, "clean": False},
 }
 
 

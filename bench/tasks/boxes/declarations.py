@@ -55,7 +55,7 @@ def _takes_defaults(entry: Entry, options: dict[str, Any]) -> bool:
 class LossParameters(TaskParameters):
     """A box loss with options of its own, which tasks of losses have as parameters."""
 
-    loss: LossName
+    loss: LossName = Field(examples=["ciou"])
     options: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -95,7 +95,7 @@ iou_agreement = declare(
 class ChoiceParameters(LossParameters):
     """A box loss in a situation, measured on ``pairs`` of boxes; half as many others choose its learning rate."""
 
-    situation: Literal["apart", "poor", "nested", "equal_ratio", "fine", "mixed", "noisy"]
+    situation: Literal["apart", "poor", "nested", "equal_ratio", "fine", "mixed", "noisy"] = Field(examples=["apart"])
     pairs: int = Field(300, ge=20)
     iterations: int = Field(200, ge=10)
 
@@ -156,7 +156,7 @@ class NmsParameters(TaskParameters):
     There are ten candidates per object.
     """
 
-    nms: NmsName
+    nms: NmsName = Field(examples=["hard"])
     boxes: int = Field(100, ge=1)
     images: int = Field(20, ge=1)
     classes: int = Field(10, ge=1)
@@ -175,7 +175,7 @@ class NmsParameters(TaskParameters):
 class NmsSpeedParameters(TaskParameters):
     """NMS methods that are timed on the same candidates of crowded scenes; ratios are to the first method."""
 
-    nms: list[NmsName] = Field(min_length=1)
+    nms: list[NmsName] = Field(min_length=1, examples=[["hard", "torchvision_nms"]])
     boxes: int = Field(1000, ge=1)
     images: int = Field(1, ge=1)
     classes: int = Field(80, ge=1)

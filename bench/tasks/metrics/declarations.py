@@ -25,7 +25,7 @@ class BiasParameters(TaskParameters):
     figure: Literal[
         "fd_fmnist", "fd_infinity", "kid_fmnist", "cmmd_fmnist", "energy_fmnist",
         "precision", "recall", "density", "coverage",
-    ]  # fmt: skip
+    ] = Field(examples=["kid_fmnist"])  # fmt: skip
     n: int = Field(1000, ge=100, le=5000)
     noise: float = Field(0.0, ge=0, le=1)
     draws: int = Field(20, ge=2)
@@ -56,7 +56,7 @@ class CoverageParameters(TaskParameters):
         "coverage", "precision_k3", "recall_k3", "authenticity", "neighbour_ratio", "vendi", "is", "c2st", "fd_floor",
         "kid_floor", "precision_floor", "recall_floor", "share", "bits_per_dim", "median", "paired_ratio", "kendall",
         "spearman", "prediction", "AP", "AP50", "AP75", "AR100",
-    ]  # fmt: skip
+    ] = Field(examples=["kid"])  # fmt: skip
     law: Literal["equal", "shifted", "skewed", "heavy", "sparse", "strong", "weak"] = "shifted"
     n: int = Field(100, ge=20)
     d: int = Field(8, ge=1)
@@ -84,7 +84,9 @@ class DetectionParameters(TaskParameters):
     The seed of the scenes is that of the cell.
     """
 
-    perturbation: Literal["jitter", "drop", "duplicate", "score_noise", "class_swap", "background"]
+    perturbation: Literal["jitter", "drop", "duplicate", "score_noise", "class_swap", "background"] = Field(
+        examples=["jitter"]
+    )
     level: float = Field(0.1, ge=0, le=1)
     scenes: int = Field(100, ge=1)
 
@@ -112,7 +114,7 @@ detection_ap = declare(
 class SensitivityParameters(TaskParameters):
     """A fault of images whose effect on every figure is measured, at a level from 0 to 1; ``n`` is per side."""
 
-    disturbance: Literal["blur", "noise", "class_drop", "mode_drop", "memorised"]
+    disturbance: Literal["blur", "noise", "class_drop", "mode_drop", "memorised"] = Field(examples=["blur"])
     level: float = Field(0.5, ge=0, le=1)
     n: int = Field(2000, ge=100, le=3333)
 
@@ -144,8 +146,8 @@ class SpeedParameters(TaskParameters):
     The last is the one that ratios are taken to. ``share`` makes the case smaller, for a trial.
     """
 
-    entries: list[str] = Field(min_length=2)
-    contest: Literal["frechet", "frechet_mixed", "prdc", "coco"]
+    entries: list[str] = Field(min_length=2, examples=[["fidmap", "prdc"]])
+    contest: Literal["frechet", "frechet_mixed", "prdc", "coco"] = Field(examples=["prdc"])
     rounds: int = Field(5, ge=2)
     share: float = Field(1.0, gt=0, le=1)
 

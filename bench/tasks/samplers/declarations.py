@@ -43,12 +43,12 @@ class Budgeted(TaskParameters):
     of ``nfe``.
     """
 
-    sampler: SamplerName
+    sampler: SamplerName = Field(examples=["dpmpp_2m"])
     options: dict[str, Any] = {}
     path: PathName = "vp"
     schedule: ScheduleName = "karras"
     schedule_options: dict[str, Any] = {}
-    nfe: int | None = Field(default=None, ge=1)
+    nfe: int | None = Field(default=None, ge=1, examples=[10])  # none for a sampler that chooses its steps
 
     @model_validator(mode="after")
     def _has_a_budget(self) -> Budgeted:
@@ -75,7 +75,7 @@ class OrderParameters(TaskParameters):
     times as many.
     """
 
-    sampler: SamplerName
+    sampler: SamplerName = Field(examples=["dpmpp_2m"])
     options: dict[str, Any] = {}
     path: PathName = "vp"
     oracle: Literal["gaussian", "mixture"] = "gaussian"
@@ -250,8 +250,8 @@ sampler_latency = declare(
 class ChoiceParameters(TaskParameters):
     """A budget of evaluations, the libraries, and the samplers and schedules from which each may choose its best."""
 
-    nfe: int = Field(ge=1)
-    sides: list[str] = ["fidmap", "diffusers", "k-diffusion"]
+    nfe: int = Field(ge=1, examples=[10])
+    sides: list[str] = Field(["fidmap", "diffusers", "k-diffusion"], examples=[["fidmap", "diffusers"]])
     ours: list[SamplerName] = [
         "ddim", "heun", "ipndm", "lms", "deis_tab", "dpm_solver_multistep", "dpmpp_2m", "dpmpp_3m", "unipc_bh1",
         "unipc_bh2", "res_multistep", "er_sde",
@@ -292,7 +292,7 @@ class OverheadParameters(TaskParameters):
     Ratios are to the first of them.
     """
 
-    samplers: list[SamplerName] = Field(min_length=1)
+    samplers: list[SamplerName] = Field(min_length=1, examples=[["euler", "dpmpp_2m"]])
     options: dict[str, dict[str, Any]] = {}  # by sampler
     head: Literal["eps", "x0", "v", "velocity"] = "eps"
     path: PathName = "vp"
@@ -324,7 +324,7 @@ class AuditParameters(TaskParameters):
     These are each coordinate and order, with noise and without.
     """
 
-    sampler: SamplerName
+    sampler: SamplerName = Field(examples=["dpmpp_2m"])
     options: dict[str, Any] = {}
     variants: bool = False
 

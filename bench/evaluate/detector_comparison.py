@@ -1,0 +1,216 @@
+"""``fidmap evaluate detections GT A B ...``: detectors on the same images, their differences and a verdict in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import UsageError
+from bench.evaluate.detection_report import IOU, as_json, describe_figure, one_line, show
+from bench.evaluate.detections import evaluate_files, parse_params
+from bench.evaluate.labels import label_sources
+from bench.report.tables import Table
+
+if TYPE_CHECKING:
+    from metrics.detection.paired import DetectorComparison
+    from metrics.paired import PairedDifference
+
+HEADER = ["difference", "95 % interval", "p (Holm)", "detectable", "verdict"]
+MEANING = (
+    "detectable: the difference that would be told in four of five repetitions; p is by Holm, and the intervals hold at"
+    " once, over all pairs"
+)
+
+
+@dataclass(frozen=True)
+class DetectorReport:
+    """The comparison of detectors on the same images, with the numbers of what was read of each."""
+
+    comparison: DetectorComparison
+    counts: dict[str, dict[str, int]]
+    per_class: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report for JSON: the figures and counts of each detector, and a list of differences with verdicts."""
+        results = self.comparison.results
+        parts: dict[str, Any] = {
+            "detectors": {
+                name: {"figures": result.figures, "counts": self.counts[name]} for name, result in results.items()
+            },
+            "images": self.comparison.images,
+            "differences": [
+                {"detector": pair[0], "against": pair[1], "figure": figure, **tell_difference(found, pair, "higher")}
+                for pair, differences in self.comparison.figures.items()
+                for figure, found in differences.items()
+            ],
+        }
+        if self.per_class:
+            for name, result in results.items():
+                parts["detectors"][name]["per_class"] = result.per_class
+            parts["classes"] = [
+                {"detector": pair[0], "against": pair[1], "id": id, "name": self._name(id),
+                 **tell_difference(found, pair, "higher")}
+                for pair, differences in self.comparison.classes.items()
+                for id, found in differences.items()
+            ]  # fmt: skip
+        return as_json(parts)
+
+    def conclusions(self) -> list[str]:
+        """A sentence for each pair on its difference in AP."""
+        return [
+            f"AP: {conclude(found['AP'], pair, 'higher')}" if "AP" in found else
+            f"AP: {pair[0]} and {pair[1]} have no interval from so few images"
+            for pair, found in self.comparison.figures.items()
+        ]  # fmt: skip
+
+    def table(self) -> str:
+        """The whole report as markdown tables: the figures, their differences, and those of classes if asked for."""
+        tables = [self._figures(), self._differences(), *([self._classes()] if self.per_class else [])]
+        return "\n".join(table.render("md") for table in tables)
+
+    def _figures(self) -> Table:
+        results = self.comparison.results
+        first = next(iter(results.values()))
+        rows = [
+            [figure, *(show(result.figures[figure]) for result in results.values()),
+             describe_figure(figure, first.params)]
+            for figure in first.figures
+        ]  # fmt: skip
+        notes = [
+            f"{name}: " + ", ".join(f"{what.replace('_', ' ')}: {number}" for what, number in counts.items())
+            for name, counts in self.counts.items()
+        ]
+        return Table("figures", "COCO's figures", ["figure", *results, "of"], rows, notes)
+
+    def _differences(self) -> Table:
+        from metrics.detection.paired import LEAST
+
+        rows = [
+            [pair[0], pair[1], figure, *show_difference(found, pair, "higher")]
+            for pair, differences in self.comparison.figures.items()
+            for figure, found in differences.items()
+        ]
+        notes = [
+            *self.conclusions(),
+            f"differences and 95 % intervals are of the same {self.comparison.images} images, by the jackknife over"
+            f" them; figures with truths in fewer than {LEAST} images have none; {MEANING} of a figure, and not over"
+            " figures: AP decides, the others explain",
+        ]
+        header = ["detector", "against", "figure", *HEADER]
+        return Table("differences", "Differences on the same images", header, rows, notes)
+
+    def _classes(self) -> Table:
+        from metrics.detection.paired import LEAST
+
+        results = self.comparison.results
+        rows = [
+            [self._name(id), pair[0], pair[1], *(show(results[name].per_class[id]) for name in pair),
+             *show_difference(found, pair, "higher")]
+            for pair, differences in self.comparison.classes.items()
+            for id, found in differences.items()
+        ]  # fmt: skip
+        first = next(iter(results.values()))
+        shown = next(iter(self.comparison.classes.values()))
+        rare = [self._name(id) for id in first.per_class if id not in shown]
+        notes = [f"{MEANING} and classes"]
+        if rare:
+            notes.append(f"classes with truths in fewer than {LEAST} images are left out: {', '.join(rare)}")
+        header = ["class", "detector", "against", "its AP", "other AP", *HEADER]
+        return Table("classes", "Differences in AP by class", header, rows, notes)
+
+    def _name(self, id: Any) -> str:
+        return one_line(next(iter(self.comparison.results.values())).names[id])
+
+
+def compare(
+    ground_truth: Path,
+    detections: Sequence[Path],
+    *,
+    names: str | None = None,
+    all_pairs: bool = False,
+    per_class: bool = False,
+    plots: Path | None = None,
+    format: str = "auto",
+    images: Path | None = None,
+    max_detections: str = "1,10,100",
+    iou_thresholds: str | None = None,
+    area_ranges: str | None = None,
+    class_agnostic: bool = False,
+    tell: Callable[[str], None] = lambda note: None,
+    progress: Callable[[str], None] = lambda step: None,
+) -> DetectorReport:
+    """Compare detectors by their files on the same images: all others with the first, or ``all_pairs``.
+
+    ``names`` has the detectors' names with commas between, without it they come from the files; the other parameters,
+    ``tell`` and ``progress`` are those of ``bench.evaluate.detections.evaluate``. ``plots`` is a folder for a plot of
+    the precision-recall curves of all. Raises UsageError that names the file or the option at fault.
+    """
+    from metrics.detection.paired import compare_results
+
+    labels = label_sources(detections, names)
+    params = parse_params(iou_thresholds, area_ranges, max_detections)
+    told: set[str] = set()
+
+    def tell_once(note: str) -> None:  # notes on the truths come with each detector
+        if note not in told:
+            tell(note)
+        told.add(note)
+
+    results, counts = {}, {}
+    for name, file in zip(labels, detections, strict=True):
+        results[name], counts[name] = evaluate_files(
+            ground_truth, file, params, format=format, images=images, class_agnostic=class_agnostic, tell=tell_once,
+            progress=progress,
+        )  # fmt: skip
+    progress(f"comparing {len(results)} detectors")
+    try:
+        comparison = compare_results(results, all_pairs)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    report = DetectorReport(comparison, counts, per_class)
+    if plots:
+        from bench.evaluate.detection_plots import draw_comparison
+
+        if drawn := draw_comparison(report, plots):
+            progress(f"wrote {drawn}")
+    return report
+
+
+def threshold_of(report: DetectorReport) -> float:
+    """The IoU threshold of single curves: .5, or the least of the thresholds where that is not among them."""
+    thresholds = next(iter(report.comparison.results.values())).params.iou_thresholds
+    return IOU if IOU in thresholds else thresholds[0]
+
+
+def phrase(found: PairedDifference, pair: tuple[str, str], better: str) -> str:
+    """A verdict as a clause: which of a pair is better than the other, or that they are not told apart."""
+    verdict = found.verdict(pair, better)
+    if verdict == "not told apart":
+        return f"{pair[0]} and {pair[1]} are not told apart"
+    return f"{verdict} than {pair[verdict.startswith(f'{pair[0]} is')]}"
+
+
+def conclude(found: PairedDifference, pair: tuple[str, str], better: str) -> str:
+    """A verdict as a clause, with the difference and its interval."""
+    low, high = found.interval
+    said = f"{pair[0]} minus {pair[1]} is {found.mean:+.4g}, 95 % interval {low:+.4g} to {high:+.4g}"
+    return f"{phrase(found, pair, better)} ({said})"
+
+
+def tell_difference(found: PairedDifference, pair: tuple[str, str], better: str) -> dict[str, Any]:
+    """A difference for JSON, with its verdict."""
+    return {
+        "difference": found.mean, "interval": list(found.interval), "p_value": found.p_value,
+        "detectable": found.detectable, "verdict": found.verdict(pair, better),
+    }  # fmt: skip
+
+
+def show_difference(found: PairedDifference, pair: tuple[str, str], better: str) -> list[str]:
+    """The cells of a difference under ``HEADER``."""
+    low, high = found.interval
+    p = f"{found.p_value:.2g}" if found.p_value >= 1e-4 else "below .0001"
+    return [
+        f"{found.mean:+.4g}", f"{low:+.4g} to {high:+.4g}", p, f"{found.detectable:.4g}", found.verdict(pair, better),
+    ]  # fmt: skip
