@@ -390,13 +390,13 @@ def _pair(option: str, text: str) -> tuple[str, str]:
 
 
 def _check_own(kind: str, option: str, name: str) -> str:
+    from bench.environment import import_from_here
     from implementations.catalogue import CATALOGUES
 
     module, _, function = name.partition(":")
     if not module or not function:
         raise UsageError(f"{option} {name!r}: expected MODULE:FUNCTION")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a module beside the user; last, so that it hides none of ours
+    import_from_here()
     try:
         found: Any = CATALOGUES[kind][name].resolve()
     except ImportError as error:

@@ -34,6 +34,12 @@ def versions(names: tuple[str, ...] = PACKAGES) -> dict[str, str]:
     return found
 
 
+def import_from_here() -> None:
+    """Let Python find modules in the working folder; last, so that they hide none of fidmap's."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
 def python() -> str:
     """Implementation and version of the Python interpreter, such as ``CPython 3.12.1``."""
     return f"{platform.python_implementation()} {platform.python_version()}"

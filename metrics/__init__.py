@@ -27,6 +27,7 @@ _EXPORTS = {
     "samples.kernel": ["cmmd", "kid", "kid_subsets", "maximum_mean_discrepancy"],
     "samples.likelihood": ["bits_per_dim"],
     "samples.memorisation": ["authenticity", "data_copying", "nearest_neighbour_ratio"],
+    "samples.paired": ["compare_samples"],
     "samples.sketch": ["SlicedSketch", "Slices", "sliced_wasserstein_of_sketches"],
     "samples.sliced": ["sliced_wasserstein"],
     "samples.spatial": ["spatial_features", "spatial_statistics"],

@@ -67,11 +67,11 @@ def paired_difference(
         raise ValueError(f"level is {level}, comparisons {comparisons}; accepted are a level in (0, 1), and 1 or more")
     difference, n = a - b, len(a)
     error = float(difference.std(ddof=1)) / math.sqrt(n)
-    return student_difference(float(difference.mean()), error, n - 1, n, level=level, comparisons=comparisons)
+    return student_difference(float(difference.mean()), error, float(n - 1), n, level=level, comparisons=comparisons)
 
 
 def student_difference(
-    mean: float, error: float, freedom: int, n: int, *, level: float = 0.95, comparisons: int = 1
+    mean: float, error: float, freedom: float, n: int, *, level: float = 0.95, comparisons: int = 1
 ) -> PairedDifference:
     """A difference with a standard error of so many degrees of freedom, from n cases, by Student's t.
 

@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from metrics.floors import Floor
+
 NORMAL = 1.959964  # half the width of a 95 % interval of a normal, in standard errors
 
 
@@ -27,14 +29,6 @@ class Estimate(NamedTuple):
 
     def __float__(self) -> float:
         return self.value
-
-
-class Floor(NamedTuple):
-    """The figure of real against real data at one n: the mean over draws, and the range of a further draw."""
-
-    mean: float
-    low: float
-    high: float
 
 
 def bootstrap(

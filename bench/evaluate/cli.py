@@ -22,14 +22,18 @@ AllPairs = Annotated[bool, typer.Option("--all-pairs", help="Compare each with e
 
 @app.command()
 def images(
+    context: typer.Context,
     real: Annotated[
         str,
         typer.Argument(help="A folder of images, .npy, .npz, .safetensors, statistics, or a data set (fashion_mnist)."),
     ],
-    generated: Annotated[str, typer.Argument(help="The generated images, in any of these forms.")],
+    generated: Annotated[
+        list[str],
+        typer.Argument(help="The generated images, in any of these forms; several are compared with the first."),
+    ],
     extractor: Annotated[
         str | None,
-        typer.Option(help="A name with an optional @RESIZE, or a TorchScript file of yours  [default: fmnist]"),
+        typer.Option(help="A name, MODULE:OBJECT, or a file .pt or .pt2, perhaps with @RESIZE  [default: fmnist]"),
     ] = None,
     metrics: Annotated[
         str | None,
@@ -45,19 +49,39 @@ def images(
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read; counted.")] = False,
     record: Keep = None,
     as_json: AsJson = False,
+    names: Names = None,
+    all_pairs: AllPairs = False,
 ) -> None:
-    """Measure generated images against real ones."""
+    """Measure generated images against real ones.
+
+    Of several sets, it measures differences against the same real images, with intervals and a verdict in words.
+    """
     import json
     import sys
 
     from bench.environment import check_device
+    from bench.errors import UsageError
+    from bench.evaluate import image_comparison
     from bench.evaluate import images as module
     from bench.evaluate.record import record_images
 
-    began = _begin(record)
     check_device(device)
+    if len(generated) > 1:
+        for name in sorted(_given(context) & {"record", "resamples"}):
+            raise UsageError(f"--{name} is for one set of generated images; {len(generated)} are compared")
+        comparison = image_comparison.compare(
+            real, generated, names=names, all_pairs=all_pairs, extractor=extractor, metrics=metrics, batch=batch,
+            seed=seed, device=device, weights=weights, save_stats=save_stats, cache=cache, skip_bad=skip_bad,
+        )  # fmt: skip
+        for line in comparison.notes:
+            print(line, file=sys.stderr)
+        print(json.dumps(comparison.as_dict(), indent=1) if as_json else comparison.table())
+        return
+    for name in sorted(_given(context) & {"names", "all_pairs"}):
+        raise UsageError(f"--{name.replace('_', '-')} is for several sets of generated images; there is one")
+    began = _begin(record)
     result = module.evaluate(
-        real, generated, extractor=extractor, metrics=metrics, batch=batch, resamples=resamples, seed=seed,
+        real, generated[0], extractor=extractor, metrics=metrics, batch=batch, resamples=resamples, seed=seed,
         device=device, weights=weights, save_stats=save_stats, cache=cache, skip_bad=skip_bad,
     )  # fmt: skip
     for line in result.notes:

@@ -62,7 +62,8 @@ def compare_precision_recall(report: DetectorReport) -> Figure:
 
     The title says the verdicts on AP.
     """
-    from bench.evaluate.detector_comparison import phrase, threshold_of
+    from bench.evaluate.detector_comparison import threshold_of
+    from bench.evaluate.differences import phrase
     from metrics.detection.curves import RECALLS
 
     figure = _figure(11, 4.6)

@@ -10,18 +10,12 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import UsageError
 from bench.evaluate.detection_report import IOU, as_json, describe_figure, one_line, show
 from bench.evaluate.detections import evaluate_files, parse_params
+from bench.evaluate.differences import HEADER, MEANING, conclude, show_difference, tell_difference
 from bench.evaluate.labels import label_sources
 from bench.report.tables import Table
 
 if TYPE_CHECKING:
     from metrics.detection.paired import DetectorComparison
-    from metrics.paired import PairedDifference
-
-HEADER = ["difference", "95 % interval", "p (Holm)", "detectable", "verdict"]
-MEANING = (
-    "detectable: the difference that would be told in four of five repetitions; p is by Holm, and the intervals hold at"
-    " once, over all pairs"
-)
 
 
 @dataclass(frozen=True)
@@ -182,35 +176,3 @@ def threshold_of(report: DetectorReport) -> float:
     """The IoU threshold of single curves: .5, or the least of the thresholds where that is not among them."""
     thresholds = next(iter(report.comparison.results.values())).params.iou_thresholds
     return IOU if IOU in thresholds else thresholds[0]
-
-
-def phrase(found: PairedDifference, pair: tuple[str, str], better: str) -> str:
-    """A verdict as a clause: which of a pair is better than the other, or that they are not told apart."""
-    verdict = found.verdict(pair, better)
-    if verdict == "not told apart":
-        return f"{pair[0]} and {pair[1]} are not told apart"
-    return f"{verdict} than {pair[verdict.startswith(f'{pair[0]} is')]}"
-
-
-def conclude(found: PairedDifference, pair: tuple[str, str], better: str) -> str:
-    """A verdict as a clause, with the difference and its interval."""
-    low, high = found.interval
-    said = f"{pair[0]} minus {pair[1]} is {found.mean:+.4g}, 95 % interval {low:+.4g} to {high:+.4g}"
-    return f"{phrase(found, pair, better)} ({said})"
-
-
-def tell_difference(found: PairedDifference, pair: tuple[str, str], better: str) -> dict[str, Any]:
-    """A difference for JSON, with its verdict."""
-    return {
-        "difference": found.mean, "interval": list(found.interval), "p_value": found.p_value,
-        "detectable": found.detectable, "verdict": found.verdict(pair, better),
-    }  # fmt: skip
-
-
-def show_difference(found: PairedDifference, pair: tuple[str, str], better: str) -> list[str]:
-    """The cells of a difference under ``HEADER``."""
-    low, high = found.interval
-    p = f"{found.p_value:.2g}" if found.p_value >= 1e-4 else "below .0001"
-    return [
-        f"{found.mean:+.4g}", f"{low:+.4g} to {high:+.4g}", p, f"{found.detectable:.4g}", found.verdict(pair, better),
-    ]  # fmt: skip

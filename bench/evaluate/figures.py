@@ -6,7 +6,7 @@ import difflib
 import math
 import pkgutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,8 @@ from torch import Tensor
 from bench.errors import UsageError
 from metrics.catalogue import METRICS, Metric
 from metrics.extractors.extractor import Extractor
-from metrics.uncertainty import NORMAL, Estimate, Floor, bootstrap, extrapolated_floor, split_figures
+from metrics.floors import Floor, tell_from_floor
+from metrics.uncertainty import NORMAL, Estimate, bootstrap, extrapolated_floor, split_figures
 
 FLOOR_DRAWS = 20
 LEVEL = 0.95
@@ -43,6 +44,18 @@ class Figure:
     interval_of: str = "n"  # what it covers: the mean at this "n", or the value for the distributions, "laws"
     floor: Floor | None = None
     floor_n: tuple[int, int] | None = None
+
+    @property
+    def against_floor(self) -> str | None:
+        """Whether the value is told apart from the floor, in words; None without a floor."""
+        return tell_from_floor(self.value, self.floor, self.interval) if self.floor else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figure for JSON: a floor is an object with its ends and numbers of images; what is missing is null."""
+        found = asdict(self)
+        n = found.pop("floor_n")
+        found["floor"] = {**self.floor._asdict(), "n": n} if self.floor else None
+        return found | {"against_floor": self.against_floor}
 
 
 def choose(names: str) -> dict[str, Metric]:
@@ -128,12 +141,11 @@ def measure(
     intervals: dict[str, Any] = {}
     floors: dict[str, Any] = {}
     missing = []
-    first, quantity = next(iter(metric.quantities.items()))
+    first = next(iter(metric.quantities))
     if "low" in values:
         intervals = {first: (values["low"], values["high"])}
     if resamples and metric.resampled:
         resample = partial(bootstrap, resamples=resamples, seed=seed, level=LEVEL)
-        draw_floors = partial(extrapolated_floor, power=quantity.power, draws=FLOOR_DRAWS, seed=seed, level=LEVEL)
         try:
             if not intervals:
                 parts = split_figures(call, metric.quantities)
@@ -141,19 +153,32 @@ def measure(
         except ValueError as error:
             missing.append(f"{name}: no interval, halves of the sides are too small ({error})")
         try:
-            parts = split_figures(call, metric.quantities)
-            floors = {key: draw_floors(value, real, n) for key, value in parts}
+            floors = draw_floors(metric, call, real, n, seed)
         except ValueError as error:
             missing.append(f"{name}: no floor at {n} images against {len(real)} real ones: {error}")
     figures = []
     for key, quantity in metric.quantities.items():
         interval, floor = intervals.get(key), floors.get(key)
         if interval and not math.isnan(interval[0]):
-            interval = (max(interval[0], quantity.low), min(interval[1], quantity.high))
-        if floor:  # extrapolation may leave the range of the quantity
-            floor = Floor(*(min(max(end, quantity.low), quantity.high) for end in floor))
+            interval = (float(max(interval[0], quantity.low)), float(min(interval[1], quantity.high)))
         sizes = (n, len(real)) if floor else None
         figures.append(
             Figure(quantity.name, values[key], quantity.better, interval, quantity.interval_of, floor, sizes)
         )
     return figures, missing
+
+
+def draw_floors(
+    metric: Metric, call: Callable[[Tensor, Tensor], dict[str, float]], real: Tensor, n: int, seed: int
+) -> dict[str, Floor]:
+    """The floors of a metric's figures at n images against all real ones, by field, within the range of each figure.
+
+    Raises ValueError where they cannot be extrapolated from so few real images.
+    """
+    first, floors = next(iter(metric.quantities.values())), {}
+    for key, value in split_figures(call, metric.quantities):
+        quantity = metric.quantities[key]
+        floor = extrapolated_floor(value, real, n, power=first.power, draws=FLOOR_DRAWS, seed=seed, level=LEVEL)
+        # Extrapolation may leave the range of the figure.
+        floors[key] = Floor(*(float(min(max(end, quantity.low), quantity.high)) for end in floor))
+    return floors

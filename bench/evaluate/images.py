@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from bench.environment import import_from_here
 from bench.errors import UsageError
 from bench.evaluate import figures
 from bench.evaluate.features import features_of, sizes_of
@@ -29,7 +30,7 @@ class Origin:
     """Where the real or the generated images come from, so that a reader can tell which were measured."""
 
     source: str  # the file or folder
-    n: int  # without those skipped
+    n: int | None  # without those skipped; None where statistics do not say it
     data: str  # hash of the images' source
     skipped: int = 0  # images that could not be decoded
 
@@ -48,14 +49,13 @@ class ImageReport:
 
     def table(self) -> str:
         """The figures as a markdown table, with notes on both sides and on what intervals and floors mean."""
-        header = ["figure", "value", "95 % interval", "of", "floor", "95 % of draws", "better"]
+        header = ["figure", "value", "95 % interval", "of", "floor", "95 % of draws", "against the floor", "better"]
         rows = [
             [f.name, show(f.value), _span(f.interval), _OF[f.interval_of] if f.interval else "-",
-             show(f.floor.mean if f.floor else None), _span(f.floor and (f.floor.low, f.floor.high)),
-             _BETTER[f.better]]
+             *show_floor(f)]
             for f in self.figures
         ]  # fmt: skip
-        sides = [f"{name}: {side.source}, n = {side.n}, data {side.data or 'unknown'}"
+        sides = [f"{name}: {side.source}, n = {side.n or 'unknown'}, data {side.data or 'unknown'}"
                  for name, side in (("real", self.real), ("generated", self.generated))]  # fmt: skip
         floors = {figure.floor_n for figure in self.figures if figure.floor_n}
         sides += [f"floor: {n} real images against {others} others, extrapolated (a line in 1/n, for shares and"
@@ -72,11 +72,9 @@ class ImageReport:
         return Table("figures", "Generated images against real ones", header, rows, [*sides, features]).render()
 
     def as_dict(self) -> dict[str, Any]:
-        """The report for JSON: a floor is an object with its ends and numbers of images; what is missing is null."""
+        """The report for JSON, with the figures as ``Figure.as_dict`` gives them."""
         found = asdict(self)
-        for entry, figure in zip(found["figures"], self.figures, strict=True):
-            entry["floor"] = {**figure.floor._asdict(), "n": entry["floor_n"]} if figure.floor else None
-            del entry["floor_n"]
+        found["figures"] = [figure.as_dict() for figure in self.figures]
         return found
 
 
@@ -102,24 +100,19 @@ def evaluate(
     statistics of the real side. Raises UsageError that names the file or option at fault.
     """
     chosen = figures.choose(figures.DEFAULT if metrics is None else metrics)
-    if save_stats is not None and save_stats.suffix.lower() != ".safetensors":
-        raise UsageError(f"--save-stats {save_stats}: a file that ends in .safetensors is accepted")
+    check_save(save_stats)
     sides = [read_side(source, skip_bad=skip_bad) for source in (real, generated)]
     statistics = next((side for side in sides if isinstance(side, Statistics)), None)
-    if statistics and metrics and set(chosen) != {"fd"}:
-        raise UsageError(f"{statistics.source}: statistics give fd alone; --metrics is {metrics}")
     notes: list[str] = []
-    loaded = _extractor(sides, extractor, weights, device)
-    features: dict[int, Tensor] = {}
-    for i, side in enumerate(sides):
-        if isinstance(side, Features):
-            features[i] = side.features
-        elif isinstance(side, Images) and loaded is not None:
-            features[i] = features_of(side, loaded, batch=batch, cache=cache, skip_bad=skip_bad, notes=notes)
-    notes += _compare_sizes(sides, loaded)
-    for i, found in features.items():
-        if len(found) < 2:
-            raise UsageError(f"{sides[i].source}: {len(found)} image; at least 2 are accepted")
+    if statistics and "fd" not in chosen:
+        raise UsageError(f"{statistics.source}: statistics give fd alone; --metrics is {metrics}")
+    if statistics and len(chosen) > 1:
+        left_out = ", ".join(name for name in chosen if name != "fd")
+        notes.append(f"left out: {left_out}, as {statistics.source} holds statistics, which give fd alone")
+    loaded, features = extract(
+        sides, extractor, weights=weights, device=device, batch=batch, cache=cache, skip_bad=skip_bad, notes=notes
+    )
+    sides = _name_unknown(sides, extractor, loaded, notes)
     label, mode = (loaded.label, loaded.resize) if loaded else _find_label(sides)
     if statistics:
         both = [side.statistics if isinstance(side, Statistics) else _summarise(features[i], side, label, mode)
@@ -133,11 +126,34 @@ def evaluate(
     else:
         measured = _measure(chosen, features[0], features[1], loaded, seed, resamples, notes)
     if save_stats is not None:
-        _save(save_stats, sides[0], features.get(0), label, mode)
+        save_statistics(save_stats, sides[0], features.get(0), label, mode)
     name = label.rpartition("@")[0]
     measured = [replace(figure, name=title_of(figure.name, name, mode)) for figure in measured]
-    origins = [_origin(side, features.get(i)) for i, side in enumerate(sides)]
+    origins = [origin_of(side, features.get(i)) for i, side in enumerate(sides)]
     return ImageReport(measured, origins[0], origins[1], label, mode, seed, notes)
+
+
+def extract(
+    sides: list[Side], name: str | None, *, weights: Path | None, device: str, batch: int, cache: bool, skip_bad: bool,
+    notes: list[str],
+) -> tuple[Extractor | None, dict[int, Tensor]]:  # fmt: skip
+    """The extractor, and the features of each side that is no statistics, by its position; parameters of ``evaluate``.
+
+    Remarks on the images are appended to ``notes``. Raises UsageError on a side of fewer than 2 images.
+    """
+    loaded = _extractor(sides, name, weights, device)
+    features: dict[int, Tensor] = {}
+    for i, side in enumerate(sides):
+        if isinstance(side, Features):
+            features[i] = side.features
+        elif isinstance(side, Images) and loaded is not None:
+            features[i] = features_of(side, loaded, batch=batch, cache=cache, skip_bad=skip_bad, notes=notes)
+    for other in sides[1:]:
+        notes += _compare_sizes([sides[0], other], loaded)
+    for i, found in features.items():
+        if len(found) < 2:
+            raise UsageError(f"{sides[i].source}: {len(found)} image; at least 2 are accepted")
+    return loaded, features
 
 
 def _extractor(sides: list[Side], name: str | None, weights: Path | None, device: str) -> Extractor | None:
@@ -147,22 +163,52 @@ def _extractor(sides: list[Side], name: str | None, weights: Path | None, device
     """
     given = [side for side in sides if isinstance(side, Features)]
     images = [side for side in sides if isinstance(side, Images)]
-    if given and len(given) < 2:
-        other = next(side for side in sides if side is not given[0])
-        raise UsageError(f"{given[0].source} holds features, {other.source} does not; features of both are accepted")
+    if given and images:
+        raise UsageError(
+            f"{given[0].source} holds features, {images[0].source} does not; features of all sides are accepted"
+        )
+    unknown = [side for side in sides if isinstance(side, Statistics) and not side.statistics.extractor]
     if not images:
-        if name:
+        if name and not unknown:
             raise UsageError(f"--extractor {name}: there are no images on either side")
         return None
+    if name is None and unknown:
+        raise UsageError(
+            f"{unknown[0].source}: statistics of an unknown extractor; --extractor names the one they are of"
+        )
     stored = next((side.statistics for side in sides if isinstance(side, Statistics)), None)
-    if name is None and stored is not None and stored.extractor:
+    if name is None and stored is not None:
         name = f"{stored.extractor.rpartition('@')[0]}@{stored.resize}"
+    import_from_here()
     try:
         return load_extractor(name or "fmnist", weights=weights, device=device)
     except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         if isinstance(error, FileNotFoundError) and error.filename:
             raise
         raise UsageError(f"--extractor: {error}") from None
+
+
+def _name_unknown(sides: list[Side], name: str | None, loaded: Extractor | None, notes: list[str]) -> list[Side]:
+    """The sides, in which statistics of an unknown extractor are taken to be of the one that the user names.
+
+    Raises UsageError where the user names none, or another than that of the other side, which is known.
+    """
+    label, mode = (loaded.label, loaded.resize) if loaded else _find_label(sides)
+    named: list[Side] = []
+    for side in sides:
+        if not isinstance(side, Statistics) or side.statistics.extractor:
+            named.append(side)
+            continue
+        if label and name is None:
+            raise UsageError(
+                f"{side.source}: statistics of an unknown extractor; --extractor names the one they are of"
+            )
+        if label and loaded is None and name not in (label.rpartition("@")[0], f"{label.rpartition('@')[0]}@{mode}"):
+            raise UsageError(f"--extractor {name}: the other side is of {label}, resize {mode}")
+        if name is not None:
+            notes.append(f"{side.source} does not say its extractor; it is taken to be {label or name}, as you say")
+        named.append(replace(side, statistics=replace(side.statistics, extractor=label or name or "", resize=mode)))
+    return named
 
 
 def _compare_sizes(sides: list[Side], extractor: Extractor | None) -> list[str]:
@@ -173,21 +219,45 @@ def _compare_sizes(sides: list[Side], extractor: Extractor | None) -> list[str]:
     return [f"the sides have images of {', '.join(one)} and of {', '.join(two)}, and {extractor.name} resizes neither"]
 
 
+def check_save(file: Path | None) -> None:
+    """Raise UsageError on a file for statistics, if there is one, of another ending than .safetensors."""
+    if file is not None and file.suffix.lower() != ".safetensors":
+        raise UsageError(f"--save-stats {file}: a file that ends in .safetensors is accepted")
+
+
+def check_widths(sides: list[Tensor]) -> None:
+    """Raise UsageError where the sides have different numbers of features."""
+    for other in sides[1:]:
+        if other.shape[1] != sides[0].shape[1]:
+            raise UsageError(
+                f"the sides have {sides[0].shape[1]} and {other.shape[1]} features; equal numbers are accepted"
+            )
+
+
+def choose_possible(
+    chosen: dict[str, Metric], real: Tensor, sets: list[Tensor], extractor: Extractor | None, notes: list[str]
+) -> dict[str, Metric]:
+    """The metrics that these features allow; where all are chosen, the others are noted, else the first is an error."""
+    every = len(chosen) == len(figures.OF_IMAGES)
+    possible = {}
+    for name, metric in chosen.items():
+        reasons = [figures.explain_refusal(metric, extractor, real, generated) for generated in sets]
+        reason = next(filter(None, reasons), None)
+        if reason is None:
+            possible[name] = metric
+        elif every:
+            notes.append(f"left out: {reason}")
+        else:
+            raise UsageError(reason)
+    return possible
+
+
 def _measure(
     chosen: dict[str, Metric], real: Tensor, generated: Tensor, extractor: Extractor | None, seed: int,
     resamples: int, notes: list[str],
 ) -> list[Figure]:  # fmt: skip
-    if real.shape[1] != generated.shape[1]:
-        raise UsageError(
-            f"the sides have {real.shape[1]} and {generated.shape[1]} features; equal numbers are accepted"
-        )
-    every = len(chosen) == len(figures.OF_IMAGES)
-    for name, metric in list(chosen.items()):
-        if reason := figures.explain_refusal(metric, extractor, real, generated):
-            if not every:
-                raise UsageError(reason)
-            notes.append(f"left out: {reason}")
-            chosen = {kept: chosen[kept] for kept in chosen if kept != name}
+    check_widths([real, generated])
+    chosen = choose_possible(chosen, real, [generated], extractor, notes)
     measured, planned = [], 0
     with Steps("metrics", sum(figures.count_calls(metric, resamples) for metric in chosen.values())) as steps:
         for metric in chosen.values():
@@ -214,7 +284,8 @@ def _summarise(features: Tensor, side: Side, label: str, mode: str) -> FeatureSt
     return FeatureStatistics.from_features(features, extractor=label, resize=mode, data=data)
 
 
-def _save(file: Path, side: Side, features: Tensor | None, label: str, mode: str) -> None:
+def save_statistics(file: Path, side: Side, features: Tensor | None, label: str, mode: str) -> None:
+    """Write the statistics of a side, from its features if it has some, into a file."""
     found = side.statistics if isinstance(side, Statistics) else None
     if found is None and features is not None:
         found = _summarise(features, side, label, mode)
@@ -224,11 +295,12 @@ def _save(file: Path, side: Side, features: Tensor | None, label: str, mode: str
 
 
 def _find_label(sides: list[Side]) -> tuple[str, str]:
-    stored = [side.statistics for side in sides if isinstance(side, Statistics)]
+    stored = [side.statistics for side in sides if isinstance(side, Statistics) and side.statistics.extractor]
     return (stored[0].extractor, stored[0].resize) if stored else ("", "")
 
 
-def _origin(side: Side, features: Tensor | None) -> Origin:
+def origin_of(side: Side, features: Tensor | None) -> Origin:
+    """Where a side comes from, and how many images or features of it were measured."""
     if isinstance(side, Statistics):
         return Origin(side.source, side.statistics.count, side.statistics.data)
     skipped = len(side.skipped) if isinstance(side, Images) else 0
@@ -241,3 +313,10 @@ _BETTER = {"lower": "lower", "higher": "higher", "floor": "as the floor"}
 
 def _span(interval: tuple[float, float] | None) -> str:
     return f"{show(interval[0])} to {show(interval[1])}" if interval else "-"
+
+
+def show_floor(figure: Figure) -> list[str]:
+    """The cells of a figure's floor: its mean, its range, what the figure is against it, and which way is better."""
+    floor = figure.floor
+    span = _span((floor.low, floor.high) if floor else None)
+    return [show(floor.mean if floor else None), span, figure.against_floor or "-", _BETTER[figure.better]]

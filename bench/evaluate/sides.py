@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import os
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,19 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bench.data import fashion_mnist
 from bench.errors import UsageError
+from metrics.images import BROKEN, SUFFIXES, as_images, decode, explain, list_images
 from metrics.samples.frechet import FeatureStatistics
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 DATA_SETS = ("fashion_mnist", "fashion_mnist/test", "fashion_mnist/train")
+MOMENTS = ("mu", "sigma")  # mean and covariance in the files of pytorch-fid, clean-fid and torch-fidelity
 PREFERRED = ("images", "samples", "arr_0", "features")  # where a file holds several arrays
-CHANNELS = (1, 3)
-ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 
 
 @dataclass
@@ -74,7 +70,8 @@ def read_side(source: str, *, skip_bad: bool = False) -> Side:
     if path.is_file():
         suffix = path.suffix.lower()
         if suffix in (".npy", ".npz"):
-            return _arrays(source, _numpy(path))
+            arrays = _numpy(path)
+            return _moments(source, arrays) if set(MOMENTS) <= set(arrays) else _arrays(source, arrays)
         if suffix == ".safetensors":
             return _safetensors(path)
         raise UsageError(f"{source}: a folder of images, .npy, .npz or .safetensors is accepted")
@@ -107,38 +104,8 @@ def _in_memory(source: str, images: Tensor, content: str) -> Images:
     return Images(source, len(images), content, read)
 
 
-def _files(folder: Path) -> tuple[list[Path], Counter[str]]:
-    """The image files below a folder, sorted by name, and the numbers of other files, which are left out, by reason.
-
-    Links are followed, to each folder once. Files and folders whose names begin with a dot are left out.
-    """
-    files, left_out, visited = [], Counter[str](), set()
-    for root, folders, names in os.walk(folder, followlinks=True):
-        here = Path(root)
-        if (real := here.resolve()) in visited:  # a link to a folder that has been read
-            folders.clear()
-            left_out["links to a folder that is read already"] += 1
-            continue
-        visited.add(real)
-        for name in [name for name in folders if name.startswith(".")]:
-            folders.remove(name)
-            left_out[f"hidden folders ({name})"] += 1
-        folders.sort()
-        for name in names:
-            suffix = Path(name).suffix.lower()
-            if name.startswith("."):
-                left_out["hidden files"] += 1
-            elif suffix not in SUFFIXES:
-                left_out[f"files that end in {suffix}" if suffix else "files without an extension"] += 1
-            elif (here / name).is_file():
-                files.append(here / name)
-            else:
-                left_out["links to a file that is not there"] += 1
-    return sorted(files), left_out
-
-
 def _folder(folder: Path, skip_bad: bool) -> Images:
-    files, left_out = _files(folder)
+    files, left_out = list_images(folder)
     if not files:
         held = "; ".join(f"{n} {what}" for what, n in left_out.items())
         raise UsageError(
@@ -153,47 +120,14 @@ def _folder(folder: Path, skip_bad: bool) -> Images:
         side.seen.clear()
         for file in files:
             try:
-                yield _decode(file.read_bytes(), side.seen)
-            except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-                reason = _why(error)
+                yield decode(file.read_bytes(), side.seen)
+            except BROKEN as error:
+                reason = explain(error)
                 if not skip_bad:
                     raise UsageError(f"{file}: cannot be read ({reason}); --skip-bad leaves such out") from None
                 side.skipped.append(f"{file}: {reason}")
 
     return Images(str(folder), len(files), digest.hexdigest()[:16], read, left_out=left_out)
-
-
-def _why(error: Exception) -> str:
-    """An error in one line; for an unknown format in our words, as Pillow's name an object's address and no cause."""
-    if isinstance(error, UnidentifiedImageError):
-        return "no image that Pillow knows"
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _decode(content: bytes, seen: Counter[str]) -> Tensor:
-    """The first frame of an image file as uint8: grey stays grey, everything else becomes RGB."""
-    with Image.open(io.BytesIO(content)) as opened:
-        image: Image.Image = opened
-        if getattr(image, "n_frames", 1) > 1:
-            seen["animated: the first frame is taken"] += 1
-        image.load()
-        if image.getexif().get(ORIENTATION, 1) != 1:
-            seen["with an EXIF rotation: it is not applied"] += 1
-        mode = image.mode
-        if mode.startswith("I;16"):
-            seen["of 16 bits: rounded to 8"] += 1
-            array = np.rint(np.asarray(image).astype(np.float64) / 257).astype(np.uint8)
-        elif mode in ("I", "F"):
-            raise ValueError(f"pixels of mode {mode}, whose range is not known; 8 or 16 bits are accepted")
-        else:
-            if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-                seen["with transparency: it is dropped"] += 1
-                image = image.convert(
-                    "LA" if mode in ("L", "LA", "La") else "RGBA"
-                )  # Pillow warns of one step for both
-            array = np.array(image.convert("L" if mode in ("1", "L", "LA", "La") else "RGB"))
-    seen[f"size {array.shape[1]}x{array.shape[0]}"] += 1
-    return torch.from_numpy(array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1)))
 
 
 def _numpy(file: Path) -> dict[str, np.ndarray]:
@@ -226,6 +160,14 @@ def _safetensors(file: Path) -> Statistics | Images | Features:
     return _arrays(str(file), arrays)
 
 
+def _moments(source: str, arrays: dict[str, np.ndarray]) -> Statistics:
+    """Statistics of another program, which do not say of how many images and of which extractor they are."""
+    try:
+        return Statistics(source, FeatureStatistics.from_moments(*(arrays[name] for name in MOMENTS)))
+    except ValueError as error:
+        raise UsageError(f"{source}, arrays {' and '.join(MOMENTS)}: {error}") from None
+
+
 def _arrays(source: str, arrays: dict[str, np.ndarray]) -> Images | Features:
     """A side from the arrays of a file: uint8 images, or float features (n, d).
 
@@ -244,24 +186,8 @@ def _arrays(source: str, arrays: dict[str, np.ndarray]) -> Images | Features:
         if wrong := int((~torch.isfinite(features).all(1)).sum()):
             raise UsageError(f"{what}: {wrong} of {len(features)} rows of features are not finite")
         return Features(source, features, found)
-    accepted = (
-        "images uint8 (n, h, w), (n, h, w, c) or (n, c, h, w) with 1 or 3 channels, or features float (n, d), are "
-        "accepted"
-    )
-    if (
-        array.dtype == np.uint8
-        and array.ndim == 3
-        and len(array) != 1
-        and (array.shape[2] in (1, 3, 4) or len(array) == 3)
-    ):
-        raise UsageError(
-            f"{what}: shape {array.shape} may be {len(array)} grey images or one image with channels; (n, h, w, c) or "
-            "(n, c, h, w) says which"
-        )
-    last = array.ndim == 4 and array.shape[3] in CHANNELS  # (n, h, w, c) comes before (n, c, h, w)
-    first = array.ndim == 4 and array.shape[1] in CHANNELS
-    if array.dtype != np.uint8 or array.size == 0 or not (array.ndim == 3 or last or first):
-        raise UsageError(f"{what}: {array.dtype} of shape {array.shape}; {accepted}")
-    images = torch.from_numpy(array)
-    images = images[:, None] if array.ndim == 3 else images.permute(0, 3, 1, 2) if last else images
+    try:
+        images = as_images(array, what, ", or features float (n, d),")
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     return _in_memory(source, images, found)

@@ -10,15 +10,14 @@ Only a module that SPEC names is imported; from folders and the hub come numbers
 
 from __future__ import annotations
 
-import os
 import pkgutil
 import re
-import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.environment import import_from_here
 from bench.errors import UsageError, printable
 from bench.files import digest
 
@@ -76,8 +75,7 @@ def is_code(spec: str) -> bool:
 
 def call_named(option: str, spec: str, *arguments: Any) -> Any:
     """What the function MODULE:FUNCTION returns; raises UsageError where it is not found, or raises itself."""
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a module beside the user; last, so that it hides none of ours
+    import_from_here()
     try:
         function = pkgutil.resolve_name(spec)
     except (Exception, SystemExit) as error:

@@ -16,9 +16,10 @@ from bench.errors import UsageError
 from bench.plan.spec import RankingColumn, RankingSpec
 from bench.plan.suite import SuiteRun
 from bench.records.record import Record
-from bench.report.select import label, lookup, select, show, split_all
-from bench.report.tables import Table
+from bench.report.select import label, select, show, split_all
+from bench.report.tables import APART, APART_NOTE, Table
 from bench.task import Direction
+from metrics.floors import Floor, tell_from_floor
 
 EQUAL = 1e-9  # the relative difference that rounding may leave between figures that must agree
 BEST = "*"
@@ -32,7 +33,7 @@ class Figures:
 
     values: dict[Key, float]
     status: dict[Key, str]  # of records that failed
-    floor: float | None
+    floor: Floor | None
     direction: Direction
     title: str
 
@@ -94,10 +95,12 @@ def rank(spec: RankingSpec, records: list[Record]) -> Table | None:
         name = row[0][0] if len(row) > 1 or row[0][0] not in apart else f"{row[0][0]} ({row[0][1]})"
         text.append(["-" if value is None else str(places), name, *(_cell(column, row) for column in columns)])
     if any(column.floor is not None for column in columns):
-        floors = ["-" if column.floor is None else show(column.floor) for column in columns]
+        floors = ["-" if column.floor is None else show(column.floor.mean) for column in columns]
         text.append(["", "exact draws", *floors])
     notes = [_sentence(text, columns[0], [_value(first, row) for row in rows])]
     notes += _equality(spec, keys, apart) + ([spec.note] if spec.note else [])
+    if any(f"({APART})" in cell for row in text for cell in row):
+        notes.append(APART_NOTE)
     header = ["", "", *(column.title for column in columns)]
     return Table(spec.name, f"{spec.title} ({BEST}: the best)", header, text, notes)
 
@@ -110,7 +113,7 @@ def _read(column: RankingColumn, spec: RankingSpec, records: list[Record]) -> Fi
     chosen = select(records, column.task, column.where)
     found: dict[Key, dict[int, float]] = {}  # by seed
     status: dict[Key, str] = {}
-    floors: list[float] = []
+    floors: list[Floor] = []
     direction: Direction = "target"
     for record in chosen:
         over = record.cell.parameters.get(spec.equal_over) if spec.equal_over else None
@@ -124,10 +127,11 @@ def _read(column: RankingColumn, spec: RankingSpec, records: list[Record]) -> Fi
         if record.cell.seed in found.setdefault(key, {}):
             raise UsageError(f"ranking {spec.name}: {column.title} has two records of {key[0]}: narrow `where`")
         found[key][record.cell.seed] = measure.value
-        if column.floor and (floor := lookup(record, column.floor)) is not None:
-            floors.append(floor)
+        if column.floor and (exact := record.measure(column.floor)) is not None:
+            floors.append(Floor(exact.value, *(exact.interval or (math.nan, math.nan))))
     values = {key: fmean(each.values()) for key, each in found.items()}
-    return Figures(values, status, fmean(floors) if floors else None, direction, column.title)
+    floor = Floor(*map(fmean, zip(*floors, strict=True))) if floors else None
+    return Figures(values, status, floor, direction, column.title)
 
 
 def _merge(keys: list[Key], columns: list[Figures]) -> tuple[list[list[Key]], list[str]]:
@@ -160,7 +164,10 @@ def _cell(column: Figures, row: list[Key]) -> str:
     value, best = _value(column, row), column.best()
     if value is None:
         return next((column.status[key] for key in row if key in column.status), "-")
-    return f"{show(value)} {BEST}" if best is not None and _agree([value, best]) else show(value)
+    text = f"{show(value)} {BEST}" if best is not None and _agree([value, best]) else show(value)
+    known = column.floor is not None and math.isfinite(column.floor.high)
+    told = tell_from_floor(value, column.floor) if column.floor and known else ""
+    return f"{text} ({told})" if told in (APART, "below the floor") else text
 
 
 def _sentence(rows: list[list[str]], first: Figures, values: list[float | None]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.files import digest
 from bench.records.record import Record
+from implementations.catalogue.names import names_code
 
 
 def select(records: Iterable[Record], task: str, where: dict[str, Any]) -> list[Record]:
@@ -35,31 +36,31 @@ def split(record: Record) -> list[Record]:
 
 
 def split_all(records: Iterable[Record]) -> list[Record]:
-    """The parts of all records, as ``split`` gives them; of one entry in several contests, those of the newest.
+    """The parts of all records, as ``split`` gives them; where two contests differ in guests alone, one of each entry.
 
-    Two contests that differ in their entries alone are those of a run with a guest and of a later one without it: the
-    later one shows its own entries, the earlier one the guest.
+    They are those of a run with a guest (``MODULE:FUNCTION``) and of another without it. The newer one shows the
+    entries that both have, the older one its guest.
     """
-    parts = [part for record in records for part in split(record)]
-    newest: dict[str, Record] = {}
-    for part in parts:
-        own = _contest(part)
-        if own and (own not in newest or newest[own].started_at < part.started_at):
-            newest[own] = part
-    return [part for part in parts if newest.get(_contest(part), part) is part]
+    records = list(records)
+    newest: dict[tuple[str, str], Record] = {}
+    for record in records:
+        for entry in record.cell.entries:
+            twin = newest.setdefault((_contest(record), entry), record)
+            if twin.started_at < record.started_at:
+                newest[_contest(record), entry] = record
+    return [
+        part
+        for record in records
+        for part in split(record)
+        if part is record or newest[_contest(record), part.cell.entry] is record
+    ]
 
 
-def _contest(part: Record) -> str:
-    """A digest of what a part of a contest measures, whatever else takes part in it; empty for a plain record."""
-    cell = part.cell
-    if cell.kind != "contest":
-        return ""
-    setting = {
-        name: value
-        for name, value in cell.parameters.items()
-        if not (isinstance(value, list) and set(cell.entries) <= set(map(str, value)))
-    }
-    return digest([cell.task, cell.entries, setting, cell.seed, cell.device, cell.threads])
+def _contest(record: Record) -> str:
+    """A digest of what a contest measures but for its guests."""
+    cell = record.cell
+    own = [entry for entry in cell.entries if not names_code(entry)]
+    return digest([cell.task, own, cell.setting, cell.seed, cell.device, cell.threads])
 
 
 def lookup(record: Record, name: str) -> Any:

@@ -18,8 +18,13 @@ from bench.report.best import NOTE as best_note
 from bench.report.best import Arrays, best
 from bench.report.provenance import omissions, provenance
 from bench.report.select import label, lookup, select, show, split_all
+from metrics.floors import Floor, tell_from_floor
 
 FORMATS = ("md", "csv", "json", "latex")
+FLOOR = "_floor"  # behind the name of a measure: its floor
+VERDICT = " against the floor"
+APART = "not told apart"
+APART_NOTE = f"({APART}): the figure lies in the range of the floor, or its interval holds its mean. Others lie above."
 YES_NO = "yes/no"  # the unit of a measure that is 1 or 0
 
 
@@ -108,9 +113,7 @@ def lay_out(spec: TableSpec, records: list[Record], arrays: Arrays = lambda reco
     rows = []
     for index, (key, own) in enumerate(groups.items()):
         cells = [(name, [r for r in own if keep(r)]) for _, name, keep in columns]
-        rows.append(
-            [*key, *(_best(of, name, reasons, arrays) if spec.best else _cell(of, name, reasons) for name, of in cells)]
-        )
+        rows.append([*key, *(_fill(spec, of, name, reasons, arrays) for name, of in cells)])
         following = list(groups)[index + 1] if index + 1 < len(groups) else None
         if spec.floor and (following is None or following[:-1] != key[:-1]):
             same = [r for k, members in groups.items() if k[:-1] == key[:-1] for r in members]
@@ -118,6 +121,8 @@ def lay_out(spec: TableSpec, records: list[Record], arrays: Arrays = lambda reco
                 _cell([r for r in same if keep(r) and r.status == "ok"], spec.floor, {}) for _, _, keep in columns
             ]
             rows.append([*key[:-1], "floor (exact draws)", *floors])
+    if any(f"({APART})" in cell for row in rows for cell in row):
+        notes.append(APART_NOTE)
     if any("±" in cell for row in rows for cell in row):
         notes.append("±: the standard deviation over seeds, of one seed's value and not of the mean.")
     notes += [f"[{mark}] {reason}" for reason, mark in reasons.items()]
@@ -144,7 +149,7 @@ def _columns(spec: TableSpec, records: list[Record]) -> list[tuple[str, str, Cal
         unit = next((m.unit for record in records if (m := record.measure(name))), "")
         titles[name] = f"{name} ({unit})" if unit and unit != YES_NO else name
     if spec.columns is None:
-        return [(titles[name], name, lambda record: True) for name in spec.values]
+        return [column for name in spec.values for column in _with_verdict(name, titles[name], spec)]
     column = spec.columns
     values = list(dict.fromkeys(label(lookup(record, column)) for record in records))
 
@@ -157,6 +162,45 @@ def _columns(spec: TableSpec, records: list[Record]) -> list[tuple[str, str, Cal
         for name in spec.values
         for value in values
     ]
+
+
+def _with_verdict(name: str, title: str, spec: TableSpec) -> list[tuple[str, str, Callable[[Record], bool]]]:
+    """The column of a measure, and behind that of a floor one that says in words what the figure is against it."""
+    column = (title, name, lambda record: True)
+    figure = name.removesuffix(FLOOR)
+    if figure == name or figure not in spec.values:
+        return [column]
+    return [column, (f"{figure} against the floor", f"{figure}{VERDICT}", lambda record: True)]
+
+
+def _fill(spec: TableSpec, records: list[Record], name: str, reasons: dict[str, int], arrays: Arrays) -> str:
+    """The text of a cell under a measure, or of a verdict on a figure against its floor."""
+    if name.endswith(VERDICT):
+        figure = name.removesuffix(VERDICT)
+        return _tell(records, figure, f"{figure}{FLOOR}") or "-"
+    if spec.best:
+        return _best(records, name, reasons, arrays)
+    text = _cell(records, name, reasons)
+    own = spec.floor if len(spec.values) == 1 or spec.floor == f"{name}{FLOOR}" else None
+    told = _tell(records, name, own) if own else None
+    return f"{text} ({told})" if told in (APART, "below the floor") else text
+
+
+def _tell(records: list[Record], name: str, floor: str) -> str | None:
+    """A figure against its floor, in words; None where either is missing.
+
+    The mean over seeds is held against the range of one set of exact draws, which is wider than that of a mean.
+    """
+    found = [
+        (figure, of) for r in records
+        if r.status == "ok" and (figure := r.measure(name)) and (of := r.measure(floor)) and of.interval
+    ]  # fmt: skip
+    if not found:
+        return None
+    ends = [of.interval for _, of in found if of.interval]
+    mean, low, high = (statistics.fmean(each) for each in ([of.value for _, of in found], *zip(*ends, strict=True)))
+    value = statistics.fmean(figure.value for figure, _ in found)
+    return tell_from_floor(value, Floor(mean, low, high), found[0][0].interval if len(found) == 1 else None)
 
 
 def _find_unnamed(spec: TableSpec, records: list[Record]) -> list[str]:

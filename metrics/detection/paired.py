@@ -115,7 +115,7 @@ def _subtract(
             error = float(np.sqrt((len(without) - 1) * np.var(without)))
             comparisons = len(pairs) * len(keys)
             found[(one, other), key] = student_difference(
-                float(whole), error, len(without) - 1, n, comparisons=comparisons
+                float(whole), error, float(len(without) - 1), n, comparisons=comparisons
             )
     adjusted = adjust(found)
     return {each: {key: adjusted[each, key] for key in keys} for each in pairs}

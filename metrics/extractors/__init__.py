@@ -21,25 +21,39 @@ EXTRACTORS = {
 
 
 def load_extractor(name: str, *, weights: str | Path | None = None, device: str = "cpu") -> Extractor:
-    """Load the feature extractor of a name or of a TorchScript file; ``@MODE`` behind it replaces its resize mode.
+    """Load the feature extractor of a name, a file or an object; ``@MODE`` behind it replaces its resize mode.
 
-    Examples: ``effnet_lite0``, ``effnet_lite0@bilinear-antialias-224``, ``mine.pt@bicubic-antialias-64-grey``. Raises
-    ValueError on an unknown name or mode and on weights of another network, ModuleNotFoundError where an extra is not
-    installed, and FileNotFoundError where weights are not on this machine; the message says how to get them.
+    A file is TorchScript, or (.pt2) a program of ``torch.export``; an object is named ``MODULE:OBJECT``, and what it
+    may be ``metrics.extractors.own`` says. Examples: ``effnet_lite0``, ``effnet_lite0@bilinear-antialias-224``,
+    ``mine.pt@bicubic-antialias-64-grey``, ``mine:network``. Raises ValueError on an unknown name or mode, on weights of
+    another network and on an object that is no extractor, ModuleNotFoundError where an extra is not installed, and
+    FileNotFoundError where weights are not on this machine; the message says how to get them.
     """
     base, _, mode = name.rpartition("@") if "@" in name else (name, "", "")
     if base in EXTRACTORS:
         found: Extractor = pkgutil.resolve_name(EXTRACTORS[base][0])(weights, device)
-    elif base.endswith((".pt", ".pth", ".ts")) or Path(base).is_file():
-        from metrics.extractors.extractor import from_torchscript
-
+    elif base.endswith((".pt", ".pth", ".ts", ".pt2")) or Path(base).is_file() or ":" in base:
         if weights is not None:
             raise ValueError(f"{base} holds its weights; a second path, {weights}, is not accepted")
-        found = from_torchscript(base, device=device)
+        found = _load_own(base, device)
     else:
         near = difflib.get_close_matches(base, EXTRACTORS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ValueError(
-            f"no extractor {base!r}; {hint}there are {', '.join(EXTRACTORS)}, and TorchScript files (*.pt)"
+            f"no extractor {base!r}; {hint}there are {', '.join(EXTRACTORS)}, files (*.pt, *.pt2) and MODULE:OBJECT"
         )
     return found.resized(mode) if mode else found
+
+
+def _load_own(name: str, device: str) -> Extractor:
+    if name.endswith(".pt2"):
+        from metrics.extractors.own import from_exported
+
+        return from_exported(name, device=device)
+    if name.endswith((".pt", ".pth", ".ts")) or Path(name).is_file():
+        from metrics.extractors.extractor import from_torchscript
+
+        return from_torchscript(name, device=device)
+    from metrics.extractors.own import from_object
+
+    return from_object(name, device=device)

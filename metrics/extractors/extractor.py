@@ -44,6 +44,12 @@ class Extractor:
         """The same extractor with another resize mode; raises ValueError on a name that is none."""
         return replace(self, resize=str(Resize.parse(mode)))
 
+    def __call__(
+        self, images: UInt8[Tensor, "n c h w"] | list[UInt8[Tensor, "_c _h _w"]], batch: int = 256
+    ) -> Float64[Tensor, "n d"]:
+        """The features of images, as ``features`` gives them."""
+        return self.features(images, batch)
+
     @torch.no_grad()
     def features(
         self, images: UInt8[Tensor, "n c h w"] | list[UInt8[Tensor, "_c _h _w"]], batch: int = 256

@@ -17,10 +17,13 @@ distance of the distributions; ``metrics.debiased_frechet_distance`` estimates t
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,11 +47,12 @@ class FeatureStatistics:
     """Mean and scatter of features, of which a Fréchet distance is computed, and where they come from.
 
     ``+`` merges shards. ``scatter`` is ``sum (x - mean)(x - mean)'``: sums of x x' would lose digits where the mean is
-    far from 0. ``count`` is the number of rows. ``extractor`` is name@hash, ``resize`` the interpolation before it,
+    far from 0. ``count`` is the number of rows; where that is not known, as in the files of other programs, it is None,
+    and ``scatter`` is the covariance itself. ``extractor`` is name@hash, ``resize`` the interpolation before it,
     ``data`` the hash of the images.
     """
 
-    count: int
+    count: int | None
     mean: Float64[Tensor, " d"]
     scatter: Float64[Tensor, "d d"]
     extractor: str = ""
@@ -68,12 +72,71 @@ class FeatureStatistics:
         blocks = (cls(*_moments(rows.double()), extractor, resize, data) for rows in features.split(ROWS))
         return functools.reduce(operator.add, blocks)
 
+    @classmethod
+    def from_images(
+        cls, data: Any, extractor: Callable[..., Tensor], *, batch: int = 64, name: str = "", resize: str = ""
+    ) -> FeatureStatistics:
+        """Statistics of the features of images: of a folder, a file .npy or .npz, an array, or a loader's batches.
+
+        ``extractor`` is an ``Extractor``, or a function of a list of uint8 images (c, h, w) that gives (n, d), with its
+        ``name`` and ``resize``, which an ``Extractor`` has itself. ``batch`` images are in memory at a time. Raises
+        ValueError on data without images, as ``metrics.images.read_images`` does, and as ``from_features`` does.
+        """
+        from metrics.images import read_images
+
+        label = {
+            "extractor": name or str(getattr(extractor, "label", "")),
+            "resize": resize or str(getattr(extractor, "resize", "")),
+        }
+        images, found = read_images(data), None
+        while part := list(itertools.islice(images, batch)):
+            own = cls.from_features(extractor(part), **label)
+            found = own if found is None else found + own
+        if found is None:
+            raise ValueError("there are no images; at least 1 is accepted")
+        return found
+
+    @classmethod
+    def from_moments(
+        cls,
+        mean: np.ndarray,
+        covariance: np.ndarray,
+        *,
+        count: int | None = None,
+        extractor: str = "",
+        resize: str = "",
+    ) -> FeatureStatistics:
+        """Statistics of a mean (d,) and a covariance (d, d), as pytorch-fid, clean-fid and torch-fidelity store them.
+
+        Raises ValueError on other shapes, values that are not finite, and a matrix that is no covariance.
+        """
+        mean, covariance = (np.asarray(each) for each in (mean, covariance))
+        if (
+            mean.ndim != 1
+            or covariance.shape != (len(mean),) * 2
+            or {mean.dtype.kind, covariance.dtype.kind} - {*"fiu"}
+        ):
+            raise ValueError(
+                f"the mean is {mean.dtype} {mean.shape}, the covariance {covariance.dtype} {covariance.shape}; numbers"
+                " (d,) and (d, d) are accepted"
+            )
+        if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+            raise ValueError("the mean or the covariance has values that are not finite")
+        covariance = covariance.astype(np.float64)
+        apart = np.abs(covariance - covariance.T).max(initial=0)
+        if apart > 1e-6 * np.abs(covariance).max(initial=0) or (np.diag(covariance) < 0).any():
+            raise ValueError("the covariance is not symmetric, or has a variance below 0")
+        scatter = torch.from_numpy((covariance + covariance.T) / 2 * (1 if count is None else count - 1))
+        return cls(count, torch.from_numpy(mean.astype(np.float64)), scatter, extractor, resize)
+
     def __add__(self, other: FeatureStatistics) -> FeatureStatistics:
         """The statistics of both sets together (Chan, Golub and LeVeque, 1983).
 
         ``M = M_a + M_b + n_a n_b / n (m_b - m_a)(m_b - m_a)'``. Raises ValueError where extractor, resize, data or the
-        number of features differ.
+        number of features differ, and where a number of rows is not known.
         """
+        if self.count is None or other.count is None:
+            raise ValueError("statistics of an unknown number of rows cannot be merged")
         _require_same(self, other, ("extractor", "resize", "data"))
         count, apart = self.count + other.count, other.mean - self.mean
         share = other.count / max(count, 1)
@@ -83,6 +146,8 @@ class FeatureStatistics:
     @property
     def covariance(self) -> Float64[Tensor, "d d"]:
         """The sample covariance of the features, scatter / (n - 1); raises ValueError below two samples."""
+        if self.count is None:
+            return self.scatter
         if self.count < 2:
             raise ValueError(f"a covariance needs at least 2 samples; there are {self.count}")
         return self.scatter / (self.count - 1)
@@ -92,7 +157,8 @@ class FeatureStatistics:
 
         Its metadata hold the count, extractor, resize and data.
         """
-        metadata = {"count": str(self.count), "extractor": self.extractor, "resize": self.resize, "data": self.data}
+        count = "" if self.count is None else str(self.count)
+        metadata = {"count": count, "extractor": self.extractor, "resize": self.resize, "data": self.data}
         file = Path(file)
         partial = file.with_name(f".{file.name}.{os.getpid()}")
         try:
@@ -117,12 +183,16 @@ class FeatureStatistics:
                 f"{file} holds no feature statistics: tensors {sorted(tensors)}, metadata {sorted(metadata)}"
             )
         count, mean, scatter = metadata.pop("count"), tensors["mean"], tensors["scatter"]
-        if not count.isdecimal() or scatter.shape != (len(mean),) * 2 or {mean.dtype, scatter.dtype} != {torch.float64}:
+        if (
+            not (count.isdecimal() or not count)
+            or scatter.shape != (len(mean),) * 2
+            or {mean.dtype, scatter.dtype} != {torch.float64}
+        ):
             given = f"a count of {count!r}, a mean {tuple(mean.shape)} and a scatter {tuple(scatter.shape)}"
             raise ValueError(f"{file} holds {given}; a whole number, (d,) and (d, d) in float64 are accepted")
         if not (torch.isfinite(mean).all() and torch.isfinite(scatter).all()):
             raise ValueError(f"{file} holds values that are not finite")
-        return cls(int(count), mean, scatter, **metadata)
+        return cls(int(count) if count else None, mean, scatter, **metadata)
 
 
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
@@ -133,7 +203,7 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
     differ, and below two samples.
     """
     _require_same(a, b, ("extractor", "resize"))
-    (mean_a, s_a, n_a), (mean_b, s_b, n_b) = ((z.mean, z.covariance, z.count) for z in (a, b))
+    (mean_a, s_a, n_a), (mean_b, s_b, n_b) = ((z.mean, z.covariance, z.count or 0) for z in (a, b))
     order = _compare(mean_a, mean_b) or _compare(s_a, s_b)
     if order > 0:
         (mean_a, s_a, n_a), (mean_b, s_b, n_b) = (mean_b, s_b, n_b), (mean_a, s_a, n_a)

@@ -54,7 +54,7 @@ def _merge(states: Float64[Tensor, "ranks e e"]) -> Float64[Tensor, "e e"]:
 
 def _pack(statistics: FeatureStatistics) -> Float64[Tensor, "e e"]:
     state = torch.nn.functional.pad(statistics.scatter, (1, 0, 1, 0))
-    state[0, 0], state[0, 1:] = statistics.count, statistics.mean
+    state[0, 0], state[0, 1:] = statistics.count or 0, statistics.mean
     return state
 
 

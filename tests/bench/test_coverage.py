@@ -32,6 +32,10 @@ CASES = [
     {"interval": "AP50", "law": "strong", "resamples": 20},
     {"interval": "AP75", "law": "strong", "resamples": 20},
     {"interval": "AR100", "law": "strong", "resamples": 20},
+    {"interval": "AP_difference", "law": "strong", "n": 60},
+    {"interval": "AR100_difference", "law": "strong", "n": 60},
+    {"interval": "fd_difference", "law": "skewed"},
+    {"interval": "kid_difference", "law": "skewed"},
 ]
 
 
@@ -40,6 +44,9 @@ def test_holds_its_target_88_to_99_times_of_100(case):
     """At .95, fewer than 88 and 100 have a probability of half a percent each."""
     found = coverage.run(Parameters(trials=100, **case), Context(seed=0))
     assert 0.88 <= found["coverage"].value <= 0.99 + 0.01 * (case["interval"] == "fd_debiased")  # it may be too wide
+    if "difference" in case["interval"]:  # of equal methods: a verdict that there is one is wrong
+        assert found["target"] == 0
+        assert found["told_apart"].value == pytest.approx(1 - found["coverage"].value)
 
 
 def test_fd_seldom_covers_the_laws_and_the_debiased_distance_does():

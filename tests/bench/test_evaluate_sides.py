@@ -11,7 +11,8 @@ from PIL import Image
 
 from bench.errors import UsageError
 from bench.evaluate.images import evaluate
-from bench.evaluate.sides import ORIENTATION, Features, Images, read_side
+from bench.evaluate.sides import Features, Images, read_side
+from metrics.images import ORIENTATION
 
 RNG = np.random.default_rng(5)
 

@@ -21,6 +21,7 @@ from bench.records.merge import interleave, merge
 from bench.records.store import Store
 from bench.report import tables
 from bench.report.save import find_runs
+from bench.report.select import split_all
 from tests.conftest import _record, name_of
 
 STARTED = [f"202{year}-01-01T00:00:00" for year in range(3)]
@@ -63,6 +64,10 @@ RECORDS = st.builds(
 STORES = st.lists(st.lists(RECORDS, max_size=4, unique_by=lambda r: r.cell.key), min_size=1, max_size=3)
 
 
+def _merit(fields):
+    return fields["status"] != "failed", len(fields["arrays"]), fields["started_at"]
+
+
 @settings(max_examples=15, deadline=None)
 @given(STORES)
 def test_the_union_depends_neither_on_order_nor_on_repetition(tmp_path_factory, stores):
@@ -87,6 +92,11 @@ def test_the_union_depends_neither_on_order_nor_on_repetition(tmp_path_factory, 
     assert all(found == results[0] for found in results)
     hashes = {record.cell.hash for records in stores for record in records}
     assert {json.loads(record)["cell"]["hash"] for record in results[0][1]} == hashes
+    kept = [json.loads(record) for record in results[0][1]]
+    for _, text in results[0][0]:  # of a cell's several hashes, as of two sources, the best record is shown
+        one = json.loads(text)
+        rivals = [r for r in kept if r["cell"]["key"] == one["cell"]["key"]]
+        assert _merit(one) == max(map(_merit, rivals))
     for hash_ in hashes:  # what is kept is the best of all: it ended well, has its arrays, is the newest
         every = [r for records in stores for r in records if r.cell.hash == hash_]
         best = max((r.status != "failed", len(r.arrays), r.started_at) for r in every)
@@ -373,3 +383,22 @@ def test_an_earlier_guest_s_contest_shows_the_guest_alone(tmp_path, monkeypatch)
     (now,) = expand(suite)
     earlier = find_earlier(merged, "own", [now])
     assert {record.cell.entries[-1] for record in earlier} == {"mine:nms", "other:nms"}
+
+
+def test_contests_of_one_run_that_share_an_entry_each_show_it():
+    """They differ in entries of fidmap's own, as blocks of a suite do, and not in a guest."""
+
+    def contest(*entries, year=0):
+        measures = [_record(value=year).measures[0].model_copy(update={"entry": entry}) for entry in entries]
+        return _record(",".join(entries), kind="contest", entries=list(entries), parameters={"nms": list(entries)},
+                       measures=measures, started=STARTED[year])  # fmt: skip
+
+    def shown(*records):
+        return [(part.cell.entry, part.value("order")) for part in split_all(records)]
+
+    assert shown(contest("hard", "fast"), contest("hard", "matrix", year=1)) == [
+        ("hard", 0), ("fast", 0), ("hard", 1), ("matrix", 1)
+    ]  # fmt: skip
+    guest, without = contest("hard", "fast", "mine:nms"), contest("hard", "fast", year=1)
+    assert shown(guest, without) == [("mine:nms", 0), ("hard", 1), ("fast", 1)]
+    assert shown(without, guest) == [("hard", 1), ("fast", 1), ("mine:nms", 0)]

@@ -368,3 +368,32 @@ def test_curves_average_over_nothing_but_seeds(record, tmp_path):
     with pytest.raises(UsageError, match="a is there twice"):
         plots.draw(spec, Store(tmp_path), [cell("vp", 0), cell("edm", 0)])
     assert plots.draw(spec.model_copy(update={"facet": "path"}), Store(tmp_path), [cell("vp", 0), cell("edm", 0)])
+
+
+def test_a_figure_in_the_range_of_its_floor_is_marked_and_a_column_says_it_in_words(record):
+    def cell(entry, value, seed=0, **interval):
+        measures = [
+            Measurement(name="fd", value=value, **interval),
+            Measurement(name="fd_floor", value=0.01, interval=(0.005, 0.015)),
+        ]
+        return record(
+            f"{entry}{seed}", task="t", entry=entry, parameters={"sampler": entry}, measures=measures, seed=seed
+        )
+
+    records = [
+        cell("near", 0.014), cell("far", 0.02), cell("low", 0.001), cell("wide", 0.02, interval=(0.001, 0.04)),
+        cell("two", 0.01, seed=0), cell("two", 0.012, seed=1),
+    ]  # fmt: skip
+    spec = TableSpec(name="a", title="A", task="t", rows=["sampler"], values=["fd", "fd_floor"])
+    table = tables.lay_out(spec, records)
+    assert table.header == ["sampler", "fd", "fd_floor", "fd against the floor"]
+    assert {row[0]: row[-1] for row in table.rows} == {
+        "near": "not told apart", "far": "above the floor", "low": "below the floor", "wide": "not told apart",
+        "two": "not told apart",
+    }  # fmt: skip
+    under = tables.lay_out(spec.model_copy(update={"values": ["fd"], "floor": "fd_floor"}), records)
+    cells = {row[0]: row[1] for row in under.rows}
+    assert cells["near"] == "0.014 (not told apart)"
+    assert cells["far"] == "0.02"
+    assert cells["low"] == "0.001 (below the floor)"
+    assert tables.APART_NOTE in under.notes

@@ -22,6 +22,7 @@ from bench.task import Context, Measurements, Value
 from bench.tasks.intervals import correlate, measure_floor
 from bench.timing import median_interval, paired_ratio
 from metrics.detection.coco import evaluate_coco
+from metrics.detection.paired import compare_detections
 from metrics.samples.accuracy import share
 from metrics.samples.balls import prdc, precision_recall
 from metrics.samples.energy import energy_distance
@@ -31,6 +32,7 @@ from metrics.samples.inception import inception_score
 from metrics.samples.kernel import cmmd, kid
 from metrics.samples.likelihood import bits_per_dim
 from metrics.samples.memorisation import authenticity, nearest_neighbour_ratio
+from metrics.samples.paired import compare_samples
 from metrics.samples.sliced import sliced_wasserstein
 from metrics.samples.two_sample import classifier_two_sample_test
 from metrics.samples.vendi import vendi_score
@@ -72,6 +74,8 @@ def coverage(parameters: CoverageParameters, context: Context) -> Measurements:
         measures |= {"coverage": _share((low <= value) & (value <= high)), "target": float(((low + high) / 2).mean())}
     elif laws is not None:
         measures["of_laws"] = _share((low <= laws) & (laws <= high))
+    if group.compares:
+        measures["told_apart"] = _share((high < 0) | (low > 0))
     return measures
 
 
@@ -98,7 +102,7 @@ class Group(NamedTuple):
     """Figures whose intervals one trial gives together, and what their intervals are of.
 
     ``laws`` gives the figure of the distributions, where it is known; ``at_n``: the interval is of the mean at this n;
-    ``further``: it is a prediction interval, of one further value.
+    ``further``: it is a prediction interval, of one further value; ``compares``: of a difference of two methods.
     """
 
     names: tuple[str, ...]
@@ -106,6 +110,7 @@ class Group(NamedTuple):
     laws: Callable[[CoverageParameters], float | None] | None = None
     at_n: bool = False
     further: bool = False
+    compares: bool = False
 
 
 def _generator(seed: int) -> torch.Generator:
@@ -221,6 +226,36 @@ def _measure_averages(parameters: CoverageParameters, seed: int) -> Iterator[tup
         yield name, Trial(result.figures[name], *intervals[name])
 
 
+def _compare_detectors(parameters: CoverageParameters, seed: int) -> Iterator[tuple[str, Trial]]:
+    """A detector of the law against a strong one, on the same images."""
+    law: Any = parameters.law
+    strong, other = DetectionLaw("strong").draw_pair(law, parameters.n, np.random.default_rng(seed))
+    found = compare_detections(
+        strong.truths, {"strong": strong.detections, "other": other.detections}, seed=seed, area_ranges={}
+    )
+    for name in AVERAGES:
+        difference = found.figures["other", "strong"][name]
+        yield f"{name}_difference", Trial(difference.mean, *difference.interval)
+
+
+def _compare_sets(better: bool, parameters: CoverageParameters, seed: int) -> Iterator[tuple[str, Trial]]:
+    """Two generated sets against one real one; half of the rows of a ``better`` second set are real."""
+    law: Any = parameters.law
+    n, generator = parameters.n, _generator(seed)
+    sample = FeatureLaw(law, parameters.d).draw(2 * n, 2 * n, generator)
+    (real, others), (first, second) = sample.real.split(n), sample.generated.split(n)
+    if better:
+        second = torch.where(torch.rand(n, 1, generator=generator) < 0.5, others, second)
+    for name, function in (("fd", frechet_distance_from_features), ("kid", kid)):
+        found = compare_samples(function, real, {"first": first, "second": second}, seed=seed)["second", "first"]
+        yield f"{name}_{'gain' if better else 'difference'}", Trial(found.mean, *found.interval)
+
+
+def _difference(parameters: CoverageParameters) -> float:
+    name = parameters.interval.removesuffix("_difference")
+    return _averages(parameters.law)[name] - _averages("strong")[name]
+
+
 @lru_cache(maxsize=2)
 def _averages(law: Any) -> dict[str, float]:
     parts = [
@@ -263,4 +298,7 @@ GROUPS = [
     _numbers("spearman", partial(_rank, "spearman"), 6 / math.pi * math.asin(0.25)),
     Group(("prediction",), _predict, further=True),
     Group(AVERAGES, _measure_averages, lambda parameters: _averages(parameters.law)[parameters.interval]),
+    Group(("fd_difference", "kid_difference"), partial(_compare_sets, False), lambda parameters: 0.0, compares=True),
+    Group(("fd_gain", "kid_gain"), partial(_compare_sets, True), at_n=True, compares=True),
+    Group(tuple(f"{name}_difference" for name in AVERAGES), _compare_detectors, _difference, compares=True),
 ]  # fmt: skip

@@ -48,14 +48,17 @@ metric_bias = declare(
 class CoverageParameters(TaskParameters):
     """A kind of confidence interval whose coverage is measured, on samples of one distribution, over so many trials.
 
-    ``n``: samples per side, or images; ``d``: features. The last two laws are of detections.
+    ``n``: samples per side, or images; ``d``: features. The last two laws are of detections; a difference of figures of
+    detections is that of a detector of the law and of a strong one on the same images. One of ``fd`` or ``kid`` is that
+    of two generated sets of the law against one real set, a gain that of a set in which half of the rows are real.
     """
 
     interval: Literal[
         "fd", "fd_debiased", "fd_infinity", "kid", "cmmd", "energy", "sliced_w2", "precision", "recall", "density",
         "coverage", "precision_k3", "recall_k3", "authenticity", "neighbour_ratio", "vendi", "is", "c2st", "fd_floor",
         "kid_floor", "precision_floor", "recall_floor", "share", "bits_per_dim", "median", "paired_ratio", "kendall",
-        "spearman", "prediction", "AP", "AP50", "AP75", "AR100",
+        "spearman", "prediction", "AP", "AP50", "AP75", "AR100", "AP_difference", "AP50_difference", "AP75_difference",
+        "AR100_difference", "fd_difference", "kid_difference", "fd_gain", "kid_gain",
     ] = Field(examples=["kid"])  # fmt: skip
     law: Literal["equal", "shifted", "skewed", "heavy", "sparse", "strong", "weak"] = "shifted"
     n: int = Field(100, ge=20)
@@ -74,6 +77,7 @@ coverage = declare(
         Measure("target", "what the interval is of: the figure of the laws, or the mean at this n", direction="target"),
         Measure("mean", "of the figure over the trials", direction="target"),
         Measure("width", "mean width of the intervals", direction="target", window=0.02),
+        Measure("told_apart", "share of differences whose interval leaves out 0", direction="target", window=0.02),
     ],
 )
 
