@@ -15,7 +15,8 @@ with replacement would repeat rows, which nearest neighbours and kernels take fo
 part of the variance that falls as 1 / n² too large by far: in 300 trials of 100 rows, whose sets differ from the
 reference by little, they never told two equal sets apart by FD, where 5 % is right. The jackknife doubles that part
 (Efron and Stein, 1981), so that it tells sets apart too seldom where they are nearly perfect or n is small, and not too
-often. ``results/coverage`` has how often the intervals contain the difference.
+often. Of figures of nearest neighbours (precision, recall, density, coverage) the intervals are too wide: in 300 trials
+of 100 rows, 98.7 to 100 % contained the difference of equal sets. ``results/coverage`` has FD and KID.
 """
 
 from __future__ import annotations
