@@ -162,7 +162,7 @@ class Task:
 
 
 def declare(
-    function: str,
+    function: Function | str,
     parameters: type[TaskParameters],
     *,
     entry: str,
@@ -172,13 +172,13 @@ def declare(
     packages: tuple[str, ...] = (),
     samples: bool = False,
 ) -> Task:
-    """Declare a task whose function, ``module:function``, is imported when it first runs; its name is the task's.
+    """Declare a task under the name of its function, given as ``module:function``, which is imported at the first run.
 
     ``entry`` is the parameter that names what is measured (in a contest, a list of names), ``catalogue`` is where those
     names come from.
     """
     table = {measure.name: measure for measure in measures}
-    name = function.partition(":")[2]
+    name = function.partition(":")[2] if isinstance(function, str) else function.__name__
     return Task(name, kind, entry, catalogue, parameters, table, function, packages, samples)
 
 
@@ -200,7 +200,9 @@ def task(
     def wrap(function: Function) -> Task:
         hints = typing.get_type_hints(function)
         parameters = hints[next(iter(inspect.signature(function).parameters))]
-        table = {measure.name: measure for measure in measures}
-        return Task(function.__name__, kind, entry, catalogue, parameters, table, function, packages, samples)
+        return declare(
+            function, parameters, entry=entry, measures=measures, kind=kind, catalogue=catalogue, packages=packages,
+            samples=samples,
+        )  # fmt: skip
 
     return wrap

@@ -1,5 +1,6 @@
 """Fixtures of several test files."""
 
+import contextlib
 import json
 import os
 import re
@@ -74,6 +75,29 @@ def outside(tmp_path):
         return site
 
     return make
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """A context in which the user interrupts the command at the first file that it writes ``after`` so many."""
+    write = os.fsync
+
+    @contextlib.contextmanager
+    def interrupt(*, after: int):
+        written = 0
+
+        def crash(descriptor):
+            nonlocal written
+            written += 1
+            if written > after:
+                raise KeyboardInterrupt
+            write(descriptor)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", crash)
+            yield
+
+    return interrupt
 
 
 @pytest.fixture(scope="session")

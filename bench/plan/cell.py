@@ -39,6 +39,11 @@ class Identity(Strict):
         return {name: value for name, value in self.parameters.items() if value not in (self.entry, self.entries)}
 
     @property
+    def name(self) -> str:
+        """The cell's whole name, ``task/entry/key=value,...`` with all parameters in order of name, and its seed."""
+        return name_of(self.task, self.entry, self.setting | {"seed": self.seed})
+
+    @property
     def entry(self) -> str:
         """The names of the entries that the cell measures, as one text with commas, for display."""
         return ",".join(self.entries)

@@ -6,7 +6,6 @@ import fnmatch
 from dataclasses import dataclass, replace
 
 from bench.errors import UsageError
-from bench.plan.cell import name_of
 from bench.records.record import Measurement, Record
 from bench.records.store import Contents
 
@@ -24,7 +23,7 @@ class Choice:
 
     def matches(self, record: Record) -> bool:
         """Whether the glob chooses the record's cell."""
-        return self.only is None or fnmatch.fnmatchcase(_name(record), f"*{self.only}*")
+        return self.only is None or fnmatch.fnmatchcase(record.cell.name, f"*{self.only}*")
 
     def takes(self, measure: Measurement) -> bool:
         """Whether the measure is chosen, by its name."""
@@ -40,7 +39,9 @@ class Choice:
         every = [*baseline.records, *candidate.records]
         chosen = [record for record in every if self.matches(record)]
         if not chosen and every:
-            raise UsageError(f"--only {self.only!r} matches none of {len(every)} cells; the first is {_name(every[0])}")
+            raise UsageError(
+                f"--only {self.only!r} matches none of {len(every)} cells; the first is {every[0].cell.name}"
+            )
         names = dict.fromkeys(measure.name for record in chosen for measure in record.measures)
         if unknown := [name for name in self.measures if name not in names]:
             raise UsageError(f"--measure {unknown[0]!r}: no record has it; there are {', '.join(names) or 'none'}")
@@ -59,8 +60,3 @@ class Choice:
 
 
 EVERYTHING = Choice()
-
-
-def _name(record: Record) -> str:
-    cell = record.cell
-    return name_of(cell.task, cell.entry, cell.setting | {"seed": cell.seed})

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from bench.files import digest
-from bench.plan.cell import name_of
 from bench.records.record import FINISHED, Record
 from bench.records.source import Source
 from bench.records.store import Store
@@ -96,8 +95,7 @@ def _choose(
     merged.contradicted |= {kept[0].status, left[0].status} <= FINISHED
     cell = kept[0].cell
     places = [f"{origin.path if origin else folder} of {record.started_at}" for record, origin in (kept, left)]
-    name = name_of(cell.task, cell.entry, cell.setting | {"seed": cell.seed})
-    merged.conflicts.append(f"{name} ({cell.hash}): {reason}; kept is {places[0]}, left out {places[1]}")
+    merged.conflicts.append(f"{cell.name} ({cell.hash}): {reason}; kept is {places[0]}, left out {places[1]}")
     return kept
 
 

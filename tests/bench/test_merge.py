@@ -1,7 +1,6 @@
 """Merging: a union that depends on neither order nor repetition, loses nothing, and names what is in conflict."""
 
 import json
-import os
 from itertools import pairwise, permutations, product
 from pathlib import Path
 
@@ -195,23 +194,12 @@ def test_what_is_damaged_is_named_and_left_out_and_the_rest_is_merged(stores, co
     assert len(Store(stores / "c").records()) == 4
 
 
-def test_an_import_that_is_interrupted_is_completed_by_its_repetition(stores, command, monkeypatch):
+def test_an_import_that_is_interrupted_is_completed_by_its_repetition(stores, command, interrupted):
     """Killed at each of its writes in turn: the store can always be read, and the repetition gives the whole."""
     assert command("import", "a", "--out", "whole")[0] == 0
     whole = {name: bytes_ for name, (bytes_, _) in content(stores / "whole").items()}
-    write, count = os.fsync, 0
     for last in range(len(whole)):
-        count = 0
-
-        def crash(descriptor, last=last):
-            nonlocal count
-            count += 1
-            if count > last:
-                raise KeyboardInterrupt
-            write(descriptor)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", crash)
+        with interrupted(after=last):
             assert command("import", "a", "--out", f"c{last}")[0] == 130
         for record in Store(stores / f"c{last}").records():
             assert Store(stores / f"c{last}").holds(record.cell.hash) or record.status == "failed"

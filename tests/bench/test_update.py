@@ -178,22 +178,11 @@ def test_nothing_is_written_where_the_candidate_is_not_fit(stores, command, base
 
 
 @pytest.mark.parametrize("base", ["base", "base.json"])
-def test_an_update_that_is_interrupted_leaves_the_old_baseline_or_the_new(stores, command, monkeypatch, base):
+def test_an_update_that_is_interrupted_leaves_the_old_baseline_or_the_new(stores, command, interrupted, base):
     """Killed at each of its writes: what is shown is whole, and the repetition completes the update."""
     old = load(stores / base).records
-    write = os.fsync
     for last in range(20):
-        count = 0
-
-        def crash(descriptor, last=last):
-            nonlocal count
-            count += 1
-            if count > last:
-                raise KeyboardInterrupt
-            write(descriptor)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", crash)
+        with interrupted(after=last):
             code = command("compare", base, "new", "--update")[0]
         assert not list(stores.rglob("*.tmp"))
         if code == 0:

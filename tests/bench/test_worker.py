@@ -38,6 +38,7 @@ def cells(tmp_path, monkeypatch):
     def make(sampler, **modules):
         for name, source in modules.items():
             (tmp_path / f"{name}.py").write_text(source)
+            monkeypatch.delitem(sys.modules, name, raising=False)  # another test's of this name
         (tmp_path / "own.toml").write_text(SUITE)
         return [
             c for c in expand(read(tmp_path / "own.toml"), guests={"samplers": [sampler]}) if ":" in c.identity.entry
