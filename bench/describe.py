@@ -14,6 +14,7 @@ from typing import Any
 from bench.catalogue import kinds
 from bench.errors import UsageError
 from bench.plan.signature import Option, read_signature
+from bench.report import published
 from bench.task import Measure, NameOf, Task
 from implementations.catalogue.entry import Entry, UnknownName
 from implementations.catalogue.names import resolve_name
@@ -59,6 +60,7 @@ class Description:
     facts: dict[str, str] = field(default_factory=dict)  # what else the catalogue holds of it
     settings: list[Setting] = field(default_factory=list)
     measures: list[Measure] = field(default_factory=list)
+    published: list[dict[str, Any]] = field(default_factory=list)  # figures of papers, the headline first
     example: str = ""
 
     def text(self, width: int) -> str:
@@ -80,6 +82,9 @@ class Description:
         if self.measures:
             yield from ["", "measures"]
             yield from _lay_out([(one.name, one.unit or "-", _say_measure(one)) for one in self.measures], width)
+        if self.published:
+            yield from ["", "published"]
+            yield from textwrap.wrap(self.published[0]["words"], width, initial_indent="  ", subsequent_indent="    ")
         if self.example:
             yield from ["", "in a suite" if self.kind == "tasks" else "example"]
             yield from (f"  {line}".rstrip() for line in self.example.splitlines())
@@ -124,8 +129,14 @@ def _describe(kind: str, entry: Entry) -> Description:
     example = USE.get(kind, "").replace("NAME", entry.name)
     return Description(
         entry.name, kind, entry.summary, entry.paper, known.docstring if known else "", _facts(entry), settings,
-        example=command or example or _import_of(entry),
+        published=_published(kind, entry.name), example=command or example or _import_of(entry),
     )  # fmt: skip
+
+
+def _published(kind: str, name: str) -> list[dict[str, Any]]:
+    """The published figures of an entry, each with its words."""
+    rows = published.find(published.read_kind(kind), name)
+    return [row.model_dump(exclude_defaults=True) | {"words": row.words()} for row in rows]
 
 
 def _default(option: Option, preset: Mapping[str, Any]) -> str:
@@ -173,7 +184,7 @@ def _describe_task(entry: Entry) -> Description:
     facts: dict[str, str] = {"kind of cell": task.kind}
     return Description(
         entry.name, "tasks", entry.summary, entry.paper, known.docstring if known else "", facts, settings,
-        list(task.measures.values()), _block(task),
+        list(task.measures.values()), example=_block(task),
     )  # fmt: skip
 
 
