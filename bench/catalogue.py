@@ -49,7 +49,7 @@ class MetricEntry(Entry):
     others: tuple[str, ...] = ()  # names of earlier versions, which the command still takes
 
 
-CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+CODE = re.compile(r"(scheduler:)?[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 SUITES_FOLDER = Path(__file__).parent / "suites"
 
 

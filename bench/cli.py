@@ -163,6 +163,10 @@ def audit(
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Samplers; all of fidmap's own without any.")
     ] = None,
     sampler: Annotated[list[str] | None, _own("sampler")] = None,
+    scheduler: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE:NAME", help="A scheduler of yours, with set_timesteps and step as in diffusers."),
+    ] = None,
     peer: Annotated[
         list[str] | None, typer.Option(help="All of diffusers or of k_diffusion, as solvers and as shipped.")
     ] = None,
@@ -181,6 +185,7 @@ def audit(
     if unknown := set(check or ()) - set(CHECKS):
         raise UsageError(f"--check {min(unknown)!r}: expected {', '.join(CHECKS)}")
     guests = [_check_own("samplers", "--sampler", name) for name in sampler or ()]
+    guests += [_check_scheduler(name) for name in scheduler or ()]
     try:
         for name in names or ():
             SAMPLERS[name].resolve()
@@ -403,21 +408,30 @@ def _pair(option: str, text: str) -> tuple[str, str]:
     return name, value
 
 
-def _check_own(kind: str, option: str, name: str) -> str:
+def _check_scheduler(name: str) -> str:
+    """Check a scheduler of the user's, and give the name by which it is a sampler of the catalogue."""
+    from implementations.catalogue.own_scheduler import OWN_SCHEDULER
+
+    return _check_own("samplers", "--scheduler", name, OWN_SCHEDULER)
+
+
+def _check_own(kind: str, option: str, name: str, prefix: str = "") -> str:
     from bench.environment import import_from_here
     from implementations.catalogue import CATALOGUES
 
     module, _, function = name.partition(":")
     if not module or not function:
-        raise UsageError(f"{option} {name!r}: expected MODULE:FUNCTION")
+        raise UsageError(f"{option} {name!r}: expected {'MODULE:NAME' if prefix else 'MODULE:FUNCTION'}")
     import_from_here()
     try:
-        found: Any = CATALOGUES[kind][name].resolve()
+        found: Any = CATALOGUES[kind][prefix + name].resolve()
     except ImportError as error:
         raise UsageError(f"{option} {error}") from None
+    if kind == "samplers" and hasattr(found, "set_timesteps"):
+        raise UsageError(f"{option} {name!r} has set_timesteps and is no function: --scheduler takes it")
     if not callable(found):
         raise UsageError(f"{option} {name!r} is no function")
-    return name
+    return prefix + name
 
 
 def _format(name: str | None, as_json: bool, known: tuple[str, ...]) -> str:

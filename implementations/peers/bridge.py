@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -179,3 +179,17 @@ class Bridge:
             if self.problem.callback is not None:
                 self.problem.callback(self.steps, time, x, self._latest)
             self.steps += 1
+
+
+class Ask(NamedTuple):
+    """One evaluation of the denoiser by a scheduler: the point of the path, and the scheduler's own timestep for it.
+
+    ``begins`` says whether a step begins there.
+    """
+
+    point: Point
+    timestep: Any
+    begins: bool = True
+
+
+Place = Callable[[Any, Bridge], Iterable[Ask]]  # (scheduler, bridge): set the grid, and give what to ask step by step

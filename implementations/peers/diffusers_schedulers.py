@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import diffusers
 import torch
@@ -29,24 +29,10 @@ from implementations.diffusion.denoiser import Prediction
 from implementations.diffusion.discrete import DiscreteVP
 from implementations.diffusion.grid import Point
 from implementations.diffusion.path import EDM, Images, Path, RectifiedFlow, TrigFlow
-from implementations.peers.bridge import Bridge, Frame, PeerSampler
+from implementations.peers.bridge import Ask, Bridge, Frame, PeerSampler, Place
 from implementations.samplers.contract import Problem
 
 diffusers.logging.set_verbosity_error()  # a scheduler warns of arguments that a bench has reason to give
-
-
-class Ask(NamedTuple):
-    """One evaluation of the denoiser by a scheduler: the point of the path, and the scheduler's own timestep for it.
-
-    ``begins`` says whether a step begins there.
-    """
-
-    point: Point
-    timestep: Any
-    begins: bool = True
-
-
-Place = Callable[[Any, Bridge], Iterable[Ask]]  # (scheduler, bridge): set the grid, and give what to ask step by step
 
 
 @dataclass(frozen=True)
@@ -78,6 +64,13 @@ class Peer:
         """The names of the options of the scheduler's constructor."""
         known = inspect.signature(getattr(diffusers, self.name).__init__).parameters
         return [name for name in known if name not in ("self", "kwargs")]
+
+    def fits(self, config: Mapping[str, Any]) -> bool:
+        """Say whether a scheduler of this class has the algorithm of this peer, and its order where stages count."""
+        algorithm = self.options()[0].get("algorithm_type")
+        return config.get("algorithm_type", algorithm) == algorithm and (
+            self.stages == 1 or config.get("solver_order", self.stages) == self.stages
+        )
 
     def make(self, options: Mapping[str, Any]) -> Any:
         """Make the scheduler by its constructor; raises ValueError on an option that the constructor does not have."""
@@ -380,8 +373,21 @@ _X0 = {"prediction_type": "sample"}
 _SIGMAS = {"lower_order_final": False}
 
 
+_PEERS: list[Peer] = []
+
+
 def _peer(name: str, frame: Frame, place: Place, **about: Any) -> PeerSampler:
-    return _adapt(Peer(name, frame, place, **about))
+    _PEERS.append(Peer(name, frame, place, **about))
+    return _adapt(_PEERS[-1])
+
+
+def find_peer(scheduler: Any) -> Peer | None:
+    """Give the peer by which a scheduler that is one of diffusers' classes, or derived from one, is run; or None.
+
+    Of the forms of DPM-Solver it is that of the scheduler's ``algorithm_type`` and, single-step, of its order.
+    """
+    fits = [peer for peer in _PEERS if isinstance(scheduler, getattr(diffusers, peer.name, ()))]
+    return next((peer for peer in fits if peer.fits(scheduler.config)), None)
 
 
 def _order(default: int, name: str = "solver_order") -> Callable[..., tuple[dict[str, Any], dict[str, Any]]]:

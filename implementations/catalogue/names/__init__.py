@@ -18,6 +18,7 @@ from implementations.catalogue.entry import Catalogue, UnknownName
 from implementations.catalogue.names import automatic1111, comfyui, diffusers, k_diffusion
 from implementations.catalogue.names.diffusers_arguments import resolve_call, resolve_grid
 from implementations.catalogue.names.meaning import Resolved
+from implementations.catalogue.own_scheduler import OWN_SCHEDULER, SchedulerEntry
 from implementations.catalogue.samplers import SAMPLERS
 
 __all__ = ["PROGRAMS", "Resolved", "find_entry", "find_program", "list_names", "names_code", "resolve_name"]
@@ -55,8 +56,11 @@ def resolve_name(kind: str, text: str) -> Resolved:
 def find_entry(catalogue: Catalogue[Any], text: str) -> Any:
     """Give an entry of a catalogue for the name that another program has for it, its options set, or None.
 
-    Raises UnknownName on a name that cannot be run, and on one that programs use for different methods.
+    ``scheduler:module:name`` gives the user's own scheduler as a sampler. Raises UnknownName on a name that cannot be
+    run, and on one that programs use for different methods.
     """
+    if catalogue.kind == "samplers" and text.startswith(OWN_SCHEDULER):
+        return SchedulerEntry.named(text)
     found = _find(catalogue.kind, text)
     if found is None:
         return None
