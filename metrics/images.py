@@ -1,8 +1,7 @@
-"""Images as uint8 tensors from whatever holds them: folders, arrays, data loaders; what is unusual is counted."""
+"""Images as uint8 tensors from whatever holds them: folders, arrays, data loaders."""
 
 from __future__ import annotations
 
-import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -12,24 +11,24 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+
+from metrics.reading import load_files
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 CHANNELS = (1, 3)
-ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what ``decode`` may raise
 
 
-def read_images(data: Any) -> Iterator[UInt8[Tensor, "_c _h _w"]]:
+def read_images(data: Any, *, workers: int | None = None, ahead: int = 64) -> Iterator[UInt8[Tensor, "_c _h _w"]]:
     """Images one by one, uint8 (c, h, w), from a folder, a file .npy or .npz, an array, or an iterable.
 
-    A folder is read with those below it, in order of name. Arrays are what ``as_images`` takes. An iterable, as a
-    ``DataLoader`` is, has images (c, h, w) or batches (n, c, h, w), each perhaps first in a tuple with labels. Raises
-    ValueError on anything else, and on a file that cannot be decoded.
+    A folder is read with those below it, in order of name, by ``workers`` threads that keep ``ahead`` images waiting
+    (``metrics.reading.load_files``). Arrays are what ``as_images`` takes. An iterable, as a ``DataLoader`` is, has
+    images (c, h, w) or batches (n, c, h, w), each perhaps first in a tuple with labels. Raises ValueError on anything
+    else, and on a file that cannot be decoded.
     """
     if isinstance(data, str | os.PathLike):
-        yield from _read_path(Path(data))
+        yield from _read_path(Path(data), workers, ahead)
     elif isinstance(data, Tensor | np.ndarray):
         yield from as_images(np.asarray(data), "data")
     elif isinstance(data, Iterable):
@@ -40,16 +39,15 @@ def read_images(data: Any) -> Iterator[UInt8[Tensor, "_c _h _w"]]:
         raise ValueError(f"data is a {type(data).__name__}; a folder, an array or an iterable of images is accepted")
 
 
-def _read_path(path: Path) -> Iterator[Tensor]:
+def _read_path(path: Path, workers: int | None, ahead: int) -> Iterator[Tensor]:
     if path.is_dir():
         files, _ = list_images(path)
         if not files:
             raise ValueError(f"{path}: holds no images ({', '.join(sorted(SUFFIXES))})")
-        for file in files:
-            try:
-                yield decode(file.read_bytes(), Counter())
-            except BROKEN as error:
-                raise ValueError(f"{file}: cannot be read ({explain(error)})") from None
+        for file, loaded in zip(files, load_files(files, Counter(), workers=workers, ahead=ahead), strict=True):
+            if loaded.image is None:
+                raise ValueError(f"{file}: cannot be read ({loaded.reason})")
+            yield loaded.image
         return
     if path.suffix.lower() not in (".npy", ".npz"):
         raise ValueError(f"{path}: a folder of images, .npy or .npz is accepted")
@@ -111,39 +109,3 @@ def list_images(folder: Path) -> tuple[list[Path], Counter[str]]:
             else:
                 left_out["links to a file that is not there"] += 1
     return sorted(files), left_out
-
-
-def explain(error: Exception) -> str:
-    """An error in one line; for an unknown format in our words, as Pillow's name an object's address and no cause."""
-    if isinstance(error, UnidentifiedImageError):
-        return "no image that Pillow knows"
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def decode(content: bytes, seen: Counter[str]) -> UInt8[Tensor, "c h w"]:
-    """The first frame of an image file as uint8: grey stays grey, everything else becomes RGB.
-
-    ``seen`` counts sizes and what is lost. Raises one of ``BROKEN`` on a file that cannot be decoded.
-    """
-    with Image.open(io.BytesIO(content)) as opened:
-        image: Image.Image = opened
-        if getattr(image, "n_frames", 1) > 1:
-            seen["animated: the first frame is taken"] += 1
-        image.load()
-        if image.getexif().get(ORIENTATION, 1) != 1:
-            seen["with an EXIF rotation: it is not applied"] += 1
-        mode = image.mode
-        if mode.startswith("I;16"):
-            seen["of 16 bits: rounded to 8"] += 1
-            array = np.rint(np.asarray(image).astype(np.float64) / 257).astype(np.uint8)
-        elif mode in ("I", "F"):
-            raise ValueError(f"pixels of mode {mode}, whose range is not known; 8 or 16 bits are accepted")
-        else:
-            if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-                seen["with transparency: it is dropped"] += 1
-                image = image.convert(
-                    "LA" if mode in ("L", "LA", "La") else "RGBA"
-                )  # Pillow warns of one step for both
-            array = np.array(image.convert("L" if mode in ("1", "L", "LA", "La") else "RGB"))
-    seen[f"size {array.shape[1]}x{array.shape[0]}"] += 1
-    return torch.from_numpy(array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1)))

@@ -52,6 +52,9 @@ def images(
     save_stats: Annotated[Path | None, typer.Option(help="Write the statistics of REAL into this file.")] = None,
     cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep features by the hash of the images.")] = True,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read; counted.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads that read images  [default: one per core, 8 at most]")
+    ] = None,
     record: Keep = None,
     as_json: AsJson = False,
     names: Names = None,
@@ -77,6 +80,7 @@ def images(
         comparison = image_comparison.compare(
             real, generated, names=names, all_pairs=all_pairs, extractor=extractor, metrics=metrics, batch=batch,
             seed=seed, device=device, weights=weights, save_stats=save_stats, cache=cache, skip_bad=skip_bad,
+            workers=workers,
         )  # fmt: skip
         for line in comparison.notes:
             print(line, file=sys.stderr)
@@ -87,7 +91,7 @@ def images(
     began = _begin(record)
     result = module.evaluate(
         real, generated[0], extractor=extractor, metrics=metrics, batch=batch, resamples=resamples, seed=seed,
-        device=device, weights=weights, save_stats=save_stats, cache=cache, skip_bad=skip_bad,
+        device=device, weights=weights, save_stats=save_stats, cache=cache, skip_bad=skip_bad, workers=workers,
     )  # fmt: skip
     for line in result.notes:
         print(line, file=sys.stderr)

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections import Counter
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from bench.files import digest, write_atomic
 from bench.progress import Steps
 from metrics.extractors.extractor import Extractor
 
-FORM = "2"  # version of the cache's format
+FORM = "3"  # version of the cache's format
 
 
 def cache_folder() -> Path:
@@ -39,16 +40,24 @@ def features_of(
 ) -> Tensor:
     """Features (n, d) of a side's images in float64, from the cache if it has them.
 
-    Remarks on the images, such as sizes that differ, are appended to ``notes``. Raises UsageError on an image that
-    cannot be decoded and on features that are not finite.
+    Files are hashed as they are decoded, so that each is opened once; they are hashed before that where the cache has
+    features of files of the same sizes, the first of which is the same. Remarks on the images, such as sizes that
+    differ, are appended to ``notes``. Raises UsageError on an image that cannot be decoded and on features that are not
+    finite.
     """
-    identity = {"data": side.hash, "extractor": extractor.label, "resize": extractor.resize, "skip_bad": str(skip_bad),
-                "form": FORM}  # fmt: skip
-    file = cache_folder() / "features" / f"{digest(identity)}.safetensors"
-    found = _load(file, identity, side, notes) if cache else None
+    settings = {"extractor": extractor.label, "resize": extractor.resize, "skip_bad": str(skip_bad), "form": FORM}
+    folder, outline = cache_folder() / "features", digest({**settings, "outline": side.outline})
+
+    def place() -> tuple[Path, dict[str, str]]:
+        identity = {**settings, "data": side.hash}
+        return folder / f"{outline}-{digest(identity)}.safetensors", identity
+
+    maybe = cache and any(folder.glob(f"{outline}-*.safetensors"))
+    found = _load(*place(), side, notes) if maybe else None
     if found is None:
         found = _extract(side, extractor, batch)
         if cache:
+            file, identity = place()
             try:
                 write_atomic(file, _pack(found, identity, side))
             except UsageError as error:
@@ -59,8 +68,7 @@ def features_of(
 
 def _extract(side: Images, extractor: Extractor, batch: int) -> Tensor:
     rows: list[Tensor] = []
-    images = side.read(side)
-    with Steps(f"features of {side.source}", side.count) as steps:
+    with Steps(f"features of {side.source}", side.count) as steps, closing(side.read(ahead=batch)) as images:
         while part := list(islice(images, batch)):
             try:
                 rows.append(extractor.features(part, batch))

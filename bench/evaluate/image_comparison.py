@@ -118,6 +118,7 @@ def compare(
     save_stats: Path | None = None,
     cache: bool = True,
     skip_bad: bool = False,
+    workers: int | None = None,
 ) -> ImageComparison:
     """Compare sets of generated images against one reference: all others with the first, or ``all_pairs``.
 
@@ -128,7 +129,7 @@ def compare(
     labels = label_sources(generated, names)
     chosen = figures.choose(figures.DEFAULT if metrics is None else metrics)
     check_save(save_stats)
-    sides = [read_side(source, skip_bad=skip_bad) for source in (real, *generated)]
+    sides = [read_side(source, skip_bad=skip_bad, workers=workers) for source in (real, *generated)]
     for side in sides:
         if isinstance(side, Statistics):
             raise UsageError(f"{side.source}: statistics have no intervals; images or features of each are accepted")

@@ -92,16 +92,18 @@ def evaluate(
     save_stats: Path | None = None,
     cache: bool = True,
     skip_bad: bool = False,
+    workers: int | None = None,
 ) -> ImageReport:
     """Measure generated images against real ones.
 
     ``real`` and ``generated`` are folders, files or names of data sets (``read_side``). ``metrics`` is a list with
     commas, ``resamples`` the number of bootstrap resamples for intervals and floors, ``save_stats`` a file for the
-    statistics of the real side. Raises UsageError that names the file or option at fault.
+    statistics of the real side, ``workers`` the number of threads that read images, which changes no figure. Raises
+    UsageError that names the file or option at fault.
     """
     chosen = figures.choose(figures.DEFAULT if metrics is None else metrics)
     check_save(save_stats)
-    sides = [read_side(source, skip_bad=skip_bad) for source in (real, generated)]
+    sides = [read_side(source, skip_bad=skip_bad, workers=workers) for source in (real, generated)]
     statistics = next((side for side in sides if isinstance(side, Statistics)), None)
     notes: list[str] = []
     if statistics and "fd" not in chosen:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bench.data import fashion_mnist
 from bench.errors import UsageError
-from metrics.images import BROKEN, SUFFIXES, as_images, decode, explain, list_images
+from bench.files import digest
+from metrics.images import SUFFIXES, as_images, list_images
+from metrics.reading import hash_files, load_files, read_file
 from metrics.samples.frechet import FeatureStatistics
 
 DATA_SETS = ("fashion_mnist", "fashion_mnist/test", "fashion_mnist/train")
@@ -31,11 +35,23 @@ class Images:
 
     source: str
     count: int
-    hash: str  # of the files' bytes, in order of name
-    read: Callable[[Images], Iterator[Tensor]]  # yields uint8 (c, h, w) with c = 1 or 3; fills ``skipped`` and ``seen``
+    outline: str  # equal for equal content, and known without reading it
+    find_hash: Callable[[], str]
+    iterate: Callable[[Images, int], Generator[Tensor, None, None]]
     skipped: list[str] = field(default_factory=list)  # files that cannot be decoded, each with the reason
     seen: Counter[str] = field(default_factory=Counter)  # numbers of images by size, and by conversion if any
     left_out: Counter[str] = field(default_factory=Counter)  # numbers of other files in the folder, by reason
+
+    @cached_property
+    def hash(self) -> str:
+        """The hash of the files' bytes, in order of name; reading all images makes it known."""
+        return self.find_hash()
+
+    def read(self, ahead: int = 64) -> Generator[Tensor, None, None]:
+        """The images, uint8 (c, h, w), c = 1 or 3, with ``ahead`` more in memory; it fills ``skipped`` and ``seen``."""
+        self.skipped.clear()
+        self.seen.clear()
+        return self.iterate(self, ahead)
 
 
 @dataclass(frozen=True)
@@ -58,15 +74,16 @@ class Statistics:
 Side = Images | Features | Statistics
 
 
-def read_side(source: str, *, skip_bad: bool = False) -> Side:
+def read_side(source: str, *, skip_bad: bool = False, workers: int | None = None) -> Side:
     """Open one side of an evaluation of images, real or generated, by its path or the name of a data set.
 
     A path that exists comes before a data set of the same name. ``skip_bad`` leaves out the images of a folder that
-    cannot be decoded, and counts them. Raises UsageError that says what is wrong with the file.
+    cannot be decoded, and counts them; ``workers`` threads read them (None: one per core, 8 at most). Raises UsageError
+    that says what is wrong with the file.
     """
     path = Path(source)
     if path.is_dir():
-        return _folder(path, skip_bad)
+        return _folder(path, skip_bad, workers)
     if path.is_file():
         suffix = path.suffix.lower()
         if suffix in (".npy", ".npz"):
@@ -90,44 +107,54 @@ def _data_set(name: str) -> Images:
         images = fashion_mnist.load(split)[0][:, None]
     except (FileNotFoundError, ValueError) as error:
         raise UsageError(str(error)) from None
-    return _in_memory(name, images, fashion_mnist.data_hash(split))
+    return hold_images(name, images, fashion_mnist.data_hash(split))
 
 
-def _in_memory(source: str, images: Tensor, content: str) -> Images:
+def hold_images(source: str, images: UInt8[Tensor, "n c h w"], content: str) -> Images:
     """A side of images (n, c, h, w) that are in memory; ``content`` is their hash."""
 
-    def read(side: Images) -> Iterator[Tensor]:
-        side.seen.clear()
+    def iterate(side: Images, ahead: int) -> Generator[Tensor, None, None]:
         side.seen[f"size {images.shape[3]}x{images.shape[2]}"] = len(images)
-        return iter(images)
+        yield from images
 
-    return Images(source, len(images), content, read)
+    return Images(source, len(images), content, lambda: content, iterate)
 
 
-def _folder(folder: Path, skip_bad: bool) -> Images:
+def _folder(folder: Path, skip_bad: bool, workers: int | None) -> Images:
     files, left_out = list_images(folder)
     if not files:
         held = "; ".join(f"{n} {what}" for what, n in left_out.items())
         raise UsageError(
             f"{folder}: holds no images ({', '.join(sorted(SUFFIXES))})" + (f", but {held}" if held else "")
         )
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
 
-    def read(side: Images) -> Iterator[Tensor]:
-        side.skipped.clear()
-        side.seen.clear()
-        for file in files:
-            try:
-                yield decode(file.read_bytes(), side.seen)
-            except BROKEN as error:
-                reason = explain(error)
-                if not skip_bad:
-                    raise UsageError(f"{file}: cannot be read ({reason}); --skip-bad leaves such out") from None
-                side.skipped.append(f"{file}: {reason}")
+    first = read_file(files[0])  # of many formats all files have one size, and tell nothing by it
 
-    return Images(str(folder), len(files), digest.hexdigest()[:16], read, left_out=left_out)
+    def read(file: Path) -> bytes:
+        return first if file is files[0] else read_file(file)
+
+    def find_hash() -> str:
+        return _join(hash_files(files, workers=workers, read=read))
+
+    def iterate(side: Images, ahead: int) -> Generator[Tensor, None, None]:
+        digests = []
+        found = load_files(files, side.seen, workers=workers, ahead=ahead, read=read)
+        for file, loaded in zip(files, found, strict=True):
+            digests.append(loaded.digest)
+            if loaded.image is not None:
+                yield loaded.image
+            elif skip_bad:
+                side.skipped.append(f"{file}: {loaded.reason}")
+            else:
+                raise UsageError(f"{file}: cannot be read ({loaded.reason}); --skip-bad leaves such out")
+        side.hash = _join(digests)
+
+    outline = digest([digest(first), [file.stat().st_size for file in files]])
+    return Images(str(folder), len(files), outline, find_hash, iterate, left_out=left_out)
+
+
+def _join(digests: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
 
 
 def _numpy(file: Path) -> dict[str, np.ndarray]:
@@ -190,4 +217,4 @@ def _arrays(source: str, arrays: dict[str, np.ndarray]) -> Images | Features:
         images = as_images(array, what, ", or features float (n, d),")
     except ValueError as error:
         raise UsageError(str(error)) from None
-    return _in_memory(source, images, found)
+    return hold_images(source, images, found)

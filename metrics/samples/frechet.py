@@ -74,13 +74,21 @@ class FeatureStatistics:
 
     @classmethod
     def from_images(
-        cls, data: Any, extractor: Callable[..., Tensor], *, batch: int = 64, name: str = "", resize: str = ""
+        cls,
+        data: Any,
+        extractor: Callable[..., Tensor],
+        *,
+        batch: int = 64,
+        workers: int | None = None,
+        name: str = "",
+        resize: str = "",
     ) -> FeatureStatistics:
         """Statistics of the features of images: of a folder, a file .npy or .npz, an array, or a loader's batches.
 
         ``extractor`` is an ``Extractor``, or a function of a list of uint8 images (c, h, w) that gives (n, d), with its
-        ``name`` and ``resize``, which an ``Extractor`` has itself. ``batch`` images are in memory at a time. Raises
-        ValueError on data without images, as ``metrics.images.read_images`` does, and as ``from_features`` does.
+        ``name`` and ``resize``, which an ``Extractor`` has itself. It gets ``batch`` images at a time; the next
+        ones of a folder are read by ``workers`` threads (None: one per core, 8 at most). Raises ValueError on data
+        without images, as ``metrics.images.read_images`` does, and as ``from_features`` does.
         """
         from metrics.images import read_images
 
@@ -88,7 +96,7 @@ class FeatureStatistics:
             "extractor": name or str(getattr(extractor, "label", "")),
             "resize": resize or str(getattr(extractor, "resize", "")),
         }
-        images, found = read_images(data), None
+        images, found = read_images(data, workers=workers, ahead=batch), None
         while part := list(itertools.islice(images, batch)):
             own = cls.from_features(extractor(part), **label)
             found = own if found is None else found + own

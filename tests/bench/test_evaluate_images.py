@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -252,6 +254,31 @@ def test_a_truncated_image_is_an_error_or_a_counted_skip(tmp_path, folders, imag
         (folder / f"{i}.jpg").write_bytes(whole[:50])
     with pytest.raises(UsageError, match=r"broken: none of 5 images can be read; the first: .*0\.jpg"):
         quick(folder, folders[0], skip_bad=True)
+
+
+def test_the_threads_that_read_change_no_figure(folders):
+    first, *others = (quick(*folders, workers=workers, cache=False).as_dict() for workers in (None, 1, 2, 7))
+    assert others == [first] * 3
+
+
+def test_an_interrupt_while_images_are_read_ends_it_at_once(tmp_path, folders, fidmap):
+    (tmp_path / "slow.py").write_text(
+        "import time\n"
+        "def network(x):\n"
+        "    open('begun', 'w').close()\n"
+        "    time.sleep(1)\n"
+        "    return x.mean((2, 3))\n"
+    )  # fmt: skip
+    arguments = ("evaluate", "images", *folders, "--extractor", "slow:network", "--batch", "1", "--workers", "3")
+    process = fidmap(*arguments, background=True)
+    while not (tmp_path / "begun").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    begin = time.monotonic()
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    assert time.monotonic() - begin < 10
 
 
 def test_32_bit_pixels_have_no_known_range(tmp_path, folders):

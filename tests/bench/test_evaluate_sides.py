@@ -12,7 +12,7 @@ from PIL import Image
 from bench.errors import UsageError
 from bench.evaluate.images import evaluate
 from bench.evaluate.sides import Features, Images, read_side
-from metrics.images import ORIENTATION
+from metrics.decoding import ORIENTATION
 
 RNG = np.random.default_rng(5)
 
@@ -44,7 +44,7 @@ def test_hidden_folders_are_left_out_linked_ones_are_read_and_both_are_said(tmp_
     (real / "labels.csv").write_text("")
     (real / "README").write_text("")
     side = read_side(str(real))
-    assert side.count == len(list(side.read(side))) == 12
+    assert side.count == len(list(side.read())) == 12
     assert dict(side.left_out) == {
         "hidden folders (.cache)": 1,
         "hidden files": 1,
@@ -72,7 +72,7 @@ def test_a_rotation_by_exif_is_remarked_on_and_not_applied(tmp_path):
     save(tmp_path / "b.jpg", exif=upright)
     save(tmp_path / "c.jpg")
     side = read_side(str(tmp_path))
-    assert {tuple(image.shape) for image in side.read(side)} == {(1, 9, 7)}
+    assert {tuple(image.shape) for image in side.read()} == {(1, 9, 7)}
     assert side.seen["with an EXIF rotation: it is not applied"] == 1
 
 
@@ -136,7 +136,7 @@ def test_images_of_an_array_keep_their_count(tmp_path, shape):
     array = RNG.integers(0, 256, shape, dtype=np.uint8)
     np.save(tmp_path / "a.npy", array)
     side = read_side(str(tmp_path / "a.npy"))
-    found = torch.stack(list(side.read(side)))
+    found = torch.stack(list(side.read()))
     assert isinstance(side, Images)
     assert (side.count, *found.shape) == (shape[0], *IMAGES[shape])
     expected = array.reshape(IMAGES[shape]) if array.shape[-1] not in (1, 3) else np.moveaxis(array, -1, 1)

@@ -1,7 +1,8 @@
-"""Behind all lines of a report on detections stand one reading of the files and one matching."""
+"""Behind all lines of a report stands one reading of the files; on detections, one matching too."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections import Counter
@@ -11,7 +12,7 @@ from unittest import mock
 import pytest
 from PIL import Image
 
-from bench.evaluate import detections, voc_figures
+from bench.evaluate import detections, images, voc_figures
 from metrics.detection import coco, voc
 from metrics.detection.inputs import read_inputs
 
@@ -90,6 +91,42 @@ def test_a_file_is_opened_once_a_folder_listed_once_and_a_matching_made_once(tmp
     assert match.call_count == 1
     places = [path for path in (tmp_path / "set").rglob("*") if path.name != "images"]
     assert seen == dict.fromkeys(map(str, places), 1)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_an_image_is_opened_once_to_be_hashed_and_decoded_and_once_more_to_be_found(
+    tmp_path, events, workers, monkeypatch
+):
+    monkeypatch.setenv("FIDMAP_CACHE", str(tmp_path / "cache"))
+    for side in ("real", "fake"):
+        (tmp_path / "sides" / side / "more").mkdir(parents=True)
+        for k in range(20):
+            image = Image.effect_noise((28, 28), 40 + k)
+            image.save(tmp_path / "sides" / side / ("more" if k % 3 else "") / f"{k}.png")
+    paths = [str(path) for path in (tmp_path / "sides").rglob("*") if path.parent != tmp_path / "sides"]
+    sides = [str(tmp_path / "sides" / side) for side in ("real", "fake")]
+    found = []
+    for cache in (True, True, False):  # extracted, from the cache by its hash, extracted
+        with events(tmp_path / "sides") as seen:
+            found.append(images.evaluate(*sides, metrics="fd", resamples=0, workers=workers, cache=cache))
+        assert seen == dict.fromkeys([*paths, *sides], 1)
+    assert found[0] == found[1] == found[2]
+    digests = [hashlib.sha256(file.read_bytes()).digest() for file in sorted((tmp_path / "sides/fake").rglob("*.png"))]
+    assert found[0].generated.data == hashlib.sha256(b"".join(digests)).hexdigest()[:16]
+
+
+def test_other_images_in_files_of_the_same_sizes_are_told_apart(tmp_path, monkeypatch):
+    """Also where the first of them is the same, so that the cache seems to have them."""
+    monkeypatch.setenv("FIDMAP_CACHE", str(tmp_path / "cache"))
+    found = []
+    for side, shift in (("a", 0), ("b", 9), ("c", 9)):
+        (tmp_path / side).mkdir()
+        for k in range(12):
+            level = 10 * k + shift * (k > 0 or side == "c")
+            Image.new("L", (28, 28), level).save(tmp_path / side / f"{k:02d}.bmp")
+        found.append(images.evaluate(str(tmp_path / "a"), str(tmp_path / side), metrics="fd", resamples=0))
+    assert len({each.generated.data for each in found}) == 3
+    assert len({each.figures[0].value for each in found}) == 3
 
 
 class Entry(dict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from jaxtyping import Float, Float64, UInt8
@@ -14,7 +14,7 @@ from torch import Tensor
 from bench.catalogue import is_code
 from bench.errors import UsageError
 from bench.evaluate.features import features_of
-from bench.evaluate.sides import Features, Images, Statistics, read_side
+from bench.evaluate.sides import Features, Images, Statistics, hold_images, read_side
 from bench.models.spec import Model, call_named, hash_numbers, load_model
 from bench.plan.reach import reach
 from bench.plan.source import source_hash
@@ -62,7 +62,7 @@ def load_data(source: str, low: float, high: float) -> Data:
         return Data(source, "statistics", found.data or hash_numbers([found.mean, found.scatter]), statistics=found)
     if isinstance(side, Features):
         return Data(source, "points", side.hash, side.features.float())
-    first = list(islice(side.read(side), SHOWN))
+    first = list(islice(side.read(), SHOWN))
     if len(sizes := {tuple(image.shape) for image in first}) > 1:
         raise UsageError(f"--data {source}: images of {len(sizes)} shapes, as {min(sizes)} and {max(sizes)}; one shape "
                          "is accepted")  # fmt: skip
@@ -90,13 +90,7 @@ def _from_function(source: str, low: float, high: float) -> Data:
             raise UsageError(f"--data {source}: returned {images.dtype}; uint8, or floats in the model's range, are "
                              "accepted")  # fmt: skip
         images = from_range(images, low, high)
-
-    def read(side: Images) -> Any:
-        side.seen.clear()
-        side.seen[f"size {images.shape[3]}x{images.shape[2]}"] = len(images)
-        return iter(images)
-
-    side = Images(source, len(images), held, read)
+    side = hold_images(source, images, held)
     rows = found.detach().cpu()[:SHOWN]
     rows = rows.float() if rows.is_floating_point() else to_range(rows, low, high)
     return Data(source, "images", held, rows, side)
