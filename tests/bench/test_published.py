@@ -4,15 +4,18 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 from datetime import date
 
 import pytest
 
 from bench.catalogue import kinds
+from bench.describe import describe
 from bench.errors import UsageError
 from bench.report import published
 from bench.report.published import Published, Setting, find, read, read_file, setting_of
 
+FAMILIES = ("samplers", "losses", "nms", "metrics")
 ROWS = read()
 WHOLE = """[[row]]
 entry = "ddim"
@@ -23,6 +26,12 @@ source = "DDIM, 2010.02502, table 1"
 date = "2020-10"
 confirmed = "paper"
 """
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_entry_has_a_figure_or_says_that_none_was_found(kind):
+    own = {name for name, entry in kinds()[kind].items() if getattr(entry, "family", "") != "peer"}
+    assert own == {row.entry for row in ROWS if row.kind == kind}
 
 
 def test_every_entry_of_a_row_exists():
@@ -102,8 +111,8 @@ def test_figures_of_an_oracle_are_comparable_with_none_that_was_published():
 
 
 def test_find_tells_kinds_measures_and_settings_apart():
-    assert {row.kind for row in find(ROWS, "diou")} == {"losses"}
-    assert find(ROWS, "diou", kind="nms") == []
+    assert {row.kind for row in find(ROWS, "diou")} == {"losses", "nms"}
+    assert {row.kind for row in find(ROWS, "diou", kind="nms")} == {"nms"}
     rows = find(ROWS, "ddim", "FID", kind="samplers")
     assert rows[0].figure == 4.67  # the headline
     assert find(ROWS, "ddim", "FID", rows[1].setting, kind="samplers") == [rows[1]]
@@ -150,9 +159,11 @@ def test_reading_imports_neither_torch_nor_pandas():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
-def test_describe_shows_the_headline(fidmap):
-    text = " ".join(fidmap("describe", "ddim").stdout.split())
-    assert find(ROWS, "ddim", kind="samplers")[0].words() in text
-    (found,) = json.loads(fidmap("describe", "ddim", "--json").stdout)
-    assert [row["figure"] for row in found["published"]] == [row.figure for row in find(ROWS, "ddim", kind="samplers")]
-    assert found["published"][0]["source"].startswith("DDIM, 2010.02502")
+def test_describe_shows_the_headline_and_hands_all_to_json():
+    (shown,) = describe("ddim")
+    rows = find(ROWS, "ddim", kind="samplers")
+    assert rows[0].words() in " ".join(shown.text(100).split())
+    found = json.loads(json.dumps(asdict(shown)))["published"]
+    assert [row["figure"] for row in found] == [row.figure for row in rows]
+    assert found[0]["source"].startswith("DDIM, 2010.02502")
+    assert "none found" in describe("rk4")[0].text(100)
