@@ -87,9 +87,18 @@ class Published(Row):
         """The row in words, as in ``4.67 FID, CIFAR-10, 50 steps (DDIM, 2010.02502, table 1), published``."""
         if self.figure is None:
             return f"none found ({self.none_found})"
-        figure = " ".join(filter(None, [_show(self.figure), self.unit, self.measure]))
         setting = [self.setting.data, self.setting.network, self.setting.budget, self.setting.note]
-        return f"{', '.join(filter(None, [figure, *setting]))} ({self.source}), published"
+        return f"{', '.join(filter(None, [self._figure, *setting]))} ({self.source}), published"
+
+    def short(self) -> str:
+        """The row for a cell of a table, as in ``4.67 FID, CIFAR-10, 50 steps``; ``none found`` without a figure."""
+        if self.figure is None:
+            return "none found"
+        return ", ".join(filter(None, [self._figure, self.setting.data, self.setting.budget]))
+
+    @property
+    def _figure(self) -> str:
+        return " ".join(filter(None, [_show(self.figure or 0.0), self.unit, self.measure]))
 
     def comparable(self, measure: str, here: Setting) -> bool:
         """Whether a figure measured ``here`` is of the same measure, data, network and budget."""
@@ -173,6 +182,14 @@ def find(
         and measure in (None, row.measure)
         and setting in (None, row.setting)
     ]
+
+
+def choose(rows: Iterable[Published], measure: str, here: Setting) -> Published | None:
+    """The row whose measure, data, network and budget differ least from what was measured ``here``; None of no rows.
+
+    Of several the first is chosen, which is an entry's headline.
+    """
+    return min(rows, key=lambda row: len(row._differences(measure, here)), default=None)
 
 
 def setting_of(task: str, parameters: Mapping[str, Any]) -> Setting:

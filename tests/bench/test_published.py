@@ -13,7 +13,7 @@ from bench.catalogue import kinds
 from bench.describe import describe
 from bench.errors import UsageError
 from bench.report import published
-from bench.report.published import Published, Setting, find, read, read_file, setting_of
+from bench.report.published import Published, Setting, choose, find, read, read_file, setting_of
 
 FAMILIES = ("samplers", "losses", "nms", "metrics")
 ROWS = read()
@@ -71,7 +71,19 @@ def test_words_of_a_row(tmp_path):
     (tmp_path / "samplers.toml").write_text(WHOLE)
     (row,) = read(tmp_path)
     assert row.words() == "4.67 FID, CIFAR-10, 50 steps (DDIM, 2010.02502, table 1), published"
+    assert row.short() == "4.67 FID, CIFAR-10, 50 steps"
     assert row.kind == "samplers"
+
+
+def test_the_row_of_the_same_budget_is_chosen_and_else_the_headline():
+    rows = find(ROWS, "ddim", kind="samplers")
+    here = Setting(data="Fashion-MNIST", network="oracle")
+    ten = choose(rows, "fd_fmnist", here.model_copy(update={"budget": "10 NFE"}))
+    assert (ten.figure, ten.setting.budget) == (15.69, "10 NFE")
+    assert choose(rows, "fd_fmnist", here.model_copy(update={"budget": "17 NFE"})) == rows[0]
+    assert choose([], "FID", here) is None
+    none = find(ROWS, "rk4", kind="samplers")
+    assert choose(none, "fd_fmnist", here).short() == "none found"
 
 
 def test_a_figure_is_comparable_only_where_measure_data_network_and_budget_are_the_same():
