@@ -37,8 +37,8 @@ def _options(
     """Judge generative samplers and object detectors by numbers that can be re-derived."""
 
 
-def _own(what: str) -> Any:
-    return typer.Option(metavar="MODULE:FUNCTION", help=f"A {what} of yours to run too.")
+def _own(what: str, metavar: str = "MODULE:FUNCTION") -> Any:
+    return typer.Option(metavar=metavar, help=f"A {what} of yours to run too.")
 
 
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the records  [default: the newest in runs/]")]
@@ -54,6 +54,7 @@ def run(
     seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="First seed, in place of the suite's.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     sampler: Annotated[list[str] | None, _own("sampler")] = None,
+    scheduler: Annotated[list[str] | None, _own("scheduler", "MODULE:NAME")] = None,
     loss: Annotated[list[str] | None, _own("box loss")] = None,
     nms: Annotated[list[str] | None, _own("suppression")] = None,
     model: Annotated[
@@ -92,6 +93,7 @@ def run(
     check_device(device)
     options = {"samplers": ("--sampler", sampler), "losses": ("--loss", loss), "nms": ("--nms", nms)}
     guests = {kind: [_check_own(kind, option, n) for n in names or ()] for kind, (option, names) in options.items()}
+    guests["samplers"] += [_check_scheduler(name) for name in scheduler or ()]
     file = suites.find(suite)
     plan = suites.read(file)
     own = {"data": data, "condition": condition, "range": range, "extractor": extractor}

@@ -31,8 +31,10 @@ from bench.toml import explain
 from implementations.catalogue import CATALOGUES
 from implementations.catalogue.entry import Entry, UnknownName
 from implementations.catalogue.names import names_code
+from implementations.catalogue.own_scheduler import OWN_SCHEDULER, SchedulerEntry
 
 RUNS = ("bench.run.pristine", "bench.run.worker")  # part of every cell's source: they run each task
+SCHEDULERS = "implementations.peers.own_schedulers"  # through which a scheduler of the user's is called
 # Environment variables that select other arithmetic on the same machine.
 VARIABLES = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "NVIDIA_TF32_OVERRIDE")
 
@@ -80,15 +82,18 @@ class BlockCells:
         excluded = (e.reason for e in block.exclude if all(_matches(values[k], v) for k, v in e.match.items()))
         reason = next(excluded, dict(left_out).get(entries[0]))
         named = tuple(find_entries(parameters))
-        reached = reach((task.module,), tuple(one for one in named if one.source == "fidmap"))
+        targets = sorted({one.target for one in named if one.source != "fidmap"})
+        outside = tuple(sorted({*self.home, *_own_modules(tuple(targets))}))
+        bridged = any(isinstance(one, SchedulerEntry) for one in named)
+        called = (task.module, *((SCHEDULERS,) if bridged else ()))
+        entries_of_ours = tuple(one for one in named if one.source == "fidmap")
+        reached = reach(called, entries_of_ours, source.python_files(outside))
         peers = sorted({one.package for one in named if one.package})
-        called = sorted({one.package for one in reached.entries if one.package} | {*peers})
-        found = environment.versions(tuple(dict.fromkeys((*environment.BASE, *task.packages, *called))))
+        others = {one.package for one in reached.entries if one.package} | {*peers, *source.packages(outside)}
+        found = environment.versions(tuple(dict.fromkeys((*environment.BASE, *task.packages, *sorted(others)))))
         if absent := [name for name in peers if name not in found]:
             reason = reason or f"not installed: {', '.join(absent)}"
         contents = {} if reason else admitted.contents()
-        targets = sorted({one.target for one in named if one.source != "fidmap"})
-        outside = tuple(sorted({*self.home, *_own_modules(tuple(targets))}))
         modules = (*RUNS, *reached.modules, *outside)
         hashed = self.common | {
             "task": task.name, "parameters": parameters, "seed": seed, "source": source.source_hash(modules),
@@ -227,6 +232,8 @@ def find_entries(parameters: dict[str, Any]) -> Iterator[Entry]:
         if ":" in name and names_code(name) and not is_code(name):  # a place such as hf:ORG/NAME, or a file
             continue
         for catalogue in CATALOGUES.values():
+            if name.startswith(OWN_SCHEDULER) and catalogue.kind != "samplers":
+                continue
             if name in catalogue or names_code(name):
                 yield catalogue[name]
             elif ":" in name and catalogue.kind in (

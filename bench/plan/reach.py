@@ -56,10 +56,11 @@ class Reached(NamedTuple):
 
 
 @cache
-def reach(targets: tuple[str, ...], entries: tuple[Entry, ...] = ()) -> Reached:
-    """Find all of fidmap's modules and entries that ``targets`` and ``entries`` depend on.
+def reach(targets: tuple[str, ...], entries: tuple[Entry, ...] = (), outside: tuple[Path, ...] = ()) -> Reached:
+    """Find all of fidmap's modules and entries that ``targets``, ``entries`` and files of the user's depend on.
 
-    ``targets`` are written ``module`` or ``module:function``. Modules of other packages are not followed.
+    ``targets`` are written ``module`` or ``module:function``. Modules of other packages are not followed; ``outside``
+    are the files of those that the user names.
     """
     waiting = [target.partition(":")[0] for target in targets]
     found: set[Entry] = set()
@@ -74,6 +75,17 @@ def reach(targets: tuple[str, ...], entries: tuple[Entry, ...] = ()) -> Reached:
         take(entry)
     kinds: set[str] = set()
     words: set[str] = set()
+
+    def follow(imports: Iterable[tuple[str, str | None]]) -> None:
+        nonlocal kinds
+        for place, name in imports:
+            waiting.extend(one for one in _resolve(place, name) if not _is_table(one))
+            kinds |= _kinds(place, name)
+
+    for path in outside:
+        nodes = _nodes_of_users(path)
+        words |= _words(nodes)
+        follow(_imports(nodes, ""))
     while waiting:
         while waiting:
             module = waiting.pop()
@@ -84,9 +96,7 @@ def reach(targets: tuple[str, ...], entries: tuple[Entry, ...] = ()) -> Reached:
                 continue
             modules.add(module)
             words |= source.words
-            for place, name in source.imports:
-                waiting += [one for one in _resolve(place, name) if not _is_table(one)]
-                kinds |= _kinds(place, name)
+            follow(source.imports)
         for kind in kinds:
             for name in words.intersection(CATALOGUES[kind]):
                 take(CATALOGUES[kind][name])
@@ -102,11 +112,38 @@ def read(module: str) -> Source:
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     tree = _parse(path.read_bytes())
     nodes = list(_run_time_nodes(tree))
-    words = frozenset(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
     imports = tuple(dict.fromkeys(_imports(nodes, package)))
-    opens = tuple(path.parent / name for name in _literal(tree, "OPENS") or ())
     exports = _find_exports(module, tree, imports) if path.name == "__init__.py" else None
-    return Source(path, imports, words, opens, exports)
+    return Source(path, imports, _words(nodes), find_opened(path, tree), exports)
+
+
+def find_opened(path: Path, tree: ast.Module) -> tuple[Path, ...]:
+    """The files that a module's ``OPENS = ("weights.npz", ...)`` names, which lie beside it or below.
+
+    Raises ValueError where it is no literal of texts, and where a file is missing.
+    """
+    try:
+        names = _literal(tree, "OPENS") or ()
+    except ValueError:
+        names = None
+    if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f'{path}: OPENS: names of files are accepted, written out, as in OPENS = ("weights.npz",)')
+    opened = tuple(path.parent / name for name in names)
+    for one in opened:
+        if not one.is_file():
+            raise ValueError(f"{path}: OPENS names {one.name!r}, which is not there")
+    return opened
+
+
+def _words(nodes: Iterable[ast.AST]) -> frozenset[str]:
+    return frozenset(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def _nodes_of_users(path: Path) -> list[ast.AST]:
+    try:
+        return list(_run_time_nodes(_parse(path.read_bytes())))
+    except (SyntaxError, ValueError, RecursionError):  # whoever imports it will say so
+        return []
 
 
 def tree_digest(source: bytes) -> bytes:

@@ -1,9 +1,10 @@
 """The hash of the source on which a number depends, and a check that a worker loaded just that source.
 
 The hash covers, of a module of fidmap, its own file and those that it declares to open (``bench.plan.reach``). A module
-of the user's is known by its top-level name; the hash covers every file of its package (source, weights and data), and
-those of all the user's modules that it imports, directly or not. Python files are hashed as syntax trees without
-docstrings, so that a comment changes nothing; other files are hashed byte by byte.
+of the user's is known by its top-level name; the hash covers every file of its package (source, weights and data), the
+files beside it that it declares to open (``OPENS = ("data.npz",)``), and those of all the user's modules that it
+imports, directly or not. Python files are hashed as syntax trees without docstrings, so that a comment changes nothing;
+other files are hashed byte by byte.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import CodeType
 from typing import NamedTuple
 
 from bench.files import digest
-from bench.plan.reach import OURS, read, tree_digest
+from bench.plan.reach import OURS, find_opened, read, tree_digest
 
 _LIBRARY = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 
@@ -54,6 +56,21 @@ def own_modules(targets: Iterable[str]) -> tuple[str, ...]:
             found.add(name)
             waiting += _find_imports(name)
     return tuple(sorted(found))
+
+
+def python_files(modules: Iterable[str]) -> tuple[Path, ...]:
+    """The Python files of the user's modules, by their top-level names."""
+    return tuple(path for module in modules for path in _python_files(module))
+
+
+@cache
+def packages(modules: tuple[str, ...]) -> tuple[str, ...]:
+    """The installed distributions that the user's modules import, on whose versions their numbers may depend."""
+    imported = {top for module in modules for top in _imported(module)} - {*OURS, *modules, *sys.stdlib_module_names}
+    if not imported:
+        return ()
+    found = packages_distributions()
+    return tuple(sorted({name for top in imported for name in found.get(top, ())}))
 
 
 class Loaded:
@@ -130,9 +147,12 @@ def _files(module: str) -> dict[str, File]:
         source = read(module)
         return {path.name: _file(path) for path in (source.path, *source.opens)}
     root = _root(module)
-    if not root.is_dir():
-        return {root.name: _file(root)} if root.is_file() else {}
-    return {path.relative_to(root).as_posix(): _file(path) for path in sorted(root.rglob("*")) if _counts(path)}
+    if not root.is_file() and not root.is_dir():
+        return {}
+    found = [root] if root.is_file() else [path for path in sorted(root.rglob("*")) if _counts(path)]
+    opened = [path for file in _python_files(module) for path in _opened(file)]
+    home = root.parent if root.is_file() else root
+    return {os.path.relpath(path, home): _file(path) for path in dict.fromkeys((*found, *opened))}
 
 
 def _file(path: Path) -> File:
@@ -173,22 +193,35 @@ def _find(module: str) -> ModuleSpec:
 
 def _find_imports(module: str) -> Iterator[str]:
     """The user's modules that a package or module imports by statements, at its top or inside functions."""
-    root = _root(module)
-    for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
-        if path.suffix != ".py" or not path.is_file():
-            continue
-        try:
-            tree = ast.parse(path.read_bytes())
-        except (SyntaxError, ValueError, RecursionError):  # whoever imports it will say so
-            continue
-        for node in ast.walk(tree):
+    yield from filter(_is_users, _imported(module))
+
+
+def _imported(module: str) -> Iterator[str]:
+    """The top-level names that a package or module of the user's imports by statements."""
+    for path in _python_files(module):
+        for node in ast.walk(_parse(path) or ast.Module([], [])):
             if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
+                yield from (alias.name.partition(".")[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-                names = [node.module]
-            else:
-                continue
-            yield from (top for name in names if _is_users(top := name.partition(".")[0]))
+                yield node.module.partition(".")[0]
+
+
+def _opened(path: Path) -> tuple[Path, ...]:
+    tree = _parse(path)
+    return find_opened(path, tree) if tree else ()
+
+
+def _parse(path: Path) -> ast.Module | None:
+    try:
+        return ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError, RecursionError):  # whoever imports it will say so
+        return None
+
+
+def _python_files(module: str) -> list[Path]:
+    root = _root(module)
+    found = sorted(root.rglob("*.py")) if root.is_dir() else [root]
+    return [path for path in found if path.suffix == ".py" and path.is_file()]
 
 
 @cache

@@ -4,7 +4,8 @@ import pytest
 
 from bench.errors import UsageError
 from bench.plan.cells import expand, select, stream
-from bench.plan.source import fingerprint
+from bench.plan.reach import reach
+from bench.plan.source import fingerprint, own_modules, packages, python_files
 from bench.plan.suite import SUITES_FOLDER, find, read
 from implementations.catalogue import SAMPLERS
 
@@ -227,3 +228,50 @@ def test_fingerprint_covers_every_file_of_a_package(tmp_path, monkeypatch):
     (package / "a.py").rename(package / "c.py")
     hashes.add(fingerprint(["hashed_package"]))
     assert len(hashes) == 5
+
+
+USER = """
+import json, pathlib, own_part
+from metrics import kid
+from implementations.samplers import SAMPLERS
+
+OPENS = ("own_data.json",)
+
+
+def sample(denoiser, x, times, *, noise=None):
+    return SAMPLERS["heun"](denoiser, x, times)
+"""
+
+
+def test_hash_of_a_guest_covers_all_that_its_source_uses(tmp_path, monkeypatch):
+    """The file that it declares to open, its own modules, fidmap's modules and entries, and installed packages."""
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, text in {"own_user.py": USER, "own_part.py": "import scipy, PIL\n", "own_data.json": "1"}.items():
+        (tmp_path / name).write_text(text)
+    assert own_modules(["own_user:sample"]) == ("own_part", "own_user")
+    assert packages(("own_part", "own_user")) == ("pillow", "scipy")
+    hashes = {fingerprint(["own_user"])}
+    (tmp_path / "own_data.json").write_text("2")
+    hashes.add(fingerprint(["own_user"]))
+    assert len(hashes) == 2
+    reached = reach((), (), python_files(("own_user",)))
+    assert {"metrics.samples.kernel", "implementations.samplers.runge_kutta"} <= set(reached.modules)
+    assert "heun" in {entry.name for entry in reached.entries}
+    cells = expand(parse(tmp_path, MINIMAL), guests={"samplers": ["own_user:sample"]})
+    (cell, *_) = [cell for cell in cells if cell.identity.entry == "own_user:sample"]
+    assert cell.outside == ("own_part", "own_user")
+    assert "metrics.samples.kernel" in cell.modules
+
+
+@pytest.mark.parametrize(
+    ("opens", "says"),
+    [
+        ('("nowhere.json",)', "OPENS names 'nowhere.json', which is not there"),
+        ("[str(1)]", "OPENS: names of files are"),
+    ],
+)
+def test_files_that_a_module_declares_are_named_where_they_are_wrong(tmp_path, monkeypatch, opens, says):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_opener.py").write_text(f"OPENS = {opens}\n")
+    with pytest.raises(ValueError, match=says):
+        fingerprint(["own_opener"])

@@ -64,8 +64,12 @@ class Budgeted(TaskParameters):
     nfe: int | None = Field(default=None, ge=1, examples=[10])  # none for a sampler that chooses its steps
 
     @model_validator(mode="after")
-    def _has_a_budget(self) -> Budgeted:
+    def _fits(self) -> Budgeted:
         require_budget(self.sampler, self.nfe)
+        if SAMPLERS[self.sampler].source != "fidmap":
+            from bench.tasks.samplers.calls import try_sampler
+
+            try_sampler(self.sampler, self.options, self.path, self.schedule, self.schedule_options)
         return self
 
 

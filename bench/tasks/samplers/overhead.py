@@ -106,11 +106,11 @@ def sampler_overhead(parameters: OverheadParameters, context: Context) -> Contes
 
 def _run(name: str, parameters: OverheadParameters, denoiser: Idle, x: Tensor, noise: Tensor, steps: int) -> Run:
     entry, options = SAMPLERS[name], parameters.options.get(name, {})
-    if entry.package:
-        peer = entry.resolve()
-        if peer.head != parameters.head:
+    bare = getattr(peer := entry.resolve(), "bare", None)  # of another library, or a scheduler of the user's
+    if bare is not None:
+        if entry.package and peer.head != parameters.head:
             raise ValueError(f"{name} takes {peer.head}: head must be that, got {parameters.head}")
-        return peer.bare(x, denoiser.network, steps, lambda: noise, **options)  # type: ignore[no-any-return]
+        return bare(x, denoiser.network, steps, lambda: noise, **options)  # type: ignore[no-any-return]
     schedule = SCHEDULES[parameters.schedule]
 
     def run() -> Tensor:
