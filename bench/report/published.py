@@ -8,7 +8,7 @@ unit = ""
 setting = { data = "CIFAR-10", network = "DDPM's", budget = "50 steps", note = "unconditional" }
 source = "DDIM, 2010.02502, table 1"  # with an arXiv number, a DOI or an address
 date = "2020-10"           # of the source: year, month, day as far as known
-confirmed = "paper"        # where the figure was read: paper, abstract, authors' repository, secondary: WHICH
+confirmed = "paper"        # where it was read: the source's paper, abstract, authors' repository, or secondary: WHERE
 
 [[row]]                    # where there is no figure
 entry = "rk4"
