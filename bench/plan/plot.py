@@ -10,8 +10,13 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
+from bench.task import Direction
 from bench.toml import Strict
 
+# What the title of a line plot says of its curves, computed from them (``bench.report.conclusions``): who is best at
+# both ends, at the last x, on average or at one point; who reaches the floor first; from where on nothing on the Pareto
+# front is better; the measured orders; what raises and lowers y; which curve changes most.
+Says: TypeAlias = Literal["ends", "last", "mean", "peak", "floor", "front", "order", "moves", "change"]
 SpecName: TypeAlias = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # of a table or a plot, and of its file
 
 
@@ -48,7 +53,7 @@ class Plot(Strict):
 class LinePlot(Plot):
     """Curves of ``y`` over ``x``: one per series, in a panel per facet.
 
-    Over several seeds a curve is the mean of ``y``, and a band shows its range.
+    Over several seeds a curve is the mean of ``y``, and a band shows its range; of one seed, bars show the intervals.
     """
 
     columns = ("x", "y", "floor")
@@ -58,9 +63,12 @@ class LinePlot(Plot):
     y: str
     log: Literal["", "x", "y", "xy"] = ""
     floor: str | None = None  # a measure drawn as a horizontal line, with its interval as a band
+    floor_label: str = "floor"  # of what the floor is
     slopes: list[int] = []  # orders of accuracy whose slopes are drawn beside the curves
-    pareto: bool = False  # draw the front of points that no other beats in both x and y, where a smaller x is better
-    xlabel: str = ""
+    pareto: bool = False  # ring the points than which none of as small an x is better beyond both intervals
+    says: Says | None = None  # by default front, floor or ends, by what the plot has
+    better: Direction | None = None  # which y is better, where no measure declares it
+    xlabel: str = ""  # in words; a measure's unit and direction are added
     ylabel: str = ""
 
 
@@ -95,12 +103,16 @@ class MapPlot(Plot):
 
 
 class HeatPlot(MapPlot):
-    """A heat map: the values ``z`` as colours over the axes ``x`` and ``y``."""
+    """A heat map: the values ``z`` as colours over the axes ``x`` and ``y``.
+
+    Where smaller or larger values are ``better``, the title says which panel is best at most places.
+    """
 
     columns = ("x", "y", "z")
 
     kind: Literal["heat"]
     z: Array
+    better: Direction | None = None
 
 
 class FieldPlot(MapPlot):
@@ -120,7 +132,8 @@ class FieldPlot(MapPlot):
 class BoxesPlot(Plot):
     """Counter-examples to claims about box losses: the boxes drawn to scale, in a panel per record that has them.
 
-    The title of a panel shows both sides of the inequality that the boxes break.
+    The title of a panel shows both sides of the inequality that the boxes break, each after its name in ``sides``. The
+    coordinates are in the units of the search.
     """
 
     columns = ("x", "y")
@@ -129,6 +142,7 @@ class BoxesPlot(Plot):
     x: Array  # the boxes (k, 4) as corners x1, y1, x2, y2
     y: Array  # the sides of the inequality (n,)
     names: Annotated[list[str], Field(min_length=1)]  # of the k boxes
+    sides: list[str] = []  # names of the numbers
 
 
 class TrajectoriesPlot(Plot):

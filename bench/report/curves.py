@@ -5,150 +5,170 @@ from __future__ import annotations
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import UsageError
-from bench.plan.plot import LinePlot
-from bench.records.record import Record
+from bench.plan.plot import LinePlot, Says
+from bench.records.record import Measurement, Record
 from bench.records.store import Store
-from bench.report.facets import COLOURS, draw_facets, name_series
-from bench.report.panels import require_array
-from bench.report.select import label, lookup, show
+from bench.report.captions import entitle, find_direction, find_measure, label_axis, name_quantity
+from bench.report.conclusions import Panel, common, conclude
+from bench.report.facets import COLOURS, add_legend, head_panels, make_panels, split_facets, split_series
+from bench.report.front import is_on_front, trace_front
+from bench.report.points import Curves, Point, are_equal, merge_equal, read_curve
+from bench.report.ticks import settle_ticks
+from metrics.floors import Floor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MARKERS = "osD^vP*X"
+MARKED = 30  # the most points of a curve that has markers
+BARRED = 12  # the most points of a curve that has bars for intervals
 
 
 def draw(spec: LinePlot, store: Store, records: list[Record]) -> Figure:
-    """Draw a line plot of ``records`` as a figure with one panel per facet.
+    """Draw a line plot of ``records`` as a figure with one panel per facet, whose title says its conclusion.
 
-    Raises UsageError where arrays are missing or differ in length, or a series has two records of a seed at one x.
+    Equal series are one line, named ``a = b``; a panel that equals another is not drawn, which the title says. Raises
+    UsageError where arrays are missing or differ in length, or a series has two records of a seed at one x.
     """
-
-    def draw_panel(axes: Axes, here: list[Record], series: list[str]) -> None:
-        _lines(axes, spec, store, here, series)
+    facets = split_facets(spec, records)
+    read = [
+        {name: read_curve(spec, store, own) for name, own in split_series(spec, here).items()}
+        for here in facets.values()
+    ]
+    shown, notes = _drop_equal(dict(zip(facets, merge_equal(read), strict=True)))
+    series = list(dict.fromkeys(name for curves in shown.values() for name in curves))
+    figure, panels = make_panels(list(shown))
+    says: dict[str, str] = {}
+    for facet, axes in panels.items():
+        floors = [m for r in facets[facet] if spec.floor and (m := r.measure(spec.floor))]
+        for index, name in enumerate(series):
+            if shown[facet].get(name):
+                _curve(axes, shown[facet][name], name, index, len(series), spec.pareto)
+        _floor(axes, floors, spec.floor_label)
+        for order in spec.slopes:
+            _slope(axes, shown[facet], order)
+        if spec.pareto:
+            _pareto(axes, shown[facet], find_direction(records, spec.y, spec.better) == "higher")
         if "x" in spec.log:
             axes.set_xscale("log")
-        _plain_ticks(axes, sorted({x for x, _ in _points(spec, store, here)}), "x" in spec.log)
-
-    return draw_facets(spec, records, draw_panel)
-
-
-def _points(spec: LinePlot, store: Store, records: list[Record]) -> list[tuple[Any, Any]]:
-    """The points (x, y) of one series, sorted; a name that begins with @ is an array stored beside the record.
-
-    Raises UsageError where an array is missing or not one-dimensional, and where x and y differ in length.
-    """
-    points: list[tuple[Any, Any]] = []
-    for record in records:
-        arrays = store.arrays(record) if "@" in spec.x + spec.y else {}
-        y = _values(spec.y, record, arrays)
-        x = list(range(1, len(y) + 1)) if spec.x == "index" else _values(spec.x, record, arrays)
-        if len(x) != len(y):
-            raise UsageError(f"{record.cell.entry}: {spec.x!r} has {len(x)} values and {spec.y!r} has {len(y)}")
-        points += [(a, b) for a, b in zip(x, y, strict=True) if a is not None and b is not None]
-    try:
-        return sorted(points)
-    except TypeError:
-        raise UsageError(f"{spec.x!r} has numbers and words; one of them is accepted") from None
+        if "y" in spec.log:
+            axes.set_yscale("log")
+        axes.set_xlabel(label_axis(spec.xlabel, spec.x, records, None if spec.pareto else "target"))
+        said = conclude(_panel(spec, shown[facet], records, floors), spec.says or _default(spec))
+        equal = [name for name in merge_equal([shown[facet]])[0] if name not in shown[facet]]  # in this panel alone
+        says[facet] = "; ".join(filter(None, [said, *equal]))
+    next(iter(panels.values())).set_ylabel(label_axis(spec.ylabel, spec.y, records, spec.better))
+    add_legend(figure, panels)
+    entitle(figure, spec.title, head_panels(panels, says), notes)
+    xs = [p.x.value for curves in shown.values() for own in curves.values() for p in own]
+    settle_ticks(figure, *_propose_ticks(xs))
+    return figure
 
 
-def _values(name: str, record: Record, arrays: dict[str, Any]) -> list[Any]:
-    if not name.startswith("@"):
-        return [lookup(record, name)]
-    array = require_array(arrays, name, record)
-    if array.ndim != 1:
-        raise UsageError(f"{record.cell.entry}: {name!r} has the shape {tuple(array.shape)}; (n,) is accepted")
-    values: list[Any] = array.tolist()
-    return values
+def _panel(spec: LinePlot, curves: Curves, records: list[Record], floors: list[Measurement]) -> Panel:
+    x = find_measure(records, spec.x)
+    return Panel(
+        curves, name_quantity(spec.xlabel, spec.x), name_quantity(spec.ylabel, spec.y), x.unit if x else "",
+        find_direction(records, spec.y, spec.better),
+        [Floor(m.value, *(m.interval or (m.value, m.value))) for m in floors],
+    )  # fmt: skip
 
 
-def _lines(axes: Axes, spec: LinePlot, store: Store, records: list[Record], series: list[str]) -> None:
-    for index, name in enumerate(series):
-        own = [r for r in records if name_series(spec, r) == name]
-        points = _points(spec, store, own)
-        _require_one_of_a_seed(spec, own)
-        style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "label": name, "linewidth": 1.6}
-        if len(points) <= 30:  # later markers are smaller, so that coinciding methods all show
-            style |= {"marker": MARKERS[index % len(MARKERS)], "markersize": 9 - 5 * index / len(series)}
-        if points:
-            drawn = _over_seeds(points)
-            axes.plot([x for x, _, _, _ in drawn], [mean for _, mean, _, _ in drawn], **style)
-            if len(drawn) < len(points):
-                x, _, low, high = zip(*drawn, strict=True)
-                axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
-    floors = [m for r in records if spec.floor and (m := r.measure(spec.floor))]
-    if floors:
-        axes.axhline(fmean(m.value for m in floors), color="grey", linestyle="--", label="floor (exact draws)")
-        ranges = [m.interval for m in floors if m.interval]
-        if ranges:
-            axes.axhspan(min(low for low, _ in ranges), max(high for _, high in ranges), color="grey", alpha=0.15)
-    for order in spec.slopes:
-        _slope(axes, spec, store, records, order)
-    if spec.pareto:
-        _pareto(axes, spec, store, records, series)
+def _default(spec: LinePlot) -> Says:
+    return "front" if spec.pareto else "floor" if spec.floor else "ends"
 
 
-def _require_one_of_a_seed(spec: LinePlot, records: list[Record]) -> None:
-    """Raise UsageError where one seed has two values at one x of a series: only seeds are averaged over."""
-    seen: dict[tuple[str, int], Record] = {}
-    for record in records:
-        if not spec.y.startswith("@") and lookup(record, spec.y) is None:
-            continue
-        x = "" if spec.x == "index" or spec.x.startswith("@") else label(lookup(record, spec.x))
-        if seen.setdefault((x, record.cell.seed), record) is not record:
-            raise UsageError(
-                f"{record.cell.entry} is there twice: narrow `where`, or name what differs as series or facet"
-            )
+def _drop_equal(panels: dict[str, Curves]) -> tuple[dict[str, Curves], list[str]]:
+    """The panels without those that equal an earlier one, and a note on each of these."""
+    shown: dict[str, Curves] = {}
+    notes = []
+    for facet, curves in panels.items():
+        twin = next(
+            (
+                name for name, other in shown.items()
+                if set(other) == set(curves) and all(are_equal(other[key], curves[key]) for key in curves)
+            ),
+            None,
+        )  # fmt: skip
+        if twin is None:
+            shown[facet] = curves
+        else:
+            notes.append(f"Not drawn: {facet}, which equals {twin}.")
+    return shown, notes
 
 
-def _over_seeds(points: list[tuple[Any, Any]]) -> list[tuple[Any, float, float, float]]:
-    """Per x, the mean, minimum and maximum of y over the seeds, as (x, mean, minimum, maximum)."""
-    at: dict[Any, list[float]] = {}
-    for x, y in points:
-        at.setdefault(x, []).append(y)
-    return [(x, fmean(ys), min(ys), max(ys)) for x, ys in at.items()]
+def _curve(axes: Axes, points: list[Point], name: str, index: int, series: int, pareto: bool) -> None:
+    style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)]}
+    style["linestyle"] = "-" if index < len(COLOURS) else "--"
+    if len(points) <= MARKED:  # later markers are smaller and later lines thinner, so that coinciding methods all show
+        style |= {"linewidth": 1.6, "marker": MARKERS[index % len(MARKERS)], "markersize": 9 - 5 * index / series}
+    else:
+        style["linewidth"] = 3.2 - 2 * index / series
+    if pareto:
+        style |= {"linewidth": 0.8, "alpha": 0.8}
+    x, y = [p.x.value for p in points], [p.y.value for p in points]
+    axes.plot(x, y, label=name, **style)
+    if any(p.low < p.high for p in points) and not pareto:
+        axes.fill_between(x, [p.low for p in points], [p.high for p in points], color=style["color"], alpha=0.15, lw=0)
+    elif len(points) <= BARRED and any(p.y.interval or (pareto and p.x.interval) for p in points):
+        _bars(axes, points, style["color"], pareto)
 
 
-def _pareto(axes: Axes, spec: LinePlot, store: Store, records: list[Record], series: list[str]) -> None:
-    """Draw the Pareto front of all points, averaged over seeds, as steps: the best y at any smaller or equal x."""
-    higher = any((m := record.measure(spec.y)) and m.direction == "higher" for record in records)
-    drawn = [_over_seeds(_points(spec, store, [r for r in records if name_series(spec, r) == name])) for name in series]
-    points = sorted((x, mean) for one in drawn for x, mean, _, _ in one)
-    if points:
-        front = front_of(points, higher)
-        x, y = zip(*front, (points[-1][0], front[-1][1]), strict=True)
-        axes.step(x, y, where="post", color="black", linewidth=1, linestyle="--", zorder=0, label="Pareto front")
+def _bars(axes: Axes, points: list[Point], colour: str, pareto: bool) -> None:
+    """Draw the intervals of y, and in a Pareto picture those of x, as bars."""
+
+    def reach(figures: list[Any]) -> list[list[float]]:
+        return [[max(f.value - f.low, 0.0) for f in figures], [max(f.high - f.value, 0.0) for f in figures]]
+
+    axes.errorbar(
+        [p.x.value for p in points], [p.y.value for p in points], yerr=reach([p.y for p in points]),
+        xerr=reach([p.x for p in points]) if pareto else None, fmt="none", ecolor=colour, elinewidth=1.2, capsize=2.5,
+        alpha=0.8,
+    )  # fmt: skip
 
 
-def front_of(points: list[tuple[float, float]], higher: bool = False) -> list[tuple[float, float]]:
-    """The Pareto front of points (x, y) sorted by x: those whose y is better than that of every earlier point.
-
-    Better is smaller, or with ``higher`` larger.
-    """
-    front: list[tuple[float, float]] = []
-    for x, y in points:
-        if not front or (y > front[-1][1] if higher else y < front[-1][1]):
-            front = [*(front[:-1] if front and front[-1][0] == x else front), (x, y)]
-    return front
+def _floor(axes: Axes, floors: list[Measurement], name: str) -> None:
+    if not floors:
+        return
+    axes.axhline(fmean(m.value for m in floors), color="grey", linestyle="--", label=name)
+    ranges = [m.interval for m in floors if m.interval]
+    if ranges:
+        axes.axhspan(min(low for low, _ in ranges), max(high for _, high in ranges), color="grey", alpha=0.15)
 
 
-def _slope(axes: Axes, spec: LinePlot, store: Store, records: list[Record], order: int) -> None:
+def _pareto(axes: Axes, curves: Curves, higher: bool) -> None:
+    """Ring the points on the front, and draw the steps beyond which a point's whole interval is dominated."""
+    points = [(p.x, p.y) for own in curves.values() for p in own]
+    if not points:
+        return
+    front = [point for point in points if is_on_front(point, points, higher)]
+    steps = trace_front(points, higher)
+    last = max(cost.value for cost, _ in points)
+    x, y = zip(*steps, (last, steps[-1][1]), strict=True)
+    axes.step(
+        x, y, where="post", color="black", linewidth=1, linestyle=":", zorder=0,
+        label=f"a bar wholly {'below' if higher else 'above'} is beaten",
+    )  # fmt: skip
+    axes.plot(
+        [cost.value for cost, _ in front], [quality.value for _, quality in front], "o", markersize=12,
+        markerfacecolor="none", markeredgecolor="black", linestyle="none", label="Pareto front, with its noise",
+    )  # fmt: skip
+
+
+def _slope(axes: Axes, curves: Curves, order: int) -> None:
     """Draw a dotted guide of slope ``-order`` that begins at the highest point of the smallest x."""
-    points = _points(spec, store, records)
-    xs = sorted({x for x, _ in points})
-    start = max(y for x, y in points if x == xs[0])
-    guide = [start * (xs[0] / x) ** order for x in xs]
-    axes.plot(xs, guide, color="grey", linestyle=":", linewidth=order, label=f"order {order}")
+    points = [p for own in curves.values() for p in own]
+    if not points:
+        return
+    xs = sorted({p.x.value for p in points})
+    start = max(p.y.value for p in points if p.x.value == xs[0])
+    low = min(p.y.value for p in points if p.y.value > 0)
+    guide = [(x, y) for x in xs if (y := start * (xs[0] / x) ** order) >= low / 3]  # it need not widen the axes
+    axes.plot(*zip(*guide, strict=True), color="grey", linestyle=":", linewidth=order, label=f"slope of order {order}")
 
 
-def _plain_ticks(axes: Axes, values: list[float], log: bool) -> None:
-    """Put the ticks at the measured values if there are few; of two that would overlap, the greater gets one."""
-    kept: list[float] = []
-    for value in reversed(values):
-        near = kept and (value > kept[-1] / 1.15 if log else kept[-1] - value < 0.04 * (values[-1] - values[0]))
-        kept += [] if near else [value]
-    if len(kept) <= 8:
-        axes.set_xticks(kept, [show(value) for value in kept])
-        axes.minorticks_off()
+def _propose_ticks(xs: list[Any]) -> list[list[float]]:
+    """The values of x that most curves have, with the ends where there is room for them."""
+    shared, ends = common(xs), [x for x in xs if isinstance(x, (int, float))]
+    return [[*shared, min(ends), max(ends)], shared] if ends else []

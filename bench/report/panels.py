@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import UsageError
 from bench.plan.plot import Plot
 from bench.records.record import Record
+from bench.report.captions import join
 from bench.report.select import lookup, show
 
 if TYPE_CHECKING:
@@ -33,6 +34,31 @@ def assign_panels(spec: Plot, records: list[Record]) -> dict[str, Record]:
     return panels
 
 
+def merge_panels(arrays: dict[str, dict[str, Any]]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """The panels whose arrays differ, by title, and a note on each that equals one of them and is not drawn.
+
+    Arrays are equal up to the rounding of float32.
+    """
+    import numpy as np
+
+    shown: dict[str, list[str]] = {}
+    for title, own in arrays.items():
+        twin = next(
+            (
+                name for name in shown
+                if set(arrays[name]) == set(own)
+                and all(
+                    arrays[name][key].shape == each.shape and np.allclose(arrays[name][key], each, 1e-6, 1e-9)
+                    for key, each in own.items()
+                )
+            ),
+            title,
+        )  # fmt: skip
+        shown.setdefault(twin, []).append(title)
+    notes = [f"Not drawn, since equal to {name}: {join(twins[1:], 6)}." for name, twins in shown.items() if twins[1:]]
+    return {name: arrays[name] for name in shown}, notes
+
+
 def make_grid(
     panels: int, size: tuple[float, float], margin: tuple[float, float], **options: Any
 ) -> tuple[Figure, Any]:
@@ -46,8 +72,9 @@ def make_grid(
     columns = math.ceil(panels / rows)
     figure, grid = pyplot.subplots(
         rows, columns, squeeze=False, layout="constrained",
-        figsize=(max(size[0] * columns + margin[0], 5.5), size[1] * rows + margin[1]), **options,
+        figsize=(max(size[0] * columns + margin[0], 7.0), size[1] * rows + margin[1]), **options,
     )  # fmt: skip
+    figure.get_layout_engine().set(h_pad=0.06, hspace=0.03)
     for axes in grid.flat[panels:]:
         axes.set_visible(False)
     return figure, grid

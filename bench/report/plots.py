@@ -22,7 +22,7 @@ DRAWERS: dict[type[Plot], Callable[[Any, Store, list[Record]], Figure | None]] =
 
 
 def draw(spec: Plot, store: Store, records: list[Record]) -> bytes | None:
-    """Draw the plot ``spec`` of the records that it selects, as the bytes of a PNG.
+    """Draw the plot ``spec`` of the records that it selects, as the bytes of a PNG; its drawer gives it its title.
 
     Returns None where no record with the status ok matches it, or none has the arrays that it shows.
     """
@@ -41,7 +41,6 @@ def draw(spec: Plot, store: Store, records: list[Record]) -> bytes | None:
         raise
     if figure is None:
         return None
-    figure.suptitle(spec.title, fontsize=11)
     target = io.BytesIO()
     figure.savefig(target, format="png", dpi=130, metadata={"Software": None})
     pyplot.close(figure)

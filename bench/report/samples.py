@@ -10,7 +10,9 @@ from bench.errors import UsageError
 from bench.plan.plot import SamplesPlot
 from bench.records.record import Record
 from bench.records.store import Store
-from bench.report.panels import assign_panels, make_grid, require_array
+from bench.report.captions import entitle
+from bench.report.panels import assign_panels, label_edges, make_grid, require_array
+from bench.report.ticks import settle_ticks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,9 +31,10 @@ def draw(spec: SamplesPlot, store: Store, records: list[Record]) -> Figure:
         image = array.ndim == 4 and array.shape[1] in (1, 3) and array.dtype == np.uint8
         if not image and (array.ndim != 2 or array.shape[1] < 2):
             raise UsageError(f"{title}: {spec.x} has the shape {array.shape}; uint8 (n, c, h, w) or (n, d) is accepted")
-    if next(iter(arrays.values())).ndim == 2:
-        return _draw_points(arrays)
-    return _draw_images(arrays)
+    figure = _draw_points(arrays) if next(iter(arrays.values())).ndim == 2 else _draw_images(arrays)
+    entitle(figure, spec.title)
+    settle_ticks(figure)
+    return figure
 
 
 def _draw_images(arrays: dict[str, Any]) -> Figure:
@@ -57,4 +60,5 @@ def _draw_points(arrays: dict[str, Any]) -> Figure:
         axes.plot(array[:, 0], array[:, 1], ".", color="#0072B2", markersize=1.5, alpha=0.5)
         axes.set_title(title, fontsize=9)
         axes.set_aspect("equal", adjustable="box")
+    label_edges(grid, len(arrays), "first coordinate", "second coordinate")
     return figure

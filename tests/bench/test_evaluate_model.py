@@ -17,13 +17,14 @@ from bench.data import fashion_mnist
 from bench.evaluate import evaluate_model
 from bench.evaluate.models.declarations import ModelParameters, model_quality
 from bench.evaluate.models.inputs import load_data
-from bench.evaluate.models.report import Figure, is_on_front
+from bench.evaluate.models.report import is_on_front
 from bench.evaluate.models.run import Plan
 from bench.evaluate.models.template import join_suite
 from bench.models.spec import load_model
 from bench.plan import suite as suites
 from bench.plan.cells import expand
 from bench.records.store import Store
+from bench.report.front import Figure
 from bench.run.worker import _run_cell
 from bench.task import Context
 from metrics.extractors import fmnist

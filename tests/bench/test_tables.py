@@ -15,7 +15,8 @@ from bench.plan.spec import TableSpec
 from bench.plan.suite import Suite, SuiteRun
 from bench.records.record import Measurement
 from bench.records.store import Store
-from bench.report import curves, plots, tables
+from bench.report import plots, tables
+from bench.report.points import read_curve
 from bench.report.provenance import omissions, provenance
 from bench.report.save import find_runs
 from bench.report.save import save as save_report
@@ -105,7 +106,7 @@ def test_pictures_of_arrays_read_what_is_kept_beside_the_record(record, tmp_path
     kept = record(task="t", arrays=["curve"], hash="h")
     store.write(kept, save({"curve": torch.tensor([4.0, 2.0, 1.0])}))
     spec = LinePlot(name="p", title="P", task="t", x="index", y="@curve")
-    assert curves._points(spec, store, [kept]) == [(1, 4.0), (2, 2.0), (3, 1.0)]
+    assert [(p.x.value, p.y.value) for p in read_curve(spec, store, [kept])] == [(1, 4.0), (2, 2.0), (3, 1.0)]
     assert plots.draw(spec, store, [kept]).startswith(b"\x89PNG")
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
-
-import scipy.stats
 
 from bench.evaluate.models.template import NOTE
 from bench.records.record import Record
+from bench.report import front
+from bench.report.front import Figure, average
 from bench.report.select import show
 from bench.report.tables import Table
 
@@ -20,24 +19,6 @@ MEASURES = (
     "fd", "fd_floor", "kid", "sliced_w2", "sliced_w2_floor", "energy", "solver_error", "reference_error", "latency",
     "evaluations", "prepare_evaluations",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure of a sampler at a budget, with its 95 % interval where it has one: over seeds if there are several."""
-
-    value: float
-    interval: tuple[float, float] | None = None
-
-    @property
-    def low(self) -> float:
-        """The lower end of the interval, the value itself where there is none."""
-        return self.interval[0] if self.interval else self.value
-
-    @property
-    def high(self) -> float:
-        """The upper end of the interval, the value itself where there is none."""
-        return self.interval[1] if self.interval else self.value
 
 
 @dataclass(frozen=True)
@@ -75,7 +56,7 @@ class ModelReport:
         ]  # fmt: skip
         notes = [NOTE]
         if self.quality in held:
-            notes.append(f"{FRONT}: no other row takes at most as long and has its interval of {self.quality} below.")
+            notes.append(f"{FRONT}: no row that is not told to take longer has its interval of {self.quality} below.")
         errors = [row.figures["reference_error"].value for row in self.rows if "reference_error" in row.figures]
         if errors:
             notes.append(f"The converged solution differs from one of half its steps by {show(max(errors))}.")
@@ -101,14 +82,12 @@ def read_rows(records: Iterable[Record], quality: str) -> list[Row]:
 
 
 def is_on_front(figures: dict[str, Figure], others: Iterable[dict[str, Figure]], quality: str) -> bool:
-    """Whether no other point takes at most as long and is better beyond both intervals; smaller is better."""
-    if quality not in figures or "latency" not in figures:
+    """Whether no other point that is not told to take longer is better beyond both intervals; smaller is better."""
+    held = [one for one in (figures, *others) if quality in one and "latency" in one]
+    if not held or held[0] is not figures:
         return False
-    mine, time = figures[quality], figures["latency"].value
-    return not any(
-        quality in other and "latency" in other and other["latency"].value <= time and other[quality].high < mine.low
-        for other in others
-    )
+    points = [(one["latency"], one[quality]) for one in held]
+    return front.is_on_front(points[0], points)
 
 
 def _figures(records: list[Record]) -> dict[str, Figure]:
@@ -118,17 +97,8 @@ def _figures(records: list[Record]) -> dict[str, Figure]:
         if len(measured) == 1:
             found[name] = Figure(measured[0].value, measured[0].interval)
         elif measured:
-            found[name] = _over_seeds([one.value for one in measured])
+            found[name] = average([one.value for one in measured])
     return found
-
-
-def _over_seeds(values: list[float]) -> Figure:
-    """The mean over seeds with Student's interval of it; none where all are equal, as counts are."""
-    mean = fmean(values)
-    if len(set(values)) == 1:
-        return Figure(mean)
-    reach = float(scipy.stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
-    return Figure(mean, (mean - reach, mean + reach))
 
 
 def _status(records: list[Record]) -> str:

@@ -14,6 +14,7 @@ from implementations.catalogue import SAMPLERS
 TASK = "model_quality"
 HOURS = 24 * 3600.0  # seconds that a cell may take: how long a model takes is its own affair
 QUALITY = ("fd", "sliced_w2", "solver_error")  # the first that a record has decides which points are dominated
+YLABELS = {"fd": "FD ({})", "sliced_w2": "sliced W2 to the data", "solver_error": "RMS error of the solver"}
 NOTE = (
     "solver_error is the RMS distance, per coordinate, to the model's own converged solution from the same starts: the "
     "error of the solver alone. Distances to data have the model's error too; their floor is what as many further rows "
@@ -39,7 +40,8 @@ def make_suite(
     blocks += [Block(**shared, axes={"sampler": adaptive})] if adaptive else []
     return Suite(
         name="model", title=f"samplers on {settings['model']}", seeds=list(range(seeds)), timeout_s=HOURS,
-        memory_gib=1024.0, block=blocks, table=[make_table(quality)], plot=make_plots(quality, xlabel),
+        memory_gib=1024.0, block=blocks, table=[make_table(quality)],
+        plot=make_plots(quality, xlabel, settings["extractor"]),
     )  # fmt: skip
 
 
@@ -52,11 +54,12 @@ def make_table(quality: str) -> TableSpec:
     )  # fmt: skip
 
 
-def make_plots(quality: str, xlabel: str) -> list[Any]:
+def make_plots(quality: str, xlabel: str, extractor: str) -> list[Any]:
     """The Pareto picture, quality over the time of a batch, and the picture of samples."""
     pareto = LinePlot(
-        name="pareto", title="Quality over the time of a batch", task=TASK, x="latency", y=quality, series="sampler",
-        log="xy", pareto=True, floor=f"{quality}_floor" if quality != "solver_error" else None, xlabel=xlabel,
+        name="pareto", title="Quality over the time of a batch, with 95 % intervals", task=TASK, x="latency", y=quality,
+        series="sampler", log="xy", pareto=True, floor=f"{quality}_floor" if quality != "solver_error" else None,
+        floor_label="floor (as many rows of the data)", xlabel=xlabel, ylabel=YLABELS[quality].format(extractor),
     )  # fmt: skip
     samples = SamplesPlot(
         kind="samples", name="samples", title="Samples from the same starts", task=TASK, x="@grid", series="sampler",
@@ -76,7 +79,8 @@ def join_suite(suite: Suite, settings: dict[str, Any], *, quality: str, xlabel: 
     where = {"schedule": "karras"}
     tables = [make_table(quality)]
     plots = [
-        plot.model_copy(update={"name": f"model_{plot.name}", "where": where}) for plot in make_plots(quality, xlabel)
+        plot.model_copy(update={"name": f"model_{plot.name}", "where": where})
+        for plot in make_plots(quality, xlabel, settings["extractor"])
     ]
     if taken := named & {spec.name for spec in (*tables, *plots)}:
         raise UsageError(f"--model: {suite.name} has a table or plot named {min(taken)}, as the model's is")
