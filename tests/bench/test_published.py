@@ -1,11 +1,14 @@
 """Published figures: every entry has a row, every row can be traced, and figures of other settings say so."""
 
+import ast
+import csv
 import json
 import re
 import subprocess
 import sys
 from dataclasses import asdict
 from datetime import date
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +20,7 @@ from bench.report.published import Published, Setting, choose, find, read, read_
 
 FAMILIES = ("samplers", "losses", "nms", "metrics")
 ROWS = read()
+RESULTS = Path(__file__).parents[2] / "results"
 WHOLE = """[[row]]
 entry = "ddim"
 measure = "FID"
@@ -113,6 +117,20 @@ def test_the_simulation_of_diou_is_comparable_on_the_track_of_its_authors_alone(
     assert "network gradient authors, here gradient true" in row.mark("error_decay", true)
 
 
+def test_what_is_comparable_was_measured_alike():
+    with (RESULTS / "iou" / "measures.csv").open(newline="") as file:
+        measured = [row for row in csv.DictReader(file) if row["task"] == "iou_regression"]
+    ratios = []
+    for row in measured:
+        parameters = {"protocol": row["protocol"], "options": ast.literal_eval(row["options"] or "{}")}
+        here = setting_of("iou_regression", parameters)
+        for one in find(ROWS, row["entry"], row["measure"], kind="losses"):
+            if one.comparable(row["measure"], here) and one.figure > 1e5:  # below it the plot cannot be read
+                ratios.append(float(row["value"]) / one.figure)
+    assert len(ratios) >= 6
+    assert all(0.97 < ratio < 1.03 for ratio in ratios)  # 2 % of reading the plot, and the seeds of the points
+
+
 def test_figures_of_an_oracle_are_comparable_with_none_that_was_published():
     parameters = {"sampler": "ddim", "oracle": "empirical", "images": 2000, "nfe": 10, "path": "vp"}
     here = setting_of("sampler_quality", parameters)
@@ -120,6 +138,16 @@ def test_figures_of_an_oracle_are_comparable_with_none_that_was_published():
     for row in find(ROWS, "ddim", kind="samplers"):
         assert "network" in row.mark(row.measure, here)
         assert not row.comparable(row.measure, here)
+
+
+def test_the_published_example_of_the_vendi_score_is_what_the_metric_gives():
+    import torch
+
+    from metrics import vendi_score_from_similarity
+
+    (row,) = find(ROWS, "vendi", kind="metrics")
+    kernel = torch.tensor(json.loads(row.setting.data.removeprefix("kernel ").replace(".9", "0.9")))
+    assert round(vendi_score_from_similarity(kernel), 4) == row.figure
 
 
 def test_find_tells_kinds_measures_and_settings_apart():
