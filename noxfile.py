@@ -122,16 +122,34 @@ def regress(session: nox.Session) -> None:
         fidmap(session, "compare", f"results/baselines/{suite}.json", f"runs/{suite}", *options)
 
 
+LEADERBOARD = """# Leaderboards
+
+Made by `nox -s leaderboard` from [the baselines](baselines), one table per family; `fidmap table FAMILY --rank` prints
+one by another measure, at another setting, or of your own records.
+"""
+
+
 @nox.session
 def leaderboard(session: nox.Session) -> None:
-    """Run suites (default: quick) and write their tables, plots and baselines into results/."""
-    for suite in session.posargs or ["quick"]:
+    """Run suites (default: quick), write their tables, plots and baselines into results/, and LEADERBOARD.md of all.
+
+    With --table alone, no suite is run, and LEADERBOARD.md is written from the baselines as they are.
+    """
+    suites = [] if session.posargs == ["--table"] else session.posargs or ["quick"]
+    results = ROOT / "results"
+    for suite in suites:
         fidmap(session, "run", suite)
-        fidmap(session, "table", "--out", f"runs/{suite}", "--save", f"results/{suite}", silent=True)
-        target = ROOT / "results" / "baselines" / f"{suite}.json"
+        fidmap(session, "table", f"runs/{suite}", "--save", f"results/{suite}", silent=True)
+        target = results / "baselines" / f"{suite}.json"
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("w") as file:
-            fidmap(session, "table", "--out", f"runs/{suite}", "--format", "json", stdout=file)
+            fidmap(session, "table", f"runs/{suite}", "--format", "json", stdout=file)
+    baselines = [str(file.relative_to(ROOT)) for file in sorted((results / "baselines").glob("*.json"))]
+    with (results / "LEADERBOARD.md").open("w") as file:
+        print(LEADERBOARD, file=file, flush=True)
+        fidmap(
+            session, "table", "samplers", "losses", "nms", "metrics", "detections", *baselines, "--rank", stdout=file
+        )
 
 
 @nox.session

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from bench.errors import UsageError
 from bench.evaluate.cli import app as evaluate
@@ -264,13 +265,54 @@ def describe(
     )
 
 
-@app.command()
+class RankCommand(typer.core.TyperCommand):
+    """A command whose option ``--rank`` may stand without its measure."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give a bare ``--rank`` an empty measure."""
+        from bench.report.families import FAMILIES
+
+        following = [*args[1:], "-"]
+        bare = ["--rank=" if one == "--rank" and (after.startswith("-") or after in FAMILIES) else one
+                for one, after in zip(args, following, strict=True)]  # fmt: skip
+        return super().parse_args(ctx, bare)
+
+
+@app.command(cls=RankCommand)
 def table(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[STORE|FAMILY]...",
+            help="Folders of records or their JSON files; or samplers, losses, "
+            "nms, metrics, detections, images: those under runs/ and in results/baselines.",
+        ),
+    ] = None,
     out: Out = None,
-    format: Annotated[str, typer.Option(help="md, csv, json or latex.")] = "md",
+    rank: Annotated[
+        str | None, typer.Option(metavar="[MEASURE]", help="Print one ranked table, by this measure or the family's.")
+    ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Of --rank: only records with this; a glob is taken.")
+    ] = None,
+    rows: Annotated[str | None, typer.Option(help="Of --rank: parameters that make rows, with commas.")] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Of --rank: measures beside it, or a parameter with a column per value.")
+    ] = None,
+    sort: Annotated[str | None, typer.Option(help="Of --rank: order by this column, or by entry.")] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Of --rank: this many rows  [default: 20]")] = None,
+    format: Annotated[str, typer.Option(help="md, csv, json, latex or html.")] = "md",
+    into: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.md[#NAME]",
+            help="Of --rank: write it between <!-- fidmap NAME --> and "
+            "<!-- /fidmap NAME --> of a file; NAME is the family's without one.",
+        ),
+    ] = None,
     save: Annotated[Path | None, typer.Option(help="Write tables and pictures into this folder too.")] = None,
 ) -> None:
-    """Print the tables of a folder of records."""
+    """Print the tables of a folder of records; with --rank, one ranked table of its entries."""
     from bench.report import tables
     from bench.report.provenance import omissions
     from bench.report.save import find_runs
@@ -278,13 +320,56 @@ def table(
 
     if format not in tables.FORMATS:
         raise UsageError(f"--format {format!r}: expected {', '.join(tables.FORMATS)}")
-    store = _open(out)
+    names = [*(sources or ()), *([str(out)] if out else [])]
+    asked = {"--where": where, "--rows": rows, "--columns": columns, "--sort": sort, "--top": top, "--into": into}
+    if rank is not None:
+        if save:
+            raise UsageError("--save writes the tables of a folder, without --rank; --into writes a ranked one")
+        _print_ranking(names or [str(_open(None).folder)], rank, asked, format)
+        return
+    if given := [name for name, value in asked.items() if value is not None]:
+        raise UsageError(f"{given[0]} goes with --rank")
+    if len(names) > 1:
+        raise UsageError(f"{len(names)} sources: without --rank, one folder of records is accepted")
+    store = _open(Path(names[0]) if names else None)
     print(tables.render(store, find_runs(store), format), end="")
     for line in omissions(store.contents()) if format in ("csv", "json") else ():  # the others have it below
         _tell(line)
     if save:
         for file in save_report(store, save):
             _tell(f"wrote {file}")
+
+
+def _print_ranking(names: list[str], measure: str, asked: dict[str, Any], format: str) -> None:
+    from bench.files import without_collection
+    from bench.report.into import write_into
+    from bench.report.leaderboard import render
+    from bench.report.sources import gather
+    from bench.report.standings import Question, build_all
+
+    into, title = asked["--into"], None
+    if into is not None:
+        file, _, title = str(into).partition("#")
+        if format not in ("md", "html"):
+            raise UsageError(f"--into with --format {format}: md or html is accepted, which a file of markdown holds")
+    columns = None if asked["--columns"] is None else _names(asked["--columns"])
+    found: dict[str, list[str]] = {}
+    for key, value in (_pair("--where", one, "KEY=VALUE") for one in asked["--where"] or ()):
+        found.setdefault(key, []).append(value)
+    question = Question(
+        measure, found, _names(asked["--rows"] or ""), columns, asked["--sort"] or "", asked["--top"]
+    )  # fmt: skip
+    with without_collection():
+        boards, others = build_all(gather(names), question)
+    if others:
+        _tell(f"there are records of {', '.join(others)} too; name a family to have its table")
+    if into is None:
+        print(render(boards, format), end="")
+        return
+    if title and len(boards) > 1:
+        raise UsageError(f"--into {into}: one table has a name of its own, given {len(boards)} families")
+    write_into(Path(file), {title or board.name: render([board], format) for board in boards})
+    _tell(f"wrote {', '.join(title or board.name for board in boards)} into {file}")
 
 
 @app.command()
@@ -403,11 +488,15 @@ def _columns() -> int:
     return min(shutil.get_terminal_size((100, 24)).columns, 120)
 
 
-def _pair(option: str, text: str) -> tuple[str, str]:
+def _pair(option: str, text: str, form: str = "FIELD=GLOB") -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise UsageError(f"{option} {text!r}: expected FIELD=GLOB")
+        raise UsageError(f"{option} {text!r}: expected {form}")
     return name, value
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _check_scheduler(name: str) -> str:

@@ -1,11 +1,15 @@
-"""Short hashes of content, and atomic writing of files."""
+"""Short hashes of content, atomic writing of files, where fidmap's cache is, and reading without collecting garbage."""
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
 import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,3 +43,26 @@ def write_atomic(path: Path, content: bytes) -> None:
             raise
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}; what was stored before is kept") from error
+
+
+def cache_folder() -> Path:
+    """The folder of fidmap's cache: ``$FIDMAP_CACHE``, or ``fidmap`` in the user's cache folder of the platform."""
+    if given := os.environ.get("FIDMAP_CACHE"):
+        return Path(given)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "fidmap"
+    if os.name == "nt":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "fidmap" / "Cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fidmap"
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Read many objects without Python's search for cycles, which visits each of them again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

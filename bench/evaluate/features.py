@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections import Counter
 from contextlib import closing
 from itertools import islice
@@ -17,22 +15,11 @@ from torch import Tensor
 
 from bench.errors import UsageError
 from bench.evaluate.sides import Images
-from bench.files import digest, write_atomic
+from bench.files import cache_folder, digest, write_atomic
 from bench.progress import Steps
 from metrics.extractors.extractor import Extractor
 
 FORM = "3"  # version of the cache's format
-
-
-def cache_folder() -> Path:
-    """The folder of fidmap's cache: ``$FIDMAP_CACHE``, or ``fidmap`` in the user's cache folder of the platform."""
-    if given := os.environ.get("FIDMAP_CACHE"):
-        return Path(given)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "fidmap"
-    if os.name == "nt":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "fidmap" / "Cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fidmap"
 
 
 def features_of(

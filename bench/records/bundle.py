@@ -51,7 +51,7 @@ def read(path: Path) -> tuple[list[Record], dict[str, Any]]:
         content = json.loads(path.read_bytes())
         stored = content["records"]
         require_known_schema(content.get("schema_version"))
-        records = [Record.model_validate(fields) for fields in stored]
+        records = [Record.read(fields) for fields in stored]
         environments = dict(content.get("environments", {}))  # a bundle made by hand may have none
     except FileNotFoundError:
         raise UsageError(

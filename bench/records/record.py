@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench.errors import UsageError, printable
 from bench.files import digest
@@ -62,10 +62,10 @@ class Record(BaseModel):
     started_at: str
     duration: float  # seconds
 
-    @model_validator(mode="before")
     @classmethod
-    def _upgrade(cls, fields: Any) -> Any:
-        return upgrade_record(fields) if isinstance(fields, dict) else fields
+    def read(cls, fields: Any) -> Record:
+        """The record of the fields that any schema version so far has stored; raises ValueError where it is damaged."""
+        return cls.model_validate(upgrade_record(fields) if isinstance(fields, dict) else fields)
 
     @property
     def made_by(self) -> str:
@@ -95,7 +95,7 @@ def parse_record(content: bytes | str) -> Record:
     require_known_schema(fields.get("schema_version"))
     if checksum is not None and checksum != digest(fields):
         raise ValueError("its content is not what was stored: its checksum differs")
-    return Record.model_validate(fields)
+    return Record.read(fields)
 
 
 def require_known_schema(version: Any) -> None:

@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from bench.errors import UsageError, printable
 from bench.files import digest, write_atomic
 from bench.plan.cell import Hash
+from bench.records import index
 from bench.records.record import (
     FINISHED,
     SCHEMA_VERSION,
@@ -204,12 +205,12 @@ class Store:
         """Read the whole folder: the records that ``records`` gives, those left out, missing cells, damaged files."""
         suites = self.suites()
         names = dict.fromkeys(name for suite in suites.values() for name in suite.cells)
-        shown = {name: record for name in names if (record := self.get(name))}
+        read = self._read_all()
+        shown = {name: read[name] for name in names if name in read}
         newest: dict[str, Record] = {}
         left_out = []
-        for file in sorted(self.records_folder.glob("*.json")) if self.records_folder.is_dir() else []:
-            record = None if file.stem in names else self._read(file)
-            if record is None:
+        for name, record in read.items():
+            if name in names:
                 continue
             twin = newest.get(record.cell.key)
             if record.cell.suite in suites or (twin and twin.started_at > record.started_at):
@@ -231,6 +232,20 @@ class Store:
             return dict(sorted(load(content).items())) if content else {}
         except SafetensorError as error:
             raise UsageError(f"the arrays of {record.cell.hash} cannot be read: {error}; {AGAIN}") from None
+
+    def _read_all(self) -> dict[str, Record]:
+        """The records that can be read, by the names of their files, of a large store from its index."""
+        stamps = index.stamps(self.records_folder)
+        indexed = index.load(self.folder) if len(stamps) >= index.LEAST else {}
+        found: dict[str, index.Indexed] = {}
+        for name, stamp in stamps.items():
+            if (kept := indexed.get(name)) and kept.stamp == stamp:
+                found[name] = kept
+            elif record := self._read(self.records_folder / f"{name}.json"):
+                found[name] = index.Indexed(stamp, record)
+        if len(stamps) >= index.LEAST and found != indexed:
+            index.keep(self.folder, found)
+        return {name: one.record for name, one in found.items()}
 
     def _read(self, file: Path) -> Record | None:
         """The record in a file, None where there is none or it is damaged."""

@@ -196,10 +196,12 @@ def setting_of(task: str, parameters: Mapping[str, Any]) -> Setting:
     """The setting of a record of a task with these parameters, in the words of the published ones."""
     budget = f"{parameters['nfe']} NFE" if parameters.get("nfe") else ""
     if task == "iou_regression":
-        track = parameters.get("options", {}).get("gradient", "true")
+        track = (parameters.get("options") or {}).get("gradient", "true")
         iterations = parameters.get("iterations") or 200
         return Setting(
-            data=f"simulation {parameters['protocol']}", network=f"gradient {track}", budget=f"{iterations} iterations"
+            data=f"simulation {parameters.get('protocol', '')}",
+            network=f"gradient {track}",
+            budget=f"{iterations} iterations",
         )
     if task.startswith("nms_"):
         return Setting(data="composed scenes", network="simulated candidates")

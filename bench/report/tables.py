@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import statistics
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bench.output import escape_controls
 from bench.plan.spec import TableSpec
@@ -20,7 +22,7 @@ from bench.report.provenance import omissions, provenance
 from bench.report.select import label, lookup, select, show, split_all
 from metrics.floors import Floor, tell_from_floor
 
-FORMATS = ("md", "csv", "json", "latex")
+FORMATS = ("md", "csv", "json", "latex", "html")
 FLOOR = "_floor"  # behind the name of a measure: its floor
 VERDICT = " against the floor"
 APART = "not told apart"
@@ -30,33 +32,78 @@ YES_NO = "yes/no"  # the unit of a measure that is 1 or 0
 
 @dataclass(frozen=True)
 class Table:
-    """A table as text: title, header, rows of cells, and notes beneath."""
+    """A table as text: title, header, rows of cells, and notes beneath; sentences above it, and cells in bold."""
 
     name: str
     title: str
     header: list[str]
     rows: list[list[str]]
     notes: list[str]
+    says: tuple[str, ...] = ()
+    bold: Set[tuple[int, int]] = frozenset()  # cells as (row, column)
 
     def render(self, style: str = "md") -> str:
-        """The table in markdown (``md``) or LaTeX (``latex``).
+        """The table in markdown (``md``), LaTeX (``latex``) or HTML (``html``).
 
         Line breaks, bars and control characters in the cells are replaced, so that no text from a record breaks a row.
         """
         from tabulate import tabulate
 
-        def line(text: str) -> str:
-            return escape_controls(" ".join(text.splitlines()))
+        form = STYLES[style]
+        rows = [
+            [self._mark(_clean(text, style), (y, x) in self.bold, style) for x, text in enumerate(row)]
+            for y, row in enumerate(self.rows)
+        ]
+        header = [_clean(text, style) for text in self.header]
+        body = tabulate(rows, header, tablefmt=form.tabulate, disable_numparse=True)
+        for mark, text in zip(MARKS, form.bold, strict=True):
+            body = body.replace(mark, text)
+        title, *prose = [form.prose(_line(text)) for text in (self.title, *self.says, *self.notes)]
+        says, notes = prose[: len(self.says)], prose[len(self.says) :]
+        before, after = form.title
+        return "\n".join(
+            [
+                f"{before}{title}{after}", "",
+                *(each for text in says for each in (f"{form.says}{text}", "")),
+                body, *([""] if notes else []), *(form.note.format(note) for note in notes),
+            ]
+        ) + "\n"  # fmt: skip
 
-        def cell(text: str) -> str:
-            return line(text).replace("|", "\\|") if style == "md" else line(text)
+    def _mark(self, text: str, bold: bool, style: str) -> str:
+        if not bold:
+            return text
+        start, end = ("**", "**") if style == "md" else MARKS  # in markdown the marks count for the width
+        return f"{start}{text}{end}"
 
-        kind = {"md": "github", "latex": "latex_booktabs"}[style]
-        rows = [[cell(text) for text in row] for row in self.rows]
-        body = tabulate(rows, [cell(text) for text in self.header], tablefmt=kind, disable_numparse=True)
-        before, each = {"md": ("## ", "- "), "latex": ("% ", "% ")}[style]
-        notes = [each + line(note) for note in self.notes]
-        return "\n".join([before + line(self.title), "", body, *([""] if notes else []), *notes]) + "\n"
+
+MARKS = ("\ue000", "\ue001")  # of no alphabet: they stand for bold until a format has escaped its text
+
+
+class Style(NamedTuple):
+    """How a format writes a table and what stands around it."""
+
+    tabulate: str
+    title: tuple[str, str]
+    says: str
+    note: str
+    bold: tuple[str, str]
+    prose: Callable[[str], str] = str
+
+
+STYLES = {
+    "md": Style("github", ("## ", ""), "", "- {}", ("**", "**")),
+    "latex": Style("latex_booktabs", ("% ", ""), "% ", "% {}", ("\\textbf{", "}")),
+    "html": Style("html", ("<h2>", "</h2>"), "<p>", "<p>{}", ("<b>", "</b>"), html.escape),
+}
+
+
+def _line(text: str) -> str:
+    return escape_controls(" ".join(text.splitlines()))
+
+
+def _clean(text: str, style: str) -> str:
+    line = _line(text).translate(dict.fromkeys(map(ord, MARKS)))
+    return line.replace("|", "\\|") if style == "md" else line
 
 
 def render(store: Store, runs: list[SuiteRun], style: str = "md") -> str:

@@ -77,7 +77,7 @@ def test_names_come_quickly(arguments, seconds, ratio):
         (["run", "quick", "--sed", "1"], ["--sed", "--seed"]),
         (["list", "sampler"], ["sampler", "samplers"]),
         (["table", "--out", "empty"], ["empty", "no records"]),
-        (["table", "--format", "html"], ["html", "latex"]),
+        (["table", "--format", "xlsx"], ["xlsx", "latex"]),
         (["compare", "empty", "empty"], ["empty"]),
         (["import", "file"], ["file", "pytest-benchmark"]),
         (["train", "nothing"], ["nothing", "fmnist_classifier"]),

@@ -14,9 +14,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from bench import files
 from bench.data import fashion_mnist
 from bench.errors import UsageError
-from bench.evaluate import features, figures
+from bench.evaluate import figures
 from bench.evaluate.images import evaluate
 from metrics import FeatureStatistics, frechet_distance_from_features
 from metrics.extractors import fmnist
@@ -181,10 +182,10 @@ def test_a_damaged_or_unwritable_cache_is_a_note(tmp_path, folders, cache, monke
 def test_the_cache_is_in_the_users_folder_of_the_platform(monkeypatch, tmp_path):
     monkeypatch.delenv("FIDMAP_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(features.sys, "platform", "linux")
-    assert features.cache_folder() == tmp_path / "fidmap"
-    monkeypatch.setattr(features.sys, "platform", "darwin")
-    assert features.cache_folder().parts[-3:] == ("Library", "Caches", "fidmap")
+    monkeypatch.setattr(files.sys, "platform", "linux")
+    assert files.cache_folder() == tmp_path / "fidmap"
+    monkeypatch.setattr(files.sys, "platform", "darwin")
+    assert files.cache_folder().parts[-3:] == ("Library", "Caches", "fidmap")
 
 
 def save_modes(folder, image: np.ndarray) -> None:
