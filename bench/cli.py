@@ -173,6 +173,10 @@ def audit(
     peer: Annotated[
         list[str] | None, typer.Option(help="All of diffusers or of k_diffusion, as solvers and as shipped.")
     ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="In place of the checks: the first step that is not as in this sampler."),
+    ] = None,
     check: Annotated[list[str] | None, typer.Option(help="Only this check; may be repeated.")] = None,
     failures: Annotated[bool, typer.Option("--failures", help="Print failures and errors alone.")] = False,
     as_json: AsJson = False,
@@ -189,6 +193,12 @@ def audit(
         raise UsageError(f"--check {min(unknown)!r}: expected {', '.join(CHECKS)}")
     guests = [_check_own("samplers", "--sampler", name) for name in sampler or ()]
     guests += [_check_scheduler(name) for name in scheduler or ()]
+    if like is not None:
+        if given := [
+            option for option, value in (("--peer", peer), ("--check", check), ("--failures", failures)) if value
+        ]:
+            raise UsageError(f"--like and {given[0]}: one of them is accepted")
+        return _hold_against(like, [*(names or ()), *guests], as_json)
     try:
         for name in names or ():
             SAMPLERS[name].resolve()
@@ -209,6 +219,25 @@ def audit(
     for line in report.summary(found, name_right=bool(peer)):
         _tell(line)
     return int(any(one.bad for of_one in found for one in of_one))
+
+
+def _hold_against(like: str, names: list[str], as_json: bool) -> int:
+    """Hold samplers against a named one and print where they part; exit code 1 where one does."""
+    from bench.audit.likeness import compare
+    from bench.audit.subject import find_subject
+
+    if not names:
+        raise UsageError("--like NAME needs what is held against it: --sampler, --scheduler or a name")
+    try:
+        other = find_subject(like)
+        found = [compare(find_subject(name), other) for name in names]
+    except (LookupError, ImportError, ValueError) as error:
+        raise UsageError(str(error)) from None
+    if as_json:
+        print(json.dumps([one.as_dict() for one in found], indent=1))
+    else:
+        print("\n".join(one.text() for one in found))
+    return int(any(one.verdict != "same" for one in found))
 
 
 @app.command("list")

@@ -14,13 +14,14 @@ import torch
 
 from bench.audit.conduct import batch, cost, few_steps, precision
 from bench.audit.defect import defect
-from bench.audit.determinism import determinism
+from bench.audit.determinism import Repeats, determinism, repeat
 from bench.audit.equivariance import equivariance
 from bench.audit.finding import BAD, VERDICTS, CheckVerdict, Finding, Measurement, NotApplicable, Undecided
 from bench.audit.levels import conditioning, end, first_level, idle
 from bench.audit.noise import noise
+from bench.audit.opening import open_audit
 from bench.audit.order import order
-from bench.audit.script import oracle, script, times
+from bench.audit.script import RADIUS, oracle, script, times
 from bench.audit.subject import Subject, of_function, subjects
 
 __all__ = ["BAD", "CHECKS", "VERDICTS", "CheckVerdict", "Finding", "Subject", "audit", "of_function", "subjects"]
@@ -46,15 +47,31 @@ REPEATED = ("order", "defect", "equivariance", "batch", "precision", "idle")  # 
 def audit(subject: Subject, checks: Iterable[str] = tuple(CHECKS)) -> Iterator[Finding]:
     """Audit a sampler: run the checks one after another, and yield a finding for each.
 
-    What one check raises does not stop the others. A sampler whose state becomes non-finite (it raises
-    FloatingPointError) fails the check. If it raises anything else, or if the check could not measure what it set out
-    to measure, the verdict is ``error``. ImportError is raised on.
+    Where the sampler cannot be run or returns no samples, that is the finding of every check; where it keeps state
+    between calls, it fails determinism, and nothing else is measured. What one check raises does not stop the others. A
+    sampler whose state becomes non-finite (it raises FloatingPointError) fails the check. If it raises anything else,
+    or if the check could not measure what it set out to measure, the verdict is ``error``. ImportError is raised on.
     """
     checks = tuple(checks)
-    repeats = not set(checks) & set(REPEATED) or _repeats(subject)
+    with _one_thread():
+        opening = open_audit(subject)
+        repeats = Repeats(0.0, 0.0) if opening.fault or opening.kept else _repeats(subject, checks)
+    if opening.fault:
+        reproducer = _raises(subject)
+        for name in checks:
+            yield Finding(subject.name, name, opening.verdict, says=opening.fault, reproducer=reproducer)
+        return
+    kept = bool(opening.kept or repeats.kept)
     verdict: CheckVerdict
     for name in checks:
-        if name in REPEATED and not repeats:
+        if name == "determinism" and opening.kept:
+            yield Finding(subject.name, name, "fail", opening.difference, "0", opening.kept, _kept_script(subject))
+            continue
+        if kept and name != "determinism":
+            says = "its calls differ, by what it keeps between them, so that nothing else can be measured"
+            yield Finding(subject.name, name, "not applicable", says=says)
+            continue
+        if name in REPEATED and repeats.drawn:
             says = "two calls of it differ, so that none can be compared: see determinism"
             yield Finding(subject.name, name, "not applicable", says=says)
             continue
@@ -88,13 +105,26 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _repeats(subject: Subject) -> bool:
-    """Whether two calls give the same bits; if a call raises, each check reports that itself."""
+def _repeats(subject: Subject, checks: tuple[str, ...]) -> Repeats:
+    """How repeated calls differ; none do where nobody asks, or where a call raises, which each check reports itself."""
     try:
-        with _one_thread():
-            return determinism(subject).figure == 0
+        return repeat(subject) if set(checks) != {"determinism"} else Repeats(0.0, 0.0)
     except Exception:
-        return True
+        return Repeats(0.0, 0.0)
+
+
+def _kept_script(subject: Subject) -> str:
+    """A script of two equal calls, for a sampler whose second call differs from its first."""
+    try:
+        path = subject.candidates[0]
+        body = f"""\
+{oracle(2)}times = {times(subject, 5)}
+x = z * {RADIUS.format(t="times[0]")}
+first = sampler(oracle, x, times)
+print(float((sampler(oracle, x, times) - first).abs().max()))"""
+        return script(subject, body, path, "GaussianOracle SCHEDULES")
+    except Exception:
+        return ""
 
 
 def _raises(subject: Subject) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -59,6 +60,23 @@ def state_at(path: Path, t: float | Tensor, z: Tensor) -> Tensor:
     return z * float(torch.hypot(path.alpha(t), path.sigma(t)))
 
 
+class WrongReturn(TypeError):
+    """Raised where a sampler returns anything but samples; the message says what came and what is accepted."""
+
+
+def _require_samples(found: Any, x: Images) -> Images:
+    if isinstance(found, Tensor) and found.shape == x.shape and found.is_floating_point():
+        return found
+    came = (
+        f"a tensor of {found.dtype} and shape {tuple(found.shape)}"
+        if isinstance(found, Tensor)
+        else (f"a {type(found).__name__}" if found is not None else "None")
+    )
+    raise WrongReturn(
+        f"it returned {came}; samples are accepted, a tensor of floats of the shape of x, {tuple(x.shape)}"
+    )
+
+
 class FirstState(NamedTuple):
     """Where a sampler begins: the time ``t`` of the path at which it first evaluates the network, and at which state.
 
@@ -113,14 +131,17 @@ class Subject:
         noise: Noise | None = None,
         callback: Callback | None = None,
     ) -> Images:
-        """Run the sampler; whatever it draws from torch's global generator is the same in every call."""
+        """Run the sampler; whatever it draws from torch's global generator is the same in every call.
+
+        Raises WrongReturn where it returns anything but samples.
+        """
         with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
             if self.peer:
                 warnings.simplefilter("ignore")  # other libraries warn about the arguments that they get here
             torch.manual_seed(0)
             offered = {"noise": noise, "callback": callback}
             known = {name: value for name, value in offered.items() if value is not None and self.takes(name)}
-            return self.entry(denoiser, x, times, **known, **self.options)  # type: ignore[no-any-return]
+            return _require_samples(self.entry(denoiser, x, times, **known, **self.options), x)
 
     def takes(self, name: str) -> bool:
         """Whether the sampler has a parameter called ``name``."""
@@ -132,12 +153,14 @@ class Subject:
 
         Checks that need one path use another.
         """
-        reasons = {name: self._refusal(self.path(name)) for name in self._candidates}
+        reasons = {name: self._refusal(self.path(name)) for name in self.candidates}
         return {name: reason for name, reason in reasons.items() if reason}
 
     @property
-    def _candidates(self) -> list[str]:
-        """The continuous paths; for a sampler that must end at sigma = 0, those that reach it."""
+    def candidates(self) -> list[str]:
+        """The continuous paths; for a sampler that must end at sigma = 0, those that reach it; a scheduler's home."""
+        if self.as_shipped:
+            return self.paths
         if self.entry.to_data != "must":
             return list(CONTINUOUS)
         return [name for name, make in CONTINUOUS.items() if float((path := make()).sigma(path.t_min)) == 0]
@@ -150,7 +173,7 @@ class Subject:
         """
         if self.as_shipped:
             return [next(name for name in HOMES if isinstance(self.path(name), self.entry._resolved.home))]
-        found = [name for name in self._candidates if name not in self.refusals]
+        found = [name for name in self.candidates if name not in self.refusals]
         if not found:
             raise Undecided("on {}: {}".format(*next(iter(self.refusals.items()))))
         return found
@@ -165,6 +188,8 @@ class Subject:
         times = self.times(path, 5)
         try:
             self(six_modes(path), state_at(path, times[0], normal(2)), times)
+        except WrongReturn:
+            return ""  # of this the call itself will tell
         except (ValueError, TypeError, NotImplementedError) as error:
             return f"{type(error).__name__}: {error}"
         except Exception:
@@ -256,6 +281,41 @@ def subjects(name: str, variants: bool = True) -> Iterator[Subject]:
             yield Subject(entry, {**options, **{name: _without(own[name]) for name in entry.noisy}})
     if entry.noisy and not entry.draws_noise({}):
         yield Subject(entry, dict.fromkeys(entry.noisy, 1.0))
+
+
+def find_subject(text: str) -> Subject:
+    """Give a sampler by a name, of another program too, or by ``module:function``; with options, ``ddim(eta=1)``.
+
+    Raises LookupError on an unknown name or option, and ImportError where it cannot be loaded.
+    """
+    name, bracket, given = text.partition("(")
+    try:  # diffusers' classes take arguments of their own
+        entry, options = SAMPLERS[text].load() if not bracket or name not in SAMPLERS else None, {}
+    except LookupError as error:
+        raise LookupError(
+            f"{error}; `fidmap list samplers` names them, with --names PROGRAM those of other programs"
+        ) from None
+    if entry is None:
+        entry, options = SAMPLERS[name].load(), _read_options(given)
+        known = entry.options({})
+        if unknown := set(options) - set(known):
+            accepted = ", ".join(known) or "none"
+            raise LookupError(f"{name} has no option {min(unknown)}; its options are: {accepted}")
+    return Subject(entry, options)
+
+
+def _read_options(text: str) -> dict[str, Any]:
+    """The options in ``eta=1, solver_type=heun)``; what is no literal is text."""
+    options: dict[str, Any] = {}
+    for pair in filter(None, (one.strip() for one in text.removesuffix(")").split(","))):
+        name, equals, value = (one.strip() for one in pair.partition("="))
+        if not equals:
+            raise LookupError(f"{pair!r} is no option: OPTION=VALUE is accepted")
+        try:
+            options[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[name] = value
+    return options
 
 
 def _without(value: Any) -> Any:
