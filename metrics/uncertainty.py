@@ -11,9 +11,9 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-import scipy.stats
 import torch
 from jaxtyping import Int64
+from scipy.special import stdtrit  # scipy.stats takes more than a second to import
 from torch import Tensor
 
 from metrics.floors import Floor
@@ -178,7 +178,7 @@ def prediction_interval(values: Sequence[float], level: float = 0.95) -> Floor:
 
 
 def _student(k: int, level: float) -> float:
-    return float(scipy.stats.t.ppf((1 + level) / 2, k - 1))
+    return float(stdtrit(k - 1, (1 + level) / 2))
 
 
 def _check_draws(draws: int, level: float) -> None:

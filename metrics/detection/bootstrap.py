@@ -17,9 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import scipy.stats
 from jaxtyping import Float, Int
-from scipy.special import expit, logit
+from scipy.special import expit, logit, stdtrit
 
 from metrics.detection.curves import average, sum_recall, trace_precision, walk_limits
 from metrics.detection.matching import Matching
@@ -102,6 +101,6 @@ def _bounds(
     at, around, left = (logit((n * x + 0.5) / (n + 1)) for x in (value, resampled, without))  # finite at 0 and 1
     middle = 2 * at - around.mean()
     variance = (len(left) - 1) * left.var() + around.var(ddof=1) / len(around)  # the second: of the estimated bias
-    reach = scipy.stats.t.ppf((1 + level) / 2, len(left) - 1) * variance**0.5
+    reach = stdtrit(len(left) - 1, (1 + level) / 2) * variance**0.5
     low, high = (((n + 1) * expit(end) - 0.5) / n for end in (middle - reach, middle + reach))
     return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))

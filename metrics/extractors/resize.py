@@ -63,16 +63,20 @@ class Resize:
 
     def _scaled(self, x: Float[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c s s"]:
         if self.method == "bilinear-tf":
-            return _tensorflow(_tensorflow(x, size).mT, size).mT
+            return _tensorflow(_tensorflow(x.mT.contiguous(), size).mT.contiguous(), size)
         kind = self.method.removesuffix("-antialias")
         scaled = torch.nn.functional.interpolate(x, (size, size), mode=kind, antialias=True, align_corners=False)
         return scaled.clamp(0, 1)
 
 
-def _tensorflow(x: Float[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c h s"]:
-    """Resize the last axis: pixel i is read at ``i w / size``, where other modes read ``(i + 1/2) w / size - 1/2``."""
-    width = x.shape[-1]
-    position = torch.arange(size, device=x.device) * (width / size)
-    left = position.floor().long()
-    right = (left + 1).clamp(max=width - 1)
-    return torch.lerp(x[..., left], x[..., right], (position - left).to(x.dtype))
+def _tensorflow(x: Float[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c s w"]:
+    """Resize the rows: row i is read at ``i h / size``, where other modes read ``(i + 1/2) h / size - 1/2``.
+
+    Whole rows are several times as fast to pick as columns, even with the sides exchanged first.
+    """
+    height = x.shape[-2]
+    position = torch.arange(size, device=x.device) * (height / size)
+    above = position.floor().long()
+    below = (above + 1).clamp(max=height - 1)
+    weight = (position - above).to(x.dtype)[:, None]
+    return torch.lerp(x.index_select(-2, above), x.index_select(-2, below), weight)

@@ -56,3 +56,14 @@ def read_weights(module: nn.Module, file: str | Path) -> None:
         if value.shape != wanted[key].shape:
             raise ValueError(f"weights {file}: {key} is {tuple(value.shape)}; {tuple(wanted[key].shape)} is accepted")
     module.load_state_dict(state, strict=False)
+
+
+def place(network: nn.Module, device: str) -> None:
+    """Put a network on a device, to be evaluated with fixed weights.
+
+    On a CPU channels come last in memory, with which convolutions take about two thirds of the time. That changes
+    results by the rounding of float32 alone.
+    """
+    network.to(device).eval().requires_grad_(False)
+    if torch.device(device).type == "cpu":
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

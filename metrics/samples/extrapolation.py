@@ -14,9 +14,9 @@ import statistics
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-import scipy.stats
 import torch
 from jaxtyping import Float
+from scipy.special import stdtrit
 from torch import Tensor
 
 from metrics.checks import takes_arrays
@@ -87,7 +87,7 @@ def debiased_frechet_distance(
         whole = frechet_distance(*(first + second for first, second in quarters))
         values.append(2 * whole - sum(frechet_distance(*pair) for pair in zip(*quarters, strict=True)) / 2)
     value, error = sum(values) / len(values), _jackknife(x, y, generator)
-    reach = float(scipy.stats.t.ppf((1 + level) / 2, GROUPS - 1)) * error
+    reach = float(stdtrit(GROUPS - 1, (1 + level) / 2)) * error
     return DebiasedDistance(value, value - reach, value + reach, error)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import subprocess
@@ -20,6 +21,7 @@ from metrics.extractors import EXTRACTORS, extractor, inception, load_extractor
 from metrics.extractors.extractor import from_module, from_torchscript
 from metrics.extractors.inception import FidInception
 from metrics.extractors.resize import Resize
+from metrics.extractors.weights import place
 
 LEVEL = 1 / 255
 
@@ -201,6 +203,32 @@ def test_inception_from_a_file_in_the_published_layout(tmp_path, monkeypatch):
     assert found.name == "inception_other@bilinear-tf-299"
     assert found.features(pictures(1, 60, 60)).shape == (1, 2048)
     assert load_extractor("inception", weights=file).label == found.label
+
+
+def test_channels_last_in_memory_change_no_hash_and_features_by_rounding_alone():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 16, 3, stride=2)).eval()
+    x = pictures(2, 30, 20).float() / 255
+    label, features = extractor.weights_hash(network.state_dict()), network(x).detach()
+    place(network, "cpu")
+    assert network[2].weight.is_contiguous(memory_format=torch.channels_last)
+    assert not network[2].weight.is_contiguous()
+    assert extractor.weights_hash(network.state_dict()) == label
+    assert torch.allclose(network(x), features, rtol=1e-5, atol=1e-6)
+
+
+def test_tensorflows_resize_reads_each_pixel_at_a_multiple_of_the_quotient_of_the_sizes():
+    """By its definition, pixel by pixel, in float64."""
+    images, size = pictures(1, 9, 14, seed=3), 23
+    found = Resize.parse(f"bilinear-tf-{size}")(images)
+    array = images[0].double().numpy() / 255
+    for y, x in itertools.product(range(size), range(size)):
+        (i, v), (j, u) = (divmod(y * 9 / size, 1), divmod(x * 14 / size, 1))
+        rows = [int(i), min(int(i) + 1, 8)]
+        columns = [int(j), min(int(j) + 1, 13)]
+        corners = array[:, rows][:, :, columns]
+        expected = np.einsum("cij,i,j->c", corners, [1 - v, v], [1 - u, u])
+        np.testing.assert_allclose(found[0, :, y, x].numpy(), expected, atol=1e-6)
 
 
 def hugging_face(kind: str, folder) -> None:
