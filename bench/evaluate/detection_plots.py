@@ -84,24 +84,23 @@ def compare_precision_recall(report: DetectorReport) -> Figure:
     left.set_ylabel("precision")
     said = [phrase(found["AP"], pair, "higher") for pair, found in report.comparison.figures.items() if "AP" in found]
     more = [f"{len(said) - SAID} more pairs"] if len(said) > SAID else []
-    figure.suptitle("; ".join([*said[:SAID], *more]), fontsize=11)
+    figure.suptitle("By AP, " + "; ".join([*said[:SAID], *more]), fontsize=11)
     return figure
 
 
 def precision_recall(result: DetectionReport) -> Figure:
     """Plot precision over recall: left, the mean over classes at each IoU; right, each class at one IoU.
 
-    The classes with the most truths have named curves, the others are grey.
+    The classes with the most truths have named curves, the others are grey. Equal curves are one line.
     """
     from metrics.detection.curves import RECALLS
 
     figure = _figure(11, 4.6)
     left, right = figure.subplots(1, 2, sharey=True)
-    thresholds = list(result.coco.per_threshold)
-    for iou, shade in zip(thresholds, _shades(len(thresholds)), strict=True):
+    for name, iou, shade in _group_thresholds(result, [None]):
         curve, ap = result.coco.curve(iou=iou), result.coco.per_threshold[iou]
         if ap >= 0:
-            left.plot(RECALLS, curve, color=shade, label=f"{iou:g}  ({ap:.3f})", linewidth=1.5)
+            left.plot(RECALLS, curve, color=shade, label=f"{name}  ({ap:.3f})", linewidth=1.5)
     _legend(left, "IoU (AP)")
     left.set_title("Mean over classes", fontsize=11)
 
@@ -110,10 +109,14 @@ def precision_recall(result: DetectionReport) -> Figure:
     ranked = sorted(curves, key=lambda name: -_truths(result, name))
     for name in ranked[NAMED:]:
         right.plot(RECALLS, curves[name], color="#BBBBBB", linewidth=0.7)
-    for index, name in enumerate(ranked[:NAMED]):
+    equal: dict[bytes, list[Any]] = {}
+    for name in ranked[:NAMED]:
+        equal.setdefault(curves[name].tobytes(), []).append(name)
+    for index, names in enumerate(equal.values()):
+        curve, words = curves[names[0]], "\n= ".join(_short(result.coco.names[name]) for name in names)
         right.plot(
-            RECALLS, curves[name], color=COLOURS[index % len(COLOURS)], linestyle="-" if index < len(COLOURS) else "--",
-            linewidth=1.4, label=f"{_short(result.coco.names[name])}  ({curves[name].mean():.3f})",
+            RECALLS, curve, color=COLOURS[index % len(COLOURS)], linestyle="-" if index < len(COLOURS) else "--",
+            linewidth=1.4, label=f"{words}  ({curve.mean():.3f})",
         )  # fmt: skip
     _legend(right, f"class (AP{100 * result.iou:.0f})")
     rest = f", {len(ranked) - NAMED} more in grey" if len(ranked) > NAMED else ""
@@ -121,6 +124,8 @@ def precision_recall(result: DetectionReport) -> Figure:
     for axes in (left, right):
         _unit_square(axes, "recall")
     left.set_ylabel("precision")
+    means = {result.coco.names[name]: float(curve.mean()) for name, curve in curves.items()}
+    figure.suptitle(f"AP {result.coco.figures['AP']:.3f}{_say_ends(means, f'AP{100 * result.iou:.0f}')}", fontsize=11)
     return figure
 
 
@@ -133,10 +138,10 @@ def precision_recall_by_class(result: DetectionReport) -> Figure:
     rows = math.ceil(len(names) / columns)
     figure = _figure(2.3 * columns + 1.0, 2.2 * rows + 0.5)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    thresholds = list(result.coco.per_threshold)
+    groups = _group_thresholds(result, names)
     for axes, name in zip(grid.flat, names, strict=False):
-        for iou, shade in zip(thresholds, _shades(len(thresholds)), strict=True):
-            axes.plot(RECALLS, result.coco.curve(name, iou), color=shade, linewidth=1.1, label=f"{iou:g}")
+        for said, iou, shade in groups:
+            axes.plot(RECALLS, result.coco.curve(name, iou), color=shade, linewidth=1.1, label=said)
         axes.set_title(f"{_short(result.coco.names[name])}  {result.coco.per_class[name]:.3f}", fontsize=9)
         _unit_square(axes)
     for axes in grid.flat[len(names) :]:
@@ -145,7 +150,9 @@ def precision_recall_by_class(result: DetectionReport) -> Figure:
     figure.legend(handles, labels, loc="outside right center", title="IoU", frameon=False, fontsize=8)
     figure.supxlabel("recall", fontsize=10)
     figure.supylabel("precision", fontsize=10)
-    figure.suptitle("Precision over recall, by class (AP)", fontsize=11)
+    means = {result.coco.names[name]: result.coco.per_class[name] for name in names}
+    figure.suptitle(f"Precision over recall, by class (AP){_say_ends(means, 'AP')}", fontsize=11)
+    figure.get_layout_engine().set(wspace=0.05)  # the last tick of a panel keeps apart from the first of the next
     return figure
 
 
@@ -175,12 +182,22 @@ def confusion(matrix: ConfusionMatrix, names: Mapping[Any, str]) -> Figure:
     axes.set_yticks(at, [labels[i] for i in at], fontsize=size)
     for line in (axes.axhline, axes.axvline):
         line(n - 1.5, color="grey", linewidth=0.8)
-    axes.set_xlabel("detection")
-    axes.set_ylabel("truth")
+    axes.set_xlabel("class of the detection")
+    axes.set_ylabel("class of the truth")
     kept = f"scores from {matrix.score_threshold:.3g}" if math.isfinite(matrix.score_threshold) else "all scores"
-    axes.set_title(f"Confusion at IoU {matrix.iou_threshold:g}, {kept}", fontsize=11)
+    said = _say_confusion(counts, labels)
+    axes.set_title("\n".join(filter(None, [said, f"Confusion at IoU {matrix.iou_threshold:g}, {kept}"])), fontsize=11)
     figure.colorbar(image, ax=axes, shrink=0.8, label="share of the row")
     return figure
+
+
+def _say_confusion(counts: np.ndarray, labels: list[str]) -> str:
+    """Which class is most often taken for which other; empty where none is."""
+    wrong = counts[:-1, :-1] * ~np.eye(len(labels) - 1, dtype=bool)
+    if not wrong.any():
+        return ""
+    i, j = np.unravel_index(wrong.argmax(), wrong.shape)
+    return f"Most often taken for another class: {labels[i]} for {labels[j]} ({wrong[i, j]})"
 
 
 def reliability(calibration: CalibrationResult, iou: float) -> Figure:
@@ -201,8 +218,13 @@ def reliability(calibration: CalibrationResult, iou: float) -> Figure:
         curve.confidence[some], curve.quality[some], "o", color=COLOURS[1], markersize=4, label="precision x IoU"
     )
     upper.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1, label="score = precision")
-    upper.set_title(f"D-ECE {calibration.ece:.3f}, LaECE {calibration.laece:.3f} at IoU {iou:g}", fontsize=11)
+    excess = float(np.average(curve.confidence[some] - curve.precision[some], weights=curve.count[some]))
+    wrong = f"too {'high' if excess > 0 else 'low'} by {abs(excess):.3f}"
+    says = f"Scores are {wrong if abs(excess) >= 5e-4 else 'right'} on average"
+    errors = f"D-ECE {calibration.ece:.3f}, LaECE {calibration.laece:.3f} at IoU {iou:g}"
+    upper.set_title(f"{says}\n{errors}", fontsize=11)
     upper.legend(frameon=False, fontsize=9, loc="upper left")
+    upper.set_ylabel("precision (share of 1)")
     upper.set_ylim(0, 1.02)
     lower.bar(left, curve.count[some], width[some], align="edge", color="grey", edgecolor="white")
     lower.set_ylabel("detections")
@@ -221,11 +243,39 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def _group_thresholds(result: DetectionReport, names: Sequence[Any]) -> list[tuple[str, float, Any]]:
+    """IoU thresholds in words with one of them and a colour; neighbours whose curves are equal for all names are one.
+
+    A name is a category, or None for the mean over them.
+    """
+    groups: list[list[float]] = []
+    for iou in result.coco.per_threshold:
+        if groups and all(
+            np.array_equal(result.coco.curve(name, groups[-1][0]), result.coco.curve(name, iou)) for name in names
+        ):
+            groups[-1].append(iou)
+        else:
+            groups.append([iou])
+    words = [f"{own[0]:g}" if len(own) == 1 else f"{own[0]:g} to {own[-1]:g}" for own in groups]
+    return [(word, own[0], shade) for word, own, shade in zip(words, groups, _shades(len(groups)), strict=True)]
+
+
+def _say_ends(means: Mapping[str, float], figure: str) -> str:
+    """Which class has the highest figure and which the lowest; empty where all are equal."""
+    if len(set(means.values())) < 2:
+        return ""
+    ranked = sorted(means, key=lambda name: means[name])
+    worst, best = ranked[0], ranked[-1]
+    return (
+        f"; {figure} is highest for {_short(best)} ({means[best]:.3f}), lowest for {_short(worst)} ({means[worst]:.3f})"
+    )
+
+
 def _shades(n: int) -> Sequence[Any]:
     """``n`` colours from light to dark for growing IoU thresholds, which differ in greyscale too."""
     from matplotlib import colormaps
 
-    return [colormaps["cividis_r"](0.15 + 0.85 * i / max(n - 1, 1)) for i in range(n)]
+    return [colormaps["cividis_r"](0.15 + 0.85 * (i + 1) / n) for i in range(n)]
 
 
 def _unit_square(axes: Axes, xlabel: str = "") -> None:

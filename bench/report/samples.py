@@ -11,7 +11,7 @@ from bench.plan.plot import SamplesPlot
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.report.captions import entitle
-from bench.report.panels import assign_panels, label_edges, make_grid, require_array
+from bench.report.panels import assign_panels, label_edges, make_grid, merge_panels, require_array
 from bench.report.ticks import settle_ticks
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ MOST = 24  # rows or panels of one picture
 def draw(spec: SamplesPlot, store: Store, records: list[Record]) -> Figure:
     """Draw the samples of each record: images side by side, or points by their first two coordinates.
 
-    Of more than ``MOST`` records the first are drawn. Raises UsageError on an array of another shape.
+    Of more than ``MOST`` records the first are drawn, and of equal ones one, which the title says. Raises UsageError on
+    an array of another shape.
     """
     panels = dict(list(assign_panels(spec, records).items())[:MOST])
     arrays = {title: require_array(store.arrays(record), spec.x, record).numpy() for title, record in panels.items()}
@@ -31,8 +32,10 @@ def draw(spec: SamplesPlot, store: Store, records: list[Record]) -> Figure:
         image = array.ndim == 4 and array.shape[1] in (1, 3) and array.dtype == np.uint8
         if not image and (array.ndim != 2 or array.shape[1] < 2):
             raise UsageError(f"{title}: {spec.x} has the shape {array.shape}; uint8 (n, c, h, w) or (n, d) is accepted")
-    figure = _draw_points(arrays) if next(iter(arrays.values())).ndim == 2 else _draw_images(arrays)
-    entitle(figure, spec.title)
+    merged, notes = merge_panels({title: {"samples": array} for title, array in arrays.items()})
+    shown = {title: own["samples"] for title, own in merged.items()}
+    figure = _draw_points(shown) if next(iter(shown.values())).ndim == 2 else _draw_images(shown)
+    entitle(figure, spec.title, notes=notes)
     settle_ticks(figure)
     return figure
 
@@ -42,7 +45,11 @@ def _draw_images(arrays: dict[str, Any]) -> Figure:
 
     across = max(len(array) for array in arrays.values())
     figure, grid = pyplot.subplots(
-        len(arrays), 1, squeeze=False, layout="constrained", figsize=(0.55 * across + 1.6, 0.62 * len(arrays) + 0.5)
+        len(arrays),
+        1,
+        squeeze=False,
+        layout="constrained",
+        figsize=(max(0.55 * across + 1.6, 5.0), 0.62 * len(arrays) + 0.9),
     )
     for axes, (title, array) in zip(grid[:, 0], arrays.items(), strict=True):
         strip = np.concatenate(list(array.transpose(0, 2, 3, 1)), axis=1)  # (n, c, h, w) => (h, n w, c)

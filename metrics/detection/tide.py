@@ -83,7 +83,14 @@ class TideResult:
         axes.set_xlim(min(0, *self.costs.values()), 1.25 * max(1e-3, *self.costs.values()))
         axes.axhline(1.5, color="grey", linewidth=0.8, linestyle=":")
         axes.set_xlabel(f"AP gained at IoU {self.iou_threshold:g} if it alone is mended (number of errors)")
-        axes.set_title(f"What costs AP, now {self.ap:.3f}", fontsize=11)
+        worst = max(self.counts, key=lambda name: self.costs[name])
+        said = (
+            f"Of the errors, {worst} costs most: {self.costs[worst]:.3f}"
+            if self.costs[worst] > 0
+            else "No error costs AP"
+        )
+        axes.set_title(f"{said}, AP is {self.ap:.3f}", fontsize=11)
+        axes.set_ylabel("type of error")
         axes.spines[["top", "right"]].set_visible(False)
         return figure
 

@@ -1,6 +1,7 @@
 """What a picture says can be read and is so: its ticks, the words of its axes, its lines and panels, and its title."""
 
 import itertools
+import json
 import re
 
 import matplotlib
@@ -10,16 +11,21 @@ import torch
 from safetensors.torch import save
 
 from bench.catalogue import SUITES_FOLDER, kinds
+from bench.data.scenes import scenes
+from bench.evaluate import detection_plots
+from bench.evaluate.detections import evaluate
+from bench.evaluate.detector_comparison import compare
 from bench.evaluate.models.template import make_plots
-from bench.plan.plot import BarPlot, BoxesPlot, FieldPlot, HeatPlot, LinePlot
+from bench.plan.plot import BarPlot, BoxesPlot, FieldPlot, HeatPlot, LinePlot, SamplesPlot
 from bench.plan.suite import read
 from bench.records.record import Measurement
 from bench.records.store import Store
-from bench.report import bars, boxes, curves, front, maps
+from bench.report import bars, boxes, curves, front, maps, samples
 from bench.report.captions import label_axis
 from bench.report.conclusions import Panel, conclude
 from bench.report.front import Figure, is_on_front, trace_front
 from bench.report.points import Point
+from bench.tasks.metrics.detection import perturb
 from metrics.floors import Floor
 
 matplotlib.use("Agg")
@@ -408,3 +414,57 @@ def test_averages_have_students_interval():
     assert front.average([2.0, 2.0]) == Figure(2.0)
     low, high = front.average([1.0, 2.0, 3.0]).interval
     assert (low, high) == pytest.approx((2 - 4.302652729911275 / 3**0.5, 2 + 4.302652729911275 / 3**0.5))
+
+
+def test_equal_samples_are_drawn_once(stored, figures):
+    store, make = stored
+    first = torch.randint(0, 256, (3, 1, 4, 4), dtype=torch.uint8)
+    made = [make("euler", {"grid": first}), make("ddim", {"grid": first}), make("heun", {"grid": 255 - first})]
+    figure = samples.draw(SamplesPlot(**WHAT, kind="samples", x="@grid"), store, made)
+    figures.append(figure)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["euler", "heun"]
+    assert "equal to euler: ddim" in " ".join(figure.get_suptitle().split())
+
+
+@pytest.fixture(scope="module")
+def detections(tmp_path_factory):
+    """Files of scenes and of detections: one with moved boxes, one with wrong classes, and exact ones."""
+    folder, truth = tmp_path_factory.mktemp("detections"), scenes(25, seed=3).coco
+    found = {"moved": perturb(truth, "jitter", 0.15), "swapped": perturb(truth, "class_swap", 0.3)}
+    for name, content in (("truth", truth), *((name, each.entries()) for name, each in found.items())):
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_pictures_of_detections_say_what_is_worst(detections):
+    """By the figures: the class with the lowest AP50, the error that costs most, the pair most often confused."""
+    for name, error in (("moved", "localisation"), ("swapped", "classification")):
+        report = evaluate(
+            detections / "truth.json", detections / f"{name}.json", tide=True, confusion=True, calibration=True
+        )
+        assert max(report.tide.counts, key=report.tide.costs.get) == error
+        assert report.tide.plot().axes[0].get_title().startswith(f"Of the errors, {error} costs most: ")
+        fifty = {c: report.coco.curve(c, 0.5).mean() for c, ap in report.coco.per_class.items() if ap >= 0}
+        worst, best = (pick(fifty, key=fifty.get) for pick in (min, max))
+        figure = detection_plots.precision_recall(report)
+        said = figure.get_suptitle()
+        assert f"lowest for {report.coco.names[worst]} ({fifty[worst]:.3f})" in said
+        assert f"highest for {report.coco.names[best]} ({fifty[best]:.3f})" in said
+        lines = [line.get_label() for line in figure.axes[0].lines]
+        distinct = {report.coco.curve(iou=iou).tobytes() for iou in report.coco.per_threshold}
+        assert (len(lines), len(distinct) > 1) == (len(distinct), name == "moved")  # of exact boxes there is one curve
+        title = detection_plots.confusion(report.confusion, report.coco.names).axes[0].get_title()
+        wrong = report.confusion.counts[:-1, :-1].copy()
+        np.fill_diagonal(wrong, 0)
+        assert title.startswith("Most often taken for another class") == bool(wrong.any())
+        assert str(wrong.max()) in title
+        axes = detection_plots.reliability(report.calibration, 0.5).axes
+        assert all(one.get_ylabel() for one in axes)
+
+
+def test_the_title_of_compared_detectors_is_the_verdict_on_ap(detections):
+    truth, moved, swapped = (detections / f"{name}.json" for name in ("truth", "moved", "swapped"))
+    report = compare(truth, [moved, swapped], iou_thresholds="0.75")
+    worse, better = sorted(report.comparison.results, key=lambda name: report.comparison.results[name].figures["AP"])
+    said = detection_plots.compare_precision_recall(report).get_suptitle()
+    assert said == f"By AP, {better} is better than {worse}"

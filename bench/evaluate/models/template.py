@@ -62,8 +62,8 @@ def make_plots(quality: str, xlabel: str, extractor: str) -> list[Any]:
         floor_label="floor (as many rows of the data)", xlabel=xlabel, ylabel=YLABELS[quality].format(extractor),
     )  # fmt: skip
     samples = SamplesPlot(
-        kind="samples", name="samples", title="Samples from the same starts", task=TASK, x="@grid", series="sampler",
-        facet="nfe",
+        kind="samples", name="samples", title="Samples from the same starts, by sampler and evaluations (NFE)",
+        task=TASK, x="@grid", series="sampler", facet="nfe",
     )  # fmt: skip
     return [pareto, samples]
 
