@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bench.plan.plot import SpecName
 from bench.toml import Strict
@@ -27,8 +27,21 @@ class TableSpec(Strict):
     columns: str | None = None
     values: Annotated[list[str], Field(min_length=1)]
     floor: str | None = None  # a measure printed as a row of its own under each group of rows
-    best: bool = False  # a cell names the best entry by the measure, and those that do not differ significantly
+    best: bool = False  # the best entry in bold, and those not told from it; where rows are no entries, by its name
+    sort: str | None = None  # a row's parameter, a measure (its best first), or "COLUMN VALUE"; without: as measured
+    top: Annotated[int, Field(ge=1)] | None = None  # this many rows of each group
+    says: list[str] = []  # measures of which a sentence is computed, above the table and at the head of its file
     note: str = ""
+
+    @model_validator(mode="after")
+    def _names_what_it_shows(self) -> TableSpec:
+        shown = [*self.rows, *self.values]
+        spread = self.columns is not None and self.sort is not None and self.sort.startswith(f"{self.columns} ")
+        if self.sort is not None and self.sort not in shown and not spread:
+            raise ValueError(f"sort: {self.sort!r} is no row or value of the table; there are {', '.join(shown)}")
+        if unknown := [name for name in self.says if name not in self.values]:
+            raise ValueError(f"says: {unknown[0]!r} is no value of the table; there are {', '.join(self.values)}")
+        return self
 
 
 class RankingColumn(Strict):

@@ -16,10 +16,6 @@ Key = TypeVar("Key", bound=Hashable)
 
 EQUAL = 1e-9  # the relative difference that rounding may leave between figures that are one
 RATIO = "ratio"  # the measure of a contest that is an entry's time over that of another entry
-HOW = (
-    "Entries share a rank (=) that nothing tells from the first of it at 5 %, by Holm over all pairs: {}. Bold: the "
-    "best of a column, with those that are not told from it."
-)
 BY_SEEDS = (
     "t tests paired by seed, the deviation within seeds pooled over the entries (of logarithms if all are positive)"
 )
@@ -211,13 +207,14 @@ def tell(a: Figure, b: Figure, noise: Noise | None = None) -> float:
     return math.erfc(1.959964 * (high.value - low.value) / reach / math.sqrt(2))
 
 
-def describe_test(figures: list[Figure]) -> str:
-    """The note that says what ranks and bold figures mean, by what the figures of the ranked column have."""
+def describe_test(figures: Collection[Figure]) -> str:
+    """How figures are told apart, by what they have: seeds, intervals, or neither."""
     ways = [
         (BY_SEEDS, any(len(each.by_seed) > 1 for each in figures)),
         (BY_INTERVALS, any(each.interval and len(each.by_seed) == 1 for each in figures)),
     ]
-    return HOW.format("; ".join(way for way, taken in ways if taken) or BY_NOTHING)
+    found = "; ".join(way for way, taken in ways if taken)
+    return f"by Holm over all pairs, {found}" if found else BY_NOTHING
 
 
 def _equal(a: float, b: float) -> bool:

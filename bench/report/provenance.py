@@ -11,15 +11,33 @@ from bench.records.store import Contents
 NAMED = 6  # entries that a line lists by name; the rest are counted
 
 
-def provenance(records: list[Record], environments: dict[str, Any]) -> list[str]:
-    """A line that says where numbers come from: code, machine, software, seeds, extractors, data, and the date.
+def facts(records: list[Record], environments: dict[str, Any]) -> dict[str, Any]:
+    """Where numbers come from, for ``provenance.json``: code, machines, seeds, extractors, data, dates, all hashes.
 
     ``environments`` are the store's, by hash.
+    """
+    measures = [m for r in records for m in r.measures]
+    dates = sorted(r.started_at[:10] for r in records)
+    return {
+        "code": sorted({record.made_by for record in records}),
+        "environments": {name: environments.get(name, {}) for name in sorted({r.environment for r in records})},
+        "seeds": sorted({r.cell.seed for r in records}),
+        "threads": sorted({r.cell.threads for r in records}),
+        "extractors": sorted({m.extractor for m in measures if m.extractor}),
+        "reference data": sorted({m.reference for m in measures if m.reference}),
+        "measured": sorted({*dates[:1], *dates[-1:]}),
+        "cells": len(records),
+    }
+
+
+def provenance(records: list[Record], environments: dict[str, Any], hashes: str = "") -> list[str]:
+    """A line that says where numbers come from: version, machine, software, seeds, extractors, and dates, in words.
+
+    ``environments`` are the store's, by hash; ``hashes`` says where commits and hashes are.
     """
     if not records:
         return ["no records"]
     lines = []
-    code = {record.made_by for record in records}
     for name in dict.fromkeys(r.environment for r in records):
         env = environments.get(name, {})
         packages = ", ".join(f"{k} {v}" for k, v in env.get("packages", {}).items() if k in ("torch", "numpy", "scipy"))
@@ -28,16 +46,17 @@ def provenance(records: list[Record], environments: dict[str, Any]) -> list[str]
             f"{env.get('cpu', '?')} x {env.get('cores', '?')}{gpus}, {env.get('python', '?')}"
             + (f", {packages}" if packages else "")
         )
-    measures = [m for r in records for m in r.measures]
-    found = {
-        "seed": {str(r.cell.seed) for r in records},
-        "threads": {str(r.cell.threads) for r in records},
-        "extractor": {m.extractor for m in measures if m.extractor},
-        "reference data": {m.reference for m in measures if m.reference},
+    found = facts(records, environments)
+    said = {
+        "seed": found["seeds"],
+        "threads": found["threads"],
+        "extractor": sorted({name.partition("@")[0] for name in found["extractors"]}),
     }
-    facts = [f"{name} {', '.join(sorted(values))}" for name, values in found.items() if values]
-    dates = sorted(r.started_at[:10] for r in records)
-    parts = [*sorted(code), *dict.fromkeys(lines), *facts, f"measured {dates[0]}", f"{len(records)} cells"]
+    parts = [
+        *sorted({f"fidmap {record.version}" for record in records}), *dict.fromkeys(lines),
+        *(f"{name} {', '.join(map(str, values))}" for name, values in said.items() if values),
+        f"measured {' to '.join(found['measured'])}", f"{found['cells']} cells", *([hashes] if hashes else []),
+    ]  # fmt: skip
     return ["; ".join(parts) + "."]
 
 

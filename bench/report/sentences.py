@@ -35,6 +35,8 @@ def conclude(name: str, figures: Group, direction: Direction, unit: str = "") ->
     if len(best) == 1:
         margin = _margin(values[0], figures[rest[0]].value)
         return f"{best[0]} has the {extreme} {name} of {len(ranks)} entries, {at}; {follower}, {margin}"
+    if len(set(values)) == 1 and len(best) > NAMED + 1:
+        return f"{len(best)} of {len(ranks)} entries share the {extreme} {name}, {at}; {follower}"
     if len(set(values)) == 1:
         return f"{count(best)} share the {extreme} {name} of {len(ranks)} entries, {at}; {follower}"
     return f"{count(best)} are not told from the {extreme} {name} of {len(ranks)} entries, {at}; {follower}"
@@ -53,7 +55,9 @@ def conclude_groups(name: str, groups: Mapping[str, Group], direction: Direction
             wins.setdefault(entry, []).append(setting)
     most = sorted(wins, key=lambda entry: (-len(wins[entry]), entry))
     text = f"{most[0]} has the best {name}, alone or tied, in {len(wins[most[0]])} of {len(found)} settings"
-    if len(wins[most[0]]) <= NAMED:
+    if len(wins[most[0]]) == len(found):
+        text = f"{most[0]} has the best {name}, alone or tied, in all {len(found)} settings"
+    elif len(wins[most[0]]) <= NAMED:
         text += f" ({', '.join(wins[most[0]])})"
     others = [f"{entry} in {len(wins[entry])}" for entry in most[1:]]
     return "; ".join([text, *([count(others)] if others else [])])

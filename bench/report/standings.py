@@ -27,6 +27,10 @@ from metrics.floors import Floor, tell_from_floor
 
 SCREEN = 20  # rows that fit one screen
 ANY = Family(tasks=(), measures=(), columns=())  # of tasks of one's own
+HOW = (
+    "Entries share a rank (=) that nothing tells from the first of it at 5 %: {}. Bold: the best of a column, with "
+    "those that are not told from it."
+)
 FLOOR = "_floor"  # behind the name of a measure: its floor
 
 
@@ -81,7 +85,7 @@ def build(name: str, records: list[Record], question: Question) -> Leaderboard:
     return Leaderboard(
         name or task, title, _conclude(first, columns, ended, labels), labels, columns, shown, ended,
         _tell_floors(settled.readings, rows, measure, first), beside,
-        [*head, describe_test(list(first.figures.values())), *notes], settled.chosen, len(order),
+        [*head, HOW.format(describe_test(first.figures.values())), *notes], settled.chosen, len(order),
     )  # fmt: skip
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import html
 import statistics
 from collections import Counter
-from collections.abc import Callable, Set
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable
 
-from bench.output import escape_controls
 from bench.plan.spec import TableSpec
 from bench.plan.suite import SuiteRun
 from bench.records.bundle import bundle
@@ -18,8 +14,11 @@ from bench.records.record import Measurement, Record
 from bench.records.store import Store
 from bench.report.best import NOTE as best_note
 from bench.report.best import Arrays, best
+from bench.report.figure import describe_test, figure_of, is_ratio, show_ratio
+from bench.report.marks import YES_NO, Column, Groups, arrange, find_best, name_entries, say
 from bench.report.provenance import omissions, provenance
 from bench.report.select import label, lookup, select, show, split_all
+from bench.report.table import Table, clean_line
 from metrics.floors import Floor, tell_from_floor
 
 FORMATS = ("md", "csv", "json", "latex", "html")
@@ -27,83 +26,6 @@ FLOOR = "_floor"  # behind the name of a measure: its floor
 VERDICT = " against the floor"
 APART = "not told apart"
 APART_NOTE = f"({APART}): the figure lies in the range of the floor, or its interval holds its mean. Others lie above."
-YES_NO = "yes/no"  # the unit of a measure that is 1 or 0
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table as text: title, header, rows of cells, and notes beneath; sentences above it, and cells in bold."""
-
-    name: str
-    title: str
-    header: list[str]
-    rows: list[list[str]]
-    notes: list[str]
-    says: tuple[str, ...] = ()
-    bold: Set[tuple[int, int]] = frozenset()  # cells as (row, column)
-
-    def render(self, style: str = "md") -> str:
-        """The table in markdown (``md``), LaTeX (``latex``) or HTML (``html``).
-
-        Line breaks, bars and control characters in the cells are replaced, so that no text from a record breaks a row.
-        """
-        from tabulate import tabulate
-
-        form = STYLES[style]
-        rows = [
-            [self._mark(_clean(text, style), (y, x) in self.bold, style) for x, text in enumerate(row)]
-            for y, row in enumerate(self.rows)
-        ]
-        header = [_clean(text, style) for text in self.header]
-        body = tabulate(rows, header, tablefmt=form.tabulate, disable_numparse=True)
-        for mark, text in zip(MARKS, form.bold, strict=True):
-            body = body.replace(mark, text)
-        title, *prose = [form.prose(_line(text)) for text in (self.title, *self.says, *self.notes)]
-        says, notes = prose[: len(self.says)], prose[len(self.says) :]
-        before, after = form.title
-        return "\n".join(
-            [
-                f"{before}{title}{after}", "",
-                *(each for text in says for each in (f"{form.says}{text}", "")),
-                body, *([""] if notes else []), *(form.note.format(note) for note in notes),
-            ]
-        ) + "\n"  # fmt: skip
-
-    def _mark(self, text: str, bold: bool, style: str) -> str:
-        if not bold:
-            return text
-        start, end = ("**", "**") if style == "md" else MARKS  # in markdown the marks count for the width
-        return f"{start}{text}{end}"
-
-
-MARKS = ("\ue000", "\ue001")  # of no alphabet: they stand for bold until a format has escaped its text
-
-
-class Style(NamedTuple):
-    """How a format writes a table and what stands around it."""
-
-    tabulate: str
-    title: tuple[str, str]
-    says: str
-    note: str
-    bold: tuple[str, str]
-    prose: Callable[[str], str] = str
-
-
-STYLES = {
-    "md": Style("github", ("## ", ""), "", "- {}", ("**", "**")),
-    "latex": Style("latex_booktabs", ("% ", ""), "% ", "% {}", ("\\textbf{", "}")),
-    "html": Style("html", ("<h2>", "</h2>"), "<p>", "<p>{}", ("<b>", "</b>"), html.escape),
-}
-
-
-def _line(text: str) -> str:
-    return escape_controls(" ".join(text.splitlines()))
-
-
-def _clean(text: str, style: str) -> str:
-    line = _line(text).translate(dict.fromkeys(map(ord, MARKS)))
-    return line.replace("|", "\\|") if style == "md" else line
 
 
 def render(store: Store, runs: list[SuiteRun], style: str = "md") -> str:
@@ -118,8 +40,8 @@ def render(store: Store, runs: list[SuiteRun], style: str = "md") -> str:
         return frame(contents.records).to_csv(index=False, lineterminator="\n")
     foot = [*provenance(contents.records, store.environments()), *omissions(contents)]
     tables = [table.render(style) for table in build(contents.records, runs, store.arrays)]
-    before = {"md": "", "latex": "% "}[style]
-    return "\n".join([*tables, "\n\n".join(before + escape_controls(" ".join(line.splitlines())) for line in foot), ""])
+    before = {"md": "", "latex": "% ", "html": "<p>"}[style]
+    return "\n".join([*tables, "\n\n".join(before + clean_line(line) for line in foot), ""])
 
 
 def build(records: list[Record], runs: list[SuiteRun], arrays: Arrays = lambda record: {}) -> list[Table]:
@@ -129,17 +51,20 @@ def build(records: list[Record], runs: list[SuiteRun], arrays: Arrays = lambda r
     """
     tables, shown = [], set()
     records = split_all(records)
+    silent = not any(spec.says for suite, _ in runs for spec in suite.table)  # then each says its first measure
     for suite, cells in runs:
         own = [record for record in records if record.cell.hash in set(cells)]
         for spec in suite.table:
             chosen = select(own, spec.task, spec.where)
             shown |= {(record.cell.hash, record.cell.entry) for record in chosen}
             if chosen:
-                tables.append(lay_out(spec, chosen, arrays))
+                says = spec.values[:1] if silent else spec.says
+                tables.append(lay_out(spec.model_copy(update={"says": says}), chosen, arrays))
     rest = [record for record in records if (record.cell.hash, record.cell.entry) not in shown]
     for task in dict.fromkeys(record.cell.task for record in rest):
         own = [record for record in rest if record.cell.task == task]
-        tables.append(lay_out(default_spec(task, own), own))
+        default = default_spec(task, own)
+        tables.append(lay_out(default.model_copy(update={"says": default.values[:1] if silent else []}), own))
     return tables
 
 
@@ -149,19 +74,31 @@ def lay_out(spec: TableSpec, records: list[Record], arrays: Arrays = lambda reco
     Values are means over the seeds. Parameters that differ within a cell become rows too.
     """
     columns = _columns(spec, records)
-    names = [*spec.rows, *([] if spec.best else _find_unnamed(spec, records))]
+    names_best = spec.best and not name_entries(spec.rows, records)
+    names = [*spec.rows, *([] if names_best else _find_unnamed(spec, records))]
+    entries = name_entries(names, records)
     notes = [spec.note] if spec.note else []
-    if spec.best:
+    if names_best:
         notes.append(best_note)
     reasons: dict[str, int] = {}
-    groups: dict[tuple[str, ...], list[Record]] = {}
+    groups: Groups = {}
     for record in records:
         groups.setdefault(tuple(label(lookup(record, name)) for name in names), []).append(record)
-    rows = []
-    for index, (key, own) in enumerate(groups.items()):
+    says = [] if names_best else say(spec.says, names, entries, groups, columns)
+    shown = arrange(spec, names, entries, groups, columns)
+    if len(shown) < len(groups):
+        notes.append(f"{len(shown)} of {len(groups)} rows; all are in measures.csv.")
+    best = find_best(names, entries, shown, columns) if spec.best and entries else set()
+    if best:
+        figures = [one for own in shown.values() for one in (figure_of(own, name) for name in spec.values) if one]
+        notes.append(f"Bold: the best of a setting, and what is not told from it at 5 %: {describe_test(figures)}.")
+    rows: list[list[str]] = []
+    bold: set[tuple[int, int]] = set()
+    for index, (key, own) in enumerate(shown.items()):
         cells = [(name, [r for r in own if keep(r)]) for _, name, keep in columns]
-        rows.append([*key, *(_fill(spec, of, name, reasons, arrays) for name, of in cells)])
-        following = list(groups)[index + 1] if index + 1 < len(groups) else None
+        bold |= {(len(rows), x) for y, x in best if y == index}
+        rows.append([*key, *(_fill(spec, of, name, reasons, arrays, names_best) for name, of in cells)])
+        following = list(shown)[index + 1] if index + 1 < len(shown) else None
         if spec.floor and (following is None or following[:-1] != key[:-1]):
             same = [r for k, members in groups.items() if k[:-1] == key[:-1] for r in members]
             floors = [
@@ -173,7 +110,7 @@ def lay_out(spec: TableSpec, records: list[Record], arrays: Arrays = lambda reco
     if any("±" in cell for row in rows for cell in row):
         notes.append("±: the standard deviation over seeds, of one seed's value and not of the mean.")
     notes += [f"[{mark}] {reason}" for reason, mark in reasons.items()]
-    return Table(spec.name, spec.title, [*names, *(title for title, _, _ in columns)], rows, notes)
+    return Table(spec.name, spec.title, [*names, *(one.title for one in columns)], rows, notes, tuple(says), bold)
 
 
 def default_spec(task: str, records: list[Record]) -> TableSpec:
@@ -189,8 +126,7 @@ def default_spec(task: str, records: list[Record]) -> TableSpec:
     return TableSpec(name=task, title=task, task=task, rows=rows, values=measures or ["status"])
 
 
-def _columns(spec: TableSpec, records: list[Record]) -> list[tuple[str, str, Callable[[Record], bool]]]:
-    """For each column: its header, its measure, and a function that tells whether a record belongs to it."""
+def _columns(spec: TableSpec, records: list[Record]) -> list[Column]:
     titles = {}
     for name in spec.values:
         unit = next((m.unit for record in records if (m := record.measure(name))), "")
@@ -205,27 +141,29 @@ def _columns(spec: TableSpec, records: list[Record]) -> list[tuple[str, str, Cal
 
     many = len(spec.values) > 1
     return [
-        (f"{titles[name]}, {column} {value}" if many else f"{column} {value}", name, of(value))
+        Column(f"{titles[name]}, {column} {value}" if many else f"{column} {value}", name, of(value))
         for name in spec.values
         for value in values
     ]
 
 
-def _with_verdict(name: str, title: str, spec: TableSpec) -> list[tuple[str, str, Callable[[Record], bool]]]:
+def _with_verdict(name: str, title: str, spec: TableSpec) -> list[Column]:
     """The column of a measure, and behind that of a floor one that says in words what the figure is against it."""
-    column = (title, name, lambda record: True)
+    column = Column(title, name, lambda record: True)
     figure = name.removesuffix(FLOOR)
     if figure == name or figure not in spec.values:
         return [column]
-    return [column, (f"{figure} against the floor", f"{figure}{VERDICT}", lambda record: True)]
+    return [column, Column(f"{figure} against the floor", f"{figure}{VERDICT}", lambda record: True)]
 
 
-def _fill(spec: TableSpec, records: list[Record], name: str, reasons: dict[str, int], arrays: Arrays) -> str:
+def _fill(
+    spec: TableSpec, records: list[Record], name: str, reasons: dict[str, int], arrays: Arrays, names_best: bool
+) -> str:
     """The text of a cell under a measure, or of a verdict on a figure against its floor."""
     if name.endswith(VERDICT):
         figure = name.removesuffix(VERDICT)
         return _tell(records, figure, f"{figure}{FLOOR}") or "-"
-    if spec.best:
+    if names_best:
         return _best(records, name, reasons, arrays)
     text = _cell(records, name, reasons)
     own = spec.floor if len(spec.values) == 1 or spec.floor == f"{name}{FLOOR}" else None
@@ -293,8 +231,11 @@ def _cell(records: list[Record], name: str, reasons: dict[str, int]) -> str:
             else f"yes for {int(sum(values))} of {len(values)} seeds"
         )
         return answer + mark
+    interval = measured[0].interval
+    if is_ratio(measured[0]):
+        mean = statistics.geometric_mean(values) if min(values) > 0 else statistics.fmean(values)
+        return show_ratio(mean, interval if len(values) == 1 else None) + mark
     if len(set(values)) == 1:
-        interval = measured[0].interval
         return show(values[0]) + (f" [{show(interval[0])}, {show(interval[1])}]" if interval else "") + mark
     return f"{show(statistics.fmean(values))} ± {show(statistics.stdev(values))}{mark}"
 

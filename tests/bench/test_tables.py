@@ -17,7 +17,7 @@ from bench.records.record import Measurement
 from bench.records.store import Store
 from bench.report import plots, tables
 from bench.report.points import read_curve
-from bench.report.provenance import omissions, provenance
+from bench.report.provenance import facts, omissions, provenance
 from bench.report.save import find_runs
 from bench.report.save import save as save_report
 from bench.report.select import label
@@ -85,12 +85,20 @@ def test_a_contest_is_one_row_an_entry(record):
 
 
 def test_provenance_names_code_machine_seed_and_extractor(record):
+    """The line in words; commits and hashes in the facts, which go into a file."""
     measure = Measurement(name="fd", value=1.0, extractor="fmnist@abc", reference="def")
     one = record(measures=[measure], seed=4, commit="c" * 40, dirty=True)
-    (line,) = provenance([one], {one.environment: {"cpu": "Z80"}})
+    environments = {one.environment: {"cpu": "Z80"}}
+    (line,) = provenance([one], environments, "hashes: there")
     assert "Z80 x ?, ?; " in line, "no comma before packages that are not known"
-    for fact in ("fmnist@abc", "def", "seed 4", "cccc with changes", "Z80", "2026-01-01"):
+    for fact in ("fidmap 0", "extractor fmnist;", "seed 4", "Z80", "2026-01-01", "hashes: there"):
         assert fact in line
+    assert not any(text in line for text in ("abc", "def", "cccc", one.environment))
+    found = facts([one], environments)
+    assert found["extractors"] == ["fmnist@abc"]
+    assert found["reference data"] == ["def"]
+    assert found["environments"] == environments
+    assert "commit cccccccccccc with changes" in found["code"][0]
 
 
 @pytest.mark.parametrize("kind", [LinePlot, BarPlot])
@@ -352,7 +360,7 @@ def test_a_plot_that_cannot_be_drawn_is_named_and_the_rest_is_written(record, tm
     plot = {"name": "p", "title": "P", "task": "t", "x": "@a", "y": "@b"}
     store.write_suite("mine", {"name": "mine", "block": [{"task": "t"}], "plot": [plot]}, [each.cell.hash])
     files = save_report(store, tmp_path / "report")
-    assert [file.name for file in files] == ["tables.md", "measures.csv"]
+    assert [file.name for file in files] == ["tables.md", "measures.csv", "provenance.json"]
     assert "plot p is left out: e: '@a' has 5 values and '@b' has 7" in capsys.readouterr().err
     monkeypatch.setattr(plots, "draw", lambda *given: 1 / 0)
     save_report(store, tmp_path / "report")
