@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 NAMES = "names"  # the gid of an axis whose ticks are names, which stay as they are
 ENOUGH, MOST = 3, 9  # ticks of an axis
 GAP = 0.45  # between two labels, in heights of one
+PASSES = 3  # the most times that a figure is laid out
 DIGITS = 2  # of a measured value that may be a tick
 MULTIPLES = ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 5), (1, 2, 3, 4, 5, 7), (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9))
 
@@ -29,12 +30,24 @@ def settle_ticks(figure: Figure, *measured: Sequence[float]) -> None:
     The values of the first of ``measured`` that are all round and have room are the ticks of an x axis.
     """
     own = [sorted(set(values)) for values in measured if values and all(map(_is_round, values))]
-    for _ in range(2):  # labels change the room that is left for the axes, and with it that between the labels
+    for attempt in range(PASSES):  # labels change the room that is left for the axes, and with it that between labels
+        _lay_out(figure)
+        shown = [axes for axes in figure.axes if axes.get_visible()]
+        if attempt and not any(touching(axis) for axes in shown for axis in (axes.xaxis, axes.yaxis)):
+            break
+        for axes in shown:
+            _settle(axes.xaxis, own)
+            _settle(axes.yaxis, [])
+    figure.set_layout_engine("none")  # it stays as it is laid out
+
+
+def _lay_out(figure: Figure) -> None:
+    """Place axes, titles and legends without drawing what the axes hold."""
+    engine = figure.get_layout_engine()
+    if engine is None:
         figure.draw_without_rendering()
-        for axes in figure.axes:
-            if axes.get_visible():
-                _settle(axes.xaxis, own)
-                _settle(axes.yaxis, [])
+    else:
+        engine.execute(figure)
 
 
 def touching(axis: Axis) -> list[tuple[str, str]]:
