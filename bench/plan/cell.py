@@ -36,7 +36,8 @@ class Identity(Strict):
     @property
     def setting(self) -> dict[str, Any]:
         """The parameters but for the one that names the entry, or in a contest the entries."""
-        return {name: value for name, value in self.parameters.items() if value not in (self.entry, self.entries)}
+        entry, entries = self.entry, self.entries
+        return {name: value for name, value in self.parameters.items() if value not in (entry, entries)}
 
     @property
     def name(self) -> str:

@@ -75,7 +75,7 @@ class Record(BaseModel):
 
     def measure(self, name: str, entry: str | None = None) -> Measurement | None:
         """The measurement with the name ``name``, in a contest that of ``entry``; None where the record has none."""
-        return next((m for m in self.measures if (m.name, m.entry) == (name, entry)), None)
+        return next((m for m in self.measures if m.name == name and m.entry == entry), None)
 
     def value(self, name: str) -> float | None:
         """The value of the measure with the name ``name``, None where the record has none."""

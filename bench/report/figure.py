@@ -31,6 +31,7 @@ class Figure:
     interval: tuple[float, float] | None = None
     tried: int = 1
     ratio: bool = False  # of times, which are said in words
+    floor: float = 0.0  # a difference up to it counts as none, as in comparisons of stores: rounding, where that is all
 
     @property
     def value(self) -> float:
@@ -67,7 +68,7 @@ def read_figure(found: Mapping[int, Measurement], tried: int) -> Figure:
     """The figure of one entry's measurements by seed."""
     first = next(iter(found.values()))
     values = {seed: measure.value for seed, measure in found.items()}
-    return Figure(values, first.interval, tried, is_ratio(first))
+    return Figure(values, first.interval, tried, is_ratio(first), first.floor if first.deterministic else 0.0)
 
 
 def figure_of(records: list[Record], name: str) -> Figure | None:
@@ -192,7 +193,7 @@ def tell(a: Figure, b: Figure, noise: Noise | None = None) -> float:
     which treats the figures as independent (Zou and Donner, 2008, who recover variances from intervals). Figures on the
     same cases vary together, so that this is cautious for them.
     """
-    if _equal(a.value, b.value):
+    if _equal(a.value, b.value, max(a.floor, b.floor)):
         return 1.0
     if noise is not None and all(set(noise.seeds) <= set(each.by_seed) for each in (a, b)):
         from metrics.paired import student_difference
@@ -217,5 +218,5 @@ def describe_test(figures: Collection[Figure]) -> str:
     return f"by Holm over all pairs, {found}" if found else BY_NOTHING
 
 
-def _equal(a: float, b: float) -> bool:
-    return a == b or abs(a - b) <= EQUAL * max(abs(a), abs(b))
+def _equal(a: float, b: float, floor: float) -> bool:
+    return a == b or abs(a - b) <= max(floor, EQUAL * max(abs(a), abs(b)))

@@ -54,12 +54,12 @@ def conclude_groups(name: str, groups: Mapping[str, Group], direction: Direction
         for entry in (entry for entry, place in rank(figures, direction).items() if place == 1):
             wins.setdefault(entry, []).append(setting)
     most = sorted(wins, key=lambda entry: (-len(wins[entry]), entry))
-    text = f"{most[0]} has the best {name}, alone or tied, in {len(wins[most[0]])} of {len(found)} settings"
-    if len(wins[most[0]]) == len(found):
-        text = f"{most[0]} has the best {name}, alone or tied, in all {len(found)} settings"
-    elif len(wins[most[0]]) <= NAMED:
-        text += f" ({', '.join(wins[most[0]])})"
-    others = [f"{entry} in {len(wins[entry])}" for entry in most[1:]]
+    first = [entry for entry in most if wins[entry] == wins[most[0]]]
+    number = len(wins[most[0]])
+    in_all = f"in all {len(found)} settings" if number == len(found) else f"in {number} of {len(found)} settings"
+    named = f" ({', '.join(wins[most[0]])})" if number <= NAMED and number < len(found) else ""
+    text = f"{count(first)} {'has' if len(first) == 1 else 'have'} the best {name}, alone or tied, {in_all}{named}"
+    others = [f"{entry} in {len(wins[entry])}" for entry in most if entry not in first]
     return "; ".join([text, *([count(others)] if others else [])])
 
 

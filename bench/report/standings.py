@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.catalogue import TASKS
 from bench.errors import UsageError
 from bench.records.record import Measurement, Record
 from bench.report import sentences
@@ -78,7 +79,7 @@ def build(name: str, records: list[Record], question: Question) -> Leaderboard:
     labels = ["entry", *([OPTIONS] if any(key[1] != "-" for key in order) else []), *rows]
     parameters = _parameters(settled.readings, rows)
     beside = read_beside(family.kind, task, measure, {key: parameters[key] for key in shown if key in parameters})
-    head = _describe(settled, shared, where, question)
+    head = [*_explain(task, measure), *_describe(settled, shared, where)]
     if len(shown) < len(order):
         head.append(f"{len(shown)} of {len(order)} rows; --top shows more.")
     title = f"{family.title or task} by {measure} ({first.direction} is better)"
@@ -297,17 +298,26 @@ def _by_row(column: Column) -> dict[str, dict[str, Figure]]:
     return found
 
 
-def _describe(
-    settled: Settled, shared: Mapping[str, Any], where: Mapping[str, Sequence[str]], question: Question
-) -> list[str]:
+def _explain(task: str, measure: str) -> list[str]:
+    """The note on what the ranked measure is, as its task declares it."""
+    declared = TASKS[task].resolve().measures.get(measure) if task in TASKS else None
+    return [f"{measure} is of {task}: {declared.summary}."] if declared and declared.summary else []
+
+
+def _describe(settled: Settled, shared: Mapping[str, Any], where: Mapping[str, Sequence[str]]) -> list[str]:
     """The notes on the setting: what it is, and what else there is."""
     own = dict(settled.chosen)
     own |= {key: label(shared[key]) for key in where if key in shared and key not in own}
     lines = [f"At {', '.join(f'{key} {value}' for key, value in sorted(own.items()))}."] if own else []
     if settled.others:
-        rest = "; ".join(f"{key}={', '.join(values)}" for key, values in sorted(settled.others.items()))
+        rest = "; ".join(f"{key}={_shorten(values)}" for key, values in sorted(settled.others.items()))
         lines.append(f"Others, for --where: {rest}.")
     return lines
+
+
+def _shorten(values: list[str]) -> str:
+    """Values with commas, of many the first few and the last."""
+    return ", ".join(values) if len(values) <= 12 else f"{', '.join(values[:5])}, ..., {values[-1]}"
 
 
 def _parameters(readings: list[Reading], rows: Sequence[str]) -> dict[Key, Mapping[str, Any]]:

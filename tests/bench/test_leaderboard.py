@@ -134,6 +134,7 @@ def test_intervals_that_overlap_may_be_told_apart_and_the_test_is_that_of_indepe
     assert tell(a, Figure({0: 1.2}, (1.0, 1.4))) > 0.05
     assert tell(a, Figure({0: 1.0}, (0.0, 5.0))) == 1.0
     assert tell(Figure({0: 1.0}), Figure({0: 1.1})) == 0.0
+    assert tell(Figure({0: 4e-15}, floor=1e-9), Figure({0: 6e-15}, floor=1e-9)) == 1.0  # rounding, and nothing else
 
 
 def test_a_table_is_of_one_setting_and_says_which(sample):

@@ -113,6 +113,10 @@ def test_sentences_follow_from_the_records(cell):
     assert lay_out([*budgets, cell("b", 1.0, 20), cell("a", 2.0, 20)], columns="nfe", says=["error"]).says == (
         "a has the best error, alone or tied, in 2 of 3 settings (nfe 5, nfe 10); b in 1.",
     )
+    equal = [cell(name, 1.0 * nfe + (name == "c"), nfe) for name in "abc" for nfe in (5, 10)]
+    assert lay_out(equal, columns="nfe", says=["error"]).says == (
+        "a and b have the best error, alone or tied, in all 2 settings.",
+    )
 
 
 def test_a_ratio_of_times_is_in_words_and_the_record_keeps_it(cell):
