@@ -181,7 +181,11 @@ def audit(
     failures: Annotated[bool, typer.Option("--failures", help="Print failures and errors alone.")] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Certify samplers by measurement, each failure with a script that shows it; exit code 1 on failures and errors."""
+    """Certify samplers by measurement, each failure with a script that shows it; exit code 1 on failures and errors.
+
+    With --like NAME, they are held against a named sampler step by step, at the same levels and with the same noise;
+    exit code 1 where one parts from it.
+    """
     from bench.audit import CHECKS, report
     from bench.audit.peers import LIBRARIES
     from bench.progress import Steps

@@ -7,10 +7,7 @@ noise is what changes the output, and the precision that the state keeps is meas
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator
-
-import torch
 
 from bench.audit.conduct import batch, cost, few_steps, precision
 from bench.audit.defect import defect
@@ -22,7 +19,7 @@ from bench.audit.noise import noise
 from bench.audit.opening import open_audit
 from bench.audit.order import order
 from bench.audit.script import RADIUS, oracle, script, times
-from bench.audit.subject import Subject, of_function, subjects
+from bench.audit.subject import Subject, of_function, one_thread, subjects
 
 __all__ = ["BAD", "CHECKS", "VERDICTS", "CheckVerdict", "Finding", "Subject", "audit", "of_function", "subjects"]
 
@@ -53,13 +50,13 @@ def audit(subject: Subject, checks: Iterable[str] = tuple(CHECKS)) -> Iterator[F
     or if the check could not measure what it set out to measure, the verdict is ``error``. ImportError is raised on.
     """
     checks = tuple(checks)
-    with _one_thread():
+    with one_thread():
         opening = open_audit(subject)
         repeats = Repeats(0.0, 0.0) if opening.fault or opening.kept else _repeats(subject, checks)
     if opening.fault:
         reproducer = _raises(subject)
         for name in checks:
-            yield Finding(subject.name, name, opening.verdict, says=opening.fault, reproducer=reproducer)
+            yield Finding(subject.name, name, "error", says=opening.fault, reproducer=reproducer)
         return
     kept = bool(opening.kept or repeats.kept)
     verdict: CheckVerdict
@@ -76,7 +73,7 @@ def audit(subject: Subject, checks: Iterable[str] = tuple(CHECKS)) -> Iterator[F
             yield Finding(subject.name, name, "not applicable", says=says)
             continue
         try:
-            with _one_thread():
+            with one_thread():
                 found = CHECKS[name](subject)
         except NotApplicable as reason:
             yield Finding(subject.name, name, "not applicable", says=str(reason))
@@ -92,17 +89,6 @@ def audit(subject: Subject, checks: Iterable[str] = tuple(CHECKS)) -> Iterator[F
             verdict = "pass" if found.holds else "fail"
             yield Finding(subject.name, name, verdict, found.figure, found.limit, found.says,
                           "" if found.holds else found.script)  # fmt: skip
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Run on one thread: the states have a few numbers, for which several threads take eight times as long."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _repeats(subject: Subject, checks: tuple[str, ...]) -> Repeats:

@@ -7,9 +7,11 @@ which the states of one problem might show nothing. The steps are those of the n
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple
 
+from bench.audit.coefficients import Run
 from bench.audit.finding import NotApplicable, Undecided
 from bench.audit.opening import open_audit
 from bench.audit.parting import (
@@ -22,7 +24,7 @@ from bench.audit.parting import (
     step_before,
     write_pair,
 )
-from bench.audit.subject import Subject
+from bench.audit.subject import Subject, one_thread
 from bench.audit.trials import Trial, make_trials, on_other_paths
 
 EVERY = "every coefficient of every step"
@@ -51,8 +53,12 @@ class Likeness:
     agrees_on: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the fields for JSON."""
-        return asdict(self)
+        """Give the fields for JSON; a figure that is not finite is a string, as in records."""
+        fields = asdict(self)
+        if self.parting is not None:
+            figures = {name: fields["parting"][name] for name in ("state", "end")}
+            fields["parting"] |= {name: str(v) for name, v in figures.items() if v is not None and math.isinf(v)}
+        return fields
 
     def text(self) -> str:
         """Write the verdict and, where they part, in which step and in what, line by line."""
@@ -96,6 +102,7 @@ class Comparison(NamedTuple):
     compared: str
 
 
+@one_thread()
 def compare(own: Subject, like: Subject) -> Likeness:
     """Hold a sampler against another: on one trial after another, until they part; see ``Likeness``."""
     found = Likeness(own.name, like.name, "same", compared=EVERY)
@@ -111,12 +118,18 @@ def compare(own: Subject, like: Subject) -> Likeness:
     found = replace(found, where=where)
     tolerance = min(max(AGREE, 1e3 * max(own.rounding, like.rounding)), AT_MOST)
     for trial in trials:
-        if raised := _raises(trial, like, own=False):
-            found = replace(found, left_out=(*found.left_out, f"{trial.name}, where {like.name} raises {raised}"))
+        theirs = _observe(trial, like, own=False)
+        if isinstance(theirs, str):
+            found = replace(found, left_out=(*found.left_out, f"{trial.name}, where {like.name} raises {theirs}"))
             continue
-        if raised := _raises(trial, own, own=True):
-            return replace(found, verdict="error", says=f"it raises {raised} in {trial.name}, {like.name} does not")
-        shown = _compare_on(trial, own, like, tolerance)
+        mine = _observe(trial, own, own=True)
+        if isinstance(mine, str):
+            return replace(found, verdict="error", says=f"it raises {mine} in {trial.name}, {like.name} does not")
+        unseen = next((one for one in (mine, theirs) if isinstance(one, NotApplicable)), None)
+        if isinstance(mine, Run) and isinstance(theirs, Run):
+            shown = _compare_runs(trial, own, like, mine, theirs, tolerance)
+        else:
+            shown = _compare_samples(trial, own, like, tolerance, f"the samples alone ({unseen})")
         found = replace(
             found, grids=(*found.grids, trial.name), parting=shown.parting, largest=max(found.largest, shown.largest),
             compared=shown.compared if found.compared == EVERY else found.compared,
@@ -130,11 +143,7 @@ def compare(own: Subject, like: Subject) -> Likeness:
     return found
 
 
-def _compare_on(trial: Trial, own: Subject, like: Subject, tolerance: float) -> Comparison:
-    try:
-        a, b = trial.watch(own, own=True), trial.watch(like, own=False)
-    except NotApplicable as reason:
-        return _compare_samples(trial, own, like, tolerance, f"the samples alone ({reason})")
+def _compare_runs(trial: Trial, own: Subject, like: Subject, a: Run, b: Run, tolerance: float) -> Comparison:
     differences = [relative_difference(x, y) for x, y in zip(a.states, b.states, strict=False)]
     place = first_place(trial.path, a, b, [one > tolerance for one in differences])
     compared, pair = EVERY, None
@@ -164,20 +173,24 @@ def _compare_samples(trial: Trial, own: Subject, like: Subject, tolerance: float
 
 def _agree(trial: Trial, own: Subject, like: Subject, tolerance: float) -> bool:
     """Whether the samples of a trial agree; they do not where a sampler raises."""
-    if _raises(trial, own, own=True) or _raises(trial, like, own=False):
-        return False
-    return _compare_samples(trial, own, like, tolerance, "").parting is None
-
-
-def _raises(trial: Trial, subject: Subject, own: bool) -> str:
-    """What a sampler raises on a trial, on one line, or nothing; ImportError is raised on."""
     try:
-        trial.sample(subject, own)
+        return _compare_samples(trial, own, like, tolerance, "").parting is None
+    except ImportError:
+        raise
+    except Exception:
+        return False
+
+
+def _observe(trial: Trial, subject: Subject, own: bool) -> Run | NotApplicable | str:
+    """A sampler's run on a trial, why it cannot be watched, or what it raises; ImportError is raised on."""
+    try:
+        return trial.watch(subject, own)
+    except NotApplicable as reason:
+        return reason
     except ImportError:
         raise
     except Exception as error:
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return ""
 
 
 def _say_where_calls_part(own: Subject) -> str:

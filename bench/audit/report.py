@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from bench.audit import audit
@@ -50,8 +51,12 @@ def text(of_one: list[Finding], failures_only: bool = False) -> str:
 
 
 def _reason(one: Finding) -> tuple[str, str] | None:
-    """Why a check has no figure: those that have one reason share a line."""
-    return (one.verdict, one.says) if one.figure is None and one.says and one.verdict in UNMEASURED else None
+    """Why a check has no figure, but for the numbers in it: those that have one reason share a line."""
+    return (
+        (one.verdict, re.sub(r"\d+", "", one.says))
+        if one.figure is None and one.says and one.verdict in UNMEASURED
+        else None
+    )
 
 
 def _line_of_several(alike: list[Finding], checks: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -58,6 +59,17 @@ def normal(n: int, d: int = 6) -> Tensor:
 def state_at(path: Path, t: float | Tensor, z: Tensor) -> Tensor:
     """The state ``z hypot(alpha, sigma)`` at time t, from which audits start: the same on every path, up to scale."""
     return z * float(torch.hypot(path.alpha(t), path.sigma(t)))
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Run on one thread: the states have a few numbers, for which several threads take eight times as long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class WrongReturn(TypeError):
@@ -196,10 +208,18 @@ class Subject:
             return ""  # any other error is a fault of the sampler, which the checks report
         return ""
 
-    @property
+    @cached_property
     def path_name(self) -> str:
-        """The name of the first path on which the sampler runs, which checks of one path use."""
-        return self.paths[0]
+        """The name of the first path on which the sampler runs, which checks of one path use; Undecided without one."""
+        if self.as_shipped:
+            return self.paths[0]
+        return next((name for name in self.candidates if self.runs_on(name)), None) or self.paths[0]
+
+    def runs_on(self, name: str) -> bool:
+        """Say whether the sampler runs on the path called ``name``; a scheduler as shipped, on its home alone."""
+        if self.as_shipped or name not in self.candidates:
+            return name in self.candidates
+        return not self._refusal(self.path(name))
 
     def path(self, name: str | None = None) -> Path:
         """Make the path called ``name``, or the first on which the sampler runs."""

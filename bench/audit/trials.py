@@ -68,7 +68,7 @@ def make_trials(own: Subject, like: Subject) -> tuple[str, Iterator[Trial]]:
     """Where two samplers are compared, in words, and the grids there; raises Undecided where both take none."""
     if own.as_shipped:
         return "Stable Diffusion's table", _shipped_trials(own)
-    name = next((name for name in own.paths if name in like.paths), None)
+    name = next((name for name in own.candidates if own.runs_on(name) and like.runs_on(name)), None)
     if name is None:
         theirs = f"{own.name} runs on {', '.join(own.paths)}, {like.name} on {', '.join(like.paths)}"
         raise Undecided(f"there is no path that both take: {theirs}")

@@ -1,19 +1,20 @@
 """`fidmap audit --like`: planted faults are found in the step in which they are planted, and equals are equal."""
 
+import itertools
 import json
 import math
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from bench.audit import of_function, trials
+from bench.audit import likeness, of_function, trials
 from bench.audit.likeness import compare
 from bench.audit.subject import find_subject
 from implementations.diffusion import SCHEDULES, VP
 from implementations.samplers import SAMPLERS
 from tests.bench import faulty_samplers
 
+ROOT = Path(__file__).parent.parent.parent
 SAMPLER, SCHEDULER = ("--sampler", "faulty_samplers:"), ("--scheduler", "own_schedulers:")
 FAULTS = [  # whose, name, like, step, what is said of it
     (SAMPLER, "inverts_the_ratio", "dpmpp_2m(solver_type=heun)", 2, "the coefficient of the previous x0 prediction is"),
@@ -89,8 +90,12 @@ def test_equals_agree(audit, whose, name, like):
 @pytest.mark.unchecked
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_is_like_itself(name, monkeypatch):
-    monkeypatch.setattr(trials, "STEPS", ())  # the whole is the same at four times the cost
-    monkeypatch.setattr(trials, "UNEVEN", (0.5, 1.0, 0.5))
+    """In three steps of its first grid, since others differ in their levels alone."""
+    where, made = trials.make_trials(find_subject(name), find_subject(name))
+    *_, trial = itertools.islice(made, 2 if name == "diffusers_unipc_bh1" else 1)  # it is infinite at sigma = 0
+    times = trial.times[[0, 3, 6, 8]]
+    first = [trial._replace(times=times, own_times=times)]
+    monkeypatch.setattr(likeness, "make_trials", lambda own, like: (where, iter(first)))
     found = compare(find_subject(name), find_subject(name))
     assert (found.verdict, found.largest) == ("same", 0.0), found.text()
 
@@ -103,7 +108,7 @@ def test_a_step_that_alone_is_wrong_is_named_with_its_coefficients(wrong):
 
     def mine(denoiser, x, times):
         kept = []
-        for i, (here, there) in enumerate(pairwise(times)):
+        for i, (here, there) in enumerate(itertools.pairwise(times)):
             x0 = denoiser(x, here).x0
             if i + 1 == len(times) - 1:
                 return x0
@@ -170,6 +175,18 @@ def test_a_grid_on_which_the_named_one_raises_is_left_out(audit):
     code, printed, _ = audit("unipc_bh1", "--like", "diffusers_unipc_bh1")
     assert code == 0
     assert "left out: 8 steps to 0, where diffusers_unipc_bh1 raises FloatingPointError" in printed
+
+
+def test_the_sampler_of_the_readme_is_held_against_the_named_one(fidmap, tmp_path):
+    """In a process of its own, with nothing but README's text: its last step evaluates once more than it need."""
+    source = (ROOT / "README.md").read_text().partition("```python\n# midpoint.py")[2].partition("```")[0]
+    (tmp_path / "midpoint.py").write_text(source)
+    ended = fidmap("audit", "--sampler", "midpoint:midpoint", "--like", "midpoint(coordinate=t)")
+    assert ended.returncode == 1, ended.stderr
+    assert ended.stdout.splitlines()[1:3] == [
+        "  parts  in step 8 of 8, sigma/alpha 0.05 to 0  (VP() from sigma/alpha 20: 8 steps to 0)",
+        "  step 8: midpoint:midpoint evaluates the network 16 times in 8 steps, midpoint(coordinate=t) 15 times",
+    ]
 
 
 # said once
