@@ -48,6 +48,29 @@ DISTANCES = {
 }
 
 
+@pytest.mark.parametrize("shift", [0.0, 30.0])
+@pytest.mark.parametrize(("n", "m", "d"), [(60, 50, 4), (9, 70, 1), (40, 40, 3)])
+@pytest.mark.usefixtures("block")
+def test_kid_by_moments_is_kid_by_pairs(monkeypatch, n, m, d, shift):
+    """The value and its error, from as few rows as one likes; ``dtype`` is that of features as they come."""
+    x, y = (normal(n, d) + shift).float(), normal(m, d, seed=1) + shift + 0.3
+    expected = maximum_mean_discrepancy(x, y, polynomial_kernel)
+    size = float(polynomial_kernel(x.double(), y).abs().mean())  # terms of this size cancel
+    calls = []
+    monkeypatch.setattr(kernels, "maximum_mean_discrepancy", lambda *sides: calls.append(1) or expected)
+    for rows_per_square, pairs in ((0, 0), (10**6, 1)):
+        monkeypatch.setattr(kernels, "MANY", rows_per_square)
+        found = kid(x, y)
+        assert len(calls) == pairs
+        assert found.value == pytest.approx(expected.value, rel=1e-9, abs=1e-12 * size)
+        assert found.standard_error == pytest.approx(expected.standard_error, rel=1e-9, abs=1e-12 * size)
+
+
+def test_many_rows_of_few_features_are_summed_by_moments(monkeypatch):
+    monkeypatch.setattr(kernels, "polynomial_kernel", None)
+    assert abs(kid(normal(30_000, 5), normal(20_000, 5, seed=1)).value) < 0.01  # pairs would take seconds
+
+
 @pytest.fixture(params=[3, 2048], ids="blocks of {}".format)
 def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "BLOCK", request.param)
