@@ -229,7 +229,7 @@ BUGS: dict[str, tuple[str, str, str, Callable[[], None]]] = {
         check_an_interval_of_a_mean_is_as_wide_as_the_normals,
     ),
     "a normal's range of two draws": (
-        "uncertainty", "scipy.stats.t.ppf((1 + level) / 2, k - 1)", "scipy.stats.norm.ppf((1 + level) / 2)",
+        "uncertainty", "stdtrit(k - 1, (1 + level) / 2)", "stdtrit(1e9, (1 + level) / 2)",
         check_the_range_of_few_draws_is_students,
     ),
 }  # fmt: skip
