@@ -151,7 +151,7 @@ def _estimate(
 class _Moments(NamedTuple):
     """The sums over rows y of 1, of y, of the products ``y_a y_b``, and of these with each ``y_c``."""
 
-    count: int
+    number: int
     first: Float64[Tensor, " d"]
     second: Float64[Tensor, " dd"]
     third: Float64[Tensor, "dd d"]
@@ -178,7 +178,7 @@ def _sum_kernel(x: Float[Tensor, "n d"], sides: list[_Moments]) -> list[Float64[
         pairs = _products(rows)
         squares = (pairs @ second).T / d**2
         cubes = torch.einsum("nsd,nd->sn", (pairs @ third).unflatten(1, (-1, d)), rows) / d**3
-        lines = torch.stack([side.count + 3 * (rows @ side.first) / d for side in sides])
+        lines = torch.stack([side.number + 3 * (rows @ side.first) / d for side in sides])
         sums.append(lines + 3 * squares + cubes)
     return list(torch.cat(sums, 1))
 
