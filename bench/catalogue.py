@@ -34,6 +34,7 @@ TASKS = Catalogue("tasks", Entry, [
     Entry("iou_choice", "bench.tasks.boxes.declarations:iou_choice", "how far and how fast descent on a box loss moves boxes, by situation"),
     Entry("metric_sensitivity", "bench.tasks.metrics.declarations:metric_sensitivity", "how figures of generated images respond to known faults"),
     Entry("coverage", "bench.tasks.metrics.declarations:coverage", "how often an interval covers the value that it is of"),
+    Entry("metric_response", "bench.tasks.metrics.declarations:metric_response", "how one metric of generated images responds to known faults"),
     Entry("metric_bias", "bench.tasks.metrics.declarations:metric_bias", "how figures of generated images depend on n"),
     Entry("metric_speed", "bench.tasks.metrics.declarations:metric_speed", "time and agreement of metrics beside other libraries'"),
     Entry("detection_ap", "bench.tasks.metrics.declarations:detection_ap", "AP of perturbed detections on scenes"),
@@ -71,16 +72,24 @@ def kinds() -> dict[str, Mapping[str, Any]]:
     ]
     return {
         **CATALOGUES,
-        "metrics": Catalogue("metrics", MetricEntry, metric_entries),
+        "metrics": Catalogue("metrics", _own_metric, metric_entries),
         "extractors": Catalogue("extractors", Entry, extractors),
         "tasks": TASKS,
         "suites": Catalogue("suites", Entry, suites),
     }
 
 
+def _own_metric(name: str, target: str, *, source: str) -> MetricEntry:
+    """A function of the user's, which is a metric of images."""
+    return MetricEntry(name, target, source=source, of="images", command=_OF_IMAGES + name)
+
+
+_OF_IMAGES = "fidmap evaluate images REAL GENERATED --metrics "
+
+
 def _command(metric: Metric) -> str:
     if metric.of == "images":
-        return f"fidmap evaluate images REAL GENERATED --metrics {metric.name}"
+        return _OF_IMAGES + metric.name
     return f"fidmap evaluate detections TRUTH DETECTIONS {metric.option}".strip() if metric.of == "detections" else ""
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,6 +59,11 @@ def run(
     scheduler: Annotated[list[str] | None, _own("scheduler", "MODULE:NAME")] = None,
     loss: Annotated[list[str] | None, _own("box loss")] = None,
     nms: Annotated[list[str] | None, _own("suppression")] = None,
+    metric: Annotated[list[str] | None, _own("metric of images")] = None,
+    task: Annotated[list[str] | None, _own("task", "MODULE:NAME")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Of --task, as in TOML; a list is an axis.")
+    ] = None,
     model: Annotated[
         str | None, typer.Option(metavar="SPEC", help="A model of yours, on which the samplers run too.")
     ] = None,
@@ -77,6 +83,7 @@ def run(
     from bench.environment import check_device
     from bench.plan import cells as expansion
     from bench.plan import suite as suites
+    from bench.plan.own_task import join_task
     from bench.plan.shard import Shard
     from bench.records import guests as earlier_guests
     from bench.records.store import Store
@@ -92,11 +99,20 @@ def run(
         raise UsageError(f"--keep takes samples, given {keep!r}")
     part = None if shard is None else Shard.parse(shard)
     check_device(device)
-    options = {"samplers": ("--sampler", sampler), "losses": ("--loss", loss), "nms": ("--nms", nms)}
+    options = {
+        "samplers": ("--sampler", sampler), "losses": ("--loss", loss), "nms": ("--nms", nms),
+        "metrics": ("--metric", metric), "tasks": ("--task", task),
+    }  # fmt: skip
     guests = {kind: [_check_own(kind, option, n) for n in names or ()] for kind, (option, names) in options.items()}
     guests["samplers"] += [_check_scheduler(name) for name in scheduler or ()]
+    _check_returns(guests)
     file = suites.find(suite)
-    plan = suites.read(file)
+    plan = suites.read(file, granted={name for names in guests.values() for name in names})
+    if settings and len(guests["tasks"]) != 1:
+        raise UsageError("--settings goes with one --task")
+    tasks = guests.pop("tasks")
+    for name in tasks:
+        plan = join_task(plan, name, settings or ())
     own = {"data": data, "condition": condition, "range": range, "extractor": extractor}
     if model is not None:
         from bench.evaluate.models.command import join_by_options
@@ -150,7 +166,7 @@ def run(
     for line in earlier_guests.describe(earlier):
         _tell(line)
     idle = False
-    for name in (name for names in guests.values() for name in names):
+    for name in (*(name for names in guests.values() for name in names), *tasks):
         took_part, line = expansion.participation(chosen, name)
         idle |= not took_part
         _tell(line)
@@ -540,22 +556,33 @@ def _check_scheduler(name: str) -> str:
 
 
 def _check_own(kind: str, option: str, name: str, prefix: str = "") -> str:
+    from bench.catalogue import kinds
     from bench.environment import import_from_here
-    from implementations.catalogue import CATALOGUES
 
     module, _, function = name.partition(":")
     if not module or not function:
-        raise UsageError(f"{option} {name!r}: expected {'MODULE:NAME' if prefix else 'MODULE:FUNCTION'}")
+        form = "MODULE:NAME" if option in ("--scheduler", "--task") else "MODULE:FUNCTION"
+        raise UsageError(f"{option} {name!r}: expected {form}")
     import_from_here()
     try:
-        found: Any = CATALOGUES[kind][prefix + name].resolve()
+        found: Any = kinds()[kind][prefix + name].resolve()
     except ImportError as error:
         raise UsageError(f"{option} {error}") from None
     if kind == "samplers" and hasattr(found, "set_timesteps"):
         raise UsageError(f"{option} {name!r} has set_timesteps and is no function: --scheduler takes it")
-    if not callable(found):
+    if not callable(found) and kind != "tasks":
         raise UsageError(f"{option} {name!r} is no function")
     return prefix + name
+
+
+def _check_returns(guests: Mapping[str, Sequence[str]]) -> None:
+    """Raise UsageError where a trial call of an entry of the user's returns what its kind may not."""
+    for kind, names in guests.items():
+        for name in names:
+            from bench.tasks.trial import find_wrong_return  # late: it needs torch
+
+            if wrong := find_wrong_return(kind, name):
+                raise UsageError(wrong)
 
 
 def _format(name: str | None, as_json: bool, known: tuple[str, ...]) -> str:

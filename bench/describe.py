@@ -125,10 +125,12 @@ def _describe(kind: str, entry: Entry) -> Description:
     known = read_signature(entry.target)
     preset: Mapping[str, Any] = getattr(entry, "preset", {})
     settings = [Setting(one.name, one.type, _default(one, preset)) for one in (known.options if known else ())]
+    docstring = known.docstring if known else ""
+    summary = entry.summary or docstring.partition("\n")[0] or f"{entry.target} of {entry.source}"
     command = getattr(entry, "command", "")
     example = USE.get(kind, "").replace("NAME", entry.name)
     return Description(
-        entry.name, kind, entry.summary, entry.paper, known.docstring if known else "", _facts(entry), settings,
+        entry.name, kind, summary, entry.paper, docstring, _facts(entry), settings,
         published=_published(kind, entry.name), example=command or example or _import_of(entry),
     )  # fmt: skip
 

@@ -7,10 +7,17 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import math
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
+
+from metrics.installed import find_installed
+
+GROUP = "fidmap.metrics"
 
 
 class Quantity(NamedTuple):
@@ -53,6 +60,11 @@ class Metric:
     most: int | None = None  # the number of rows per side above which it is refused
     covariances: bool = False  # of halves of the rows: needs 2 d + 2 rows of d features per side, and at least 40
     extractor: str | None = None  # the only one that it is defined on
+    own: bool = False  # a function of the user's
+
+    def resolve(self) -> Any:
+        """Import the function."""
+        return pkgutil.resolve_name(self.target)
 
 
 def _of_images(name: str, target: str, summary: str, quantities: Mapping[str, Quantity], **options: Any) -> Metric:
@@ -163,3 +175,48 @@ _ENTRIES = [
     Metric("fit_order", "metrics.order:fit_order", "order of accuracy from errors over a ladder of step counts"),
 ]  # fmt: skip
 METRICS = {entry.name: entry for entry in _ENTRIES}
+
+
+def find_metric(name: str) -> Metric:
+    """The metric of a name: of this table, of an outside package's entry point, or ``module:function``.
+
+    A function of the user's is a metric of images, ``(real, generated) -> number`` on features (n, d) and (m, d), or a
+    named tuple of ``value``, ``low`` and ``high``. It may take a ``seed``, and may state as attributes what ``Metric``
+    and ``Quantity`` hold: ``better`` (lower without), ``low``, ``high``, ``sides``, ``resampled``. Raises LookupError
+    on an unknown name, ImportError where the function cannot be loaded, and ValueError on what it states wrongly.
+    """
+    if name in METRICS:
+        return METRICS[name]
+    installed = find_installed(GROUP, METRICS)
+    if name not in installed and ":" not in name:
+        known = [*METRICS, *installed]
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+        raise LookupError(f"no metric named {name!r}; {hint}")
+    target = installed.get(name, name)
+    try:
+        function = pkgutil.resolve_name(target)
+    except (Exception, SystemExit) as error:  # the user's own code
+        reason = " ".join(f"{type(error).__name__} {error}".split())
+        raise ImportError(f"cannot load {name!r}: {reason}") from error
+    return _make_own(name, target, function)
+
+
+def _make_own(name: str, target: str, function: Any) -> Metric:
+    if not callable(function):
+        raise ValueError(f"{name} is {type(function).__name__}; a function (real, generated) of features is accepted")
+    for stated, accepted in (("better", ("lower", "higher", "floor")), ("sides", ("both", "generated"))):
+        if (given := getattr(function, stated, accepted[0])) not in accepted:
+            raise ValueError(f"{name}.{stated} is {given!r}; {', '.join(accepted)} are accepted")
+    quantity = Quantity(
+        name, getattr(function, "better", "lower"), getattr(function, "low", -math.inf),
+        getattr(function, "high", math.inf),
+    )  # fmt: skip
+    try:
+        seeded = "seed" in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # a function without a signature
+        seeded = False
+    return Metric(
+        name, target, (inspect.getdoc(function) or "").partition("\n")[0], "images", quantities={"value": quantity},
+        seeded=seeded, sides=getattr(function, "sides", "both"), resampled=getattr(function, "resampled", True), own=True,
+    )  # fmt: skip

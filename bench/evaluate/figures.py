@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import pkgutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -12,11 +11,14 @@ from typing import Any
 
 from torch import Tensor
 
+from bench.catalogue import is_code, kinds
+from bench.environment import import_from_here
 from bench.errors import UsageError
-from metrics.catalogue import METRICS, Metric
+from bench.tasks.metrics.calls import bind
+from metrics.catalogue import METRICS, Metric, find_metric
 from metrics.extractors.extractor import Extractor
 from metrics.floors import Floor, tell_from_floor
-from metrics.uncertainty import NORMAL, Estimate, bootstrap, extrapolated_floor, split_figures
+from metrics.uncertainty import bootstrap, extrapolated_floor, split_figures
 
 FLOOR_DRAWS = 20
 LEVEL = 0.95
@@ -59,42 +61,29 @@ class Figure:
 
 
 def choose(names: str) -> dict[str, Metric]:
-    """The metrics of images that a text names, with commas between, or ``all``; raises UsageError on unknown names."""
+    """The metrics of images that a text names, with commas between, or ``all`` (of fidmap); raises UsageError.
+
+    A name is of the table, of an outside package's entry point, or MODULE:FUNCTION, which is imported.
+    """
     if names == "all":
         return dict(OF_IMAGES)
     others = {other: metric.name for metric in OF_IMAGES.values() for other in metric.others}
+    known = [name for name, entry in kinds()["metrics"].items() if entry.of == "images"]
     found = {}
     for name in filter(None, map(str.strip, names.split(","))):
-        if (own := others.get(name, name)) not in OF_IMAGES:
-            near = difflib.get_close_matches(name, OF_IMAGES, n=1)
+        own = others.get(name, name)
+        if own not in known and not is_code(own):
+            near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise UsageError(f"--metrics: no metric {name!r}; {hint}there are {', '.join(OF_IMAGES)}")
-        found[own] = OF_IMAGES[own]
+            raise UsageError(f"--metrics: no metric {name!r}; {hint}there are {', '.join(known)}")
+        import_from_here()
+        try:
+            found[own] = find_metric(own)
+        except (ImportError, ValueError) as error:
+            raise UsageError(f"--metrics: {error}") from None
     if not found:
-        raise UsageError(f"--metrics is empty; there are {', '.join(OF_IMAGES)}")
+        raise UsageError(f"--metrics is empty; there are {', '.join(known)}")
     return found
-
-
-def bind(metric: Metric, seed: int) -> Callable[[Tensor, Tensor], dict[str, float]]:
-    """A metric as a function of two sets of features, ``(real, generated) -> {field: value}``.
-
-    The fields ``low`` and ``high`` are the ends of its interval, where the metric gives one itself.
-    """
-    function = pkgutil.resolve_name(metric.target)
-    options = {"seed": seed} if metric.seeded else {}
-
-    def call(real: Tensor, generated: Tensor) -> dict[str, float]:
-        sides = (generated,) if metric.sides == "generated" else (real, generated)
-        result = function(*sides, **options)
-        if not hasattr(result, "_asdict"):
-            return {"": float(result)}
-        values = {key: float(value) for key, value in result._asdict().items()}
-        if isinstance(result, Estimate) and math.isfinite(result.standard_error):
-            reach = NORMAL * result.standard_error
-            values |= {"low": result.value - reach, "high": result.value + reach}
-        return values
-
-    return call
 
 
 def explain_refusal(metric: Metric, extractor: Extractor | None, real: Tensor, generated: Tensor) -> str | None:

@@ -29,6 +29,7 @@ from bench.evaluate.sides import Statistics, read_side
 from bench.progress import Steps
 from bench.report.select import show
 from bench.report.tables import Table
+from bench.tasks.metrics.calls import bind
 from metrics.catalogue import Metric
 from metrics.extractors.extractor import Extractor
 from metrics.paired import PairedDifference
@@ -174,7 +175,7 @@ def _measure(
         reference, sets = extractor.logits(reference), {name: extractor.logits(own) for name, own in sets.items()}
     measured = {}
     floors: dict[int, dict[str, Any]] = {}  # by the number of images
-    function = figures.bind(metric, seed)
+    function = bind(metric, seed)
 
     def call(*sides: Tensor) -> dict[str, float]:
         advance()

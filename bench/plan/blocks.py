@@ -81,7 +81,7 @@ class BlockCells:
         entries = [str(entry) for entry in entries] if isinstance(entries, list) else [str(entries)]
         excluded = (e.reason for e in block.exclude if all(_matches(values[k], v) for k, v in e.match.items()))
         reason = next(excluded, dict(left_out).get(entries[0]))
-        named = tuple(find_entries(parameters))
+        named = tuple(find_entries(parameters, task.catalogue))
         targets = sorted({one.target for one in named if one.source != "fidmap"})
         outside = tuple(sorted({*self.home, *_own_modules(tuple(targets))}))
         bridged = any(isinstance(one, SchedulerEntry) for one in named)
@@ -151,7 +151,7 @@ def _refusal(task: Task, guest: str, values: dict[str, Any]) -> str | None:
     options = values.get("options")
     try:
         if task.catalogue and task.kind != "contest" and isinstance(options, dict):
-            taken = inspect.signature(CATALOGUES[task.catalogue][guest].resolve()).parameters
+            taken = inspect.signature(kinds()[task.catalogue][guest].resolve()).parameters
             takes_any = any(one.kind is one.VAR_KEYWORD for one in taken.values())
             if not takes_any and (lacking := sorted(set(options) - set(taken))):
                 return f"{guest} takes no option {', '.join(lacking)}"
@@ -208,6 +208,17 @@ def _choose(task: Task, name: str, values: Any, guests: Guests) -> list[Any]:
     return values
 
 
+def choose_entries(block: Block, task: Task) -> list[str]:
+    """The entries that a block of this task names in its axes, zipped lists or settings, with selectors resolved."""
+    places = (block.axes, block.zip, block.settings)
+    named = next((place[task.entry] for place in places if task.entry in place), [])
+    if isinstance(named, dict):
+        return _select(task.catalogue, task.entry, named)
+    each = named if isinstance(named, list) else [named]
+    lists = (_select(task.catalogue, task.entry, one) if isinstance(one, dict) else one for one in each)
+    return [name for one in lists for name in (one if isinstance(one, list) else [one])]
+
+
 def _select(kind: str, name: str, fields: dict[str, Any]) -> list[str]:
     catalogue = kinds()[kind]
 
@@ -223,23 +234,22 @@ def _select(kind: str, name: str, fields: dict[str, Any]) -> list[str]:
     return chosen
 
 
-def find_entries(parameters: dict[str, Any]) -> Iterator[Entry]:
+def find_entries(parameters: dict[str, Any], kind: str = "") -> Iterator[Entry]:
     """The catalogue entries that a cell's parameters name, anywhere inside, without repeats.
 
     A text with a colon (``module:function``) is an entry of the user's, unless a program's name stands before it.
+    ``kind`` is the catalogue of the task, where that is none of methods.
     """
+    catalogues = {**CATALOGUES, **({kind: kinds()[kind]} if kind else {})}
     for name in dict.fromkeys(_texts(parameters)):
         if ":" in name and names_code(name) and not is_code(name):  # a place such as hf:ORG/NAME, or a file
             continue
-        for catalogue in CATALOGUES.values():
-            if name.startswith(OWN_SCHEDULER) and catalogue.kind != "samplers":
+        for of, catalogue in catalogues.items():
+            if name.startswith(OWN_SCHEDULER) and of != "samplers":
                 continue
             if name in catalogue or names_code(name):
                 yield catalogue[name]
-            elif ":" in name and catalogue.kind in (
-                "samplers",
-                "schedules",
-            ):  # a program's name, of a sampler or of a schedule
+            elif ":" in name and of in ("samplers", "schedules"):  # a program's name
                 with contextlib.suppress(UnknownName):
                     yield catalogue[name]
 

@@ -7,6 +7,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from pydantic import ValidationError
 
@@ -19,7 +20,7 @@ from bench.task import Task
 from bench.toml import explain
 from implementations.catalogue.entry import UnknownName
 
-__all__ = ["Cell", "Guests", "expand", "participation", "select", "stream"]
+__all__ = ["Cell", "Guests", "expand", "find_task", "participation", "select", "stream"]
 
 SEEDS = 2**32  # NumPy takes seeds below this
 
@@ -44,7 +45,7 @@ def stream(
     where, guests, blocks = where or suite.name, guests or {}, []
     for index, block in enumerate(suite.block):
         with _named_block(where, index, block):
-            one = BlockCells(suite, index, _task(block.task), device, guests, _seeds(suite, block, seed))
+            one = BlockCells(suite, index, find_task(block.task), device, guests, _seeds(suite, block, seed))
             next(iter(one))
             blocks.append(one)
     for kind, names in guests.items():
@@ -85,11 +86,14 @@ def select(cells: Iterable[Cell], only: str | None, limit: int | None) -> list[C
 
 
 def participation(cells: Iterable[Cell], guest: str) -> tuple[int, str]:
-    """The number of cells in which a guest takes part, and a line that says so, with the reasons for the others."""
+    """The number of cells in which a guest takes part, and a line that says so, with the reasons for the others.
+
+    A guest is an entry, or a task.
+    """
     took_part, reasons = 0, Counter[str]()
     for cell in cells:
         reasons.update(reason for name, reason in cell.left_out if name == guest)
-        took_part += cell.skip is None and guest in cell.identity.entries
+        took_part += cell.skip is None and guest in (cell.identity.task, *cell.identity.entries)
     line = f"{guest}: in {took_part} cells"
     if reasons:
         whys = "; ".join(f"{reason} ({n})" for reason, n in reasons.most_common())
@@ -120,7 +124,7 @@ def _named_block(where: str, index: int, block: Block) -> Iterator[None]:
         yield
     except ValidationError as error:
         raise UsageError(
-            f"{where}: block {index} ({block.task}): {explain(error, _task(block.task).parameters)}"
+            f"{where}: block {index} ({block.task}): {explain(error, find_task(block.task).parameters)}"
         ) from None
     except (UnknownName, ImportError, ValueError) as error:
         raise UsageError(f"{where}: block {index} ({block.task}): {error}") from None
@@ -137,18 +141,22 @@ def _seeds(suite: Suite, block: Block, first: int | None) -> list[int]:
     return shifted
 
 
-def _task(name: str) -> Task:
+def find_task(name: str) -> Task:
+    """The task of a name of the catalogue or of the user's, ``module:name``, under that name.
+
+    Raises UnknownName, ImportError where it cannot be loaded, and ValueError where it is no task.
+    """
     task = TASKS[name].resolve()
     if not isinstance(task, Task):
-        raise ValueError(f"{TASKS[name].target} is {type(task).__name__}, not a task made with bench.task.task")
-    return task
+        raise ValueError(f"{TASKS[name].target} is {type(task).__name__}; a task made with bench.task.task is accepted")
+    return task if task.name == name else replace(task, name=name)
 
 
 def _require_names(task: str, names: list[str], tasks: set[str], here: str) -> None:
     """Raise UsageError where a table, plot or ranking refers to a parameter or measure that its task does not have."""
     if task not in tasks:
         raise UsageError(f"{here}: no block has the task {task!r}; there are {', '.join(sorted(tasks))}")
-    found = _task(task)
+    found = find_task(task)
     known = {*found.parameters.model_fields, *found.measures, "entry", "seed", "device", "status", "threads"}
     for name in names:
         if name not in known:

@@ -28,7 +28,7 @@ OURS = ("bench", "implementations", "metrics")
 TABLES = "implementations.catalogue"  # its modules, but for ``entry``, are tables
 EXPORT_NAMES = {"_EXPORTS", "__all__", "__dir__", "__getattr__"}  # all that a re-exporting ``__init__`` may assign
 _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")  # where a node of a syntax tree holds statements
-PROSE = ("summary", "paper", "others")  # fields of an entry on which no number depends
+PROSE = ("summary", "paper", "others", "command")  # fields of an entry on which no number depends
 
 
 class Source(NamedTuple):

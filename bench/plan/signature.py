@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.plan.reach import find_file
@@ -26,15 +28,18 @@ class Signature(NamedTuple):
 
 
 def read_signature(target: str) -> Signature | None:
-    """Read ``module:name``; None where the module is none of fidmap's own, or assigns the name by a call.
+    """Read ``module:name``; None where the module has no source, or assigns the name by a call.
 
     Options are the keywords of a function, or the fields of a dataclass, those of its bases in the module first.
     """
     module, _, name = target.partition(":")
-    file = find_file(module)
+    file = find_file(module) or _find_outside(module)
     if file is None:
         return None
-    body = ast.parse(file.read_bytes()).body
+    try:
+        body = ast.parse(file.read_bytes()).body
+    except (SyntaxError, ValueError):  # of the user's: whoever imports it will say so
+        return None
     found = {node.name: node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     aliases = {  # such as SolverType = Literal["midpoint", "heun"]
         target.id: ast.unparse(node.value)
@@ -49,6 +54,16 @@ def read_signature(target: str) -> Signature | None:
     options = _keywords(node) if isinstance(node, ast.FunctionDef) else _fields(node, found)
     spelled = (one._replace(type=aliases.get(one.type, one.type)) for one in options)
     return Signature(inspect.cleandoc(ast.get_docstring(node) or ""), tuple(spelled))
+
+
+def _find_outside(module: str) -> Path | None:
+    """The source file of a module of an outside package; only packages above it are imported."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    found = Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+    return found if found and found.is_file() else None
 
 
 def _keywords(function: ast.FunctionDef) -> Iterator[Option]:

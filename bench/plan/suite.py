@@ -20,7 +20,9 @@ seeds = [0, 1, 2]                         # of this block, in place of the suite
 
 from __future__ import annotations
 
+import importlib.util
 import tomllib
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeAlias
 
@@ -31,7 +33,7 @@ from bench.errors import UsageError
 from bench.plan.plot import PlotSpec
 from bench.plan.spec import RankingSpec, TableSpec
 from bench.toml import Strict, explain
-from implementations.catalogue.entry import UnknownName
+from implementations.catalogue.entry import Entry, UnknownName
 from implementations.catalogue.names import names_code
 
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
@@ -88,21 +90,40 @@ class SuiteRun(NamedTuple):
 
 
 def find(name: str) -> Path:
-    """The file of a suite, given its path (which ends in .toml) or the name of a suite that comes with fidmap.
+    """The file of a suite, given its path (which ends in .toml) or its name: of fidmap, or of an outside package.
 
     Raises UsageError on an unknown name.
     """
     if name.endswith(".toml"):
         return Path(name)
     try:
-        kinds()["suites"][name]
+        entry = kinds()["suites"][name]
     except UnknownName as error:
         raise UsageError(f"{error}; or give a path to a .toml file") from None
-    return SUITES_FOLDER / f"{name}.toml"
+    return SUITES_FOLDER / f"{name}.toml" if entry.source == "fidmap" else _find_installed(entry)
 
 
-def read(file: Path) -> Suite:
-    """Read and validate a suite file; raises UsageError naming file, line or key, and what is accepted."""
+def _find_installed(entry: Entry) -> Path:
+    """The file of a suite of an outside package, ``package:file.toml``; raises UsageError where it is not there."""
+    module, _, name = entry.target.partition(":")
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    places: Iterable[str] = (spec.submodule_search_locations or [str(Path(spec.origin or "").parent)]) if spec else []
+    found = next((file for place in places if name and (file := Path(place, name)).is_file()), None)
+    if found is None:
+        raise UsageError(
+            f"suite {entry.name!r} of {entry.source}: {entry.target!r} is not there; PACKAGE:FILE.toml is accepted"
+        )
+    return found
+
+
+def read(file: Path, granted: Collection[str] = ()) -> Suite:
+    """Read and validate a suite file; raises UsageError naming file, line or key, and what is accepted.
+
+    Of code (MODULE:NAME), a file may name only what is ``granted``: what the command line names too.
+    """
     try:
         text = file.read_text(encoding="utf-8")
         content = tomllib.loads(text)
@@ -115,25 +136,31 @@ def read(file: Path) -> Suite:
         raise UsageError(f"cannot read the suite {file}: {getattr(error, 'strerror', None) or error}") from None
     try:
         suite = Suite.model_validate(content)
-        named = [_code_name([block.task, block.settings, block.axes, block.zip]) for block in suite.block]
+        named = [
+            (_code_name(block.task, granted), _code_name([block.settings, block.axes, block.zip], granted))
+            for block in suite.block
+        ]
     except RecursionError:
         raise UsageError(f"{file}: nested too deeply") from None
     except ValidationError as error:
         raise UsageError(f"{file}: {explain(error, Suite)}") from None
-    for index, name in enumerate(named):
-        if name:
+    for index, (task, entry) in enumerate(named):
+        if task or entry:
+            option = f"--task {task}" if task else "--sampler, --scheduler, --loss, --nms or --metric"
             raise UsageError(
-                f"{file}: block {index}: {name!r} names code, which a file may not; see --sampler, --loss and --nms"
+                f"{file}: block {index}: {task or entry!r} names code, which runs only where the command line names it"
+                f" too, by {option}"
             )
-    if suite.name in kinds()["suites"] and file.resolve().parent != SUITES_FOLDER.resolve():
+    own = [name for name, entry in kinds()["suites"].items() if entry.source == "fidmap"]
+    if suite.name in own and file.resolve().parent != SUITES_FOLDER.resolve():
         raise UsageError(f"{file}: name: {suite.name!r} is a suite that comes with fidmap; choose another name")
     return suite
 
 
-def _code_name(value: Any) -> str | None:
-    """The first string anywhere inside ``value`` that would name code (module:function), or None."""
+def _code_name(value: Any, granted: Collection[str]) -> str | None:
+    """The first string anywhere inside ``value`` that names code (module:function) and is not granted, or None."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
-        return next((found for item in value if (found := _code_name(item))), None)
-    return value if isinstance(value, str) and names_code(value) else None
+        return next((found for item in value if (found := _code_name(item, granted))), None)
+    return value if isinstance(value, str) and names_code(value) and value not in granted else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections import Counter
 from collections.abc import Callable
@@ -123,7 +124,8 @@ def default_spec(task: str, records: list[Record]) -> TableSpec:
             ["entry", *(n for n in varying if label(records[0].cell.parameters.get(n)) != records[0].cell.entry)]
         )
     )
-    return TableSpec(name=task, title=task, task=task, rows=rows, values=measures or ["status"])
+    name = re.sub("[^a-z0-9_-]", "_", task.lower())  # of a file: a task of the user's is module:name
+    return TableSpec(name=name, title=task, task=task, rows=rows, values=measures or ["status"])
 
 
 def _columns(spec: TableSpec, records: list[Record]) -> list[Column]:

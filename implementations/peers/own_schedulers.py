@@ -5,9 +5,9 @@ makes one without arguments. One object serves every call, as in a pipeline, so 
 
 ``mode="solver"`` runs it on the times of the call. One of a class of diffusers, or derived from one, is given them as
 that class is (``diffusers_schedulers``). Another must have ``sigmas``: after ``set_timesteps``, its k-th largest level
-is replaced by the k-th of the call, and its k-th step is from ``sigmas[k]``. ``mode="shipped"`` leaves it its own
-timesteps on a discrete path, whose table replaces its ``alphas_cumprod``; a scheduler that has only these knows no
-other mode.
+is replaced by the k-th of the call, and its k-th step is from ``sigmas[k]``. One that has ``alphas_cumprod`` alone gets
+a table with an entry per time of the call. ``mode="shipped"`` leaves it its own timesteps on a discrete path, whose
+table replaces its ``alphas_cumprod``; one that does not follow other tables knows no other mode.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from implementations.samplers.contract import Count, Problem
 
 FORM = "a class or an object with set_timesteps(steps), timesteps and step(output, timestep, sample) is accepted"
 HEADS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v", "flow_prediction": "velocity"}  # of prediction_type
+FOLLOWS = 3.0  # by ``_miss``: the noise of three states that a scheduler draws itself, and a tenth of it in the data
 TABLES = ("betas", "alphas", "alphas_cumprod", "final_alpha_cumprod", "one")  # of diffusers, set for given levels
 Output = Callable[[Prediction, Images, float], Tensor]  # (prediction, state, level) -> the network's output
 
@@ -59,7 +60,7 @@ def as_sampler(found: Any, name: str) -> PeerSampler:
     """
     scheduler, tried = _make(found, name)
     head = HEADS.get(str(_setting(tried, "prediction_type")))
-    manner = _manner_of_diffusers(scheduler, head) or _find_manner(tried, head, name)
+    manner = _manner_of_diffusers(scheduler, head) or _find_manner(tried, head, name) or _find_tabled(tried, head)
     tabled = hasattr(tried, "alphas_cumprod")
     modes = (*(("solver",) if manner else ()), *(("shipped",) if tabled else ()))
     if not modes:
@@ -181,6 +182,20 @@ def _find_manner(scheduler: Any, head: str | None, name: str) -> Manner | None:
     return min(tried, key=lambda each: each[0])[1]
 
 
+def _find_tabled(scheduler: Any, head: str | None) -> Manner | None:
+    """The manner of a scheduler that has ``alphas_cumprod`` alone; None where it does not step by a given table."""
+    if not hasattr(scheduler, "alphas_cumprod") or hasattr(scheduler, "sigmas"):
+        return None
+    ends: tuple[Literal["may", "must"], ...] = ("may", "must")
+    tried: list[tuple[float, Manner]] = []
+    for to_data in ends:  # the first of two that miss by as much
+        manner = Manner("unit", _output_of("unit", head or "eps"), _set_table, to_data)
+        with contextlib.suppress(Exception):  # of the user's own code
+            tried.append((round(_miss(scheduler, manner), 6), manner))
+    followed = [each for each in tried if each[0] < FOLLOWS]
+    return min(followed, key=lambda each: each[0])[1] if followed else None
+
+
 def _output_of(frame: Frame, head: str) -> Output:
     def output(prediction: Prediction, y: Images, level: float) -> Tensor:
         if head == "v":  # of the state at unit variance
@@ -241,6 +256,41 @@ def _set_by_rank(scheduler: Any, bridge: Bridge) -> Iterable[Ask]:
         # of two evaluations at one level, the second begins a step
         begins = k + 1 >= len(placed) or placed[k] != placed[k + 1]
         yield Ask(bridge.point(placed[k]), timestep, begins)
+
+
+def _set_table(scheduler: Any, bridge: Bridge) -> Iterator[Ask]:
+    """Set ``alphas_cumprod``: timestep k is the k-th point from the end, counted from the last above sigma = 0."""
+    points, steps = bridge.grid.points, len(bridge.grid)
+    bars = [(point.alpha / point.radius) ** 2 for point in points]
+    times = [k - int(bridge.clean) for k in range(steps, 0, -1)]
+    before = _set_setting(scheduler, "num_train_timesteps", steps)  # so that a step is one timestep
+    try:
+        scheduler.set_timesteps(steps)
+        if len(scheduler.timesteps) != steps:
+            raise ValueError(f"{type(scheduler).__name__} has {len(scheduler.timesteps)} timesteps in {steps} steps")
+        table = bars[:-1] if bridge.clean else bars
+        scheduler.alphas_cumprod = _like(scheduler.alphas_cumprod, table[::-1])
+        for name in ("final_alpha_cumprod", "one"):
+            if hasattr(scheduler, name):
+                setattr(scheduler, name, torch.tensor(bars[-1], dtype=torch.float64))
+        own = scheduler.timesteps
+        scheduler.timesteps = torch.tensor(times) if isinstance(own, Tensor) else np.array(times)
+        yield from (Ask(point, timestep) for point, timestep in zip(points[:-1], scheduler.timesteps, strict=True))
+    finally:
+        _set_setting(scheduler, "num_train_timesteps", before)
+
+
+def _set_setting(scheduler: Any, name: str, value: Any) -> Any:
+    """Set a setting of a scheduler where it has it, in its ``config`` or as its own, and give what was there."""
+    before = _setting(scheduler, name)
+    config = getattr(scheduler, "config", None)
+    if isinstance(config, dict) and name in config:
+        config[name] = value
+    elif hasattr(config, name):
+        setattr(config, name, value)
+    if hasattr(scheduler, name):
+        setattr(scheduler, name, value)
+    return before
 
 
 def _floats(levels: Any) -> list[float]:

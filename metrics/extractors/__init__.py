@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import difflib
 import pkgutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from metrics.installed import find_installed
 
 if TYPE_CHECKING:
     from metrics.extractors.extractor import Extractor
@@ -23,11 +26,13 @@ EXTRACTORS = {
 def load_extractor(name: str, *, weights: str | Path | None = None, device: str = "cpu") -> Extractor:
     """Load the feature extractor of a name, a file or an object; ``@MODE`` behind it replaces its resize mode.
 
-    A file is TorchScript, or (.pt2) a program of ``torch.export``; an object is named ``MODULE:OBJECT``, and what it
-    may be ``metrics.extractors.own`` says. Examples: ``effnet_lite0``, ``effnet_lite0@bilinear-antialias-224``,
-    ``mine.pt@bicubic-antialias-64-grey``, ``mine:network``. Raises ValueError on an unknown name or mode, on weights of
-    another network and on an object that is no extractor, ModuleNotFoundError where an extra is not installed, and
-    FileNotFoundError where weights are not on this machine; the message says how to get them.
+    A name is one of ``EXTRACTORS``, or of an outside package's entry point in the group ``fidmap.extractors``. A file
+    is TorchScript, or (.pt2) a program of ``torch.export``; an object is named ``MODULE:OBJECT``, and what it may be,
+    as that of an entry point, ``metrics.extractors.own`` says. Examples: ``effnet_lite0``,
+    ``effnet_lite0@bilinear-antialias-224``, ``mine.pt@bicubic-antialias-64-grey``, ``mine:network``. Raises ValueError
+    on an unknown name or mode, on weights of another network and on an object that is no extractor,
+    ModuleNotFoundError where an extra is not installed, and FileNotFoundError where weights are not on this machine;
+    the message says how to get them.
     """
     base, _, mode = name.rpartition("@") if "@" in name else (name, "", "")
     if base in EXTRACTORS:
@@ -37,11 +42,17 @@ def load_extractor(name: str, *, weights: str | Path | None = None, device: str 
             raise ValueError(f"{base} holds its weights; a second path, {weights}, is not accepted")
         found = _load_own(base, device)
     else:
-        near = difflib.get_close_matches(base, EXTRACTORS, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(
-            f"no extractor {base!r}; {hint}there are {', '.join(EXTRACTORS)}, files (*.pt, *.pt2) and MODULE:OBJECT"
-        )
+        installed = find_installed("fidmap.extractors", EXTRACTORS)
+        if base not in installed:
+            known = [*EXTRACTORS, *installed]
+            near = difflib.get_close_matches(base, known, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ValueError(
+                f"no extractor {base!r}; {hint}there are {', '.join(known)}, files (*.pt, *.pt2) and MODULE:OBJECT"
+            )
+        if weights is not None:
+            raise ValueError(f"{base} holds its weights; a second path, {weights}, is not accepted")
+        found = replace(_load_own(installed[base], device), base=base)
     return found.resized(mode) if mode else found
 
 

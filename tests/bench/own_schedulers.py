@@ -127,7 +127,7 @@ class Flow:
 
 
 class Table(Sigmas):
-    """DDIM on a table alone: it has no levels that could be set."""
+    """DDIM on a table alone, by its own timesteps."""
 
     def set_timesteps(self, steps):
         super().set_timesteps(steps)
@@ -139,6 +139,38 @@ class Table(Sigmas):
         before = self.alphas_cumprod[self.timesteps[self.index]] if self.index < len(self.timesteps) else torch.ones(())
         x0 = (sample - (1 - bar).sqrt() * output) / bar.sqrt()
         return SimpleNamespace(prev_sample=before.sqrt() * x0 + (1 - before).sqrt() * output)
+
+
+class Strided:
+    """DDIM on a table, by the distance of two timesteps in training, and with noise by eta."""
+
+    def __init__(self, eta=0.0):
+        self.eta, self.num_train_timesteps = eta, 1000
+        self.alphas_cumprod = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
+        self.final_alpha_cumprod = torch.ones(())
+
+    def set_timesteps(self, steps):
+        self.stride = self.num_train_timesteps // steps
+        self.timesteps = torch.arange(steps).flip(0) * self.stride
+
+    def step(self, output, timestep, sample):
+        here, place = self.alphas_cumprod[timestep], timestep - self.stride
+        there = self.alphas_cumprod[place] if place >= 0 else self.final_alpha_cumprod
+        x0 = (sample - (1 - here).sqrt() * output) / here.sqrt()
+        deviation = self.eta * ((1 - there) / (1 - here) * (1 - here / there)).sqrt()
+        return (there.sqrt() * x0 + (1 - there - deviation**2).sqrt() * output
+                + deviation * torch.randn_like(sample),)  # fmt: skip
+
+
+class Fixed(Strided):
+    """One that steps by 1000 // steps, whatever its table."""
+
+    def set_timesteps(self, steps):
+        self.stride = 1000 // steps
+        self.timesteps = torch.arange(steps).flip(0) * self.stride
+
+
+noisy = Strided(eta=1.0)
 
 
 class Wordy(Sigmas):

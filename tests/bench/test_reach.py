@@ -79,6 +79,7 @@ CELLS = {
     "model_quality": {"model": "tests.exact:plane", "sampler": "ddim", "nfe": 2, "samples": 4, "batch": 4},
     "metric_sensitivity": {"disturbance": "blur", "n": 100},
     "coverage": {"interval": "AP", "law": "strong", "n": 20, "trials": 20, "resamples": 2},
+    "metric_response": {"metric": "energy", "disturbance": "blur", "n": 100},
     "metric_bias": {"figure": "kid_fmnist", "n": 100, "draws": 2},
     "metric_speed": {"entries": ["fidmap", "prdc"], "contest": "prdc", "rounds": 2, "share": 0.01},
     "detection_ap": {"perturbation": "jitter", "scenes": 2},
@@ -108,7 +109,8 @@ def test_what_a_task_loads_and_opens_is_in_its_closure(task, loaded):
     assert isinstance(loaded[task], list), loaded[task]
     strangers, modules, opened, parameters = loaded[task]
     assert not strangers
-    reached = reach((TASKS[task].resolve().module,), tuple(find_entries(parameters)))
+    own = TASKS[task].resolve()
+    reached = reach((own.module,), tuple(find_entries(parameters, own.catalogue)))
     of_effect = {name for name in modules if read(name).exports is None and not name.startswith(TABLES)}
     of_effect -= {name for name in of_effect if name.endswith(".declarations")}
     assert of_effect - NO_NUMBER - set(reached.modules) == set()

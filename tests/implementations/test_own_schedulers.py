@@ -9,7 +9,9 @@ from implementations.peers.draws import LentDraws
 from implementations.samplers import SAMPLERS
 
 HERE = "scheduler:tests.bench.own_schedulers:"
-SAME = {"Multistep": "dpmpp_2m", "Euler": "euler", "Ancestral": "euler_ancestral", "Heun": "heun", "Flow": "euler"}
+SAME = {"Multistep": "dpmpp_2m", "Euler": "euler", "Ancestral": "euler_ancestral", "Heun": "heun", "Flow": "euler",
+        "Table": "ddim", "Strided": "ddim", "noisy": "ddpm"}  # fmt: skip
+TO_DATA = {"Heun", "Table"}  # the last call of the network has no second one, the last step goes to the data
 
 
 def run(sampler, path, clean=True, seeds=range(4)):
@@ -25,8 +27,8 @@ def run(sampler, path, clean=True, seeds=range(4)):
 def test_a_scheduler_written_from_scratch_is_the_sampler_of_the_same_formula(name, path, clean):
     """Multistep has variance-preserving states, Flow straight ones, the others sigma/alpha: none of them says so."""
     scheduler = SAMPLERS[HERE + name].load()
-    if name == "Heun" and not clean:
-        assert scheduler.to_data == "must"  # its last call of the network has no second one
+    if name in TO_DATA and not clean:
+        assert scheduler.to_data == "must"
     else:
         torch.testing.assert_close(run(scheduler, path, clean), run(SAMPLERS[SAME[name]], path, clean),
                                    rtol=1e-12, atol=1e-12)  # fmt: skip
@@ -60,8 +62,8 @@ def test_what_a_scheduler_forgets_shows_in_its_second_call():
     assert not torch.allclose(second[1], first[1], rtol=1e-2)
 
 
-def test_a_table_alone_is_run_on_its_own_timesteps():
-    scheduler = SAMPLERS[HERE + "Table"].load()
+def test_a_table_that_is_not_followed_is_run_on_its_own_timesteps():
+    scheduler = SAMPLERS[HERE + "Fixed"].load()
     assert scheduler.options({}) == {"mode": "shipped"}
     with pytest.raises(ValueError, match="lives on DiscreteVP"):
         run(scheduler, VP())

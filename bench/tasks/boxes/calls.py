@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bench.data.crowds import Crowd, crowds
 from bench.tasks.boxes.pairs import xyxy
+from bench.tasks.returns import describe_return
 from implementations.boxes.nms import Kept
 from implementations.catalogue import LOSSES, NMS
 
@@ -27,7 +28,9 @@ def bind(name: str, options: Mapping[str, Any] | None = None, *, rowwise: bool =
     if rowwise and depends_on_batch(name, options):
         options["state"] = STATE
     loss = functools.partial(LOSSES[name], **options)
-    return lambda boxes, targets: loss(xyxy(boxes), xyxy(targets))
+    if LOSSES[name].source == "fidmap":
+        return lambda boxes, targets: loss(xyxy(boxes), xyxy(targets))
+    return lambda boxes, targets: check_loss(name, loss(pred := xyxy(boxes), xyxy(targets)), pred)
 
 
 def depends_on_batch(name: str, options: Mapping[str, Any]) -> bool:
@@ -35,11 +38,47 @@ def depends_on_batch(name: str, options: Mapping[str, Any]) -> bool:
     return "state" in inspect.signature(LOSSES[name].resolve()).parameters and "state" not in options
 
 
+def check_loss(name: str, found: Any, pred: Tensor) -> Tensor:
+    """Give what a loss returned for boxes ``pred`` (n, 4); raises ValueError on all but n floats with a gradient."""
+    if not isinstance(found, Tensor) or found.shape != pred.shape[:1] or not found.is_floating_point():
+        raise ValueError(
+            f"{name} returned {describe_return(found)} for {len(pred)} boxes; floats of shape ({len(pred)},), one loss "
+            "per row, are accepted"
+        )
+    if pred.requires_grad and not found.requires_grad:
+        raise ValueError(f"{name} returned a loss without a gradient; one that autograd follows to pred is accepted")
+    return found
+
+
 def suppress(name: str, crowd: Crowd, iou_threshold: float, options: Mapping[str, Any]) -> Kept:
+    """Call an NMS on all images of a crowd at once, and check what one of the user's returns."""
+    found = call_nms(name, crowd, iou_threshold, options)
+    return found if NMS[name].source == "fidmap" else check_kept(name, found, len(crowd.boxes))
+
+
+def check_kept(name: str, found: Any, n: int) -> Kept:
+    """Give what an NMS kept of n boxes; raises ValueError on anything but indices, scores and boxes of equal length."""
+    parts = tuple(found) if isinstance(found, tuple | list) else ()
+    k = len(parts[0]) if parts and isinstance(parts[0], Tensor) and parts[0].ndim else 0
+    shapes = [tuple(part.shape) if isinstance(part, Tensor) else None for part in parts]
+    if shapes != [(k,), (k,), (k, 4)] or [part.is_floating_point() for part in parts] != [False, True, True]:
+        raise ValueError(
+            f"{name} returned {describe_return(found)}; a tuple of indices (k,) of integers, scores (k,) and boxes "
+            "(k, 4) of floats is accepted"
+        )
+    indices, scores, _ = parts
+    if k and (int(indices.min()) < 0 or int(indices.max()) >= n or len(indices.unique()) < k):
+        raise ValueError(f"{name} returned indices twice or beyond {n - 1}; each of 0 to {n - 1} once is accepted")
+    if not bool(scores.isfinite().all()):
+        raise ValueError(f"{name} returned scores that are not finite; finite ones are accepted")
+    return Kept(*parts)
+
+
+def call_nms(name: str, crowd: Crowd, iou_threshold: float, options: Mapping[str, Any]) -> Any:
     """Call an NMS on all images of a crowd at once, with the further columns that it needs."""
     entry = NMS[name]
     columns = {column: getattr(crowd, column) for column in entry.columns}
-    return entry(  # type: ignore[no-any-return]
+    return entry(
         crowd.boxes, crowd.scores, crowd.labels, iou_threshold=iou_threshold, image=crowd.image, **columns, **options
     )
 
@@ -56,6 +95,6 @@ def try_loss(name: str, options: Mapping[str, Any]) -> None:
 def try_nms(name: str, iou_threshold: float, options: Mapping[str, Any]) -> None:
     """Call an NMS on one small scene with these options; raises ValueError where it does not take them."""
     try:
-        suppress(name, crowds(1, 1), iou_threshold, options)
+        call_nms(name, crowds(1, 1), iou_threshold, options)
     except (TypeError, ValueError) as error:
         raise ValueError(f"options of {name}: {error}") from None

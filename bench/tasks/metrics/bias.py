@@ -7,6 +7,7 @@ images would.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,8 +18,10 @@ from bench.data import fashion_mnist
 from bench.data.disturbances import disturb
 from bench.task import Context, Measurements, Value
 from bench.tasks.intervals import measure_floor
+from bench.tasks.metrics.calls import bind
 from bench.tasks.metrics.sensitivity import EXTRACTOR, features_of, real_features
 from metrics import frechet_distance_from_features
+from metrics.catalogue import find_metric
 from metrics.samples.balls import prdc
 from metrics.samples.energy import energy_distance
 from metrics.samples.extrapolation import fd_infinity
@@ -51,7 +54,7 @@ def metric_bias(parameters: BiasParameters, context: Context) -> Measurements:
     noisy = real
     if parameters.noise:
         noisy = features_of(disturb(images, labels, "noise", parameters.noise, reference=images, seed=context.seed))
-    figure, n = FIGURES[parameters.figure], parameters.n
+    figure, n = FIGURES.get(parameters.figure) or _named(parameters.figure, context.seed), parameters.n
 
     def draw() -> Float[Tensor, "2 n d"]:
         order = torch.randperm(len(real), generator=generator)
@@ -61,3 +64,10 @@ def metric_bias(parameters: BiasParameters, context: Context) -> Measurements:
     return {
         "value": Value(found.value, found.interval, n=n, extractor=EXTRACTOR, reference=fashion_mnist.data_hash("test"))
     }
+
+
+def _named(name: str, seed: int) -> Callable[[Tensor, Tensor], float]:
+    """The first quantity of a metric of the catalogue, or of the user's."""
+    metric = find_metric(name)
+    function, first = bind(metric, seed), next(iter(metric.quantities))
+    return lambda x, y: function(x, y)[first]

@@ -7,25 +7,54 @@ changes no number.
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from bench.task import Measure, TaskParameters, declare
+from bench.task import Measure, NameOf, TaskParameters, declare
+from metrics.catalogue import find_metric
 
 _exact = partial(Measure, direction="higher", window=1e-9)
+FIGURES = (
+    "fd_fmnist", "fd_infinity", "kid_fmnist", "cmmd_fmnist", "energy_fmnist", "precision", "recall", "density",
+    "coverage",
+)  # fmt: skip
+
+
+def _check_metric(name: str) -> str:
+    """A name of a metric of features; raises ValueError on any other."""
+    try:
+        metric = find_metric(name)
+    except (LookupError, ImportError) as error:
+        raise ValueError(str(error)) from None
+    if metric.of != "images" or metric.takes != "features" or metric.extractor:
+        on = (
+            f"features of {metric.extractor}"
+            if metric.extractor
+            else metric.takes
+            if metric.of == "images"
+            else metric.of
+        )
+        raise ValueError(f"{name} is of {on}; a metric of any images' features is accepted")
+    return name
+
+
+def _check_figure(name: str) -> str:
+    return name if name in FIGURES else _check_metric(name)
+
+
+MetricName = Annotated[str, AfterValidator(_check_metric), NameOf("metrics")]
+FigureName = Annotated[str, AfterValidator(_check_figure), NameOf("metrics")]
 
 
 class BiasParameters(TaskParameters):
     """A figure of images whose bias is measured at ``n`` features per side, over so many ``draws``.
 
-    ``noise`` is the level of noise on one side: 0 for real images on both.
+    ``noise`` is the level of noise on one side: 0 for real images on both. The figure is one of ``FIGURES``, or a
+    metric of features.
     """
 
-    figure: Literal[
-        "fd_fmnist", "fd_infinity", "kid_fmnist", "cmmd_fmnist", "energy_fmnist",
-        "precision", "recall", "density", "coverage",
-    ] = Field(examples=["kid_fmnist"])  # fmt: skip
+    figure: FigureName = Field(examples=["kid_fmnist"])
     n: int = Field(1000, ge=100, le=5000)
     noise: float = Field(0.0, ge=0, le=1)
     draws: int = Field(20, ge=2)
@@ -35,6 +64,7 @@ metric_bias = declare(
     "bench.tasks.metrics.bias:metric_bias",
     BiasParameters,
     entry="figure",
+    catalogue="metrics",
     measures=[
         Measure(
             "value",
@@ -141,6 +171,21 @@ metric_sensitivity = declare(
         Measure("memorised", "share three times nearer to one image of the reference than to a second"),
         Measure("vendi", "effective number of images in the set (cosine, of the features)", direction="target"),
     ],
+)
+
+
+class ResponseParameters(SensitivityParameters):
+    """A metric of images, by name, whose response to a fault is measured, at a level from 0 to 1; ``n`` is per side."""
+
+    metric: MetricName = Field(examples=["energy"])
+
+
+metric_response = declare(
+    "bench.tasks.metrics.response:metric_response",
+    ResponseParameters,
+    entry="metric",
+    catalogue="metrics",
+    measures=[Measure("value", "of faulty images against others; at level 0 its floor", direction="target")],
 )
 
 

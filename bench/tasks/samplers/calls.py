@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from bench.tasks.samplers.problems import make_path
+from bench.tasks.samplers.problems import make_path, make_times
 from implementations.catalogue import SAMPLERS, SCHEDULES
 from implementations.diffusion.oracle import GaussianOracle
 
@@ -24,10 +24,10 @@ def try_sampler(
 
 @lru_cache(maxsize=1024)
 def _try(name: str, options: str, path_name: str, schedule: str, schedule_options: str) -> None:
-    path, entry = make_path(path_name), SCHEDULES[schedule]
-    if entry.prepare:  # it learns its grid, within the same ends
-        entry, schedule_options = SCHEDULES["karras"], "{}"
-    times = entry(path, 2, **json.loads(schedule_options))
+    path = make_path(path_name)
+    if SCHEDULES[schedule].prepare:  # it learns its grid, within the same ends
+        schedule, schedule_options = "karras", "{}"
+    times = make_times(schedule, path, 2, json.loads(schedule_options))
     denoiser = GaussianOracle(path, torch.zeros(4, dtype=torch.float64), 0.25)
     x = path.prior(torch.ones(2, 4, dtype=torch.float64), times[0])
     try:

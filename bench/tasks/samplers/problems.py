@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -13,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bench.task import Value
+from bench.tasks.returns import describe_return
 from bench.tasks.samplers.images import class_mixture
 from implementations.catalogue import PATHS, SAMPLERS, SCHEDULES
 from implementations.catalogue.entry import Entry, SamplerEntry, ScheduleEntry
@@ -35,7 +37,20 @@ FINE = 120  # steps of the grid on which a method learns
 def make_path(name: str) -> Path:
     """Make a path of its catalogue name; the discrete one has DDPM's 1,000 linear betas."""
     options = {"betas": torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)} if name == "discrete_vp" else {}
-    return PATHS[name](**options)
+    path = PATHS[name](**options)
+    if not isinstance(path, Path):
+        raise ValueError(f"path {name}: it returned {describe_return(path)}; a Path is accepted")
+    return path
+
+
+def make_times(schedule: str, path: Path, steps: int, options: Mapping[str, Any]) -> Float[Tensor, " points"]:
+    """Make the grid of a schedule; raises ValueError where one of the user's returns anything but a vector of times."""
+    times = SCHEDULES[schedule](path, steps, **options)
+    if not isinstance(times, Tensor) or times.ndim != 1 or len(times) < 2 or not times.is_floating_point():
+        raise ValueError(
+            f"schedule {schedule}: it returned {describe_return(times)}; floats of shape ({steps + 1},) are accepted"
+        )
+    return times
 
 
 def gaussian_law(dimension: int = 16) -> tuple[Tensor, Tensor]:
@@ -230,18 +245,18 @@ def affordable(
 
     For a sampler that chooses its steps it has two.
     """
-    entry, schedule = sampler_of(parameters), SCHEDULES[parameters.schedule]
+    entry, schedule = sampler_of(parameters), partial(make_times, parameters.schedule)
     own = parameters.schedule_options if schedule_options is None else schedule_options
     if parameters.nfe is None:
-        return schedule(path, 2, **own)  # type: ignore[no-any-return]  # an adaptive method needs the ends alone
+        return schedule(path, 2, own)  # an adaptive method needs the ends alone
     for steps in range(parameters.nfe, 1, -1):  # a step costs at least one evaluation
-        times = schedule(path, steps, **own)
+        times = schedule(path, steps, own)
         cost = entry.evaluations(times, path=path, **parameters.options)
         if cost is not None and entry.source != "fidmap" and getattr(entry.resolve(), "count", None) is None:
             cost = entry.stages * steps  # without a count of its own, it is not known to spend less at the ends
         if cost is None or cost <= parameters.nfe:
-            return times  # type: ignore[no-any-return]
-    return schedule(path, 1, **own)  # type: ignore[no-any-return]
+            return times
+    return schedule(path, 1, own)
 
 
 def marginal(oracle: Any, t: float | Tensor, n: int, source: torch.Generator) -> Float[Tensor, " n *shape"]:
@@ -276,14 +291,22 @@ def generator(seed: int, role: Role) -> torch.Generator:
     return torch.Generator().manual_seed(seed_of(seed, role))
 
 
-def require_samples(found: Tensor, x: Tensor) -> Tensor:
-    """Give a sampler's output ``found``; raises ValueError on another shape than that of its start or an integer dtype.
+def require_shape(found: Any, x: Tensor) -> Tensor:
+    """Give a sampler's output ``found``; raises ValueError on anything but floats of the shape of its start."""
+    if not isinstance(found, Tensor) or found.shape != x.shape or not found.is_floating_point():
+        shape = tuple(x.shape)
+        raise ValueError(
+            f"the sampler returned {describe_return(found)}; floats of the start's shape, {shape}, are accepted"
+        )
+    return found
+
+
+def require_samples(found: Any, x: Tensor) -> Tensor:
+    """Give a sampler's output ``found``; raises ValueError as ``require_shape``.
 
     Raises FloatingPointError on values that are not finite.
     """
-    if found.shape != x.shape or not found.is_floating_point():
-        raise ValueError(f"the sampler returned {found.dtype} of shape {tuple(found.shape)} for {tuple(x.shape)}")
-    bad = int((~torch.isfinite(found)).sum())
+    bad = int((~torch.isfinite(require_shape(found, x))).sum())
     if bad:
         raise FloatingPointError(f"{bad} of {found.numel()} values of the samples are not finite")
     return found
