@@ -468,3 +468,11 @@ def test_the_title_of_compared_detectors_is_the_verdict_on_ap(detections):
     worse, better = sorted(report.comparison.results, key=lambda name: report.comparison.results[name].figures["AP"])
     said = detection_plots.compare_precision_recall(report).get_suptitle()
     assert said == f"By AP, {better} is better than {worse}"
+
+
+def test_measured_values_that_would_touch_are_no_ticks(points, tmp_path, figures):
+    made = points({("one", 0): [(n, n) for n in (10, 11, 12, 13, 1000)]})
+    figure = curves.draw(LinePlot(**WHAT, x="n", y="error"), Store(tmp_path), made)
+    figures.append(figure)
+    assert overlaps(figure.axes[0].xaxis) == []
+    assert "11" not in tick_labels(figure.axes[0].xaxis)[0]
