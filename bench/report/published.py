@@ -5,6 +5,7 @@ entry = "ddim"             # a name of the catalogue of this kind
 measure = "FID"
 figure = 4.67
 unit = ""
+within = 0.05              # how far from the figure the truth may lie, where it was read off a plot
 setting = { data = "CIFAR-10", network = "DDPM's", budget = "50 steps", note = "unconditional" }
 source = "DDIM, 2010.02502, table 1"  # with an arXiv number, a DOI or an address
 date = "2020-10"           # of the source: year, month, day as far as known
@@ -53,6 +54,7 @@ class Row(Strict):
     measure: str = ""
     figure: float | None = None
     unit: str = ""
+    within: Annotated[float, Field(gt=0)] | None = None
     setting: Setting = Setting()
     source: str = ""
     date: Annotated[str, Field(pattern=r"^(\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?)?$")] = ""
@@ -98,7 +100,8 @@ class Published(Row):
 
     @property
     def _figure(self) -> str:
-        return " ".join(filter(None, [_show(self.figure or 0.0), self.unit, self.measure]))
+        within = f"± {_show(self.within)}" if self.within else ""
+        return " ".join(filter(None, [_show(self.figure or 0.0), within, self.unit, self.measure]))
 
     def comparable(self, measure: str, here: Setting) -> bool:
         """Whether a figure measured ``here`` is of the same measure, data, network and budget."""
