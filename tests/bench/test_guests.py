@@ -53,7 +53,7 @@ def test_readme_s_functions_join_every_block_of_the_suites_but_those_whose_optio
 
 def test_the_commands_of_the_readme_go_through(fidmap, folder):
     """As printed, but for one cell of each, a cheap one."""
-    boxes = README[README.index("## Your own boxes") :].partition("\n## ")[0]
+    boxes = README[README.index("## Your own loss or NMS") :].partition("\n## ")[0]
     commands = [line.split("#")[0].split() for line in boxes.splitlines() if line.startswith("fidmap run ")]
     assert [command[2] for command in commands] == ["iou", "nms"]
     for command in commands:

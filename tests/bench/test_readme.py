@@ -54,6 +54,23 @@ def test_the_readme_names_every_session_and_no_other():
     assert "layers" in next(line for line in table.splitlines() if "lint" in line)
 
 
+def test_a_section_fits_a_screen():
+    """At most 15 lines each, besides tables: prose, commands and code, also of the three workflows."""
+    sections = re.split(r"^##+ ", README, flags=re.MULTILINE)[1:]
+    assert sections[0].startswith("Two commands\n")
+    for section in sections[1:]:
+        title, *lines = section.splitlines()
+        counted = [line for line in lines if line.strip() and not line.startswith(("```", "|"))]
+        assert len(counted) <= 15, title
+
+
+def test_the_first_screen_has_two_commands_a_picture_and_a_table():
+    first = README[: README.index("\n## ", README.index("## Two commands"))]
+    assert len(re.findall(r"^pipx run nox", first, re.MULTILINE)) == 2
+    assert len(re.findall(r"^!\[", README, re.MULTILINE)) == first.count("\n![") == 1
+    assert first.count("\n|-") == 1
+
+
 def test_a_moved_module_says_where_it_is():
     for old, new in MOVED.items():
         with pytest.raises(ImportError, match=re.escape(f"{old} has moved to {new}")):

@@ -26,9 +26,9 @@ def workflow(name):
     """The lines of the README's workflow of this name, its run steps, and the commands that make its baseline."""
     text = block(f"# .github/workflows/{name}.yml", SECTION)
     (job,) = yaml.safe_load(text)["jobs"].values()
-    rest = SECTION[SECTION.index(text) + len(text) :]
-    made = rest.partition("```\n\n```\n")[2].partition("```")[0]
-    return text.splitlines(), [step["run"] for step in job["steps"] if "run" in step], made
+    steps = [step["run"] for step in job["steps"] if "run" in step]
+    made = [*steps[1:-1], steps[-1].replace("--format github", "--update")]
+    return text.splitlines(), steps, "\n".join(made)
 
 
 DETECT = """

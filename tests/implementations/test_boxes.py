@@ -342,7 +342,7 @@ def test_pairwise_is_the_row_by_row_one(name):
 
 def test_the_readme_s_lines_run():
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    lines = readme[readme.index("## Your own boxes") :].split("```python\n")[1].split("```")[0]
+    lines = readme[readme.index("## Boxes in Python") :].split("```python\n")[1].split("```")[0]
     given = {"pred": boxes(6, 21), "target": boxes(6, 22), "truths": boxes(4, 23), "boxes": boxes(6, 24)}
     given |= {"scores": torch.rand(6), "labels": torch.tensor([0, 0, 1, 1, 2, 2]), "image": torch.tensor([0] * 5 + [1])}
     exec(lines, given)

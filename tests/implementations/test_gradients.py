@@ -68,7 +68,7 @@ def test_k_diffusion_keeps_no_graph_and_says_so():
 
 def test_the_readme_s_example_runs_and_keeps_no_graph():
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (block,) = re.findall(r"## Your own model\n\n```python\n(.*?)```", readme, re.DOTALL)
+    (block,) = re.findall(r"## Samplers in Python\n\n```python\n(.*?)```", readme, re.DOTALL)
     scale = torch.nn.Parameter(torch.tensor(0.5))
     names = {"my_module": lambda x, t: x * scale}
     exec(compile(block, "README.md", "exec"), names)
