@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.catalogue import kinds
 from bench.errors import UsageError
+from bench.plan.cells import find_task
 from bench.plan.signature import Option, read_signature
 from bench.report import published
 from bench.task import Measure, NameOf, Task
@@ -177,7 +178,10 @@ def _facts(entry: Entry) -> dict[str, str]:
 
 
 def _describe_task(entry: Entry) -> Description:
-    task: Task = entry.resolve()
+    try:
+        task = find_task(entry.name)
+    except (ImportError, ValueError) as error:  # of an outside package
+        raise UsageError(str(error)) from None
     known = read_signature(task.function) if isinstance(task.function, str) else None
     settings = [
         Setting(name, _say_type(one.annotation, one.metadata), "required" if one.is_required() else _toml(one.default))
@@ -215,7 +219,9 @@ def _say_type(annotation: Any, metadata: list[Any]) -> str:
 def _block(task: Task) -> str:
     """A block of a suite that runs the task, with an example of every setting that must be given."""
     fields = task.parameters.model_fields
-    examples = {name: one.examples[0] for name, one in fields.items() if one.examples}
+    given = {name: one.examples[0] for name, one in fields.items() if one.examples}
+    examples = given | {name: "..." for name, one in fields.items() if one.is_required() and name not in given}
+    examples.setdefault(task.entry, "...")
     lines = ["[[block]]", f'task = "{task.name}"']
     if task.kind == "contest":
         settings = {task.entry: examples.pop(task.entry)} | examples

@@ -69,7 +69,8 @@ def folder(tmp_path, monkeypatch):
 def blocks(guest):
     """Each block of the guest's suites that has an axis of its kind, as a suite of its own."""
     kind = GUESTS[guest]
-    for suite in map(read, map(find, SUITES[kind])):
+    own = SUITES[kind] if ":" not in guest.partition(":")[2] else ["samplers", "quick"]  # of a scheduler: time
+    for suite in map(read, map(find, own)):
         for index, block in enumerate(suite.block):
             task = find_task(block.task)
             if task.catalogue == kind and task.entry in {**block.axes, **block.settings}:

@@ -37,7 +37,10 @@ FINE = 120  # steps of the grid on which a method learns
 def make_path(name: str) -> Path:
     """Make a path of its catalogue name; the discrete one has DDPM's 1,000 linear betas."""
     options = {"betas": torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)} if name == "discrete_vp" else {}
-    path = PATHS[name](**options)
+    try:
+        path = PATHS[name](**options)
+    except TypeError as error:  # of one of the user's
+        raise ValueError(f"path {name}: {error}; a class of a Path without arguments is accepted") from None
     if not isinstance(path, Path):
         raise ValueError(f"path {name}: it returned {describe_return(path)}; a Path is accepted")
     return path
@@ -45,7 +48,10 @@ def make_path(name: str) -> Path:
 
 def make_times(schedule: str, path: Path, steps: int, options: Mapping[str, Any]) -> Float[Tensor, " points"]:
     """Make the grid of a schedule; raises ValueError where one of the user's returns anything but a vector of times."""
-    times = SCHEDULES[schedule](path, steps, **options)
+    try:
+        times = SCHEDULES[schedule](path, steps, **options)
+    except TypeError as error:  # of one of the user's, or of an option that it does not take
+        raise ValueError(f"schedule {schedule}: {error}") from None
     if not isinstance(times, Tensor) or times.ndim != 1 or len(times) < 2 or not times.is_floating_point():
         raise ValueError(
             f"schedule {schedule}: it returned {describe_return(times)}; floats of shape ({steps + 1},) are accepted"
