@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from bench.evaluate.detection_report import DetectionReport
-    from bench.evaluate.detector_comparison import DetectorReport
+    from bench.evaluate.detector_report import DetectorReport
     from metrics.detection.calibration import CalibrationResult
     from metrics.detection.confusion import ConfusionMatrix
 
@@ -62,7 +62,7 @@ def compare_precision_recall(report: DetectorReport) -> Figure:
 
     The title says the verdicts on AP.
     """
-    from bench.evaluate.detector_comparison import threshold_of
+    from bench.evaluate.detector_report import threshold_of
     from bench.evaluate.differences import phrase
     from metrics.detection.curves import RECALLS
 

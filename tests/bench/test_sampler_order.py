@@ -8,8 +8,9 @@ import torch
 import bench.tasks.samplers.order as order_task
 from bench.task import Context
 from bench.tasks.samplers.declarations import sampler_order
+from bench.tasks.samplers.grids import make_path
 from bench.tasks.samplers.order import has_settled
-from bench.tasks.samplers.problems import gaussian, integrated_flow, make_path, two_gaussians
+from bench.tasks.samplers.problems import gaussian, integrated_flow, two_gaussians
 from implementations.samplers import SAMPLERS
 from implementations.samplers.contract import sampler
 

@@ -23,8 +23,9 @@ from bench.tasks.samplers.declarations import (
     sampler_quality,
     sampler_spectrum,
 )
+from bench.tasks.samplers.grids import make_path
 from bench.tasks.samplers.order import ladder_grid
-from bench.tasks.samplers.problems import gaussian, generator, make_path, solve
+from bench.tasks.samplers.problems import gaussian, generator, solve
 from implementations.catalogue import SAMPLERS, SCHEDULES
 
 BUDGETED = [

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from bench.tasks.samplers.problems import gaussian_law, make_path
+from bench.tasks.samplers.grids import make_path
+from bench.tasks.samplers.problems import gaussian_law
 from implementations.catalogue import PATHS, SAMPLERS, SCHEDULES
 from implementations.diffusion import VP, CountingDenoiser, GaussianOracle
 from implementations.diffusion import law as law_module

@@ -57,7 +57,7 @@ class ModelParameters(TaskParameters):
         """Hashes of the model's weights, of the data and the conditions, and of the extractor's weights."""
         from bench.evaluate.models.inputs import hash_inputs
 
-        return hash_inputs(self)
+        return hash_inputs(self.model, self.data, self.range, self.extractor, self.condition, self.drawn)
 
 
 model_quality = declare(

@@ -22,7 +22,6 @@ from metrics.extractors import EXTRACTORS, load_extractor
 from metrics.extractors.extractor import Extractor
 
 if TYPE_CHECKING:
-    from bench.evaluate.models.declarations import ModelParameters
     from metrics.samples.frechet import FeatureStatistics
 
 SHOWN = 256  # rows of images by which a model is probed
@@ -176,14 +175,16 @@ def _source_of(extractor: str) -> str:
     return source_hash(reach((named[0],)).modules) if named else ""
 
 
-def hash_inputs(parameters: ModelParameters) -> dict[str, str]:
-    """Hashes of all that a model's parameters name: weights, data, conditions and the extractor's weights."""
-    found = {"model": load_model(parameters.model).hash}
-    if parameters.data:
-        data = load_data(parameters.data, *parameters.range)
-        found["data"] = data.hash
-        if data.kind != "points":
-            found["extractor"] = f"{find_extractor(parameters.extractor).label} {_source_of(parameters.extractor)}"
-    if parameters.condition:
-        found["condition"] = hash_numbers(load_conditions(parameters.condition, parameters.drawn))
+def hash_inputs(
+    model: str, data: str | None, range: tuple[float, float], extractor: str, condition: str | None, n: int
+) -> dict[str, str]:
+    """Hashes of all that is named beside a model: its weights, the data, n conditions and the extractor's weights."""
+    found = {"model": load_model(model).hash}
+    if data:
+        loaded = load_data(data, *range)
+        found["data"] = loaded.hash
+        if loaded.kind != "points":
+            found["extractor"] = f"{find_extractor(extractor).label} {_source_of(extractor)}"
+    if condition:
+        found["condition"] = hash_numbers(load_conditions(condition, n))
     return found

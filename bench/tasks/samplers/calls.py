@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from bench.tasks.samplers.problems import make_path, make_times
+from bench.tasks.samplers.grids import make_path, make_times
 from implementations.catalogue import SAMPLERS, SCHEDULES
 from implementations.diffusion.oracle import GaussianOracle
 

@@ -18,8 +18,9 @@ import torch
 
 from bench.task import ContestMeasurements, Context, Value
 from bench.tasks.samplers.declarations import Budgeted
+from bench.tasks.samplers.grids import make_path
 from bench.tasks.samplers.images import EXTRACTOR, class_mixture, features, mixture_pixels
-from bench.tasks.samplers.problems import generator, make_path, solve
+from bench.tasks.samplers.problems import generator, solve
 from implementations.catalogue import SAMPLERS
 from implementations.diffusion.oracle import MixtureOracle
 from metrics import FeatureStatistics, frechet_distance

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from bench.task import Context, Measurements, Value
 from bench.tasks.intervals import measure_floor
+from bench.tasks.samplers.grids import make_path
 from bench.tasks.samplers.problems import (
     ORACLES,
     Solution,
     draw_at_level,
     generator,
-    make_path,
     marginal,
     sampler_of,
     seed_of,

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from bench.task import Context, Measurements, Value
+from bench.tasks.samplers.grids import make_path
 from bench.tasks.samplers.problems import (
     Setup,
     check_budget,
     cost_measures,
     generator,
-    make_path,
     require_samples,
     sampler_of,
     seed_of,

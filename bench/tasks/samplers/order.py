@@ -17,12 +17,12 @@ from torch import Tensor
 
 from bench.task import Context, Measurements, Value
 from bench.tasks.samplers.coupled import REPLICATES, WeakErrors, weak_errors
+from bench.tasks.samplers.grids import make_path
 from bench.tasks.samplers.problems import (
     gaussian,
     generator,
     integrated_flow,
     learn_artifact,
-    make_path,
     marginal,
     require_samples,
     two_gaussians,

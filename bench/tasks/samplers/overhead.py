@@ -20,7 +20,7 @@ from bench.task import (
     Context,
     Value,
 )
-from bench.tasks.samplers.problems import make_path
+from bench.tasks.samplers.grids import make_path
 from bench.timing import clock_for, measure, median_interval, paired_ratio
 from implementations.catalogue import SAMPLERS, SCHEDULES
 from implementations.diffusion.denoiser import Denoiser, Prediction

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -15,8 +15,9 @@ from torch import Tensor
 
 from bench.task import Value
 from bench.tasks.returns import describe_return
+from bench.tasks.samplers.grids import make_times
 from bench.tasks.samplers.images import class_mixture
-from implementations.catalogue import PATHS, SAMPLERS, SCHEDULES
+from implementations.catalogue import SAMPLERS, SCHEDULES
 from implementations.catalogue.entry import Entry, SamplerEntry, ScheduleEntry
 from implementations.diffusion.artifact import Artifact
 from implementations.diffusion.denoiser import CountingDenoiser
@@ -32,31 +33,6 @@ Role: TypeAlias = Literal["start", "noise", "truth", "directions", "warm-up", "d
 
 WARM_UP = 64  # samples from which an artifact is learnt
 FINE = 120  # steps of the grid on which a method learns
-
-
-def make_path(name: str) -> Path:
-    """Make a path of its catalogue name; the discrete one has DDPM's 1,000 linear betas."""
-    options = {"betas": torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)} if name == "discrete_vp" else {}
-    try:
-        path = PATHS[name](**options)
-    except TypeError as error:  # of one of the user's
-        raise ValueError(f"path {name}: {error}; a class of a Path without arguments is accepted") from None
-    if not isinstance(path, Path):
-        raise ValueError(f"path {name}: it returned {describe_return(path)}; a Path is accepted")
-    return path
-
-
-def make_times(schedule: str, path: Path, steps: int, options: Mapping[str, Any]) -> Float[Tensor, " points"]:
-    """Make the grid of a schedule; raises ValueError where one of the user's returns anything but a vector of times."""
-    try:
-        times = SCHEDULES[schedule](path, steps, **options)
-    except TypeError as error:  # of one of the user's, or of an option that it does not take
-        raise ValueError(f"schedule {schedule}: {error}") from None
-    if not isinstance(times, Tensor) or times.ndim != 1 or len(times) < 2 or not times.is_floating_point():
-        raise ValueError(
-            f"schedule {schedule}: it returned {describe_return(times)}; floats of shape ({steps + 1},) are accepted"
-        )
-    return times
 
 
 def gaussian_law(dimension: int = 16) -> tuple[Tensor, Tensor]:

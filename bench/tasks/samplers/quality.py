@@ -17,9 +17,10 @@ from torch import Tensor
 from bench.data import fashion_mnist
 from bench.task import Context, Measurements, Value
 from bench.tasks.intervals import SETS, measure_floor
+from bench.tasks.samplers.grids import make_path
 from bench.tasks.samplers.images import EXTRACTOR, class_mixture, empirical, features, mixture_pixels, pixels
 from bench.tasks.samplers.overhead import Idle
-from bench.tasks.samplers.problems import Solution, generator, make_path, sampler_of, solve
+from bench.tasks.samplers.problems import Solution, generator, sampler_of, solve
 from bench.timing import clock_for, measure, median_interval
 from implementations.diffusion.path import VP
 from metrics import FeatureStatistics, frechet_distance

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from bench.task import Context, Measurements, Value
+from bench.tasks.samplers.grids import make_path
 from bench.tasks.samplers.images import spectral_gaussian
-from bench.tasks.samplers.problems import check_budget, cost_measures, gaussian, make_path, sampler_of, set_up
+from bench.tasks.samplers.problems import check_budget, cost_measures, gaussian, sampler_of, set_up
 from implementations.diffusion.denoiser import CountingDenoiser
 from implementations.diffusion.law import (
     marginal_law,
