@@ -336,7 +336,7 @@ def test_a_suite_of_samplers_takes_a_model_as_one_more_oracle(scratch, command):
 
 def test_a_joined_block_keeps_schedules_options_and_seeds():
     suite = suites.read(suites.find("samplers"))
-    joined = join_suite(suite, {"model": "a:b"}, quality="fd", xlabel="")
+    joined = join_suite(suite, {"model": "a:b", "extractor": "fmnist"}, quality="fd", xlabel="")
     own = [block for block in joined.block if block.task == "model_quality"]
     assert len(own) == sum(block.task in ("sampler_quality", "sampler_latency") for block in suite.block)
     assert own[0].seeds == [0, 1, 2]
