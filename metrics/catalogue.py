@@ -61,6 +61,7 @@ class Metric:
     covariances: bool = False  # of halves of the rows: needs 2 d + 2 rows of d features per side, and at least 40
     extractor: str | None = None  # the only one that it is defined on
     own: bool = False  # a function of the user's
+    shared: str = ""  # module:function of both sides; it searches once, and gives a function of subsets of their rows
 
     def resolve(self) -> Any:
         """Import the function."""
@@ -111,11 +112,12 @@ _ENTRIES = [
         "prdc", "balls:prdc", "precision, recall, density and coverage: k = 5, open balls",
         {"precision": Quantity("precision", "higher", 0, 1), "recall": Quantity("recall", "higher", 0, 1),
          "density": Quantity("density", "floor"), "coverage": Quantity("coverage", "higher", 0, 1)}, seeded=True,
+        shared="metrics.samples.subsets:share_prdc",
     ),
     _of_images(
         "precision_recall", "balls:precision_recall", "improved precision and recall: k = 3, closed balls",
         {"precision": Quantity("precision_k3", "higher", 0, 1), "recall": Quantity("recall_k3", "higher", 0, 1)},
-        seeded=True,
+        seeded=True, shared="metrics.samples.subsets:share_precision_recall",
     ),
     _of_images(
         "sliced_w2", "sliced:sliced_wasserstein", "sliced 2-Wasserstein distance, 512 directions",

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import difflib
 import math
+import pkgutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from bench.catalogue import is_code, kinds
 from bench.environment import import_from_here
 from bench.errors import UsageError
-from bench.tasks.metrics.calls import bind
+from bench.tasks.metrics.calls import bind, read_result
 from metrics.catalogue import METRICS, Metric, find_metric
 from metrics.extractors.extractor import Extractor
 from metrics.floors import Floor, tell_from_floor
@@ -22,6 +24,7 @@ from metrics.uncertainty import bootstrap, extrapolated_floor, split_figures
 
 FLOOR_DRAWS = 20
 LEVEL = 0.95
+SHARED = 1000  # rows per side from which one search for all resamples pays
 OF_IMAGES = {name: metric for name, metric in METRICS.items() if metric.of == "images"}
 DEFAULT = "fd,kid,prdc"
 FID_NAMES = {  # names with Inception's published weights; with another extractor: fd_EXTRACTOR, ...
@@ -116,14 +119,16 @@ def measure(
     Intervals and floors come from ``resamples`` bootstrap resamples; with 0 there are none, except intervals that the
     metric gives itself. ``advance`` is called per evaluation. Raises UsageError where the metric refuses the features.
     """
-    name, function = metric.name, bind(metric, seed)
+    name, function, sides = metric.name, bind(metric, seed), (real, generated)
+    if resamples and metric.shared and min(len(real), len(generated)) >= SHARED:
+        function, sides = share(metric, real, generated)
 
     def call(*sides: Tensor) -> dict[str, float]:
         advance()
         return function(*sides)
 
     try:
-        values = call(real, generated)
+        values = call(*sides)
     except ValueError as error:
         raise UsageError(f"{name}: {error}") from None
     n = len(generated)
@@ -138,11 +143,11 @@ def measure(
         try:
             if not intervals:
                 parts = split_figures(call, metric.quantities)
-                intervals = {key: resample(value, real, generated) for key, value in parts}
+                intervals = {key: resample(value, *sides) for key, value in parts}
         except ValueError as error:
             missing.append(f"{name}: no interval, halves of the sides are too small ({error})")
         try:
-            floors = draw_floors(metric, call, real, n, seed)
+            floors = draw_floors(metric, call, sides[0], n, seed)
         except ValueError as error:
             missing.append(f"{name}: no floor at {n} images against {len(real)} real ones: {error}")
     figures = []
@@ -155,6 +160,21 @@ def measure(
             Figure(quantity.name, values[key], quantity.better, interval, quantity.interval_of, floor, sizes)
         )
     return figures, missing
+
+
+def share(
+    metric: Metric, real: Tensor, generated: Tensor
+) -> tuple[Callable[[Tensor, Tensor], dict[str, float]], tuple[Tensor, Tensor]]:
+    """A metric as a function of the numbers of rows, from one search for all subsets, and the numbers of both sides.
+
+    Where the search would keep too much, the function and the sides are those of the features.
+    """
+    try:
+        found = pkgutil.resolve_name(metric.shared)(real, generated)
+    except ValueError:
+        return bind(metric, seed=0), (real, generated)
+    rows = torch.arange(len(real) + len(generated), device=real.device)
+    return lambda a, b: read_result(metric, found(a, b)), (rows[: len(real)], rows[len(real) :])
 
 
 def draw_floors(

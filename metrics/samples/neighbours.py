@@ -38,6 +38,14 @@ class Neighbours(NamedTuple):
     rows: Int64[Tensor, "n k"]
 
 
+class Pairs(NamedTuple):
+    """Pairs of a ball, by the row in its middle, and a point in it, by row numbers, with their distance."""
+
+    ball: Int64[Tensor, " p"]
+    point: Int64[Tensor, " p"]
+    distance: Float[Tensor, " p"]
+
+
 class Inside(NamedTuple):
     """The number of points of the other set in the ball around each row, and the number of balls around each point."""
 
@@ -88,18 +96,59 @@ def count_inside(
     are not finite.
     """
     x, y = unify(x, y)
-    pairs = _Pairs(x, y)
     around_x = Inside(*(torch.zeros(len(z), dtype=torch.int64, device=x.device) for z in (x, y)))
     around_y = Inside(*(torch.zeros(len(z), dtype=torch.int64, device=x.device) for z in (y, x)))
-    for rows in _blocks(len(x), ROWS):
-        for columns in _blocks(len(y), COLUMNS):
-            part_x, part_y = x_radii[rows.start : rows.stop, None], y_radii[columns.start : columns.stop]
-            for radii, counts, turned in ((part_x, around_x, False), (part_y[None], around_y, True)):
-                i, j = pairs.within(rows, columns, radii, closed)
-                ball, point = (j + columns.start, i + rows.start) if turned else (i + rows.start, j + columns.start)
-                counts.balls.add_(torch.bincount(ball, minlength=len(counts.balls)))
-                counts.points.add_(torch.bincount(point, minlength=len(counts.points)))
+    for of_x, ball, point in _within(_Pairs(x, y), x_radii, y_radii, closed):
+        counts = around_x if of_x else around_y
+        counts.balls.add_(torch.bincount(ball, minlength=len(counts.balls)))
+        counts.points.add_(torch.bincount(point, minlength=len(counts.points)))
     return around_x, around_y
+
+
+def find_inside(
+    x: Float[Tensor, "n d"],
+    y: Float[Tensor, "m d"],
+    *,
+    x_radii: Float[Tensor, " n"],
+    y_radii: Float[Tensor, " m"],
+    most: int,
+) -> tuple[Pairs, Pairs] | None:
+    """The pairs that ``count_inside`` counts, of closed balls: around the rows of x, and around those of y.
+
+    None where there are more than ``most`` pairs of one kind. Raises ValueError as ``count_inside`` does.
+    """
+    x, y = unify(x, y)
+    pairs = _Pairs(x, y)
+    found: dict[bool, list[Pairs]] = {True: [], False: []}
+    total = {True: 0, False: 0}
+    for of_x, ball, point in _within(pairs, x_radii, y_radii, True):
+        total[of_x] += len(ball)
+        if total[of_x] > most:
+            return None
+        i, j = (ball, point) if of_x else (point, ball)
+        found[of_x].append(Pairs(ball, point, round_root(pairs.squares(i, j), x.dtype)))
+    around_x, around_y = (Pairs(*map(torch.cat, zip(*found[of_x], strict=True))) for of_x in (True, False))
+    return around_x, around_y
+
+
+def measure_pairs(
+    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], i: Int64[Tensor, " p"], j: Int64[Tensor, " p"]
+) -> Float[Tensor, " p"]:
+    """The distances of rows i of x to rows j of y, rounded as all distances here; x and y are of one dtype."""
+    return round_root(_squares(x, y, i, j), x.dtype)
+
+
+def _within(
+    pairs: _Pairs, x_radii: Float[Tensor, " n"], y_radii: Float[Tensor, " m"], closed: bool
+) -> Iterator[tuple[bool, Int64[Tensor, " p"], Int64[Tensor, " p"]]]:
+    """Block by block, whether the balls are around rows of x, and the pairs of a ball and a point in it."""
+    for rows in _blocks(len(pairs.x), ROWS):
+        for columns in _blocks(len(pairs.y), COLUMNS):
+            part_x, part_y = x_radii[rows.start : rows.stop, None], y_radii[columns.start : columns.stop]
+            i, j = pairs.within(rows, columns, part_x, closed)
+            yield True, i + rows.start, j + columns.start
+            i, j = pairs.within(rows, columns, part_y[None], closed)
+            yield False, j + columns.start, i + rows.start
 
 
 @dataclass
@@ -210,9 +259,15 @@ class _Pairs:
 
     def squares(self, i: Int64[Tensor, " p"], j: Int64[Tensor, " p"]) -> Float64[Tensor, " p"]:
         """The squared distances of pairs, from the differences of the original features."""
-        size = max(1, DIFFERENCES // self.x.shape[1])
-        parts = zip(i.split(size), j.split(size), strict=True)
-        return torch.cat([self.x[a].double().sub_(self.y[b]).square_().sum(1) for a, b in parts])
+        return _squares(self.x, self.y, i, j)
+
+
+def _squares(
+    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], i: Int64[Tensor, " p"], j: Int64[Tensor, " p"]
+) -> Float64[Tensor, " p"]:
+    size = max(1, DIFFERENCES // x.shape[1])
+    parts = zip(i.split(size), j.split(size), strict=True)
+    return torch.cat([x[a].double().sub_(y[b]).square_().sum(1) for a, b in parts])
 
 
 def round_root(square: Float64[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
