@@ -12,7 +12,6 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from bench.task import Measure, NameOf, TaskParameters, declare
-from metrics.catalogue import find_metric
 
 _exact = partial(Measure, direction="higher", window=1e-9)
 FIGURES = (
@@ -23,6 +22,8 @@ FIGURES = (
 
 def _check_metric(name: str) -> str:
     """A name of a metric of features; raises ValueError on any other."""
+    from metrics.catalogue import find_metric  # here, since of the tasks one alone names metrics
+
     try:
         metric = find_metric(name)
     except (LookupError, ImportError) as error:
