@@ -72,7 +72,7 @@ def test_equals_agree(audit, whose, name, like):
     (found,) = json.loads(printed)
     assert (code, found["verdict"], found["compared"]) == (0, "same", "every coefficient of every step")
     assert found["largest"] < 1e-12
-    assert len(found["grids"]) == {"Heun": 4, "Table": 2}.get(name, 6)
+    assert len(found["grids"]) == {"Heun": 4, "Table": 4}.get(name, 6)
 
 
 @pytest.mark.unchecked

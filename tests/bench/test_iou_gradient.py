@@ -164,5 +164,5 @@ def test_the_suite_s_pictures_are_of_arrays_that_are_kept():
     _, arrays = run("iou", points=4)
     drawn = [spec for spec in read(find("iou")).plot if spec.task == "iou_gradient"]
     named = {name for spec in drawn for name in spec.references() if name.startswith("@")}
-    assert len(drawn) > 3
+    assert len(drawn) >= 3
     assert named <= {f"@{name}" for name in arrays}

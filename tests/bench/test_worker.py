@@ -64,7 +64,7 @@ def _unruly(cell, kinds):
 
 def test_a_worker_ends_with_all_that_it_started_and_leaves_nothing_to_the_next_cell(cells, tmp_path, capfd):
     """One worker for all cells; its import takes longer than ``timeout_s``, which counts from the cell's own start."""
-    (guest,) = cells("idle:mine", idle="def mine(denoiser, x, times): ...", unruly=UNRULY)
+    (guest,) = cells("idle:mine", idle="def mine(denoiser, x, times, noise): return x", unruly=UNRULY)
     kinds = ["well", "changes", "leaves", "screams", "late", "hungry", "holds"]
     store = Store(tmp_path / "store").create()
     run(_unruly(guest, kinds), store)
@@ -83,7 +83,7 @@ def test_a_worker_ends_with_all_that_it_started_and_leaves_nothing_to_the_next_c
 
 
 def test_children_end_when_the_coordinator_is_killed(cells, tmp_path):
-    (guest,) = cells("idle:mine", idle="def mine(denoiser, x, times): ...", unruly=UNRULY)
+    (guest,) = cells("idle:mine", idle="def mine(denoiser, x, times, noise): return x", unruly=UNRULY)
     (cell,) = _unruly(guest, ["late"])
     code = f"""
         import sys, pickle, pathlib
