@@ -33,6 +33,17 @@ def _unchecked(request):
     config.update("jaxtyping_disable", False)
 
 
+@pytest.fixture(autouse=True)
+def _forget_modules(request):
+    """Modules that a test wrote and imported are new to the next test, which may write others of the same names."""
+    place = str(request.getfixturevalue("tmp_path")) if "tmp_path" in request.fixturenames else None
+    yield
+    if place:
+        for name, module in list(sys.modules.items()):
+            if (getattr(module, "__file__", None) or "").startswith(place):
+                del sys.modules[name]
+
+
 @pytest.fixture(scope="session")
 def record():
     """Makes a record of one measure."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from bench.errors import UsageError, printable
 from bench.files import digest
@@ -21,7 +21,7 @@ FINISHED: frozenset[str] = frozenset({"ok", "diverged", "skipped"})  # a cell wi
 class Measurement(BaseModel):
     """One measured number of a record, with its task's declaration of the measure.
 
-    In JSON, NaN and infinities are strings.
+    In JSON, NaN and infinities are strings, and what a measurement does not have is left out.
     """
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
@@ -38,6 +38,10 @@ class Measurement(BaseModel):
     floor: float = 0.0  # absolute change that counts as the same
     extractor: str | None = None  # name@hash
     reference: str | None = None  # hash of the reference data
+
+    @model_serializer(mode="wrap", when_used="json")
+    def _without_empty_fields(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if value is not None}
 
 
 class Record(BaseModel):

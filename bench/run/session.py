@@ -141,7 +141,7 @@ class _Session:
         self.progress(cell, record)
 
     def drop(self, worker: Worker) -> None:
-        worker.kill()
+        worker.end()
         self.workers.remove(worker)
 
     def close(self) -> None:

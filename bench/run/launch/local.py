@@ -10,6 +10,7 @@ from bench.plan.cell import Cell
 from bench.run.processes import Tree
 from bench.run.worker import Outcome, work
 
+GRACE = 1.0  # seconds that a worker without a cell has for its exit
 KILLED = -9  # the exit code of a process that the kernel killed because memory ran out
 
 
@@ -38,8 +39,12 @@ class Worker:
         """Note the time at which the worker begins the imports of its cell, or the cell itself."""
         self.started, self.began = datetime.now(UTC), time.monotonic()
 
-    def kill(self) -> None:
-        """Kill the worker with all that it started."""
+    def end(self) -> None:
+        """End the worker with all that it started: kill it, where it has no cell after a moment to tidy up."""
+        if self.cell is None:
+            self.tree.descendants()  # which it may leave behind
+            self.connection.close()  # at which it returns, and gives back semaphores that libraries made
+            self.process.join(GRACE)
         self.tree.kill()
         self.process.join()
         self.connection.close()
