@@ -35,9 +35,23 @@ def train(
     recipe: Annotated[str, typer.Argument(help="A recipe's name, or a TOML file of your own.")],
     out: Annotated[Path, typer.Option(help="Folder of checkpoints and weights.")] = Path("runs/train"),
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps, in place of the recipe's.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    processes: Annotated[int, typer.Option(min=1, help="Processes on this machine that share each batch.")] = 1,
+    probe: Annotated[bool, typer.Option("--probe", help="Time steps by number format and layout, and stop.")] = False,
 ) -> None:
-    """Train a shipped model again from its recipe."""
+    """Train a recipe, and measure what came out; the same command resumes a training that was stopped."""
+    from bench.environment import check_device
+    from bench.train import probe_speed
     from bench.train import train as train_recipe
 
-    for name, value in train_recipe(recipe, out, steps=steps).items():
-        print(f"{name}: {value}")
+    check_device(device)
+    if probe:
+        for line in probe_speed(recipe, device=device):
+            print(line)
+        return
+    card = train_recipe(recipe, out, steps=steps, device=device, processes=processes)
+    for name in ("weights", "weights_hash", "seconds"):
+        if name in card:
+            print(f"{name}: {card[name]}")
+    for name, figure in card.get("figures", {}).items():
+        print(f"{name}: {figure['value']:.6g}")

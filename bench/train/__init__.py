@@ -1,5 +1,6 @@
 """Training: a recipe (TOML) in, a checkpoint with its measured figures out; a budget is a number of steps."""
 
-from bench.train.loop import train
+from bench.train.probe import probe_speed
+from bench.train.run import train
 
-__all__ = ["train"]
+__all__ = ["probe_speed", "train"]

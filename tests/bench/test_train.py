@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from torch import nn
 from bench.errors import UsageError
 from bench.train import loop, train
 from bench.train.jobs import JOBS, fmnist_classifier
+from bench.train.optimiser import find_exponent, ramp
 from bench.train.recipe import Recipe, change, load_recipe, recipes
 
 X = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
@@ -22,30 +25,34 @@ SMALL = Recipe(name="small", task="fmnist_classifier", steps=12, batch=16, check
                optimiser={"name": "adamw", "rate": 0.1, "warmup": 0.25})  # fmt: skip
 
 
-def job(recipe: Recipe) -> loop.Job:
+def job(recipe: Recipe, folder: Path) -> loop.Job:
     """A regression that draws noise and dropout, so that a wrong random state shows."""
 
-    def loss(model: nn.Module, step: int) -> torch.Tensor:
+    def draw(step: int) -> loop.Rows:
         x = X[loop.shuffle(len(X), 16, recipe.seed, step)]
-        return nn.functional.mse_loss(model(x), x @ TRUTH.mT + 0.01 * torch.randn(len(x), 1))
+        return x, x @ TRUTH.mT + 0.01 * torch.randn(len(x), 1)
 
-    return loop.Job(
-        nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.1), nn.Linear(16, 1)), loss, lambda model: {"figure": 1}
-    )
+    def loss(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return (model(x) - y).square().mean(1)
+
+    model = nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.1), nn.Linear(16, 1))
+    return loop.Job(model, draw, loss, lambda model: {"figure": 1}, lambda model, step: {"distance": 1 / step})
 
 
 def fitted(recipe: Recipe, folder: Path) -> dict[str, torch.Tensor]:
     with loop.reproducible(recipe):
-        return loop.fit(job(recipe), recipe, folder / "checkpoint").state_dict()
+        return loop.fit(job(recipe, folder), recipe, folder / "checkpoint").model.state_dict()
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.9])
+@pytest.mark.parametrize("ema", [[], [0.1]])
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, ema: float, name: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_killed_run_resumes_to_the_same_bits(
+    tmp_path: Path, ema: list[float], name: str, monkeypatch: pytest.MonkeyPatch
+):
     recipe = change(SMALL, ema=ema, optimiser={"name": name, "rate": 0.02, "warmup": 0.25})
     whole = fitted(recipe, tmp_path / "whole")
 
@@ -55,10 +62,10 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, ema: float, name:
         return original(seed, step)
 
     original = loop.combine_seeds
-    monkeypatch.setattr(loop, "combine_seeds", lambda *parts: killed(*parts) if len(parts) == 2 else original(*parts))
-    with pytest.raises(KeyboardInterrupt):
-        fitted(recipe, tmp_path)
-    monkeypatch.setattr(loop, "combine_seeds", original)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "combine_seeds", lambda *parts: killed(*parts) if len(parts) == 2 else original(*parts))
+        with pytest.raises(KeyboardInterrupt):
+            fitted(recipe, tmp_path)
     assert torch.load(tmp_path / "checkpoint", weights_only=True)["step"] == 5
     assert same(fitted(recipe, tmp_path), whole)
 
@@ -74,18 +81,45 @@ def test_the_seed_decides_the_weights_and_nothing_leaks(tmp_path: Path):
     assert not same(one, fitted(change(SMALL, seed=1), tmp_path / "3"))
 
 
-def test_the_average_is_the_exponential_mean_of_the_iterates(tmp_path: Path):
-    """Against its definition, from the weights after each step count of the same trajectory."""
-    recipe = change(SMALL, steps=3, ema=0.5, checkpoint_every=1)
+def test_the_average_is_that_of_its_definition_and_as_long_as_asked(tmp_path: Path):
+    """From the iterates and the product of the decays; over many steps the weights have the standard deviation."""
+    recipe = change(SMALL, steps=4, ema=[0.1], checkpoint_every=1)
+    gamma = find_exponent(0.1)
     iterates = []
-    with loop.reproducible(recipe), pytest.MonkeyPatch.context() as patch:
-        plan = job(recipe)
-        iterates.append(plan.model[0].weight.detach().clone())
-        save = loop.write_checkpoint
-        patch.setattr(loop, "write_checkpoint", lambda *a: (iterates.append(a[3][0].weight.detach().clone()), save(*a)))
-        found = loop.fit(plan, recipe, tmp_path / "checkpoint")[0].weight
-    truth = 0.125 * iterates[0] + 0.125 * iterates[1] + 0.25 * iterates[2] + 0.5 * iterates[3]
-    torch.testing.assert_close(found.detach(), truth, rtol=1e-6, atol=1e-7)  # float32, three roundings
+    with loop.reproducible(recipe):
+        plan = job(recipe, tmp_path)
+        count = loop._State.count
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                loop._State,
+                "count",
+                lambda self, *a: (iterates.append(self.model[0].weight.detach().clone()), count(self, *a)),
+            )
+            found = loop.fit(plan, recipe, tmp_path / "checkpoint").model[0].weight
+    decays = [(1 - 1 / k) ** (gamma + 1) for k in range(1, 5)]
+    shares = [(1 - decays[k]) * math.prod(decays[k + 1 :]) for k in range(4)]
+    assert sum(shares) == pytest.approx(1)
+    truth = sum(share * iterate for share, iterate in zip(shares, iterates, strict=True))
+    torch.testing.assert_close(found.detach(), truth, rtol=1e-6, atol=1e-7)  # float32, four roundings
+    for length in (0.03, 0.1, 0.25):
+        places = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
+        weights = places ** find_exponent(length)
+        mean = (weights * places).sum() / weights.sum()
+        deviation = ((weights * (places - mean) ** 2).sum() / weights.sum()).sqrt()
+        assert float(deviation) == pytest.approx(length, rel=1e-6)
+
+
+def test_of_several_averages_the_one_of_least_distance_is_kept(tmp_path: Path):
+    recipe = change(SMALL, ema=[0.05, 0.2], held_out=1, sampling={"sampler": "heun", "schedule": "karras", "steps": 2})
+    plan = job(recipe, tmp_path)
+    seen: list[nn.Module] = []
+    distances = iter([2.0, 1.0])
+    look = lambda model, step: (seen.append(model), {"distance": next(distances)})[1]  # noqa: E731
+    trained = loop.fit(dataclasses.replace(plan, look=look), recipe, tmp_path / "checkpoint")
+    assert trained.model is seen[1]
+    assert trained.averages == {"0.05": 2.0, "0.2": 1.0}
+    with pytest.raises(UsageError, match="ema has several lengths: held_out and sampling are needed"):
+        change(SMALL, ema=[0.05, 0.2])
 
 
 def test_every_pass_is_a_permutation_and_passes_differ():
@@ -104,15 +138,32 @@ def test_seeds_differ_beyond_32_bits_and_by_length():
 
 
 def test_the_rate_rises_then_falls_to_nearly_nothing():
-    rates = [loop.ramp(step, change(SMALL, steps=100)) for step in range(100)]
+    rates = [ramp(step, change(SMALL, steps=100)) for step in range(100)]
     assert rates[:25] == pytest.approx([(k + 1) / 25 for k in range(25)])
     assert rates[24:] == sorted(rates[24:], reverse=True)
     assert max(rates) == 1
     assert 0 < rates[-1] < 0.02
+    cosine = change(SMALL, steps=100, optimiser={"name": "adamw", "rate": 0.1, "warmup": 0.25, "decay": "cosine"})
+    falling = [ramp(step, cosine) for step in range(100)]
+    assert falling[:25] == pytest.approx([(k + 1) / 25 for k in range(25)])
+    assert falling[24:] == sorted(falling[24:], reverse=True)
+    assert falling[62] == pytest.approx(0.5, abs=0.02)  # in the middle of the fall
+    assert 0 < falling[-1] < 0.001
+
+
+def test_the_gradient_is_clipped_to_its_norm(tmp_path: Path):
+    """By plain descent, of which a step is the rate times the gradient."""
+    for clip, norm in ((0.5, 0.5), (0.0, 3.0)):
+        recipe = change(SMALL, steps=1, optimiser={"name": "sgd", "rate": 0.1, "momentum": 0.0, "clip": clip})
+        model = nn.Linear(1, 1, bias=False)
+        before = model.weight.detach().clone()
+        plan = loop.Job(model, lambda step: (torch.ones(16),), lambda m, x: 3 * m.weight.sum() * x, dict)
+        after = loop.fit(plan, recipe, tmp_path / f"{clip}").model.weight
+        assert float((before - after).detach()) == pytest.approx(0.1 * ramp(0, recipe) * norm, rel=1e-5)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path):
-    bad = loop.Job(nn.Linear(1, 1), lambda model, step: model.weight.sum() * torch.nan, dict)
+    bad = loop.Job(nn.Linear(1, 1), lambda step: (torch.ones(16),), lambda m, x: m.weight.sum() * x * torch.nan, dict)
     with pytest.raises(ArithmeticError, match="the loss is nan at step 0"):
         loop.fit(bad, SMALL, tmp_path / "checkpoint")
 
@@ -135,6 +186,9 @@ def test_train_writes_weights_and_card_and_refuses_a_foreign_checkpoint(
     assert same(first, load_file(weights))
     with pytest.raises(UsageError, match="belongs to another recipe or step count"):
         train("fmnist_classifier", tmp_path / "out", steps=5, progress=False)
+    weights.with_suffix(".checkpoint").write_bytes(b"no checkpoint")
+    with pytest.raises(UsageError, match="is no checkpoint of a training"):
+        train("fmnist_classifier", tmp_path / "out", steps=4, progress=False)
     with pytest.raises(UsageError, match="is a file"):
         train("fmnist_classifier", weights, steps=4, progress=False)
 
@@ -164,10 +218,10 @@ def test_the_classifier_learns_from_its_recipe(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(fmnist_classifier.fashion_mnist, "load", lambda split: (images, labels))
     recipe = change(load_recipe("fmnist_classifier"), steps=60, batch=64)
     with loop.reproducible(recipe):
-        plan = fmnist_classifier.job(recipe)
-        model = loop.fit(plan, recipe, tmp_path / "checkpoint").eval()
+        plan = fmnist_classifier.job(recipe, tmp_path)
+        model = loop.fit(plan, recipe, tmp_path / "checkpoint").model.eval()
         with torch.no_grad():
-            losses = [float(plan.loss(model, step)) for step in range(60, 70)]
+            losses = [float(plan.loss(model, *plan.draw(step)).mean()) for step in range(60, 70)]
     assert sum(losses) / 10 < 1.5
 
 

@@ -4,4 +4,5 @@ from implementations.catalogue.entry import Catalogue, Entry
 
 JOBS = Catalogue("jobs", Entry, [
     Entry("fmnist_classifier", "bench.train.jobs.fmnist_classifier:job", "the network whose features give fd_fmnist"),
+    Entry("denoiser", "bench.train.jobs.denoiser:job", "a diffusion model or a flow, with or without classes"),
 ])  # fmt: skip

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from bench.data import fashion_mnist
-from bench.train.loop import Job, shuffle
+from bench.train.loop import Job, Rows, shuffle
 from bench.train.recipe import Recipe
 from metrics.extractors.fmnist import FmnistClassifier, weights_hash
 from metrics.samples.frechet import frechet_distance_from_features
@@ -17,19 +18,22 @@ from metrics.samples.frechet import frechet_distance_from_features
 SMOOTHING = 0.05  # label smoothing
 
 
-def job(recipe: Recipe) -> Job:
+def job(recipe: Recipe, folder: Path) -> Job:
     """Make the job: the classifier, cross-entropy on randomly mirrored images, and the figures of its card."""
     images, labels = fashion_mnist.load("train")
 
-    def loss(model: nn.Module, step: int) -> Float[Tensor, ""]:
+    def draw(step: int) -> Rows:
         index = shuffle(len(images), recipe.batch, recipe.seed, step)
         batch = _pixels(images[index])
         mirrored = torch.rand(len(batch), 1, 1, 1) < 0.5
-        logits = model(torch.where(mirrored, batch.flip(3), batch))
-        return nn.functional.cross_entropy(logits, labels[index], label_smoothing=SMOOTHING)
+        return torch.where(mirrored, batch.flip(3), batch), labels[index]
+
+    def loss(model: nn.Module, batch: Float[Tensor, "n 1 28 28"], labels: Int64[Tensor, " n"]) -> Float[Tensor, " n"]:
+        return nn.functional.cross_entropy(model(batch), labels, label_smoothing=SMOOTHING, reduction="none")
 
     # Channels last is about a third faster on a CPU; the stored weights do not depend on the layout.
-    return Job(FmnistClassifier().to(memory_format=torch.channels_last), loss, lambda model: _card(model, images))
+    model = FmnistClassifier().to(memory_format=torch.channels_last)
+    return Job(model, draw, loss, lambda model: _card(model, images))
 
 
 @torch.inference_mode()
