@@ -10,10 +10,11 @@ from typing import Any
 from implementations.catalogue.boxes import CLASSIFICATION_LOSSES, LOSSES, NMS
 from implementations.catalogue.diffusion import PATHS, SCHEDULES
 from implementations.catalogue.entry import Catalogue
+from implementations.catalogue.networks import NETWORKS
 from implementations.catalogue.samplers import SAMPLERS
 
-__all__ = ["CATALOGUES", "CLASSIFICATION_LOSSES", "LOSSES", "NMS", "PATHS", "SAMPLERS", "SCHEDULES"]
+__all__ = ["CATALOGUES", "CLASSIFICATION_LOSSES", "LOSSES", "NETWORKS", "NMS", "PATHS", "SAMPLERS", "SCHEDULES"]
 
 CATALOGUES: dict[str, Catalogue[Any]] = {
-    c.kind: c for c in (PATHS, SCHEDULES, SAMPLERS, LOSSES, CLASSIFICATION_LOSSES, NMS)
+    c.kind: c for c in (PATHS, SCHEDULES, SAMPLERS, LOSSES, CLASSIFICATION_LOSSES, NMS, NETWORKS)
 }

@@ -214,6 +214,21 @@ class NmsEntry(Entry):
     columns: tuple[str, ...] = ()  # options that it needs, with one value per box
 
 
+@dataclass(frozen=True)
+class NetworkEntry(Entry):
+    """What the catalogue knows of a network without importing it.
+
+    ``family`` is its architecture. A configuration with a name of its own is the architecture with the options
+    ``preset``.
+    """
+
+    family: str = "custom"
+    preset: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self._resolved(*args, **{**self.preset, **options})
+
+
 E_ = TypeVar("E_", bound=Entry)
 
 
