@@ -8,8 +8,8 @@ _UNET, _DIT = "implementations.networks.unet:UNet", "implementations.networks.di
 NETWORKS = Catalogue("networks", NetworkEntry, [
     NetworkEntry("unet", _UNET, "residual blocks and attention on levels of halved size", "2006.11239", family="unet"),
     NetworkEntry("unet_fmnist", _UNET, "28x28 grey images in 10 classes, as 14x14x4; under 1.0 M parameters", "2006.11239", family="unet",
-                 preset={"channels": 1, "unshuffle": 2, "widths": [48, 64], "depth": 1, "attention": [False, True], "heads": 4, "groups": 8,
-                         "time_width": 128, "time_scale": 1000.0, "scale_shift": True, "classes": 10}),
+                 preset={"channels": 1, "unshuffle": 2, "widths": [48, 72], "depth": 1, "attention": [False, True], "groups": 8,
+                         "time_width": 96, "time_scale": 8.0, "classes": 10}),
     NetworkEntry("unet_small", _UNET, "32x32 colour images; 5 M parameters", "2006.11239", family="unet",
                  preset={"channels": 3, "widths": [64, 128, 128], "depth": 1, "attention": [False, True, True], "heads": 4}),
     NetworkEntry("unet_large", _UNET, "32x32 colour images, DDPM's for CIFAR-10; 36 M parameters", "2006.11239 (app. B)", family="unet",
