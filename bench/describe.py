@@ -32,6 +32,9 @@ USE = {  # an example per kind: how an entry is called, with its name for NAME
     'samples = SAMPLERS["NAME"](denoiser, start, times)',
     "schedules": 'from implementations.diffusion import VP, SCHEDULES\ntimes = SCHEDULES["NAME"](VP(), steps=20)',
     "paths": 'from implementations.catalogue import PATHS\npath = PATHS["NAME"]()',
+    "guidance": "from implementations.guidance import GUIDANCE\n"
+    'guided = GUIDANCE["NAME"](denoiser)  # a Denoiser; the condition is the sampler\'s\n'
+    'samples = SAMPLERS["heun"](guided, x, times, condition=labels)',
     "losses": "from implementations.boxes import LOSSES\n"
     'loss = LOSSES["NAME"](pred, target, reduction="mean")  # boxes (n, 4) as x1, y1, x2, y2',
     "nms": "from implementations.boxes import NMS\n"
@@ -156,6 +159,12 @@ def _import_of(entry: Entry) -> str:
 def _facts(entry: Entry) -> dict[str, str]:
     """What the catalogue holds beside name, summary and paper, where it differs from what most have."""
     names = (
+        "neutral",
+        "evaluations",
+        "needs",
+        "space",
+        "wraps",
+        "stateful",
         "family",
         "order",
         "orders",

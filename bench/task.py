@@ -76,6 +76,7 @@ class NameOf(NamedTuple):
 SamplerName = Annotated[str, check_name(CATALOGUES["samplers"]), NameOf("samplers")]
 PathName = Annotated[str, check_name(CATALOGUES["paths"]), NameOf("paths")]
 ScheduleName = Annotated[str, check_name(CATALOGUES["schedules"]), NameOf("schedules")]
+GuidanceName = Annotated[str, check_name(CATALOGUES["guidance"]), NameOf("guidance")]
 LossName = Annotated[str, check_name(CATALOGUES["losses"]), NameOf("losses")]
 NmsName = Annotated[str, check_name(CATALOGUES["nms"]), NameOf("nms")]
 

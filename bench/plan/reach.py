@@ -260,6 +260,9 @@ def _modules_of(entry: Entry) -> Iterator[str]:
     yield entry.target.partition(":")[0]
     if prepare := getattr(entry, "prepare", ""):
         yield prepare.partition(":")[0]
+    if guidance := getattr(entry, "guidance", ""):  # of a sampler that has one, such as comfyui:euler_cfg_pp
+        yield "implementations.guidance.sampler"
+        yield from _modules_of(CATALOGUES["guidance"][guidance])
 
 
 @cache

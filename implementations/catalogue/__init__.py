@@ -10,11 +10,14 @@ from typing import Any
 from implementations.catalogue.boxes import CLASSIFICATION_LOSSES, LOSSES, NMS
 from implementations.catalogue.diffusion import PATHS, SCHEDULES
 from implementations.catalogue.entry import Catalogue
+from implementations.catalogue.guidance import GUIDANCE
 from implementations.catalogue.networks import NETWORKS
 from implementations.catalogue.samplers import SAMPLERS
 
-__all__ = ["CATALOGUES", "CLASSIFICATION_LOSSES", "LOSSES", "NETWORKS", "NMS", "PATHS", "SAMPLERS", "SCHEDULES"]
+__all__ = [
+    "CATALOGUES", "CLASSIFICATION_LOSSES", "GUIDANCE", "LOSSES", "NETWORKS", "NMS", "PATHS", "SAMPLERS", "SCHEDULES",
+]  # fmt: skip
 
 CATALOGUES: dict[str, Catalogue[Any]] = {
-    c.kind: c for c in (PATHS, SCHEDULES, SAMPLERS, LOSSES, CLASSIFICATION_LOSSES, NMS, NETWORKS)
+    c.kind: c for c in (PATHS, SCHEDULES, SAMPLERS, GUIDANCE, LOSSES, CLASSIFICATION_LOSSES, NMS, NETWORKS)
 }

@@ -193,6 +193,25 @@ class ScheduleEntry(Entry):
 
 
 @dataclass(frozen=True)
+class GuidanceEntry(Entry):
+    """What the catalogue knows of a guidance scheme without importing it.
+
+    ``neutral`` says at which options it gives back, bit for bit, the prediction of what it wraps, or which one; it is
+    empty where there is none. ``evaluations`` are those per sample around a bare denoiser, ``needs`` what it cannot do
+    without beside the condition, and ``wraps`` is guided where it corrects another scheme.
+    """
+
+    family: str = "custom"
+    neutral: str = ""
+    space: str = ""  # in which predictions are compared by default: x0, eps, v, velocity, or every
+    evaluations: int = 2
+    needs: tuple[str, ...] = ()  # attention, classifier, images, loss, measurement, weak
+    stateful: bool = False  # it depends on the levels of the run before; a higher level begins anew
+    wraps: str = "denoiser"
+    others: str = ""  # names in other libraries
+
+
+@dataclass(frozen=True)
 class LossEntry(Entry):
     """What the catalogue knows of a box loss without importing it.
 

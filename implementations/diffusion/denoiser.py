@@ -51,7 +51,7 @@ class Prediction:
         aux: Any = None,
     ):
         named = zip(HEADS, (v, velocity, eps, score, x0), strict=True)
-        views = {name: view for name, view in named if view is not None}
+        views: dict[Head, Images] = {name: view for name, view in named if view is not None}
         if not views:
             raise ValueError("a Prediction needs at least one of x0, eps, v, velocity, score")
         shape, dtype = x.shape, torch.promote_types(x.dtype, torch.float32)
@@ -62,7 +62,7 @@ class Prediction:
         self.path, self.t, self.aux = path, path.inside(t), aux
         if self.t.ndim and self.t.shape != shape[:1]:
             raise ValueError(f"t must be a scalar or of shape ({len(x)},), got {tuple(self.t.shape)}")
-        self._heads = tuple(views)
+        self._heads: tuple[Head, ...] = tuple(views)
         if x.dtype is not dtype or any(view.dtype is not dtype for view in views.values()):
             x, views = x.to(dtype), {name: view.to(dtype) for name, view in views.items()}
         self.x, self._views = x, views
@@ -93,6 +93,11 @@ class Prediction:
         """The score of the noised data, ``grad log p_t(x) = -eps / sigma``."""
         return self._view("score")
 
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """The views that were given, from the most to the least regular at the ends of the path."""
+        return self._heads
+
     def combine(self, p: float, r: float) -> Images:
         """Give ``p x0 + r eps`` in one step from the view that was given; raises ValueError where it does not exist.
 
@@ -102,7 +107,7 @@ class Prediction:
 
     def _view(self, name: Head) -> Images:
         if name not in self._views:
-            row = self._row(name)
+            row = self.row(name)
             regular = name == "velocity" and "score" in self._heads and not _finite(*row)
             self._views[name] = self._flow() if regular else self._combine(*row, name)
         return self._views[name]
@@ -123,7 +128,7 @@ class Prediction:
             self._known_scales = alpha, sigma
 
     @property
-    def _scales(self) -> tuple[Number, Number]:
+    def scales(self) -> tuple[Number, Number]:
         """alpha and sigma at t."""
         if self._known_scales is None:
             self._known_scales = self._at(self.path.alpha), self._at(self.path.sigma)
@@ -134,24 +139,24 @@ class Prediction:
         value = function(self.t)
         return value if value.ndim else value.item()
 
-    def _row(self, name: str) -> tuple[Number, Number]:
-        """The view as (p, r)."""
+    def row(self, name: str) -> tuple[Number, Number]:
+        """Give a view as the (p, r) of the class's table."""
         match name:
             case "x0":
                 return 1.0, 0.0
             case "eps":
                 return 0.0, 1.0
             case "v":
-                return -self._scales[1], self._scales[0]
+                return -self.scales[1], self.scales[0]
             case "velocity":
                 return self._at(self.path.d_alpha), self._at(self.path.d_sigma)
             case _:
-                return 0.0, _ratio(-1.0, self._scales[1])
+                return 0.0, _ratio(-1.0, self.scales[1])
 
     def _combine(self, p: Number, r: Number, name: str) -> Images:
         noise = "eps" if "eps" in self._heads else "score"
         if "x0" in self._heads and noise in self._heads:
-            scale = -self._scales[1] * r if noise == "score" else r
+            scale = -self.scales[1] * r if noise == "score" else r
             if not _finite(p, scale):
                 raise ValueError(f"{name} does not exist at t = {self._where()}: its coefficients are infinite there")
             return self._sum(p, self._views["x0"], scale, self._views[noise])
@@ -163,7 +168,7 @@ class Prediction:
 
     def _weights(self, p: Number, r: Number, head: str) -> tuple[Number, Number]:
         """Solve ``p x0 + r eps = a x + b head`` for a and b, where ``x`` has the row (alpha, sigma)."""
-        alpha, sigma = self._scales
+        alpha, sigma = self.scales
         if head in ("eps", "score"):  # the score is read as eps = -sigma score, which is regular at sigma = 0
             a = _ratio(p, alpha)
             b = r - a * sigma
@@ -171,7 +176,7 @@ class Prediction:
         if head == "x0":
             a = _ratio(r, sigma)
             return a, p - a * alpha
-        head_p, head_r = self._row(head)
+        head_p, head_r = self.row(head)
         determinant = alpha * head_r - sigma * head_p
         return _ratio(p * head_r - r * head_p, determinant), _ratio(alpha * r - sigma * p, determinant)
 
@@ -190,7 +195,7 @@ class Prediction:
         return f"{self.t.item():.6g}" if self.t.ndim == 0 else f"{self.t.min():.6g} to {self.t.max():.6g}"
 
     def _reason(self, name: str) -> str:
-        alpha, sigma = (float(torch.as_tensor(scale).min()) for scale in self._scales)
+        alpha, sigma = (float(torch.as_tensor(scale).min()) for scale in self.scales)
         head = self._heads[0]
         if alpha == 0 and head in ("eps", "score"):
             why = "alpha = 0 there: x and eps say nothing of x0"
@@ -215,6 +220,21 @@ class Denoiser(ABC):
     @abstractmethod
     def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
         """Predict at ``x`` and ``t``, a scalar or of shape (n,); what ``condition`` means is up to the denoiser."""
+
+    @property
+    def network(self) -> torch.nn.Module | None:
+        """The torch module behind the denoiser and its wrappers, whose attribute ``denoiser`` is what they wrap.
+
+        None where there is none, as behind an oracle.
+        """
+        inner = getattr(self, "denoiser", None)
+        return inner.network if isinstance(inner, Denoiser) else None
+
+    @property
+    def unconditional(self) -> Any:
+        """The condition that stands for none where it is one of a batch; None where only ``condition=None`` does."""
+        inner = getattr(self, "denoiser", None)
+        return inner.unconditional if isinstance(inner, Denoiser) else None
 
     def flow_map(self, x: Images, t: Time, s: float | Tensor, condition: Any = None) -> Images:
         """Carry ``x`` from ``t`` to ``s`` along the probability flow, in one evaluation; both are scalars.
@@ -252,6 +272,21 @@ class Network(Denoiser):
 
     def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
         return Prediction(self.path, x, t, **{self.head: self._ask(x, condition, t)})
+
+    @property
+    def network(self) -> torch.nn.Module | None:
+        return self.module if isinstance(self.module, torch.nn.Module) else None
+
+    @property
+    def unconditional(self) -> Any:
+        """The label after the last class, of a module whose ``configuration`` says how many ``classes`` it has.
+
+        The module may hold that one as its ``network``, as a preconditioned one does.
+        """
+        module: Any = self.module
+        while module is not None and not hasattr(module, "configuration"):
+            module = getattr(module, "network", None)
+        return getattr(module, "configuration", {}).get("classes") or None
 
     def _ask(self, x: Images, condition: Any, *times: Time) -> Tensor:
         """Call the module, with each time as a vector in the network's own units."""
@@ -307,18 +342,24 @@ class AverageVelocity(Network):
 
 
 class CountingDenoiser(Denoiser):
-    """A denoiser that counts its evaluations in ``calls``: the NFE of a sampler that is run on it."""
+    """A denoiser that counts its evaluations in ``calls``: the NFE of a sampler that is run on it.
+
+    ``rows`` counts the samples of every call. Guidance joins several evaluations per sample in one call, so around the
+    denoiser that it wraps, ``rows`` over the number of samples is the NFE, and counts all of them.
+    """
 
     def __init__(self, denoiser: Denoiser):
-        self.denoiser, self.path, self.calls = denoiser, denoiser.path, 0
+        self.denoiser, self.path, self.calls, self.rows = denoiser, denoiser.path, 0, 0
 
     def __call__(self, x: Images, t: Time, condition: Any = None) -> Prediction:
         self.calls += 1
+        self.rows += len(x)
         return self.denoiser(x, t, condition)
 
     def flow_map(self, x: Images, t: Time, s: float | Tensor, condition: Any = None) -> Images:
         """Carry ``x`` from ``t`` to ``s`` by the denoiser's own flow map, and count one evaluation."""
         self.calls += 1
+        self.rows += len(x)
         return self.denoiser.flow_map(x, t, s, condition)
 
 

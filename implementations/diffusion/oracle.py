@@ -41,6 +41,11 @@ class Oracle(Denoiser):
                 setattr(moved, name, value.to(device))
         return moved
 
+    @property
+    def unconditional(self) -> Any:
+        """The label -1, where there are classes."""
+        return None if self.labels is None else UNCONDITIONAL
+
     def score(self, x: Images, t: Time, condition: Any = None) -> Images:
         """The exact score of the noised data, ``grad log p_t(x)``, of the shape of x."""
         return self(x, t, condition).score

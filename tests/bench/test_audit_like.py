@@ -266,7 +266,7 @@ def test_the_audit_without_a_named_sampler_finds_it_too(audit, whose, name, fail
         (["ddim", "--like", "zzz"], "`fidmap list samplers` names them"),
         (["ddim", "--like", "ddim(etta=1)"], "ddim has no option etta; its options are: eta, s_noise"),
         (["ddim", "--like", "ddim(eta)"], "'eta' is no option: OPTION=VALUE is accepted"),
-        (["ddim", "--like", "comfyui:euler_cfg_pp"], "cannot be run: its guidance"),
+        (["ddim", "--like", "diffusers:VQDiffusionScheduler"], "cannot be run: "),
         (["ddim", "--like", "nowhere:f"], "cannot load 'nowhere:f': ModuleNotFoundError"),
         (["--like", "ddim"], "--like NAME needs what is held against it: --sampler, --scheduler or a name"),
         (["ddim", "--like", "ddim", "--check", "order"], "--like and --check: one of them is accepted"),

@@ -15,6 +15,7 @@ from typing import Any
 
 from implementations.catalogue.diffusion import SCHEDULES
 from implementations.catalogue.entry import Catalogue, UnknownName
+from implementations.catalogue.guided_sampler import GuidedSamplerEntry
 from implementations.catalogue.names import automatic1111, comfyui, diffusers, k_diffusion
 from implementations.catalogue.names.diffusers_arguments import resolve_call, resolve_grid
 from implementations.catalogue.names.meaning import Resolved
@@ -72,7 +73,8 @@ def find_entry(catalogue: Catalogue[Any], text: str) -> Any:
         orders = getattr(entry, table, {})
         if options.get("order") in orders:
             fixed[table] = {options["order"]: orders[options["order"]]}
-    return replace(entry, **fixed)
+    named = replace(entry, **fixed)
+    return GuidedSamplerEntry.of(named, found.guidance) if found.guidance else named
 
 
 def list_names(kind: str, program: str) -> dict[str, Resolved]:

@@ -30,7 +30,7 @@ SAMPLERS = {
     "Restart": Resolved("restart", {"intervals": ((0.1, 2.0, 1, 9),)},
                         note="so from 20 to 35 steps, which count those of the restart; below 20 there is none, above there are two"),
     "DDIM": Resolved("ddim", note=_TIMESTEPS),
-    "DDIM CFG++": Resolved("ddim", refused=CFG_PP.format("ddim")),
+    "DDIM CFG++": Resolved("ddim", guidance=CFG_PP, note=_TIMESTEPS),
     "PLMS": Resolved("plms", note=_TIMESTEPS),
     "UniPC": Resolved("unipc_bh1", {"order": 3, "lower_order_final": True},
                       note="its grid is uniform in the timestep, whatever the schedule type, and ends at timestep 0"),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from implementations.catalogue.names.meaning import Resolved
 
-CFG_PP = "its guidance, CFG++, comes to fidmap with the learned models; without it this is {}"
+CFG_PP = "cfg_plus_plus"
 GPU = "the noise is drawn on the device, of another stream than the CPU's"
 FLOW = "on flow models its noise is that of flow_ancestral"
+_MIXED = "its second-order term takes the guided x0 less the last unconditional one; here both are guided"
+_EARLIER = "from its second step on it combines unconditional x0; here all are guided"
 _OTHER_FLOW = "on flow models its noise level is chosen in t"
 _TAU = {"interval": (0.571, 5.092)}  # levels of Stable Diffusion at 80 % and 20 % of its timesteps
 _SA = {"order": 3, "corrector_order": 4, **_TAU}
@@ -19,9 +21,9 @@ IPNDM_V = "of order 4 its weights are not those of Adams-Bashforth: order 2, and
 
 SAMPLERS = {
     "euler": Resolved("euler"),
-    "euler_cfg_pp": Resolved("euler", refused=CFG_PP.format("euler")),
+    "euler_cfg_pp": Resolved("euler", guidance=CFG_PP),
     "euler_ancestral": Resolved("euler_ancestral", note=FLOW),
-    "euler_ancestral_cfg_pp": Resolved("euler_ancestral", refused=CFG_PP.format("euler_ancestral")),
+    "euler_ancestral_cfg_pp": Resolved("euler_ancestral", guidance=CFG_PP, note=FLOW),
     "heun": Resolved("heun", note="on flow models it averages velocities: flow_heun"),
     "heunpp2": Resolved("heunpp2"),
     "exp_heun_2_x0": Resolved("exp_heun"),
@@ -33,11 +35,11 @@ SAMPLERS = {
                          note=DPM_FAST),
     "dpm_adaptive": Resolved("dpm_adaptive", note="one step for the whole batch"),
     "dpmpp_2s_ancestral": Resolved("dpmpp_2s_ancestral", note=_OTHER_FLOW),
-    "dpmpp_2s_ancestral_cfg_pp": Resolved("dpmpp_2s_ancestral", refused=CFG_PP.format("dpmpp_2s_ancestral")),
+    "dpmpp_2s_ancestral_cfg_pp": Resolved("dpmpp_2s_ancestral", guidance=CFG_PP, note=_OTHER_FLOW),
     "dpmpp_sde": Resolved("dpmpp_sde"),
     "dpmpp_sde_gpu": Resolved("dpmpp_sde", note=GPU),
     "dpmpp_2m": Resolved("dpmpp_2m"),
-    "dpmpp_2m_cfg_pp": Resolved("dpmpp_2m", refused=CFG_PP.format("dpmpp_2m")),
+    "dpmpp_2m_cfg_pp": Resolved("dpmpp_2m", guidance=CFG_PP, note=_MIXED),
     "dpmpp_2m_sde": Resolved("dpmpp_2m_sde"),
     "dpmpp_2m_sde_gpu": Resolved("dpmpp_2m_sde", note=GPU),
     "dpmpp_2m_sde_heun": Resolved("dpmpp_2m_sde", {"solver_type": "heun"}),
@@ -50,11 +52,11 @@ SAMPLERS = {
     "ipndm_v": Resolved("ipndm_v", note=IPNDM_V),
     "deis": Resolved("deis_tab", {"order": 3}, note=DEIS),
     "res_multistep": Resolved("res_multistep", {"order": 2}),
-    "res_multistep_cfg_pp": Resolved("res_multistep", {"order": 2}, refused=CFG_PP.format("res_multistep")),
+    "res_multistep_cfg_pp": Resolved("res_multistep", {"order": 2}, guidance=CFG_PP, note=_EARLIER),
     "res_multistep_ancestral": Resolved("res_multistep_ancestral"),
-    "res_multistep_ancestral_cfg_pp": Resolved("res_multistep_ancestral", refused=CFG_PP.format("res_multistep_ancestral")),
+    "res_multistep_ancestral_cfg_pp": Resolved("res_multistep_ancestral", guidance=CFG_PP, note=_EARLIER),
     "gradient_estimation": Resolved("gradient_estimation", {"gamma": 2.0}),
-    "gradient_estimation_cfg_pp": Resolved("gradient_estimation", {"gamma": 2.0}, refused=CFG_PP.format("gradient_estimation")),
+    "gradient_estimation_cfg_pp": Resolved("gradient_estimation", {"gamma": 2.0}, guidance=CFG_PP),
     "er_sde": Resolved("er_sde", {"divided": True}, note="its integrals are sums of 200 rectangles"),
     "seeds_2": Resolved("seeds", {"order": 2, "prediction": "data"}),
     "seeds_3": Resolved("seeds", {"order": 3, "prediction": "data"}),

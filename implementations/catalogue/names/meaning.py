@@ -18,7 +18,7 @@ class Resolved:
     """A name as ``entry`` with ``options``, and where the name holds one, a ``schedule`` with options of its own.
 
     ``note`` says in what the program's version differs. A name that is ``refused``, for the reason given there, is
-    listed and cannot be run.
+    listed and cannot be run. ``guidance`` is the scheme that the name holds, whose ``scale`` becomes an option.
     """
 
     entry: str
@@ -27,11 +27,13 @@ class Resolved:
     schedule_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     note: str = ""
     refused: str = ""
+    guidance: str = ""
 
     def __str__(self) -> str:
-        """Write it as a call, ``dpmpp_2m_sde(solver_type=heun) on karras``."""
+        """Write it as a call, ``dpmpp_2m_sde(solver_type=heun) on karras``, or ``euler with cfg_plus_plus``."""
         schedule = f" on {_call(self.schedule, self.schedule_options)}" if self.schedule else ""
-        return _call(self.entry, self.options) + schedule
+        guidance = f" with {self.guidance}" if self.guidance else ""
+        return _call(self.entry, self.options) + guidance + schedule
 
 
 def _call(name: str, options: Mapping[str, Any]) -> str:
