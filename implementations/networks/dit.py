@@ -132,7 +132,12 @@ class Block(nn.Module):
         h = self.attention(modulate(F.layer_norm(x, x.shape[-1:], eps=1e-6), shift, scale))
         x = torch.addcmul(x, gate, h)
         h = self.enter(modulate(F.layer_norm(x, x.shape[-1:], eps=self.mlp_eps), mlp_shift, mlp_scale))
-        return torch.addcmul(x, mlp_gate, self.leave(F.gelu(h, approximate="tanh")))
+        return torch.addcmul(x, mlp_gate, self.leave(gelu(h)))
+
+
+def gelu(x: Tensor) -> Tensor:
+    """GELU by tanh, of what nobody else holds: in place, unless autograd needs ``x`` itself."""
+    return F.gelu(x, approximate="tanh") if x.requires_grad else torch.ops.aten.gelu_(x, approximate="tanh")  # type: ignore[no-any-return]
 
 
 def positions(rows: int, columns: int, width: int, base: int) -> Float[Tensor, "1 tokens width"]:
