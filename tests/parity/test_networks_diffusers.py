@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from implementations.weights import keys_unet
+from implementations.weights import keys_dit, keys_unet
 from implementations.weights.published import build, from_diffusers, load_published, read_state
 from tests.implementations.networks.small import stir
 
@@ -216,13 +216,14 @@ def test_an_option_that_is_not_covered_is_refused_by_name(name, change, message)
 
 def test_every_option_of_the_peers_is_either_covered_or_refused():
     """No option of these classes is unknown to the key map: one that is new there is refused, not passed over."""
-    for name in ("unet", "unet-cross", "dit"):
-        kind, _ = SMALL[name]
+    tables = {
+        "unet": (keys_unet._PLAIN, keys_unet._PLAIN_FREE),
+        "unet-cross": (keys_unet._CROSS, keys_unet._CROSS_FREE),
+        "dit": (keys_dit._ACCEPTED, keys_dit._FREE),
+    }
+    for name, (accepted, free) in tables.items():
         _, config = peer(name)
-        accepted = {"UNet2DModel": keys_unet._PLAIN, "UNet2DConditionModel": keys_unet._CROSS}.get(kind)
-        if accepted is not None:
-            free = keys_unet._PLAIN_FREE if kind == "UNet2DModel" else keys_unet._CROSS_FREE
-            assert {key for key in config if not key.startswith("_")} <= accepted.keys() | free
+        assert {key for key in config if not key.startswith("_")} <= accepted.keys() | free
 
 
 @pytest.fixture
