@@ -43,9 +43,11 @@ def _run(arguments: list[str] | None) -> int:
         return _say(str(error))
     except (KeyboardInterrupt, typer.Abort):
         return 130
+    except SystemExit as error:  # fidmap raises none: code of the user's did, and its exit code is no verdict
+        return _say(f"code that the command names ended Python (SystemExit {error.code}) and gave no result")
     except OSError as error:
         return _say(f"{error.filename or type(error).__name__}: {error.strerror or error}")
-    except Exception as error:
+    except BaseException as error:
         import traceback  # late, as the catalogue: help needs neither
 
         from implementations.catalogue.entry import UnknownName

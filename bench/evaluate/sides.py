@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
@@ -165,8 +164,11 @@ def _numpy(file: Path) -> dict[str, np.ndarray]:
             return {"": stored}
         with stored:
             return {name: stored[name] for name in stored.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{file}: cannot be read ({' '.join(str(error).split())})") from None
+    except (
+        Exception
+    ) as error:  # NumPy and zipfile raise many kinds on a damaged file, and MemoryError on what it claims
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"{file}: cannot be read ({reason})") from None
 
 
 def _safetensors(file: Path) -> Statistics | Images | Features:
@@ -208,7 +210,7 @@ def _arrays(source: str, arrays: dict[str, np.ndarray]) -> Images | Features:
     array = np.ascontiguousarray(arrays[name])
     what = f"{source}, array {name!r}" if name else source
     found = hashlib.sha256(f"{array.dtype} {array.shape}\n".encode() + array.tobytes()).hexdigest()[:16]
-    if array.ndim == 2 and array.dtype.kind == "f":
+    if array.ndim == 2 and array.dtype.kind == "f" and array.shape[1]:
         features = torch.from_numpy(array.astype(np.float64))  # torch knows neither other byte orders nor longdouble
         if wrong := int((~torch.isfinite(features).all(1)).sum()):
             raise UsageError(f"{what}: {wrong} of {len(features)} rows of features are not finite")

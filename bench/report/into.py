@@ -19,14 +19,14 @@ def write_into(file: Path, tables: dict[str, str]) -> None:
     Raises UsageError where the file cannot be read, and where a pair of markers is missing or there twice; then nothing
     is written.
     """
-    file = file.resolve()  # a link stays one
     try:
+        file = file.resolve()  # a link stays one
         text = file.read_bytes().decode()
     except FileNotFoundError:
         raise UsageError(
             f"--into {file}: there is no such file; one with {_pair(next(iter(tables)))} is accepted"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, RuntimeError, UnicodeDecodeError) as error:  # RuntimeError: before Python 3.13, of a loop of links
         raise UsageError(f"--into {file}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     end = "\r\n" if "\r\n" in text else "\n"
     for name, table in tables.items():

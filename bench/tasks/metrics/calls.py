@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from bench.errors import printable
 from bench.tasks.returns import describe_return
 from metrics.catalogue import Metric
 from metrics.uncertainty import NORMAL, Estimate
@@ -20,14 +21,21 @@ def bind(metric: Metric, seed: int) -> Callable[[Tensor, Tensor], dict[str, floa
     """A metric as a function of two sets of features, ``(real, generated) -> {field: value}``.
 
     The fields ``low`` and ``high`` are the ends of its interval, where the metric gives one itself. The function raises
-    ValueError where the metric returns anything but numbers.
+    ValueError where the metric returns anything but numbers. A metric of the user's gets copies, since it may write
+    into them, and what it raises is a ValueError too.
     """
     function = metric.resolve()
     options = {"seed": seed} if metric.seeded else {}
 
     def call(real: Tensor, generated: Tensor) -> dict[str, float]:
         sides = (generated,) if metric.sides == "generated" else (real, generated)
-        return read_result(metric, function(*sides, **options))
+        if not metric.own:
+            return read_result(metric, function(*sides, **options))
+        try:
+            found = function(*(side.clone() for side in sides), **options)
+        except (Exception, SystemExit) as error:
+            raise ValueError(printable(f"it raised {type(error).__name__}: {error}")) from error
+        return read_result(metric, found)
 
     return call
 
@@ -50,7 +58,7 @@ def _number(metric: Metric, found: Any) -> float:
     if isinstance(found, Real) or (hasattr(found, "shape") and math.prod(found.shape) == 1):
         try:
             value = float(found)
-        except (TypeError, ValueError):  # such as an array of texts
+        except (TypeError, ValueError, OverflowError):  # such as an array of texts
             raise ValueError(f"it returned {found!r:.80}; {RETURNED}") from None
         if metric.own and not math.isfinite(value):
             raise ValueError(f"it returned {value}; a finite number is accepted")
