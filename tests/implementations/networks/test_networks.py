@@ -223,6 +223,17 @@ def test_dropout_acts_in_training_alone():
     assert not torch.equal(network.train()(x, time), network(x, time))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_autocast_is_near_and_trains(name):
+    network, given = build(name), inputs(name)
+    exact = network(*given)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = network(*given)
+        rounded.float().square().mean().backward()
+    assert_close(rounded.float(), exact.detach(), tolerance=0.1 * exact.abs().max().item())  # 8 bits, some ten layers
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
 @pytest.mark.parametrize("head", ["eps", "x0", "v", "velocity"])
 def test_every_head_reads_a_network(head):
     network = build("unet-classes")
