@@ -46,7 +46,12 @@ def cost(subject: Subject) -> Measurement:
                 raise NotApplicable("it states no cost")
             if abs(counting.calls - stated) > figure:
                 figure = abs(counting.calls - stated)
-                says = f"{counting.calls} evaluations in {steps} steps, stated are {stated}"
+                says = (
+                    f"{counting.calls} evaluations in {steps} step{'s' * (steps > 1)}, "
+                    f"stated {'are' if stated > 1 else 'is'} {stated}"
+                )
+                if clean and entry.stages > 1 and not counts:  # what was stated is not the number that is printed
+                    says += f" (stages = {entry.stages}, but 1 in a step to sigma = 0; a `count` may state another)"
     options = f", **{dict(subject.options)!r}" if subject.options else ""
     body = f"""\
 {oracle(2)}for steps in {(*FEW, 10)}:

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import io
+import itertools
 import json
 import math
 import subprocess
@@ -122,6 +123,24 @@ def test_states_of_other_functions_are_stated_in_the_call():
     assert not failed(of_function(half, order=1), ["order"])
     with pytest.raises(TypeError, match="ordr"):
         of_function(half, ordr=1)
+
+
+@pytest.mark.unchecked
+def test_a_cost_says_how_it_follows_from_the_stages_that_were_stated():
+    """Two evaluations in every step: ``stages = 2`` counts one in a step to sigma = 0, a ``count`` of its own two."""
+
+    def midpoint(denoiser, x, times, *, condition=None, noise=None, callback=None):
+        for here, there in itertools.pairwise(times):
+            half = x + (there - here) / 2 * denoiser(x, here).velocity
+            x = x + (there - here) * denoiser(half, (here + there) / 2).velocity
+        return x
+
+    midpoint.order, midpoint.stages = 2, 2
+    assert failed(of_function(midpoint), ["cost"])["cost"].says == (
+        "2 evaluations in 1 step, stated is 1 (stages = 2, but 1 in a step to sigma = 0; a `count` may state another)"
+    )
+    midpoint.count = lambda touching, **options: 2 * len(touching)
+    assert not failed(of_function(midpoint), ["cost"])
 
 
 # peers, from measurements alone
