@@ -176,9 +176,9 @@ def _facts(entry: Entry) -> dict[str, str]:
         "package",
         "others",
     )
-    found = {}
+    held, found = vars(entry), {}
     for name in names:
-        value = getattr(entry, name, None)
+        value = held.get(name)
         if value and value != "custom":
             found[name] = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
     if entry.source != "fidmap":

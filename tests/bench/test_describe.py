@@ -92,3 +92,10 @@ def test_a_name_of_another_program_is_described_by_what_it_stands_for(name, kind
 def test_a_name_that_cannot_be_run_says_why():
     (found,) = describe("diffusers:VQDiffusionScheduler")
     assert "tokens" in found.facts["cannot be run"]
+
+
+def test_facts_are_fields_of_the_entry_and_not_its_methods():
+    (heun,) = describe("heun")
+    assert "evaluations" not in heun.facts
+    (clipped,) = describe("dynamic_threshold")
+    assert clipped.facts["evaluations"] == "1"
