@@ -26,6 +26,8 @@ def find_wrong_return(kind: str, name: str) -> str | None:
             found = _call(kind, name)
         except Exception:
             return None
+        except SystemExit as error:
+            return f"{name} ended Python (SystemExit {error.code}) in a trial call"
         try:
             _check(kind, name, found)
         except ValueError as error:

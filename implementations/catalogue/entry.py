@@ -87,8 +87,10 @@ class SamplerEntry(Entry):
     finely: bool = False  # `prepare` takes a grid much finer than the call's, over the same range; else the call's own
     others: str = ""  # names in other libraries
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        return self._resolved(*args, **{**self.preset, **options})
+    def __call__(self, denoiser: Any, x: Any, times: Any, **options: Any) -> Any:
+        if self.source != "fidmap":  # it may write into its start and its times, which the caller goes on using
+            x, times = x.clone(), times.clone()
+        return self._resolved(denoiser, x, times, **{**self.preset, **options})
 
     def load(self) -> SamplerEntry:
         """Import the sampler, and return its entry with what the function states of itself.

@@ -4,10 +4,15 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 
+from bench.data.crowds import crowds
 from bench.errors import UsageError
 from bench.evaluate.sides import read_side
 from bench.report.into import write_into
+from bench.task import Context
+from bench.tasks.boxes.calls import suppress
+from bench.tasks.samplers.declarations import OrderParameters, sampler_order
 
 CODE = """
 import sys
@@ -20,6 +25,22 @@ def takes_three(real, generated, more): return 1.0
 def writes(real, generated):
     real.zero_(), generated.zero_()
     return 1.0
+
+def euler(denoiser, x, times, *, condition=None, noise=None, callback=None):
+    for here, there in zip(times[:-1], times[1:]):
+        x = x + (there - here) * denoiser(x, here, condition).velocity
+    return x
+def euler_in_place(denoiser, x, times, *, condition=None, noise=None, callback=None):
+    for here, there in zip(times[:-1].clone(), times[1:].clone()):
+        x += (there - here) * denoiser(x, here, condition).velocity
+    times.zero_()
+    return x
+def suppress_in_place(boxes, scores, labels, *, iou_threshold, image):
+    kept = scores.argsort(descending=True)[:5]
+    found = kept, scores[kept], boxes[kept]
+    boxes.zero_(), scores.zero_(), labels.zero_()
+    return found
+def leaves_early(denoiser, x, times, *, condition=None, noise=None, callback=None): sys.exit(0)
 """
 
 
@@ -65,6 +86,30 @@ def test_a_metric_that_writes_into_its_features_changes_no_other(folder, command
     assert [line.split("|")[2].strip() for line in measure("hostile_code:writes,fd,hostile_code:gap")] == [
         line.split("|")[2].strip() for line in alone
     ]
+
+
+def test_a_sampler_that_writes_into_its_start_has_the_order_of_one_that_does_not(folder):
+    """The start is also that of the exact flow, and is used for every number of steps."""
+
+    def measure(name):
+        return sampler_order.run(OrderParameters(sampler=name, path="vp", steps=[20, 40, 80]), Context())
+
+    one, other = measure("hostile_code:euler"), measure("hostile_code:euler_in_place")
+    assert one["order"].value == pytest.approx(1, abs=0.2)  # on a short ladder
+    assert other["order"].value == one["order"].value
+    assert other["finest_error"] == one["finest_error"]
+
+
+def test_an_nms_that_writes_into_its_boxes_leaves_the_crowd_as_it_was(folder):
+    crowd = crowds(20, 2)
+    before = [part.clone() for part in (crowd.boxes, crowd.scores, crowd.labels)]
+    suppress("hostile_code:suppress_in_place", crowd, 0.5, {})
+    assert all(map(torch.equal, before, (crowd.boxes, crowd.scores, crowd.labels)))
+
+
+def test_a_sampler_that_ends_python_in_its_trial_call_is_named(folder, command):
+    code, _, said = command("run", "quick", "--sampler", "hostile_code:leaves_early")
+    assert (code, said) == (2, "fidmap: hostile_code:leaves_early ended Python (SystemExit 0) in a trial call\n")
 
 
 def test_code_that_ends_python_is_no_success(monkeypatch, capsys):

@@ -78,9 +78,10 @@ def call_nms(name: str, crowd: Crowd, iou_threshold: float, options: Mapping[str
     """Call an NMS on all images of a crowd at once, with the further columns that it needs."""
     entry = NMS[name]
     columns = {column: getattr(crowd, column) for column in entry.columns}
-    return entry(
-        crowd.boxes, crowd.scores, crowd.labels, iou_threshold=iou_threshold, image=crowd.image, **columns, **options
-    )
+    boxes, scores, labels = crowd.boxes, crowd.scores, crowd.labels
+    if entry.source != "fidmap":  # it may write into them, as soft NMS does, and the crowd is used again
+        boxes, scores, labels = boxes.clone(), scores.clone(), labels.clone()
+    return entry(boxes, scores, labels, iou_threshold=iou_threshold, image=crowd.image, **columns, **options)
 
 
 def try_loss(name: str, options: Mapping[str, Any]) -> None:
