@@ -24,7 +24,6 @@ from bench.files import digest
 if TYPE_CHECKING:
     from implementations.diffusion.denoiser import Denoiser
 
-SHIPPED: dict[str, str] = {}  # name -> module:function; no checkpoint comes with fidmap yet
 ACCEPTED = "MODULE:FUNCTION, a folder that diffusers saved, or hf:ORG/NAME is accepted"
 Found: TypeAlias = "tuple[Denoiser, tuple[int, ...] | None, Any]"  # denoiser, shape of a sample, autoencoder
 RETURNED = "a Denoiser or (path, module, head[, time]) is accepted"
@@ -93,8 +92,13 @@ def hash_numbers(thing: Any) -> str:
 
 
 def _find(spec: str) -> Found:
-    if spec in SHIPPED:
-        return _read_returned(spec, pkgutil.resolve_name(SHIPPED[spec])())
+    from implementations.weights import load, shipped
+
+    if spec in shipped():
+        try:
+            return _read_returned(spec, load(spec))
+        except ValueError as error:
+            raise UsageError(f"model {spec}: {error}") from None
     if spec.startswith("hf:") and "/" in spec:
         return _load_folder(spec, _fetch(spec.removeprefix("hf:")))
     if spec.startswith("hf:"):
@@ -103,7 +107,7 @@ def _find(spec: str) -> Found:
         return _load_folder(spec, Path(spec))
     if is_code(spec):
         return _read_returned(spec, call_named("model", spec))
-    names = f"; there are {', '.join(SHIPPED)}" if SHIPPED else "; no model comes with fidmap yet"
+    names = f"; there are {', '.join(shipped())}" if shipped() else "; no model comes with fidmap yet"
     raise UsageError(f"model {spec!r}: no such folder or name{names}; {ACCEPTED}")
 
 

@@ -47,13 +47,14 @@ class Optimiser(Strict):
 class Model(Strict):
     """The network of a recipe, and how it is asked: what the metadata of its weights say beside the data's shape.
 
-    ``sigma_data`` puts EDM's preconditioning around it; ``start`` names weights that it begins from, shipped or a file.
+    ``sigma_data`` puts EDM's preconditioning around it; ``start`` names weights that it begins from: in the folder of
+    the training, shipped, or a file.
     """
 
     network: str
     configuration: dict[str, Any] = {}
     path: Annotated[str, check_name(PATHS)]
-    head: Literal["x0", "eps", "v", "velocity", "score"]
+    head: Literal["x0", "eps", "v", "velocity", "score", "logits"]
     sigma_data: float | None = Field(default=None, gt=0)
     start: str = ""
 
@@ -95,7 +96,7 @@ class Recipe(Strict):
     size: int | None = Field(default=None, ge=1)  # to which images of a folder are cropped and resized
     held_out: int = Field(default=0, ge=0)  # the last images, which are not trained on but compared with
     extractor: str = ""  # of the distance; for fashion_mnist its own
-    source: str = ""  # of what is learnt from: the teacher's weights, or a folder of pairs
+    source: str = ""  # what is learnt from: a teacher's weights, as start names them, or pairs that a recipe made
     seed: int = Field(default=0, ge=0, lt=2**32)
     steps: int = Field(ge=1)
     batch: int = Field(ge=2)

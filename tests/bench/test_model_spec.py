@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from bench.errors import UsageError
-from bench.models import spec as module
 from bench.models.spec import hash_numbers, load_model
 from implementations.diffusion import VP, GaussianOracle, Network
 
@@ -234,9 +233,13 @@ def test_a_function_gives_a_denoiser_or_its_parts(tmp_path, monkeypatch):
 def test_an_unknown_name_says_what_is_accepted(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="no such folder or name; no model comes with fidmap yet; MODULE:FUNCTION"):
         load_model("cifar")
-    monkeypatch.setattr(module, "SHIPPED", {"mine": "my_models:oracle"})
+    monkeypatch.setattr("implementations.weights.files.FOLDER", tmp_path)
+    (tmp_path / "mine.safetensors").write_bytes(b"damaged")
+    (tmp_path / "mine.json").write_text('{"weights_hash": "0"}')
     with pytest.raises(UsageError, match="there are mine"):
         load_model("cifar")
+    with pytest.raises(UsageError, match=r"model mine: .*no readable safetensors"):
+        load_model("mine")
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def make_denoiser_job(
     held_out: Images,
 ) -> Job:
     """The job of a denoiser: what is common to all whose samples are looked at and judged."""
-    model = start(recipe, description)
+    model = start(recipe, description, folder)
     sampling, judge = recipe.sampling, Judge(recipe, train, held_out)
 
     def sample(model: nn.Module, n: int) -> tuple[Tensor, Tensor | None]:
@@ -86,13 +86,33 @@ def describe(options: Model, train: Images) -> dict[str, Any]:
     }
 
 
-def start(recipe: Recipe, description: Mapping[str, Any]) -> nn.Module:
-    """The network at the beginning: drawn with the recipe's seed, or with the weights that the recipe starts from."""
+def start(recipe: Recipe, description: Mapping[str, Any], folder: Path) -> nn.Module:
+    """The network at the beginning: drawn with the recipe's seed, or with the weights that the recipe starts from.
+
+    Raises UsageError where these are of another network.
+    """
     model = build(description)
     if recipe.model is not None and recipe.model.start:
-        given = load(recipe.model.start)
-        model.load_state_dict(given.module.state_dict())
+        given = find_weights(recipe.model.start, folder)
+        try:
+            model.load_state_dict(given.module.state_dict())
+        except RuntimeError as error:
+            where = f"recipe {recipe.name}: start {recipe.model.start}"
+            raise UsageError(f"{where} is of another network: {str(error).splitlines()[-1].strip()}") from None
     return model.to(memory_format=torch.channels_last) if recipe.channels_last else model  # type: ignore[call-overload]
+
+
+def find_weights(name: str, folder: Path) -> Any:
+    """The weights of a name: a file, those of that name in the folder of the training, or those that are shipped.
+
+    Raises UsageError where there are none.
+    """
+    own = folder / f"{name}.safetensors"
+    try:
+        return load(str(own) if own.is_file() else name)
+    except ValueError as error:
+        hint = f"; or fidmap train {name} --out {folder}" if not name.endswith(".safetensors") else ""
+        raise UsageError(f"{error}{hint}") from None
 
 
 def draw_noised(recipe: Recipe, objective: Objective, train: Images, path: Any) -> Callable[[int], Rows]:

@@ -1,0 +1,44 @@
+"""The job ``reflow``: a rectified flow on pairs that another one made, whose paths are straighter (2209.03003)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from bench.errors import UsageError
+from bench.train.data import read_data
+from bench.train.jobs.denoiser import describe, make_denoiser_job, regress, require, spread
+from bench.train.jobs.pairs import read_pairs
+from bench.train.loop import Job, Rows, shuffle
+from bench.train.recipe import Recipe
+from implementations.catalogue import PATHS
+from implementations.catalogue.objectives import OBJECTIVES, TIMESTEPS
+
+
+def job(recipe: Recipe, folder: Path) -> Job:
+    """Make the job: as ``denoiser``, but each image comes with the noise from which it was made.
+
+    The data are those against which samples are judged.
+    """
+    options, objective = require(recipe, "model"), require(recipe, "objective")
+    if OBJECTIVES[objective.name].of != "pairs":
+        raise UsageError(f"recipe {recipe.name}: objective {objective.name} is none on pairs")
+    train, held_out = read_data(recipe.data, recipe.size).split(recipe.held_out)
+    own = folder / require(recipe, "source")
+    images, noises, labels = read_pairs(own if own.is_dir() else Path(recipe.source))
+    description = describe(options, train)
+    path = PATHS[options.path]()
+
+    def draw(step: int) -> Rows:
+        index = shuffle(len(images), recipe.batch, recipe.seed, step)
+        t = TIMESTEPS[objective.timesteps](
+            path, spread(recipe.batch, objective.stratified), **objective.timestep_options
+        )
+        rows = (images[index], t, noises[index])
+        if not description["classes"]:
+            return rows
+        gone = torch.rand(recipe.batch) < objective.dropped
+        return (*rows, torch.where(gone, description["classes"], labels[index]))
+
+    return make_denoiser_job(recipe, folder, description, draw, regress(description, objective), train, held_out)
