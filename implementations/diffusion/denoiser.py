@@ -286,7 +286,8 @@ class Network(Denoiser):
         module: Any = self.module
         while module is not None and not hasattr(module, "configuration"):
             module = getattr(module, "network", None)
-        return getattr(module, "configuration", {}).get("classes") or None
+        known = getattr(module, "configuration", {})
+        return known.get("classes") or None if known.get("droppable", True) else None
 
     def _ask(self, x: Images, condition: Any, *times: Time) -> Tensor:
         """Call the module, with each time as a vector in the network's own units."""

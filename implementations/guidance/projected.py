@@ -20,7 +20,7 @@ class Apg(Difference):
     ``d = c - u`` is first summed over the levels, ``m_k = d_k + beta m_(k-1)`` with ``momentum`` beta, then cut to the
     norm ``threshold`` per sample, and split along c. In ``space``, which is x0 in the paper. ``scale`` is w, and 1 is
     what is wrapped, bit for bit; with ``eta=1, momentum=0, threshold=inf`` it is classifier-free guidance. The norm
-    depends on the data: the paper has 2.5 for latents of 64 x 64, diffusers 15. Raises ValueError on a threshold that
+    depends on the data; diffusers has 15 by default. Raises ValueError on a threshold that
     is not positive. See ``Momentum`` for what a level is.
     """
 

@@ -251,3 +251,37 @@ def test_a_module_of_one_s_own_offers_its_layers():
     denoiser = Network(VP(), Own().double(), head="eps")
     assert attention_names(denoiser, None) == ("mid.attention",)
     assert GUIDANCE["perturbed_attention"](denoiser)(X, T, LABELS).eps.isfinite().all()
+
+
+# the networks that are here
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("name", ["unet", "dit"])
+def test_every_network_here_takes_every_scheme(name):
+    from implementations.networks import NETWORKS
+
+    small = {
+        "unet": {"widths": (8, 16), "depth": 1, "attention": (True, True), "heads": 2, "groups": 4},
+        "dit": {"size": 8, "width": 24, "depth": 3, "heads": 2},
+    }[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = NETWORKS[name](1, classes=3, **small).eval().requires_grad_(False)
+        for parameter in module.parameters():  # some begin at zero, so that layers would do nothing
+            parameter.copy_(0.2 * torch.randn_like(parameter))
+    denoiser, x = CountingDenoiser(Network(VP(), module, head="eps")), normal(3, 1, 8, 8).float()
+    plain = denoiser(x, 0.4, LABELS).eps
+    stack = GUIDANCE["classifier_free"](denoiser, scale=2.0)
+    for scheme in ("perturbed_attention", "smoothed_energy", "skip_layer"):
+        alone = GUIDANCE[scheme](denoiser)(x, 0.4, LABELS).eps
+        assert alone.isfinite().all()
+        assert (alone - plain).abs().max() > 1e-5 * plain.abs().max(), scheme
+        stack = GUIDANCE[scheme](stack)
+    assert GUIDANCE["self_attention"](stack)(x, 0.4, LABELS).eps.isfinite().all()
+    denoiser.calls = 0
+    stack(x, 0.4, LABELS)
+    assert denoiser.calls == 1  # labels and the one that is dropped are one batch
+    assert torch.equal(denoiser(x, 0.4, LABELS).eps, plain)
+    with pytest.raises(ValueError, match="condition 4 is no class of the network; 0 to 2 are, and 3 stands for none"):
+        stack(x, 0.4, 4)

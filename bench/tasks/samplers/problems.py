@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import scipy.integrate
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from bench.task import Value
+from bench.tasks.draws import generator, seed_of
 from bench.tasks.returns import describe_return
 from bench.tasks.samplers.grids import make_times
 from bench.tasks.samplers.images import class_mixture
@@ -28,8 +28,6 @@ from implementations.diffusion.path import Path
 
 if TYPE_CHECKING:
     from bench.tasks.samplers.declarations import Budgeted
-
-Role: TypeAlias = Literal["start", "noise", "truth", "directions", "warm-up", "data"]
 
 WARM_UP = 64  # samples from which an artifact is learnt
 FINE = 120  # steps of the grid on which a method learns
@@ -258,19 +256,6 @@ def draw_at_level(
 def standard_normal(like: Tensor, source: torch.Generator) -> Tensor:
     """Standard normals with the shape, dtype and device of ``like``, drawn in float64 on the CPU."""
     return torch.randn(like.shape, generator=source, dtype=torch.float64).to(like)
-
-
-def seed_of(seed: int, role: Role) -> int:
-    """A seed for one use of randomness in a cell, its ``role`` (start, truth, ...), that differs from those of others.
-
-    It has 32 bits, as torch's CPU generator ignores higher ones.
-    """
-    return int(np.random.SeedSequence([seed, *role.encode()]).generate_state(1)[0])
-
-
-def generator(seed: int, role: Role) -> torch.Generator:
-    """A torch generator for one use of randomness in a cell, its ``role`` (start, truth, ...), by ``seed_of``."""
-    return torch.Generator().manual_seed(seed_of(seed, role))
 
 
 def require_shape(found: Any, x: Tensor) -> Tensor:

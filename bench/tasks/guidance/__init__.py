@@ -1,0 +1,1 @@
+"""Tasks of guidance: what a scheme samples, beside the density that it is named after."""
