@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +13,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+
+from bench.train import train
+from tests.conftest import ROOT
 
 RECIPE = """
 name = "mine"
@@ -58,6 +65,22 @@ def test_a_step_of_two_processes_is_that_of_one(fidmap, recipe: Path, tmp_path: 
     for name, one in found["1"].items():
         torch.testing.assert_close(found["2"][name], one, rtol=0, atol=1e-6)
     assert any(tensor.abs().max() > 0.01 for tensor in found["1"].values())
+
+
+def test_a_process_killed_at_a_random_moment_resumes_to_the_same_weights(recipe: Path, tmp_path: Path):
+    """By SIGKILL, somewhere between the first checkpoint and the end."""
+    recipe.write_text(recipe.read_text().replace("steps = 1\n", "steps = 150\ncheckpoint_every = 7\n"))
+    call = f"from bench.train import train; train({str(recipe)!r}, {str(tmp_path / 'killed')!r}, progress=False)"
+    checkpoint = tmp_path / "killed" / "mine.checkpoint"
+    with subprocess.Popen([sys.executable, "-c", call], cwd=ROOT) as process:
+        while not checkpoint.exists() and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(random.random() * 0.3)
+        process.kill()
+    assert not (tmp_path / "killed" / "mine.safetensors").exists(), "it ended before it was killed"
+    assert 0 < torch.load(checkpoint, weights_only=True)["step"] < 150
+    hashes = [train(recipe, tmp_path / name, progress=False)["weights_hash"] for name in ("killed", "whole")]
+    assert hashes[0] == hashes[1]
 
 
 def test_a_batch_that_does_not_divide_and_a_missing_package_are_one_line(
