@@ -66,6 +66,7 @@ def images(
     """
     import json
     import sys
+    from contextlib import redirect_stdout
 
     from bench.environment import check_device
     from bench.errors import UsageError
@@ -77,11 +78,12 @@ def images(
     if len(generated) > 1:
         for name in sorted(_given(context) & {"record", "resamples"}):
             raise UsageError(f"--{name} is for one set of generated images; {len(generated)} are compared")
-        comparison = image_comparison.compare(
-            real, generated, names=names, all_pairs=all_pairs, extractor=extractor, metrics=metrics, batch=batch,
-            seed=seed, device=device, weights=weights, save_stats=save_stats, cache=cache, skip_bad=skip_bad,
-            workers=workers,
-        )  # fmt: skip
+        with redirect_stdout(sys.stderr):  # what metrics and extractors print
+            comparison = image_comparison.compare(
+                real, generated, names=names, all_pairs=all_pairs, extractor=extractor, metrics=metrics, batch=batch,
+                seed=seed, device=device, weights=weights, save_stats=save_stats, cache=cache, skip_bad=skip_bad,
+                workers=workers,
+            )  # fmt: skip
         for line in comparison.notes:
             print(line, file=sys.stderr)
         print(json.dumps(comparison.as_dict(), indent=1) if as_json else comparison.table())
@@ -89,10 +91,11 @@ def images(
     for name in sorted(_given(context) & {"names", "all_pairs"}):
         raise UsageError(f"--{name.replace('_', '-')} is for several sets of generated images; there is one")
     began = _begin(record)
-    result = module.evaluate(
-        real, generated[0], extractor=extractor, metrics=metrics, batch=batch, resamples=resamples, seed=seed,
-        device=device, weights=weights, save_stats=save_stats, cache=cache, skip_bad=skip_bad, workers=workers,
-    )  # fmt: skip
+    with redirect_stdout(sys.stderr):  # what metrics and extractors print
+        result = module.evaluate(
+            real, generated[0], extractor=extractor, metrics=metrics, batch=batch, resamples=resamples, seed=seed,
+            device=device, weights=weights, save_stats=save_stats, cache=cache, skip_bad=skip_bad, workers=workers,
+        )  # fmt: skip
     for line in result.notes:
         print(line, file=sys.stderr)
     if record:

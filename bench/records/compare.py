@@ -77,7 +77,9 @@ class Comparison:
         reasons = [f"{gating[verdict]} {verdict}" for verdict in FAILS if gating[verdict]]
         if not self.judged:
             timings = any(not one.gates for one in self.judgements)
-            reasons.append("no measure was judged" + (": these are timings, see --timings" if timings else ""))
+            new = not timings and bool(self.judgements) and all(one.verdict == "new" for one in self.judgements)
+            why = ": these are timings, see --timings" if timings else ": the baseline has none of them" if new else ""
+            reasons.append("no measure was judged" + why)
         return reasons
 
     @property

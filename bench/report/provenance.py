@@ -83,7 +83,9 @@ def omissions(contents: Contents) -> list[str]:
             )
     for suite, (absent, of) in contents.absent.items():
         if absent:
-            lines.append(f"{absent} of {of} cells of {suite} have no record here: they were not run to their end.")
+            lines.append(
+                f"{absent} of {of} cells of {suite} have no record here: they were not run, or not to their end."
+            )
     if contents.damaged:
         lines.append(f"Not shown: {len(contents.damaged)} damaged records.")
     return lines

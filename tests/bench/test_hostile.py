@@ -1,5 +1,6 @@
 """Code and files that mean harm, or are broken: one line and exit code 2, and nothing of it changes a figure."""
 
+import json
 import zipfile
 
 import numpy as np
@@ -18,6 +19,9 @@ CODE = """
 import sys
 
 def gap(real, generated): return float((real.mean(0) - generated.mean(0)).norm())
+def prints(real, generated):
+    print("said by the metric")
+    return 1.0
 def leaves(real, generated): sys.exit(0)
 def fails(real, generated): raise RuntimeError("first line\\nsecond")
 def overflows(real, generated): return 10**400
@@ -157,3 +161,12 @@ def test_a_link_to_itself_is_no_file_for_a_table(tmp_path):
     link.symlink_to(link)
     with pytest.raises(UsageError, match=r"loop\.md: cannot be read"):
         write_into(link, {"samplers": "table"})
+
+
+def test_what_a_metric_prints_is_not_in_the_json(folder, command):
+    code, printed, said = command(
+        "evaluate", "images", "real.npy", "generated.npy", "--metrics", "hostile_code:prints", "--json"
+    )
+    assert code == 0, said
+    assert json.loads(printed)["figures"]
+    assert "said by the metric" in said

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -58,17 +59,19 @@ def model(
     budgets, ends = _numbers("--nfe", nfe, int), read_range(range)
     from bench.evaluate.models.run import Plan
 
-    plan = Plan.make(
-        spec, split_names(samplers), budgets, schedule, data, extractor, condition, ends, seeds, samples, batch,
-        device,
-    )  # fmt: skip
-    if dry_run:
-        asked = plan.dry_run(out)
+    with redirect_stdout(sys.stderr):  # what a model prints
+        plan = Plan.make(
+            spec, split_names(samplers), budgets, schedule, data, extractor, condition, ends, seeds, samples, batch,
+            device,
+        )  # fmt: skip
+        asked = plan.dry_run(out) if dry_run else None
+    if asked is not None:
         for line in asked.warnings:
             _tell(f"model {spec}: {line}")
         print(json.dumps(asked.as_dict(), indent=1) if as_json else asked.text())
         return 0
-    report = plan.run(out, _tell)
+    with redirect_stdout(sys.stderr):
+        report = plan.run(out, _tell)
     print(json.dumps(report.as_dict(), indent=1) if as_json else report.table())
     return int(any(row.status != "ok" and not row.status.startswith("diverged") for row in report.rows))
 
