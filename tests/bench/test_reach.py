@@ -69,6 +69,7 @@ CELLS = {
     },
     "sampler_overhead": {"samplers": ["euler", "diffusers_ddim"], "shape": [1, 1, 8, 8], "max_seconds": 0.01},
     "sampler_audit": {"sampler": "ddim"},
+    "guidance_truth": {"guidance": "interval", "options": {"low": 0.3}, "samples": 20, "points": 4, "steps": 3},
     "iou_regression": {"loss": "wiou_v3", "points": 1, "iterations": 10},
     "iou_properties": {"loss": "giou", "cases": 100, "starts": 2},
     "iou_gradient": {"loss": "siou", "points": 4},
