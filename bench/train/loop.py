@@ -41,15 +41,15 @@ class Job:
     """What a recipe trains: the model, the batch and the loss of a step, and the figures of its card.
 
     ``draw(step)`` gives the rows of the whole batch with all their random numbers, from torch's global generator, which
-    the loop seeds for each step; ``loss(model, *rows)`` gives one loss per row. ``look(model, step)`` draws and
-    measures samples on the way and returns figures by name, of which ``distance``, where there is one, chooses
-    among several averages. ``evaluate(model)`` returns the figures of the card, and ``facts`` are the metadata of the
-    weights.
+    the loop seeds for each step; ``loss(model, *rows)`` gives one loss per row, or their mean. ``look(model, step)``
+    draws and measures samples on the way and returns figures by name, of which ``distance``, where there is one,
+    chooses among several averages. ``evaluate(model)`` returns the figures of the card, and ``facts`` are the metadata
+    of the weights.
     """
 
     model: nn.Module
     draw: Callable[[int], Rows]
-    loss: Callable[..., Float[Tensor, " n"]]
+    loss: Callable[..., Float[Tensor, "*n"]]
     evaluate: Callable[[nn.Module], dict[str, Any]]
     look: Callable[[nn.Module, int], dict[str, Any]] = _nothing
     facts: dict[str, str] = field(default_factory=dict)
