@@ -1,8 +1,9 @@
 """Several processes that train together: each takes a part of every batch, and their gradients are averaged.
 
-Hugging Face Accelerate connects them: those that ``--processes`` starts on this machine, or those of ``accelerate
-launch -m bench train RECIPE`` and ``torchrun -m bench train RECIPE`` on one machine or more. Every process draws the
-random numbers of the whole batch and uses those of its part, so that the step does not depend on their number.
+Hugging Face Accelerate connects them: those that ``--processes`` starts on this machine, or those of ``torchrun -m
+bench train RECIPE`` or ``accelerate launch -m bench train RECIPE``, on one machine or more (on CPUs the latter starts
+several by MPI alone; torchrun needs nothing). Every process draws the random numbers of the whole batch and uses those
+of its part, so that the step does not depend on their number.
 """
 
 from __future__ import annotations
