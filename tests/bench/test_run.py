@@ -217,6 +217,10 @@ axes = { nms = ["hard", "soft_gaussian"] }
 task = "detection_ap"
 settings = { scenes = 10 }
 axes = { perturbation = ["jitter", "background"] }
+[[block]]
+task = "guidance_truth"
+settings = { samples = 50, points = 5, steps = 5 }
+axes = { guidance = ["classifier_free", "apg"] }
 """
 
 
