@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
@@ -326,3 +326,14 @@ class TrigFlow(Path):
 def as_float64(t: Time) -> Values:
     """Make a float64 tensor of a time or a log-SNR."""
     return t if isinstance(t, Tensor) and t.dtype is torch.float64 else as_tensor(t, torch.float64)
+
+
+def per_sample(value: Any, like: Tensor) -> Any:
+    """Give values (n,) the axes of a batch, (n, 1, ..., 1), in its dtype and on its device; a number as it is.
+
+    Truth values, such as those of a comparison, stay truth values.
+    """
+    if not isinstance(value, Tensor):
+        return value
+    value = value.to(like.device) if value.dtype is torch.bool else value.to(like)
+    return value.reshape(-1, *(1,) * (like.ndim - 1)) if value.ndim else value

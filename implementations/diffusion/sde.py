@@ -17,12 +17,12 @@ from torch import Tensor
 
 from implementations.diffusion.denoiser import Prediction
 from implementations.diffusion.noise import Noise, draws
-from implementations.diffusion.path import Images, Path, Time, Values
+from implementations.diffusion.path import Images, Path, Time, per_sample
 
 
 def forward_drift(path: Path, x: Images, t: Time) -> Images:
     """Drift ``f x`` of the path's forward SDE ``dx = f x dt + g dw``; ``t`` is a scalar or has one value per sample."""
-    return x * _per_sample(path.drift(t), x)
+    return x * per_sample(path.drift(t), x)
 
 
 def reverse_drift(prediction: Prediction, eta: float = 1.0) -> Images:
@@ -35,7 +35,7 @@ def reverse_drift(prediction: Prediction, eta: float = 1.0) -> Images:
     if eta == 0:
         return prediction.velocity
     rate = eta**2 / 2 * prediction.path.diffusion(prediction.t) ** 2
-    return prediction.velocity - prediction.score * _per_sample(rate, prediction.x)
+    return prediction.velocity - prediction.score * per_sample(rate, prediction.x)
 
 
 @draws("forward")
@@ -53,9 +53,3 @@ def diffuse(path: Path, x: Images, times: Float[Tensor, " points"], *, noise: No
         dt = there - here
         x = (x * (1 + float(f[k]) * dt)).add_(noise(k, x), alpha=float(g[k]) * dt**0.5)
     return x
-
-
-def _per_sample(values: Values, x: Images) -> Tensor:
-    """Give a coefficient in the dtype of x and a shape that multiplies its samples."""
-    values = values.to(x)
-    return values.reshape(-1, *(1,) * (x.ndim - 1)) if values.ndim else values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -32,9 +33,9 @@ class Perturbed(Guidance):
         self.scale = check_scale("scale", scale)
         self._worse = Evaluation(True, self.perturbation())
 
+    @abstractmethod
     def perturbation(self) -> Perturbation:
         """Give what is changed in the network."""
-        raise NotImplementedError
 
     def own_evaluations(self, level: Level) -> Sequence[Evaluation]:
         return () if self.scale == 0 else (CONDITIONAL, self._worse)

@@ -1,4 +1,4 @@
-"""Gaussian blur of images, as attention guidance and the operators of inverse problems use it."""
+"""Convolution of images along their axes, and the Gaussian blur that attention guidance and operators use."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d, pad
 
 from implementations.diffusion.path import Images
-from implementations.guidance.frequency import convolve
 
 
 def gaussian_blur(images: Images, sigma: float, size: int | None = None) -> Images:
@@ -29,3 +29,12 @@ def gaussian_kernel(sigma: float, size: int) -> Tensor:
     points = torch.arange(size, dtype=torch.float64) - size // 2
     weights = (-(points / sigma).square() / 2).exp()
     return weights / weights.sum()
+
+
+def convolve(images: Images, down: Tensor, across: Tensor) -> Images:
+    """Convolve every channel of images (n, c, h, w) with odd kernels along its axes, reflected at the borders."""
+    n, c, height, width = images.shape
+    margin = [len(across) // 2] * 2 + [len(down) // 2] * 2
+    padded = pad(images.reshape(n * c, 1, height, width), margin, mode="reflect")
+    blurred = conv2d(conv2d(padded, down.reshape(1, 1, -1, 1)), across.reshape(1, 1, 1, -1))
+    return blurred.reshape(n, c, height, width)

@@ -6,12 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from implementations.diffusion.denoiser import Denoiser, Prediction
-from implementations.guidance.classifier_free import Difference
-from implementations.guidance.contract import CONDITIONAL, UNCONDITIONAL, Evaluation, Evaluations, Level
-from implementations.guidance.spaces import per_sample
+from implementations.diffusion.path import per_sample
+from implementations.guidance.contract import (
+    CONDITIONAL,
+    UNCONDITIONAL,
+    Evaluation,
+    Evaluations,
+    Guidance,
+    Level,
+    check_scale,
+)
 
 
-class CfgPlusPlus(Difference):
+class CfgPlusPlus(Guidance):
     """CFG++ (2406.08070, alg. 2): ``x0 = x0_u + lambda (x0_c - x0_u)``, and the noise of the next level is eps_u.
 
     ``scale`` is lambda, from 0 (unconditional) to 1 (conditional data); ComfyUI's samplers take more. There is no
@@ -22,7 +29,8 @@ class CfgPlusPlus(Difference):
     """
 
     def __init__(self, denoiser: Denoiser, *, scale: float = 0.6, **how: Any):
-        super().__init__(denoiser, scale=scale, **how)
+        super().__init__(denoiser, **how)
+        self.scale = check_scale("scale", scale)
 
     def own_evaluations(self, level: Level) -> Sequence[Evaluation]:
         return (CONDITIONAL, UNCONDITIONAL)

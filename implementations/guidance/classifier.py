@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser, Prediction
-from implementations.diffusion.path import Images, as_float64
+from implementations.diffusion.path import Images, as_float64, per_sample
 from implementations.guidance.contract import (
     CONDITIONAL,
     UNCONDITIONAL,
@@ -19,7 +19,7 @@ from implementations.guidance.contract import (
     Level,
     check_scale,
 )
-from implementations.guidance.spaces import per_sample, shift
+from implementations.guidance.spaces import shift
 
 
 class Classifier(Guidance):

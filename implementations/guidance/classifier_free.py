@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,9 +38,9 @@ class Difference(Guidance):
         given, none = at[CONDITIONAL], at[UNCONDITIONAL]
         return total if given is none else self.add(total, given, none, at)
 
+    @abstractmethod
     def add(self, total: Prediction, given: Prediction, none: Prediction, at: Evaluations) -> Prediction:
         """Add to ``total`` what the scheme makes of the two predictions, with the condition and with none."""
-        raise NotImplementedError
 
 
 class ClassifierFree(Difference):

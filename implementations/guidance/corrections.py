@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser, Prediction
+from implementations.diffusion.path import per_sample
 from implementations.guidance.contract import CONDITIONAL, Evaluation, Evaluations, Guidance, Level
 from implementations.guidance.perturbation import Perturbation
-from implementations.guidance.spaces import check_space, per_sample, shift, view
+from implementations.guidance.spaces import check_space, shift, view
 
 
 class Rescale(Guidance):
@@ -100,7 +101,7 @@ class Interval(Guidance):
         if len(found) == 1:
             return found[0]
         guided, plain = found
-        inside = per_sample(self._inside(at.level).double(), guided.x) > 0  # type: ignore[union-attr]
+        inside = per_sample(self._inside(at.level), guided.x)
         views = {head: torch.where(inside, getattr(guided, head), getattr(plain, head)) for head in guided.heads}
         x = guided.x if guided.x is plain.x else torch.where(inside, guided.x, plain.x)
         return Prediction(self.path, x, at.t, aux=guided.aux, **views)

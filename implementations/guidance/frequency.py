@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, interpolate, pad
+from torch.nn.functional import interpolate
 
 from implementations.diffusion.denoiser import Denoiser, Prediction
 from implementations.diffusion.path import Images
+from implementations.guidance.blur import convolve
 from implementations.guidance.contract import (
     CONDITIONAL,
     UNCONDITIONAL,
@@ -89,12 +90,3 @@ def _enlarge(image: Tensor, size: tuple[int, int]) -> Tensor:
 def _blur(images: Images) -> Images:
     kernel = torch.tensor(BINOMIAL, dtype=images.dtype, device=images.device)
     return convolve(images, kernel, kernel)
-
-
-def convolve(images: Images, down: Tensor, across: Tensor) -> Images:
-    """Convolve every channel of images (n, c, h, w) with odd kernels along its axes, reflected at the borders."""
-    n, c, height, width = images.shape
-    margin = [len(across) // 2] * 2 + [len(down) // 2] * 2
-    padded = pad(images.reshape(n * c, 1, height, width), margin, mode="reflect")
-    blurred = conv2d(conv2d(padded, down.reshape(1, 1, -1, 1)), across.reshape(1, 1, 1, -1))
-    return blurred.reshape(n, c, height, width)

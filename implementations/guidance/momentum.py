@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from implementations.diffusion.path import Images
+from implementations.diffusion.path import Images, per_sample
 from implementations.guidance.contract import Level
-from implementations.guidance.spaces import per_sample
 
 SAME = 1e-9  # relative difference of levels that are one: a solver may reach a level by way of its logarithm
 
@@ -56,8 +55,6 @@ class Momentum:
             return
         last = torch.as_tensor(self._level, dtype=torch.float64).expand(len(level))
         before = torch.zeros_like(change) if self._before is None else self._before
-        rose, fell = (
-            per_sample(test.double(), change) > 0 for test in (level > last * (1 + SAME), level < last * (1 - SAME))
-        )
+        rose, fell = (per_sample(test, change) for test in (level > last * (1 + SAME), level < last * (1 - SAME)))
         self._before = torch.where(fell, self._last, torch.where(rose, 0.0, before))
         self._level = level

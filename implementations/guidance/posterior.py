@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser, Prediction
-from implementations.diffusion.path import Images
+from implementations.diffusion.path import Images, per_sample
 from implementations.guidance.contract import Evaluation, Evaluations, Guidance, Level, check_scale
-from implementations.guidance.spaces import per_sample, shift
+from implementations.guidance.spaces import shift
 
 
 class ThroughData(Guidance):

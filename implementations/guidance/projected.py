@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from implementations.diffusion.denoiser import Denoiser, Prediction
+from implementations.diffusion.path import per_sample
 from implementations.guidance.classifier_free import Difference
 from implementations.guidance.contract import Evaluation, Evaluations, Level
 from implementations.guidance.momentum import Momentum
-from implementations.guidance.spaces import check_space, dot, per_sample, shift, view
+from implementations.guidance.spaces import check_space, dot, shift, view
 
 
 class Apg(Difference):
@@ -84,7 +85,7 @@ class CfgZeroStar(Difference):
         guided = super().guide(at)
         if not bool(still.any()):
             return guided
-        chosen, zero = per_sample(still.double(), at.x) > 0, self._still(at)
+        chosen, zero = per_sample(still, at.x), self._still(at)
         views = {head: torch.where(chosen, getattr(zero, head), getattr(guided, head)) for head in ("x0", "eps")}
         return Prediction(self.path, guided.x, at.t, aux=guided.aux, **views)
 

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate, scaled_dot_product_attention
 
 from implementations.diffusion.denoiser import Denoiser, Prediction
-from implementations.diffusion.path import Images
+from implementations.diffusion.path import Images, per_sample
 from implementations.guidance.attention import Layers
 from implementations.guidance.blur import gaussian_blur
 from implementations.guidance.contract import CONDITIONAL, Evaluation, Evaluations, Guidance, Level, check_scale
 from implementations.guidance.perturbation import Heads, Perturbation, Size, attention_names, grid_of
-from implementations.guidance.spaces import per_sample, shift
+from implementations.guidance.spaces import shift
 
 
 class SelfAttention(Guidance):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Number, Prediction
-from implementations.diffusion.path import Images
+from implementations.diffusion.path import Images, per_sample
 
 SPACES = ("x0", "eps", "v", "velocity")
 
@@ -66,11 +66,6 @@ def shift(total: Prediction, space: str, change: Images) -> Prediction:
         else:
             views[head] = torch.add(old, change, alpha=weight)
     return Prediction(total.path, total.x, total.t, aux=total.aux, **views)
-
-
-def per_sample(value: Number, like: Tensor) -> Any:
-    """Give values (n,) the axes of a batch, (n, 1, ..., 1), in its dtype and on its device; a float as it is."""
-    return value.to(like).reshape(-1, *[1] * (like.ndim - 1)) if isinstance(value, Tensor) else value
 
 
 def dot(left: Images, right: Images) -> Tensor:

@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.denoiser import Denoiser
-from implementations.diffusion.path import Images
-from implementations.objectives.regression import Times, like, noised
+from implementations.diffusion.path import Images, per_sample
+from implementations.objectives.regression import Times, noised
 
 Distance = Literal["l2", "pseudo_huber"]
 
@@ -73,7 +73,7 @@ def step_of(
     """
     path = teacher.path
     alpha, sigma, alpha_s, sigma_s = (
-        like(scale, x) for scale in (path.alpha(t), path.sigma(t), path.alpha(s), path.sigma(s))
+        per_sample(scale, x) for scale in (path.alpha(t), path.sigma(t), path.alpha(s), path.sigma(s))
     )
     here = teacher(x, t, condition).x0.to(x)
     euler = sigma_s / sigma * x + (alpha_s - sigma_s * alpha / sigma) * here

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from implementations.diffusion.denoiser import HEADS, Denoiser, Prediction
-from implementations.diffusion.path import Images, Path
+from implementations.diffusion.path import Images, Path, per_sample
 from implementations.objectives.weighting import WEIGHTINGS
 
 Times: TypeAlias = Float[Tensor, " n"]
@@ -25,7 +25,7 @@ Times: TypeAlias = Float[Tensor, " n"]
 
 def noised(path: Path, x0: Images, t: Times, noise: Images) -> Images:
     """The state ``x = alpha x0 + sigma noise`` (n, ...) at one time per sample, in the dtype of x0."""
-    alpha, sigma = (like(scale, x0) for scale in (path.alpha(t), path.sigma(t)))
+    alpha, sigma = (per_sample(scale, x0) for scale in (path.alpha(t), path.sigma(t)))
     return alpha * x0 + sigma * noise
 
 
@@ -75,8 +75,3 @@ def sensitivity(path: Path, t: Times, view: str) -> Times:
             return (path.d_alpha(t) - path.d_sigma(t) * alpha / sigma).abs()
         case _:
             return alpha / sigma**2
-
-
-def like(scale: Tensor, x: Images) -> Tensor:
-    """One number per sample, shaped to multiply a batch."""
-    return scale.to(x).reshape(-1, *(1,) * (x.ndim - 1))
