@@ -164,9 +164,7 @@ def _numpy(file: Path) -> dict[str, np.ndarray]:
             return {"": stored}
         with stored:
             return {name: stored[name] for name in stored.files}
-    except (
-        Exception
-    ) as error:  # NumPy and zipfile raise many kinds on a damaged file, and MemoryError on what it claims
+    except Exception as error:  # of many kinds, of NumPy and zipfile; MemoryError where the file claims too much
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(f"{file}: cannot be read ({reason})") from None
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.errors import UsageError
 from bench.train.data import read_data
-from bench.train.jobs.denoiser import describe, draw_labels, find_weights, make_denoiser_job, require, spread
+from bench.train.jobs.denoiser import describe, drop_labels, find_weights, make_denoiser_job, require, spread
 from bench.train.loop import Job, Rows, shuffle
 from bench.train.recipe import Recipe
 from bench.train.samples import to_unit
@@ -43,7 +43,8 @@ def job(recipe: Recipe, folder: Path) -> Job:
         levels = karras_levels(counts[step * len(counts) // recipe.steps] + 1, LOW, HIGH)
         lower = pick_interval(spread(recipe.batch, objective.stratified), levels, **objective.timestep_options)
         t, s = (path.time(-levels[lower + up].log()).clamp(path.t_min, path.t_max) for up in (1, 0))
-        return (x0, t, s, noise, *draw_labels(train, index, objective.dropped))
+        labels = None if train.labels is None else train.labels[index]
+        return (x0, t, s, noise, *drop_labels(labels, description["classes"], objective.dropped))
 
     def loss(model: nn.Module, x0: Tensor, t: Tensor, s: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         student, target = Learned(description, model), Learned(description, getattr(model, "module", model))

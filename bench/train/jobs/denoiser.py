@@ -60,7 +60,7 @@ def make_denoiser_job(
         return judge.look(images)
 
     def evaluate(model: nn.Module) -> dict[str, Any]:
-        found = describe_data(train) | {"parameters": sum(p.numel() for p in model.parameters())}
+        found = describe_training(train, model)
         if sampling is None:
             return found
         images, labels = sample(model, sampling.n)
@@ -122,19 +122,25 @@ def draw_noised(recipe: Recipe, objective: Objective, train: Images, path: Any) 
         index = shuffle(len(train.images), recipe.batch, recipe.seed, step)
         x0 = to_unit(train.images[index])
         noise = torch.randn(x0.shape)
-        u = spread(recipe.batch, objective.stratified)
-        t = TIMESTEPS[objective.timesteps](path, u, **objective.timestep_options)
-        return (x0, t, noise, *draw_labels(train, index, objective.dropped))
+        t = draw_times(recipe.batch, objective, path)
+        labels = None if train.labels is None else train.labels[index]
+        return (x0, t, noise, *drop_labels(labels, len(train.classes), objective.dropped))
 
     return draw
 
 
-def draw_labels(train: Images, index: Tensor, dropped: float) -> Rows:
+def draw_times(n: int, objective: Objective, path: Any) -> Tensor:
+    """The times (n,) of a batch, of the objective's density."""
+    u = spread(n, objective.stratified)
+    return TIMESTEPS[objective.timesteps](path, u, **objective.timestep_options)
+
+
+def drop_labels(labels: Tensor | None, classes: int, dropped: float) -> Rows:
     """The labels of a batch, each dropped with this probability; nothing where there are no classes."""
-    if train.labels is None:
+    if labels is None:
         return ()
-    gone = torch.rand(len(index)) < dropped
-    return (torch.where(gone, len(train.classes), train.labels[index]),)
+    gone = torch.rand(len(labels)) < dropped
+    return (torch.where(gone, classes, labels),)
 
 
 def spread(n: int, stratified: bool) -> Tensor:
@@ -154,9 +160,10 @@ def regress(description: Mapping[str, Any], objective: Objective) -> Callable[..
     return loss
 
 
-def describe_data(train: Images) -> dict[str, Any]:
-    """What a card says of the data."""
-    return {"data": {"name": train.name, "n": len(train.images), "hash": train.hash}}
+def describe_training(train: Images, model: nn.Module) -> dict[str, Any]:
+    """What a card says of the data and of the model's size."""
+    data = {"name": train.name, "n": len(train.images), "hash": train.hash}
+    return {"data": data, "parameters": sum(p.numel() for p in model.parameters())}
 
 
 def require(recipe: Recipe, table: str) -> Any:

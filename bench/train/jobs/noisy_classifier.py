@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bench.errors import UsageError
 from bench.train.data import Images, read_data, read_fashion_mnist
-from bench.train.jobs.denoiser import describe_data, draw_noised, require
+from bench.train.jobs.denoiser import describe_training, draw_noised, require
 from bench.train.loop import Job
 from bench.train.recipe import Recipe
 from bench.train.samples import to_unit
@@ -45,7 +45,7 @@ def job(recipe: Recipe, folder: Path) -> Job:
         return nn.functional.cross_entropy(model(noised(path, x0, t, noise), t), labels, reduction="none")
 
     def evaluate(model: nn.Module) -> dict[str, Any]:
-        found = describe_data(train) | {"parameters": sum(p.numel() for p in model.parameters())}
+        found = describe_training(train, model)
         return found | ({"figures": _accuracies(model, unseen, recipe.seed)} if len(unseen.images) else {})
 
     if recipe.channels_last:

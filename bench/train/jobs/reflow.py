@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from bench.errors import UsageError
 from bench.train.data import read_data
-from bench.train.jobs.denoiser import describe, make_denoiser_job, regress, require, spread
+from bench.train.jobs.denoiser import describe, draw_times, drop_labels, make_denoiser_job, regress, require
 from bench.train.jobs.pairs import read_pairs
 from bench.train.loop import Job, Rows, shuffle
 from bench.train.recipe import Recipe
 from implementations.catalogue import PATHS
-from implementations.catalogue.objectives import OBJECTIVES, TIMESTEPS
+from implementations.catalogue.objectives import OBJECTIVES
 
 
 def job(recipe: Recipe, folder: Path) -> Job:
@@ -32,13 +30,9 @@ def job(recipe: Recipe, folder: Path) -> Job:
 
     def draw(step: int) -> Rows:
         index = shuffle(len(images), recipe.batch, recipe.seed, step)
-        t = TIMESTEPS[objective.timesteps](
-            path, spread(recipe.batch, objective.stratified), **objective.timestep_options
-        )
-        rows = (images[index], t, noises[index])
-        if not description["classes"]:
-            return rows
-        gone = torch.rand(recipe.batch) < objective.dropped
-        return (*rows, torch.where(gone, description["classes"], labels[index]))
+        t = draw_times(recipe.batch, objective, path)
+        classes = description["classes"]
+        dropped = drop_labels(labels[index] if classes else None, classes, objective.dropped)
+        return (images[index], t, noises[index], *dropped)
 
     return make_denoiser_job(recipe, folder, description, draw, regress(description, objective), train, held_out)
