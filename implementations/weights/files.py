@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from implementations.weights.keys import find_difference
 from implementations.weights.learned import Learned, build
 
 FOLDER = Path(__file__).parent
@@ -79,9 +80,8 @@ def hash_weights(weights: dict[str, Tensor]) -> str:
 def _fill(module: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
     """Copy the weights into the module, every one and no other."""
     wanted = module.state_dict()
-    for what, keys in (("lacks", wanted.keys() - weights.keys()), ("has an unknown", weights.keys() - wanted.keys())):
-        if keys:
-            raise ValueError(f"weights {file}: of another network; it {what} {min(keys)} and {len(keys) - 1} more")
+    if difference := find_difference(wanted.keys(), weights.keys()):
+        raise ValueError(f"weights {file}: of another network; {difference}")
     for key, value in weights.items():
         if value.shape != wanted[key].shape:
             given, accepted = tuple(value.shape), tuple(wanted[key].shape)

@@ -7,7 +7,7 @@ matrix that multiplies flattened pixels.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 import torch
@@ -36,10 +36,8 @@ class KeyMap:
         Raises ValueError, which names a key, where the checkpoint lacks one, has one too many or one of another shape,
         and where a copy differs from its original.
         """
-        known = set(self.keys())
-        for what, keys in (("lacks", known - state.keys()), ("has an unknown", state.keys() - known)):
-            if keys:
-                raise ValueError(f"weights of another network: it {what} {min(keys)}, and {len(keys) - 1} more")
+        if difference := find_difference(set(self.keys()), state.keys()):
+            raise ValueError(f"weights of another network: {difference}")
         for copy, original in self.copies.items():
             if not torch.equal(state[copy], state[original]):
                 raise ValueError(f"{copy} differs from {original}: a network has these weights once")
@@ -57,6 +55,14 @@ class KeyMap:
                 raise ValueError(f"weights of another network: {name} is {tuple(state[name].shape)}, where {of} "
                                  f"shape {tuple(own.shape)} is needed")  # fmt: skip
         return torch.cat(found).to(own.dtype) if len(found) > 1 else found[0].to(own.dtype)
+
+
+def find_difference(wanted: Set[str], given: Set[str]) -> str:
+    """What the keys of weights lack of those wanted, or have beside them, in words; empty where they are the same."""
+    for what, keys in (("lacks", wanted - given), ("has an unknown", given - wanted)):
+        if keys:
+            return f"it {what} {min(keys)}, and {len(keys) - 1} more"
+    return ""
 
 
 def as_matrix(tensor: Tensor, dimensions: int) -> Tensor:
