@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from bench import environment
@@ -29,8 +30,14 @@ def make_card(
     }
 
 
-def render(card: dict[str, Any], picture: str = "") -> str:
-    """The card as Markdown."""
+PICTURES = {  # by the end of a file's name
+    ".png": "One class per column.",
+    "-neighbours.png": "Samples, and below each the training image nearest to it by pixels.",
+}
+
+
+def render(card: dict[str, Any], pictures: Sequence[str] = ()) -> str:
+    """The card as Markdown, with the pictures of these files beside it."""
     machine, recipe = card["machine"], card["recipe"]
     rows = {
         "command": f"`{card['command']}`",
@@ -52,8 +59,9 @@ def render(card: dict[str, Any], picture: str = "") -> str:
         lines += [_figure(name, figure) for name, figure in figures.items()]
         lines += ["", "The figures are those of the stored weights."]
     lines += ["", *_curve(card["curve"])]
-    if picture:
-        lines += ["", f"![samples]({picture})"]
+    for file in pictures:
+        says = PICTURES["-neighbours.png" if file.endswith("-neighbours.png") else ".png"]
+        lines += ["", says, "", f"![{says}]({file})"]
     return "\n".join(lines) + "\n"
 
 

@@ -86,9 +86,9 @@ def _hand_over(job: Job, plan: Recipe, folder: Path, trained: Any, team: Team) -
         )
         if trained.averages:
             card["averages"] = trained.averages
-        picture = folder / f"{plan.name}.png"
+        pictures = [name for name in (f"{plan.name}.png", f"{plan.name}-neighbours.png") if (folder / name).exists()]
         write_atomic(file.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
-        write_atomic(file.with_suffix(".md"), render(card, picture.name if picture.exists() else "").encode())
+        write_atomic(file.with_suffix(".md"), render(card, pictures).encode())
     team.wait()
     return {"weights": str(file), **(card if team.leads else {})}
 

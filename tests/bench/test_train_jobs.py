@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -81,11 +82,15 @@ def test_every_recipe_gives_weights_card_and_picture(trained: Path):
             continue
         assert [entry["step"] for entry in card["curve"]] == [2, 4]
         assert all(entry["distance"] > 0 for entry in card["curve"])
-        figure = card["figures"]["fd_fmnist to test"]
-        assert figure["interval"][0] < figure["value"] < figure["interval"][1]
+        for measure, side in itertools.product(("fd_fmnist", "kid", "precision", "recall"), ("test", "train")):
+            figure = card["figures"][f"{measure} to {side}"]
+            assert figure["interval"][0] <= figure["value"] <= figure["interval"][1]
+            assert "floor" in figure
         assert 0 <= card["figures"]["conditional accuracy"]["value"] <= 1
         with Image.open(file.with_suffix(".png")) as picture:
             assert picture.size == (280, 280)  # ten by ten
+        with Image.open(trained / f"fmnist-{name}-neighbours.png") as picture:
+            assert picture.size == (280, 280)  # five rows of samples, and their neighbours
 
 
 def test_the_networks_of_the_recipes_fit_into_two_megabytes():

@@ -65,6 +65,7 @@ def make_denoiser_job(
             return found
         images, labels = sample(model, sampling.n)
         write_picture(folder / f"{recipe.name}.png", images)
+        write_picture(folder / f"{recipe.name}-neighbours.png", judge.show_neighbours(images[:50]))
         how = f"{sampling.n:,} by {sampling.sampler} in {sampling.steps} steps on the schedule {sampling.schedule}"
         return {**found, "sampled": how, "figures": judge.judge(images, labels)}
 
