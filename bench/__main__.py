@@ -28,11 +28,13 @@ def _run(arguments: list[str] | None) -> int:
     import typer
 
     from bench.cli import app
-    from bench.errors import UsageError
+    from bench.cli.shared import refuse_empty
+    from bench.errors import UsageError, printable
 
     # Typer carries its own copy of click in some versions: take the base class from what it exports.
     click_error: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
     try:
+        refuse_empty(sys.argv[1:] if arguments is None else arguments)
         return app(arguments, standalone_mode=False, prog_name="fidmap") or 0
     except click_error as error:
         if type(error).__name__ == "NoArgsIsHelpError":
@@ -43,8 +45,6 @@ def _run(arguments: list[str] | None) -> int:
         return _say(str(error))
     except (KeyboardInterrupt, typer.Abort):
         return 130
-    except SystemExit as error:  # fidmap raises none: code of the user's did, and its exit code is no verdict
-        return _say(f"code that the command names ended Python (SystemExit {error.code}) and gave no result")
     except OSError as error:
         return _say(f"{error.filename or type(error).__name__}: {error.strerror or error}")
     except BaseException as error:
@@ -54,6 +54,9 @@ def _run(arguments: list[str] | None) -> int:
 
         if isinstance(error, UnknownName):
             return _say(str(error))
+        if not isinstance(error, Exception):  # fidmap raises none: code of the user's did, and it is no verdict
+            what = printable(f"{type(error).__name__} {error}")
+            return _say(f"code that the command names ended Python ({what}) and gave no result")
         traceback.print_exc()
         return _say("this is an error of fidmap itself and no verdict; please report it with the lines above")
 

@@ -12,6 +12,7 @@ import io
 import os
 import re
 import sys
+import warnings
 from typing import Any
 
 # Control characters except tab and line feed, and those that change the direction of a line or end it.
@@ -26,8 +27,10 @@ def escape_controls(text: str) -> str:
 def prepare() -> None:
     """Replace ``sys.stdout`` and ``sys.stderr`` with streams that escape and that survive a closed pipe.
 
-    The command calls it once, when it starts.
+    The command calls it once, when it starts. Python's warning of an async function's return is left out, since the
+    command's line says what came in place of a number.
     """
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited")
     for number in (0, 1, 2):  # a closed one's number would go to the next file opened, to which prints would then go
         try:
             os.fstat(number)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import redirect_stdout
 
 from bench.audit import audit
 from bench.audit.finding import VERDICTS, Finding
@@ -29,7 +31,9 @@ def choose_subjects(names: Iterable[str], peers: Iterable[str]) -> list[Subject]
 def findings(found: Iterable[Subject], checks: Iterable[str]) -> Iterator[list[Finding]]:
     """Audit one sampler after another by these checks; yields the list of findings of each."""
     for subject in found:
-        yield list(audit(subject, checks))
+        with redirect_stdout(sys.stderr):  # what a sampler prints is no result
+            of_one = list(audit(subject, checks))
+        yield of_one
 
 
 def text(of_one: list[Finding], failures_only: bool = False) -> str:

@@ -309,6 +309,8 @@ def find_subject(text: str) -> Subject:
     Raises LookupError on an unknown name or option, and ImportError where it cannot be loaded.
     """
     name, bracket, given = text.partition("(")
+    if bracket and not given.endswith(")"):
+        raise LookupError(f"{text!r} has no closing bracket: NAME or NAME(OPTION=VALUE, ...) is accepted")
     try:  # diffusers' classes take arguments of their own
         entry, options = SAMPLERS[text].load() if not bracket or name not in SAMPLERS else None, {}
     except LookupError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import redirect_stdout
 from typing import Annotated
 
 import typer
@@ -61,9 +63,10 @@ def audit(
             raise UsageError(f"--like and {given[0]}: one of them is accepted")
         return _hold_against(like, [*(names or ()), *guests], as_json)
     try:
-        for name in names or ():
-            SAMPLERS[name].resolve()
-        subjects = report.choose_subjects([*(names or ()), *guests], peer or ())
+        with redirect_stdout(sys.stderr):
+            for name in names or ():
+                SAMPLERS[name].resolve()
+            subjects = report.choose_subjects([*(names or ()), *guests], peer or ())
     except (LookupError, ImportError) as error:
         raise UsageError(str(error)) from None
     if not subjects:
@@ -85,13 +88,17 @@ def audit(
 def _hold_against(like: str, names: list[str], as_json: bool) -> int:
     """Hold samplers against a named one and print where they part; exit code 1 where one does."""
     from bench.audit.likeness import compare
+    from bench.audit.opening import open_audit
     from bench.audit.subject import find_subject
 
     if not names:
         raise UsageError("--like NAME needs what is held against it: --sampler, --scheduler or a name")
     try:
-        other = find_subject(like)
-        found = [compare(find_subject(name), other) for name in names]
+        with redirect_stdout(sys.stderr):  # what a sampler prints is no result
+            other = find_subject(like)
+            if fault := open_audit(other).fault:
+                raise UsageError(f"--like {like}: it does not run: {fault}")
+            found = [compare(find_subject(name), other) for name in names]
     except (LookupError, ImportError, ValueError) as error:
         raise UsageError(str(error)) from None
     if as_json:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -92,10 +94,11 @@ def run(
     elif given := [name for name, value in own.items() if value is not None]:
         raise UsageError(f"--{given[0]} goes with --model")
     store = Store(out or Path("runs") / plan.name, repair=not dry_run)
-    stream = expansion.stream(plan, seed=seed, device=device, guests=guests, where=str(file.name))
-    # With a limit, no more cells are made than needed; a shard is one of all cells.
-    everything = list(stream) if part or not limit else None
-    chosen = expansion.select(stream if everything is None else everything, only, None if part else limit)
+    with redirect_stdout(sys.stderr):  # what own code prints is no result
+        stream = expansion.stream(plan, seed=seed, device=device, guests=guests, where=str(file.name))
+        # With a limit, no more cells are made than needed; a shard is one of all cells.
+        everything = list(stream) if part or not limit else None
+        chosen = expansion.select(stream if everything is None else everything, only, None if part else limit)
     cells = part.take(chosen, everything or chosen)[:limit] if part else chosen
     if dry_run:
         to_run = select_missing(cells, store, force=force, keep_samples=keep is not None)

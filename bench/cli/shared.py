@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +26,19 @@ def own_option(what: str, metavar: str = "MODULE:FUNCTION") -> Any:
 def columns() -> int:
     """The width of the terminal, at most 120; 100 where there is none."""
     return min(shutil.get_terminal_size((100, 24)).columns, 120)
+
+
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """Raise UsageError where an argument or the value of an option is an empty text, as an unset variable gives.
+
+    No command takes one, and as a path it would be the working folder.
+    """
+    for before, one in itertools.pairwise(["fidmap", *arguments]):
+        option = before if one == "" else one.removesuffix("=")
+        if option.startswith("-") and (one == "" or ("=" not in option and option != one)):
+            raise UsageError(f"{option} is empty; a value is accepted, or the command without this option")
+        if one == "":
+            raise UsageError(f"the argument after {before!r} is empty; a value is accepted")
 
 
 def split_pair(option: str, text: str, form: str = "FIELD=GLOB") -> tuple[str, str]:
@@ -60,7 +75,8 @@ def check_own(kind: str, option: str, name: str, prefix: str = "") -> str:
         raise UsageError(f"{option} {name!r}: expected {form}")
     import_from_here()
     try:
-        found: Any = kinds()[kind][prefix + name].resolve()
+        with redirect_stdout(sys.stderr):  # what it prints is no result
+            found: Any = kinds()[kind][prefix + name].resolve()
     except ImportError as error:
         raise UsageError(f"{option} {error}") from None
     if kind == "samplers" and hasattr(found, "set_timesteps"):
@@ -76,7 +92,9 @@ def check_returns(guests: Mapping[str, Sequence[str]]) -> None:
         for name in names:
             from bench.tasks.trial import find_wrong_return  # late: it needs torch
 
-            if wrong := find_wrong_return(kind, name):
+            with redirect_stdout(sys.stderr):  # what it prints is no result
+                wrong = find_wrong_return(kind, name)
+            if wrong:
                 raise UsageError(wrong)
 
 

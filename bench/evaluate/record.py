@@ -85,7 +85,7 @@ def _keep(
     folder: Path, task: str, entry: str, parameters: dict[str, Any], measures: list[Measurement], data: str,
     began: datetime, seed: int = 0, device: str = "cpu",
 ) -> None:  # fmt: skip
-    """Write a record, which replaces one of the same key in the list of what is shown."""
+    """Write a record, which takes the place of one of the same key in what is shown."""
     store = Store(folder).create()
     key = key_of(task, parameters, seed, device, 1)
     code, machine = environment.code(), environment.machine()
@@ -99,7 +99,7 @@ def _keep(
         started_at=began.isoformat(), duration=(datetime.now(UTC) - began).total_seconds(),
     )  # fmt: skip
     store.write(record)
-    before = store.suites().get(SUITE)
-    listed = dict(zip(before.keys, before.cells, strict=True)) if before else {}
-    listed |= {key: hash_}
-    store.write_suite(SUITE, None, list(listed.values()), list(listed))
+    # Of records that no list names, the newest of each key is shown: several evaluations may be kept at the same time.
+    if before := store.suites().get(SUITE):  # a baseline that `fidmap compare --update` wrote has a list
+        listed = dict(zip(before.keys, before.cells, strict=True)) | {key: hash_}
+        store.write_suite(SUITE, None, list(listed.values()), list(listed))

@@ -56,21 +56,22 @@ class Model:
 
 @lru_cache(maxsize=2)
 def load_model(spec: str) -> Model:
-    """Load the model that ``spec`` names, on the CPU; raises UsageError on a bad one.
-
-    Weights that a function draws at random are the same in each call, since torch's generator is seeded with 0.
-    """
+    """Load the model that ``spec`` names, on the CPU; raises UsageError on a bad one."""
     import torch
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with torch.random.fork_rng(devices=[]):  # building a network draws weights, whose place the stored ones take
         denoiser, shape, autoencoder = _find(spec)
     held = denoiser if autoencoder is None else [denoiser, autoencoder]
     return Model(spec, denoiser, shape, hash_numbers(held), autoencoder)
 
 
 def call_named(option: str, spec: str, *arguments: Any) -> Any:
-    """What the function MODULE:FUNCTION returns; raises UsageError where it is not found, or raises itself."""
+    """What the function MODULE:FUNCTION returns; raises UsageError where it is not found, or raises itself.
+
+    What it draws at random is the same in each process, since torch's generator is seeded with 0.
+    """
+    import torch
+
     import_from_here()
     try:
         function = pkgutil.resolve_name(spec)
@@ -79,7 +80,9 @@ def call_named(option: str, spec: str, *arguments: Any) -> Any:
     if not callable(function):
         raise UsageError(f"{option} {spec}: is {type(function).__name__}; a function is accepted")
     try:
-        return function(*arguments)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return function(*arguments)
     except (Exception, SystemExit) as error:
         raise UsageError(f"{option} {spec}: raised {_reason(error)}") from None
 

@@ -45,10 +45,12 @@ def merge(sources: list[Source], store: Store) -> Merged:
     merged = Merged(damaged=[f"{source.path}: {name} is damaged ({why})" for source in sources
                              for name, why in source.damaged.items()])  # fmt: skip
     store.create()
-    before = {name: record for source in sources for name in source.records if (record := store.get(name))}
+    names = {record.cell.hash for source in sources for record in source.records}
+    before = {name: record for name in names if (record := store.get(name))}
     kept: dict[str, tuple[Record, Source | None]] = {name: (record, None) for name, record in before.items()}
     for source in sources:
-        for name, record in source.records.items():
+        for record in source.records:
+            name = record.cell.hash
             if name in kept:
                 kept[name] = _choose(kept[name], (record, source), merged, str(store.folder))
             else:

@@ -68,7 +68,12 @@ class Record(BaseModel):
 
     @classmethod
     def read(cls, fields: Any) -> Record:
-        """The record of the fields that any schema version so far has stored; raises ValueError where it is damaged."""
+        """The record of the fields that any schema version so far has stored.
+
+        Raises ValueError where it is damaged, and UsageError where a newer fidmap wrote it.
+        """
+        if isinstance(fields, dict):
+            require_known_schema(fields.get("schema_version"))
         return cls.model_validate(upgrade_record(fields) if isinstance(fields, dict) else fields)
 
     @property
@@ -96,15 +101,20 @@ def parse_record(content: bytes | str) -> Record:
     if not isinstance(fields, dict):
         raise ValueError("it holds no JSON object")
     checksum = fields.pop("checksum", None)
-    require_known_schema(fields.get("schema_version"))
+    require_known_schema(fields.get("schema_version"))  # before the checksum, which a newer version may form otherwise
     if checksum is not None and checksum != digest(fields):
         raise ValueError("its content is not what was stored: its checksum differs")
     return Record.read(fields)
 
 
 def require_known_schema(version: Any) -> None:
-    """Raise UsageError where a schema version is newer than this fidmap: such a file is not damaged."""
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+    """Raise UsageError where a schema version is newer than this fidmap: such a file is not damaged.
+
+    Raises ValueError where it is no version at all; None stands for a file of a version that did not state it.
+    """
+    if version is not None and (type(version) is not int or version < 1):
+        raise ValueError(f"schema_version is {version!r}; a whole number from 1 is accepted")
+    if version is not None and version > SCHEMA_VERSION:
         raise UsageError(f"schema version {version} is a newer fidmap's; this one reads up to {SCHEMA_VERSION}")
 
 

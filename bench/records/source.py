@@ -19,10 +19,13 @@ EXPECTED = "expected a folder of records, a file of `fidmap table --format json`
 
 @dataclass(frozen=True)
 class Source:
-    """One source of a merge: its records by hash, their environments, the plans of its suites, what is damaged."""
+    """One source of a merge: its records, their environments, the plans of its suites, what is damaged.
+
+    A file may have several records of one cell hash.
+    """
 
     path: str
-    records: dict[str, Record]
+    records: list[Record]
     environments: dict[str, Any]
     plans: dict[str, StoredSuite] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)  # hash of a record -> why it cannot be read
@@ -49,15 +52,14 @@ def read(path: Path) -> Source:
     if "records" in fields:
         records, environments = bundle.read(path)
         bare = [record.model_copy(update={"arrays": [], "arrays_hash": None}) for record in records]
-        return Source(str(path), {record.cell.hash: record for record in bare}, environments)
+        return Source(str(path), bare, environments)
     if not fields & microbench.FIELDS:
         raise UsageError(f"{path}: {EXPECTED}")
     records, environment = microbench.read(path)
     plan = StoredSuite(
         suite=None, cells=[record.cell.hash for record in records], keys=[record.cell.key for record in records]
     )
-    found = {record.cell.hash: record for record in records}
-    return Source(str(path), found, {digest(environment): environment}, {microbench.SUITE: plan})
+    return Source(str(path), records, {digest(environment): environment}, {microbench.SUITE: plan})
 
 
 def _read_store(path: Path) -> Source:
@@ -66,7 +68,7 @@ def _read_store(path: Path) -> Source:
     if not contents.records and not plans:
         left = f"{len(contents.damaged)} damaged records and no other" if contents.damaged else "no records"
         raise UsageError(f"{path} holds {left}; {EXPECTED}")
-    records, damaged = {}, dict(contents.damaged)
+    records, damaged = [], dict(contents.damaged)
     for record in [*contents.records, *contents.left_out]:
         try:
             content = store.read_arrays(record)
@@ -74,5 +76,5 @@ def _read_store(path: Path) -> Source:
             damaged[record.cell.hash] = str(error)
             continue
         hash_ = digest(content) if content else None  # records of older versions do not have it
-        records[record.cell.hash] = record.model_copy(update={"arrays_hash": hash_})
+        records.append(record.model_copy(update={"arrays_hash": hash_}))
     return Source(str(path), records, store.environments(), plans, damaged, store.read_arrays)

@@ -174,8 +174,9 @@ class Store:
         """
 
         def parse(stem: str, content: bytes) -> StoredSuite:
-            stored = StoredSuite.model_validate(json.loads(content))
-            require_known_schema(stored.schema_version)
+            fields = json.loads(content)
+            require_known_schema(fields.get("schema_version") if isinstance(fields, dict) else None)
+            stored = StoredSuite.model_validate(fields)
             if stored.schema_version < SCHEMA_VERSION and stored.suite is not None:
                 stored = stored.model_copy(update={"suite": upgrade_suite(stored.suite)})
             return stored

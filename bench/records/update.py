@@ -60,9 +60,8 @@ class Update:
         store = Store(self.path, repair=self.whole).create()
         store.contents()  # what is damaged is set aside, where the whole is replaced
         changed = False
-        for name in sorted(self.taken):
-            new = self.candidate.records[name]
-            if store.get(name) == new:
+        for new in self.candidate.records:
+            if new.cell.hash not in self.taken or store.get(new.cell.hash) == new:
                 continue
             if new.environment in self.candidate.environments:
                 store.write_environment(self.candidate.environments[new.environment])

@@ -120,7 +120,8 @@ def _run_cell(cell: Cell, keep_samples: bool, loaded: Loaded, state: Any) -> Out
         state.restore(what.seed)  # undo what the imports drew or set
         parameters = task.parameters.model_validate(what.parameters)
         if changed := sorted(name for name, held in parameters.contents().items() if dict(cell.contents)[name] != held):
-            raise RuntimeError(f"not as they were when the cell was planned: {', '.join(changed)}")
+            planned = f"not as they were when the cell was planned: {', '.join(changed)}"
+            return Outcome("failed", f"{planned}; what a cell names must be the same in each process")
         measures = _describe(task, task.run(parameters, context))
         if bad := [m.name for m in measures if not math.isfinite(m.value)]:
             outcome.status, outcome.error = "diverged", f"not finite: {', '.join(bad)}"
@@ -130,7 +131,7 @@ def _run_cell(cell: Cell, keep_samples: bool, loaded: Loaded, state: Any) -> Out
         outcome = Outcome("diverged", printable(str(error)))
     except (MemoryError, torch.OutOfMemoryError) as error:
         outcome = Outcome("out_of_memory", _reason(error))
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # of the user's code, which may raise anything; interrupts do not reach a worker
         for line in traceback.format_exc().splitlines():
             print(_indent(line), file=sys.stderr)
         outcome = Outcome("failed", _reason(error))

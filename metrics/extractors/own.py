@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
 import pkgutil
 import sys
 from collections.abc import Callable
@@ -34,10 +35,15 @@ def from_exported(file: str | Path, resize: str = "none", *, device: str = "cpu"
     """
     file = Path(file)
     content = file.read_bytes()  # an OSError of Python's names the file
+    log = logging.getLogger("torch.export")
+    before, log.disabled = log.disabled, True  # it writes the trace of what it then raises
     try:
         program = torch.export.load(file).module().to(device)
     except Exception as error:  # torch raises whatever its parts do
-        raise ValueError(f"{file} is no program of torch.export ({_line(error)})") from None
+        reason = _line(error).partition(" Please check the warnings")[0]
+        raise ValueError(f"{file} is no program of torch.export ({reason})") from None
+    finally:
+        log.disabled = before
 
     def network(x: Tensor) -> Tensor:
         try:

@@ -190,7 +190,6 @@ def stores(tmp_path):
         (["--format", "html"], 2, "text, json, junit, github, md"),
         (["--format", "md", "--json"], 2, "one of them"),
         (["--only", "nothing*"], 2, "matches none of 4 cells"),
-        (["--only", ""], 1, "1 worse"),
         (["--measure", "ordr"], 2, "there are order, error"),
         (["--only", "heun", "--measure", "error"], 2, "there are order"),
     ],

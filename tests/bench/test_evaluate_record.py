@@ -93,6 +93,31 @@ def test_images_are_held_against_an_earlier_version_of_themselves(files, command
     assert printed.count("worse        evaluate_images/features") == 2
 
 
+def test_evaluations_kept_at_the_same_time_are_all_there(files, command, monkeypatch):
+    """Before each file that one of them writes, another one begins and ends."""
+    names = [f"detector{number}" for number in range(5)]
+    for name in names:
+        (files / f"{name}.json").write_bytes((files / "right" / "mine.json").read_bytes())
+    waiting, kept = iter(names), []
+    put = Store.put
+
+    def keep():
+        if name := next(waiting, None):
+            assert command("evaluate", "detections", "truth.json", f"{name}.json", "--record", "store")[0] == 0
+            kept.append(name)
+
+    def put_last(store, *arguments):
+        with monkeypatch.context() as plain:
+            plain.setattr(Store, "put", put)
+            keep()
+        put(store, *arguments)
+
+    monkeypatch.setattr(Store, "put", put_last)
+    keep()
+    assert len(kept) > 2
+    assert {record.cell.entry for record in Store(files / "store").records()} == set(kept)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

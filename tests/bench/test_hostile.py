@@ -10,10 +10,14 @@ import torch
 from bench.data.crowds import crowds
 from bench.errors import UsageError
 from bench.evaluate.sides import read_side
+from bench.plan.cells import expand
+from bench.plan.suite import Suite
 from bench.report.into import write_into
+from bench.run.worker import _run_cell
 from bench.task import Context
 from bench.tasks.boxes.calls import suppress
 from bench.tasks.samplers.declarations import OrderParameters, sampler_order
+from bench.tasks.trial import find_wrong_return
 
 CODE = """
 import sys
@@ -45,6 +49,21 @@ def suppress_in_place(boxes, scores, labels, *, iou_threshold, image):
     boxes.zero_(), scores.zero_(), labels.zero_()
     return found
 def leaves_early(denoiser, x, times, *, condition=None, noise=None, callback=None): sys.exit(0)
+def prints_euler(denoiser, x, times, *, condition=None, noise=None, callback=None):
+    print("said by the sampler")
+    return euler(denoiser, x, times)
+class Own(BaseException): pass
+def raises_late(denoiser, x, times, *, condition=None, noise=None, callback=None):
+    if len(x) > 3: raise Own("first line\\nsecond")
+    return x
+def interrupts_late(denoiser, x, times, *, condition=None, noise=None, callback=None):
+    if len(x) > 3: raise KeyboardInterrupt
+    return x
+async def waits(denoiser, x, times, *, condition=None, noise=None, callback=None): return x
+def writes_boxes(pred, target):
+    pred.data.zero_()
+    return (pred - target).abs().sum(1)
+def leaves_boxes(pred, target): return (pred - target).abs().sum(1)
 """
 
 
@@ -161,6 +180,96 @@ def test_a_link_to_itself_is_no_file_for_a_table(tmp_path):
     link.symlink_to(link)
     with pytest.raises(UsageError, match=r"loop\.md: cannot be read"):
         write_into(link, {"samplers": "table"})
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("raises_late", "Own: first line second"), ("interrupts_late", "KeyboardInterrupt: ")]
+)
+def test_whatever_code_raises_in_a_worker_is_named_in_the_record(folder, name, said):
+    """Also what is no Exception: the worker would die with an exit code that says nothing."""
+
+    class Untouched:
+        def require(self, *_):
+            pass
+
+        def restore(self, *_):
+            pass
+
+    suite = Suite.model_validate(
+        {"name": "s", "block": [{"task": "sampler_order", "settings": {"sampler": f"hostile_code:{name}"}}]}
+    )
+    (cell,) = expand(suite)
+    outcome = _run_cell(cell, False, Untouched(), Untouched())
+    assert outcome.status == "failed"
+    assert outcome.error.startswith(said)
+    assert "hostile_code.py" in outcome.error
+
+
+def test_a_loss_that_writes_into_its_boxes_is_refused(folder):
+    """It would change the boxes that a regression goes on with; a copy would count in its time."""
+    assert find_wrong_return("losses", "hostile_code:leaves_boxes") is None
+    said = find_wrong_return("losses", "hostile_code:writes_boxes")
+    assert said == "hostile_code:writes_boxes writes into its boxes; a loss that leaves them as they are is accepted"
+
+
+def test_an_async_function_is_one_line(folder, fidmap):
+    found = fidmap("run", "quick", "--sampler", "hostile_code:waits", "--dry-run")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.count("\n") == 1
+    assert "hostile_code:waits: the sampler returned coroutine" in found.stderr
+
+
+@pytest.mark.parametrize("how", [["--check", "order"], ["--like", "euler"]], ids=" ".join)
+def test_what_a_sampler_prints_is_not_in_the_json_of_its_audit(folder, command, how):
+    code, printed, said = command("audit", "--sampler", "hostile_code:prints_euler", *how, "--json")
+    assert {one["sampler"] for one in json.loads(printed)} == {"hostile_code:prints_euler"}, (code, said)
+    assert "said by the sampler" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "quick", "--only", ""], "--only is empty"),
+        (["run", "quick", "--only="], "--only is empty"),
+        (["run", "quick", "--out", ""], "--out is empty"),
+        (["run", ""], "the argument after 'run' is empty"),
+        (["import", "real.npy", "--out", ""], "--out is empty"),
+        (["evaluate", "images", "real.npy", "generated.npy", "--extractor", ""], "--extractor is empty"),
+        (["evaluate", "images", "real.npy", "generated.npy", "--record", ""], "--record is empty"),
+        (["evaluate", "images", "real.npy", ""], "the argument after 'real.npy' is empty"),
+        (["table", "samplers", "--rank", "--into", ""], "--into is empty"),
+        (["audit", "--sampler", ""], "--sampler is empty"),
+    ],
+    ids=" ".join,
+)
+def test_an_empty_text_is_one_line_and_not_the_working_folder(folder, command, arguments, says):
+    before = sorted(folder.iterdir())
+    code, printed, said = command(*arguments)
+    assert (code, printed, said.count("\n")) == (2, "", 1)
+    assert says in said
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("like", "says"),
+    [
+        ("ddim(", "closing bracket"),
+        ("ddim(eta=1", "closing bracket"),
+        ("ddim(eta=nan)", "eta must be a number"),
+        ("ddim(eta=__import__('os'))", "eta must be a number"),
+    ],
+)
+def test_options_that_a_named_sampler_does_not_take_are_one_line(folder, command, like, says):
+    code, printed, said = command("audit", "ddim", "--like", like)
+    assert (code, printed, said.count("\n")) == (2, "", 1)
+    assert says in said
+
+
+def test_a_damaged_exported_program_is_one_line(folder, fidmap):
+    (folder / "network.pt2").write_bytes(b"PK\x03\x04 damaged")
+    found = fidmap("evaluate", "images", "fashion_mnist", "fashion_mnist", "--extractor", "network.pt2")
+    assert (found.returncode, found.stdout, found.stderr.count("\n")) == (2, "", 1)
+    assert "network.pt2 is no program of torch.export" in found.stderr
 
 
 def test_what_a_metric_prints_is_not_in_the_json(folder, command):

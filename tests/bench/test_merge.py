@@ -194,6 +194,25 @@ def test_what_is_damaged_is_named_and_left_out_and_the_rest_is_merged(stores, co
     assert len(Store(stores / "c").records()) == 4
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_records_of_one_hash_in_one_file_are_named_as_those_of_two_files_are(stores, command, reverse):
+    bundled = json.loads(bundle(Store(stores / "a")))
+    first = bundled["records"][0]
+    other = json.loads(json.dumps(first))
+    other["measures"][0]["value"] += 1
+    other["started_at"] = "2019-01-01T00:00:00"
+    bundled["records"].insert(0 if reverse else 1, other)
+    (stores / "both.json").write_text(json.dumps(bundled))
+    code, _, said = command("import", "both.json", "--out", "c")
+    assert code == 1
+    (line,) = [line for line in said.splitlines() if line.startswith("conflict: ")]
+    assert first["cell"]["hash"] in line
+    assert "kept is both.json of " + first["started_at"] in line
+    assert "left out both.json of 2019-01-01T00:00:00" in line
+    kept = Store(stores / "c").get(first["cell"]["hash"])
+    assert kept.measures[0].value == first["measures"][0]["value"]
+
+
 def test_an_import_that_is_interrupted_is_completed_by_its_repetition(stores, command, interrupted):
     """Killed at each of its writes in turn: the store can always be read, and the repetition gives the whole."""
     assert command("import", "a", "--out", "whole")[0] == 0

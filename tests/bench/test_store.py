@@ -133,6 +133,30 @@ def test_a_record_of_a_newer_fidmap_is_not_damaged_and_not_read(record, tmp_path
         load(tmp_path / "bundle.json")
 
 
+@pytest.mark.parametrize("version", ["3", 3.0, True, 0, -1, [3], {}], ids=repr)
+def test_a_schema_version_of_another_type_is_damage(record, tmp_path, version):
+    store = Store(tmp_path).create()
+    store.write(record())
+    store.write_suite("s", {"name": "s"}, [], [])
+    file = tmp_path / "records" / f"{record().cell.hash}.json"
+    fields = json.loads(file.read_text()) | {"schema_version": version}
+    del fields["checksum"]
+    file.write_text(json.dumps(fields))
+    assert store.get(record().cell.hash) is None
+    assert "schema_version" in store.damaged[record().cell.hash]
+    plan = tmp_path / "suites" / "s.json"
+    plan.write_text(json.dumps(json.loads(plan.read_text()) | {"schema_version": version}))
+    with pytest.raises(UsageError, match=r"s\.json is damaged \(schema_version"):
+        Store(tmp_path).suites()
+    for name, bundled in (
+        ("outer", {"schema_version": version, "records": [fields | {"schema_version": SCHEMA_VERSION}]}),
+        ("inner", {"schema_version": SCHEMA_VERSION, "records": [fields]}),
+    ):
+        (tmp_path / name).write_text(json.dumps(bundled))
+        with pytest.raises(UsageError, match="schema_version"):
+            load(tmp_path / name)
+
+
 OLD = {  # as fidmap wrote it up to schema version 2, but for its version
     "suite": "s", "task": "sampler_overhead", "kind": "contest", "entry": "euler,mine:sample",
     "parameters": {"samplers": ["euler", "mine:sample"]}, "seed": 3, "key": "0" * 16, "hash": "1" * 16, "version": "0",

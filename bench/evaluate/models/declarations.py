@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -36,8 +37,8 @@ class ModelParameters(TaskParameters):
     @model_validator(mode="after")
     def _fits(self) -> ModelParameters:
         require_budget(self.sampler, self.nfe)
-        if not self.range[0] < self.range[1]:
-            raise ValueError(f"range: two numbers, the lower first, are accepted, given {list(self.range)}")
+        if not -math.inf < self.range[0] < self.range[1] < math.inf:
+            raise ValueError(f"range: two finite numbers, the lower first, are accepted, given {list(self.range)}")
         return self
 
     @property

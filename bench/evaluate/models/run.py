@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import time
@@ -44,6 +45,7 @@ from implementations.catalogue import SAMPLERS, SCHEDULES
 
 SAMPLERS_SHOWN = ("ddim", "heun", "dpmpp_2m", "unipc_bh2")
 BUDGETS = (5, 10, 20)
+MOST = 10_000  # evaluations of a budget
 ROWS = 256  # of data on which a model is probed
 
 Tell = Callable[[str], None]
@@ -126,8 +128,8 @@ class Plan:
         """Check every option, load model and data, and make the suite; raises UsageError on what is not accepted."""
         check_device(device)
         _require_names(samplers, schedule)
-        if not nfe or min(nfe) < 1:
-            raise UsageError(f"--nfe {','.join(map(str, nfe))!r}: whole numbers from 1 are accepted")
+        if not nfe or not 1 <= min(nfe) <= max(nfe) <= MOST:
+            raise UsageError(f"--nfe {','.join(map(str, nfe))!r}: whole numbers from 1 to {MOST} are accepted")
         for option, number in (("--seeds", seeds), ("--samples", samples - 1), ("--batch", batch)):
             if number < 1:
                 raise UsageError(f"{option} is too small; at least {2 if option == '--samples' else 1} is accepted")
@@ -159,9 +161,9 @@ class Plan:
 
     def dry_run(self, out: Path | str | None) -> DryRun:
         """What a run would take, by the number of evaluations and the time of three calls of the model."""
-        found = self.probe()
+        store, found = self.store(out, repair=False), self.probe()
         cells = self._expand()
-        waiting = {cell.identity.hash for cell in select_missing(cells, self.store(out, repair=False))}
+        waiting = {cell.identity.hash for cell in select_missing(cells, store)}
         listed = [
             ("run" if cell.identity.hash in waiting else "stored", cell.name, self._count(cell)) for cell in cells
         ]
@@ -174,10 +176,12 @@ class Plan:
 
     def run(self, out: Path | str | None, tell: Tell) -> ModelReport:
         """Probe the model, run what is not stored, write tables and pictures, and report."""
+        store, suite = self.store(out, repair=True), self.suite
         warning = self.probe().warning
         if warning:
             tell(f"model {self.parameters.model}: {warning}")
-        cells, store, suite = self._expand(), self.store(out, repair=True).create(), self.suite
+        cells = self._expand()
+        store.create()
         store.write_suite(
             suite.name, suite.model_dump(mode="json"), [c.identity.hash for c in cells], [c.identity.key for c in cells]
         )
@@ -263,8 +267,8 @@ def check_inputs(settings: dict[str, Any]) -> tuple[Data | None, str]:
     ``settings`` are of the task ``model_quality``. Raises UsageError on what cannot be read, or does not fit the model.
     """
     low, high = settings["range"]
-    if not low < high:
-        raise UsageError(f"--range {low:g},{high:g}: two numbers, the lower first, are accepted")
+    if not -math.inf < low < high < math.inf:
+        raise UsageError(f"--range {low:g},{high:g}: two finite numbers, the lower first, are accepted")
     found = load_data(settings["data"], low, high) if settings["data"] else None
     find_shape(load_model(settings["model"]), found)
     if found is not None and found.kind != "points":
