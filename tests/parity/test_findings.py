@@ -11,7 +11,7 @@ import pytest
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of diffusers' own making
 RESULTS = Path(__file__).parent.parent.parent / "results"
 PAGE = (RESULTS / "audit-findings.md").read_text()
-SCRIPTS = ("of_diffusers", "of_k_diffusion", "of_torchvision", "of_comfyui")
+SCRIPTS = ("of_diffusers", "of_diffusers_guiders", "of_k_diffusion", "of_torchvision", "of_comfyui")
 NUMBER = re.compile(r"(?<![\w.])-?\d*\.?\d+(?:e-?\d+)?(?![\w.]*\w)")
 ROWS = [  # of each table whose last column is NAME: the figures and the name
     (cells[2], cells[-1].strip("`"))

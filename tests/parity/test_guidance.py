@@ -1,11 +1,9 @@
 """diffusers' guiders, and the formulas of other programs, beside the schemes that the conventions say they are."""
 
-import itertools
 import math
 
 import pytest
 import torch
-from torch.nn.functional import conv2d, interpolate, pad
 
 from implementations.catalogue import GUIDANCE
 from implementations.diffusion import VP, Network, RectifiedFlow
@@ -56,34 +54,6 @@ def test_every_guider_of_diffusers_has_a_convention():
     assert theirs - ours <= {"AdaptiveProjectedMixGuidance", "LTX2Guidance"}
 
 
-@pytest.fixture
-def pyramids(monkeypatch):
-    """kornia's two functions, which the guider needs, where kornia is not installed: written here from its manual."""
-    module = pytest.importorskip("diffusers.guiders.frequency_decoupled_guidance")
-    if not module._CAN_USE_KORNIA:
-        monkeypatch.setattr(module, "_CAN_USE_KORNIA", True)
-        monkeypatch.setattr(module, "upsample_and_blur_func", pyrup)
-        monkeypatch.setattr(module, "build_laplacian_pyramid_func", laplacian_pyramid)
-
-
-def smooth(image):
-    row = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
-    kernel = torch.outer(row, row).expand(image.shape[1], 1, 5, 5)
-    return conv2d(pad(image, (2, 2, 2, 2), mode="reflect"), kernel, groups=image.shape[1])
-
-
-def pyrup(image):
-    return smooth(interpolate(image, scale_factor=2, mode="bilinear", align_corners=False))
-
-
-def laplacian_pyramid(image, levels):
-    gaussian = [image]
-    for _ in range(levels - 1):
-        gaussian.append(interpolate(smooth(gaussian[-1]), scale_factor=0.5, mode="bilinear", align_corners=False))
-    return [*(big - pyrup(small) for big, small in itertools.pairwise(gaussian)), gaussian[-1]]
-
-
-@pytest.mark.usefixtures("pyramids")
 @pytest.mark.parametrize(("name", "arguments", "space"), GUIDERS)
 def test_a_guider_of_diffusers_is_the_scheme_of_its_convention(name, arguments, space):
     guider = getattr(guiders, name)(**arguments)
