@@ -41,7 +41,7 @@ class Identity(Strict):
 
     @property
     def name(self) -> str:
-        """The cell's whole name, ``task/entry/key=value,...`` with all parameters in order of name, and its seed."""
+        """The cell's whole name, ``task/entry/key=value,...`` with its parameters in order of name, and its seed."""
         return name_of(self.task, self.entry, self.setting | {"seed": self.seed})
 
     @property
@@ -70,8 +70,8 @@ class Cell:
 
 
 def name_of(task: str, entry: str, setting: dict[str, Any]) -> str:
-    """The name of a cell, which ``--only`` matches: ``task/entry/key=value,...`` with the keys in order."""
-    values = ",".join(f"{key}={_format(value)}" for key, value in sorted(setting.items()))
+    """The name of a cell, which ``--only`` matches: ``task/entry/key=value,...`` with the keys in order, no None."""
+    values = ",".join(f"{key}={_format(value)}" for key, value in sorted(setting.items()) if value is not None)
     return "/".join([task, entry, values]).rstrip("/")
 
 

@@ -35,11 +35,19 @@ class Path(ABC):
 
     @abstractmethod
     def alpha(self, t: Time) -> Values:
-        """Scale alpha of the data in ``x_t = alpha x_0 + sigma eps``."""
+        """Scale alpha of the data in ``x_t = alpha x_0 + sigma eps``.
+
+        It is float64, also where t is float32. ``noised(path, x_0, t, eps)`` of ``implementations.objectives`` makes
+        ``x_t`` in the dtype of the data; ``per_sample(path.alpha(t), x_0)`` of this module gives alpha that and axes.
+        """
 
     @abstractmethod
     def sigma(self, t: Time) -> Values:
-        """Standard deviation sigma of the noise in ``x_t = alpha x_0 + sigma eps``."""
+        """Standard deviation sigma of the noise in ``x_t = alpha x_0 + sigma eps``.
+
+        It is float64, also where t is float32. ``noised(path, x_0, t, eps)`` of ``implementations.objectives`` makes
+        ``x_t`` in the dtype of the data; ``per_sample(path.sigma(t), eps)`` of this module gives sigma that and axes.
+        """
 
     @abstractmethod
     def d_alpha(self, t: Time) -> Values:

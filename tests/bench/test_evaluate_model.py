@@ -15,6 +15,7 @@ from scipy.spatial.distance import cdist
 
 from bench.data import fashion_mnist
 from bench.evaluate import evaluate_model
+from bench.evaluate.models import estimate, quality
 from bench.evaluate.models.declarations import ModelParameters, model_quality
 from bench.evaluate.models.inputs import load_data
 from bench.evaluate.models.report import is_on_front
@@ -165,6 +166,48 @@ def test_points_from_outside(scratch, command):
     assert "4 cells, 4 to run" in out
 
 
+def test_a_cell_of_points_names_neither_extractor_nor_range(scratch, command):
+    _, out, _ = command(*POINTS, "--dry-run")
+    names = [line for line in out.splitlines() if line.startswith("run ")]
+    assert len(names) == 4
+    assert not any(word in name for name in names for word in ("extractor", "range", "None"))
+    for option, value in (("--extractor", "fmnist"), ("--range", "-1,1")):
+        code, out, err = command(*POINTS, option, value, "--dry-run")
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert f"{option} is of images" in err
+
+
+@pytest.mark.parametrize("images", [False, True], ids=["points", "images"])
+def test_the_dry_run_counts_what_a_comparison_with_data_calls(scratch, command, monkeypatch, images):
+    """Where every call takes one second, the estimate is the number of calls of the distance with its interval."""
+    data = "images.npy" if images else "mymodel:data"
+    if images:
+        np.save("images.npy", np.random.default_rng(0).integers(0, 256, (400, 28, 28), dtype=np.uint8))
+        (scratch / "pictures.py").write_text(PICTURES)
+    parameters = ModelParameters(
+        model="pictures:load" if images else "mymodel:load", sampler="ddim", nfe=5, data=data, samples=120
+    )
+    loaded = load_data(data, -1.0, 1.0)
+    name = "frechet_of_features" if images else "sliced_wasserstein"
+    plain, calls = getattr(quality, name), 0
+
+    def count(*sides):
+        nonlocal calls
+        calls += 1
+        return plain(*sides)
+
+    monkeypatch.setattr(quality, name, count)
+    samples = torch.randn(120, *loaded.shape)
+    quality._compare(parameters, samples, loaded, Context())
+    monkeypatch.setattr(quality, name, plain)
+    monkeypatch.setattr(estimate, "_time", lambda function, *arguments: (function(*arguments), 1.0))
+    found = estimate.estimate_judging(parameters, loaded, "cpu", 1, 1)
+    features = (2 * 120 + 400) / 64 if images else 0  # decoded and extracted in batches of 64
+    # And one call of KID or energy distance. Floors are counted at two sizes, the dearer of their two ways.
+    assert calls + 1 + features <= found <= calls + 1 + features + 20
+    assert estimate.estimate_judging(parameters, loaded, "cpu", 0, 0) == 0
+
+
 def by_hand(ends, nfe):
     """The RMS distance of Euler's ends in sigma on Karras's grid to the exact ends of the same starts, by hand.
 
@@ -275,7 +318,7 @@ def test_samples_do_not_depend_on_the_batch(scratch):
 def test_the_hash_of_a_cell_covers_weights_and_data_and_is_taken_again(scratch):
     def cells():
         clear()
-        plan = Plan.make("mymodel:load", ["euler"], [2], "karras", "mymodel:data", "fmnist", None, (-1, 1), 1, 50, 64,
+        plan = Plan.make("mymodel:load", ["euler"], [2], "karras", "mymodel:data", None, None, None, 1, 50, 64,
                          "cpu")  # fmt: skip
         return expand(plan.suite)
 

@@ -12,7 +12,7 @@ import scipy.stats
 import torch
 from torch import Tensor, nn
 
-from implementations.diffusion import EDM, VP, Denoiser, GaussianOracle, Prediction, RectifiedFlow
+from implementations.diffusion import EDM, VP, Denoiser, GaussianOracle, Network, Prediction, RectifiedFlow
 from implementations.diffusion.path import Path
 from implementations.objectives import OBJECTIVES, TIMESTEPS, WEIGHTINGS, noised, regression
 from implementations.objectives.consistency import (
@@ -51,6 +51,21 @@ def optimal(path: Path, t: float) -> Linear:
     alpha, sigma = float(path.alpha(t)), float(path.sigma(t))
     gain = alpha * VARIANCE / (alpha**2 * VARIANCE + sigma**2)
     return Linear(path, gain, MEAN * (1 - gain * alpha))
+
+
+def test_a_training_step_in_float32_stays_in_float32():
+    """Coefficients of a path are float64, of float32 times too; what a network is given is not."""
+    x0, noise, t = torch.randn(4, 1, 6, 6), torch.randn(4, 1, 6, 6), torch.rand(4)
+    assert VP().alpha(t).dtype is torch.float64
+    assert noised(VP(), x0, t, noise).dtype is torch.float32
+    network = torch.nn.Conv2d(1, 1, 3, padding=1)
+    given = []
+    network.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0].dtype))
+    denoiser = Network(VP(), lambda x, t: network(x), head="eps")
+    loss = regression(denoiser, x0, t, noise, view="eps").mean()
+    loss.backward()
+    assert given == [torch.float32]
+    assert network.weight.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: type(path).__name__)

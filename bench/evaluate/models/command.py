@@ -39,12 +39,13 @@ def model(
         typer.Option(help="What fidmap evaluate images reads, or MODULE:FUNCTION that returns a tensor."),
     ] = None,
     extractor: Annotated[
-        str, typer.Option(help="Of features, by name or as a file; see fidmap list extractors.")
-    ] = "fmnist",
+        str | None,
+        typer.Option(help="Of features, by name or as a file; see fidmap list extractors  [default: fmnist]"),
+    ] = None,
     condition: Annotated[
         str | None, typer.Option(metavar="MODULE:FUNCTION", help="Of n; returns the conditions of n samples.")
     ] = None,
-    range: Annotated[str, typer.Option(help="Of the model's images, as LOW,HIGH.")] = "-1,1",
+    range: Annotated[str | None, typer.Option(help="Of the model's images, as LOW,HIGH  [default: -1,1]")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds each sampler runs with.")] = 1,
     samples: Annotated[int, typer.Option(min=2, help="Samples per sampler, budget and seed.")] = 1000,
     batch: Annotated[int, typer.Option(min=1, help="Samples per batch, whose time is the latency.")] = 64,
@@ -78,16 +79,19 @@ def model(
 
 def join_by_options(suite: Suite, spec: str, options: Mapping[str, str | None], device: str) -> Suite:
     """A suite of samplers with a model as one more oracle, by the options of ``fidmap run``; raises UsageError."""
-    ends = read_range(options["range"] or "-1,1")
+    ends = read_range(options["range"])
     from bench.evaluate.models.run import join_model
 
     given = {name: value for name, value in options.items() if value is not None}
-    settings = {"data": None, "condition": None, "extractor": "fmnist"} | given | {"model": spec, "range": list(ends)}
+    none = {"data": None, "condition": None, "extractor": None}
+    settings = none | given | {"model": spec, "range": None if ends is None else list(ends)}
     return join_model(suite, settings, device, _tell)
 
 
-def read_range(text: str) -> tuple[float, float]:
-    """The two ends of ``--range LOW,HIGH``; raises UsageError."""
+def read_range(text: str | None) -> tuple[float, float] | None:
+    """The two ends of ``--range LOW,HIGH``, None without it; raises UsageError."""
+    if text is None:
+        return None
     ends = _numbers("--range", text, float)
     if len(ends) != 2:
         raise UsageError(f"--range {text!r}: two numbers with a comma between, the lower first, are accepted")

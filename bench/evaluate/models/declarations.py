@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from bench.task import Measure, SamplerName, ScheduleName, TaskParameters, declare
 from bench.tasks.samplers.declarations import COSTS, Budgeted, require_budget
 
+RANGE, EXTRACTOR = (-1.0, 1.0), "fmnist"  # of images, where nothing else is said
 PAIRED = 256  # starts from which the solver's error is measured
 
 
@@ -19,6 +20,7 @@ class ModelParameters(TaskParameters):
     ``model`` is a SPEC (``bench.models.spec``). ``data`` is what ``fidmap evaluate images`` reads, or MODULE:FUNCTION
     that returns a tensor; without it there are solver error and latency alone. ``condition`` is MODULE:FUNCTION of
     ``n``, which returns the conditions of n samples, one per row. ``range`` is that of the model's images.
+    Where they are not given, it is (-1, 1), and ``extractor`` fmnist; of points there are neither.
     """
 
     model: str = Field(examples=["mymodel"])  # in a suite file a folder: it may not name code
@@ -28,23 +30,33 @@ class ModelParameters(TaskParameters):
     schedule_options: dict[str, Any] = {}
     nfe: int | None = Field(default=None, ge=1, examples=[10])  # none for a sampler that chooses its steps
     data: str | None = None
-    extractor: str = "fmnist"
+    extractor: str | None = None
     condition: str | None = None
-    range: tuple[float, float] = (-1.0, 1.0)
+    range: tuple[float, float] | None = None
     samples: int = Field(default=1000, ge=2)
     batch: int = Field(default=64, ge=1)
 
     @model_validator(mode="after")
     def _fits(self) -> ModelParameters:
         require_budget(self.sampler, self.nfe)
-        if not -math.inf < self.range[0] < self.range[1] < math.inf:
-            raise ValueError(f"range: two finite numbers, the lower first, are accepted, given {list(self.range)}")
+        if not -math.inf < self.ends[0] < self.ends[1] < math.inf:
+            raise ValueError(f"range: two finite numbers, the lower first, are accepted, given {list(self.ends)}")
         return self
 
     @property
     def drawn(self) -> int:
         """How many samples are drawn: without data, those that the solver's error needs."""
         return self.samples if self.data else min(self.samples, PAIRED)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The range of the model's images."""
+        return self.range or RANGE
+
+    @property
+    def extractor_name(self) -> str:
+        """The extractor of the images' features."""
+        return self.extractor or EXTRACTOR
 
     @property
     def budget(self) -> Budgeted:
@@ -58,7 +70,7 @@ class ModelParameters(TaskParameters):
         """Hashes of the model's weights, of the data and the conditions, and of the extractor's weights."""
         from bench.evaluate.models.inputs import hash_inputs
 
-        return hash_inputs(self.model, self.data, self.range, self.extractor, self.condition, self.drawn)
+        return hash_inputs(self.model, self.data, self.ends, self.extractor_name, self.condition, self.drawn)
 
 
 model_quality = declare(

@@ -119,7 +119,7 @@ class Start(NamedTuple):
 @torch.no_grad()
 def model_quality(parameters: ModelParameters, context: Context) -> Measurements:
     """Distances of the samples to the data, the paired distance to the converged solution, and the time of a batch."""
-    data = load_data(parameters.data, *parameters.range) if parameters.data else None
+    data = load_data(parameters.data, *parameters.ends) if parameters.data else None
     model = load_model(parameters.model)
     start = Start(
         parameters.model, parameters.condition, parameters.drawn, find_shape(model, data),
@@ -176,21 +176,21 @@ def _compare(parameters: ModelParameters, samples: Tensor, data: Data, context: 
         return _compare_points(samples, data, context)
     if samples.ndim != 4:
         raise ValueError(f"samples are of shape {tuple(samples.shape[1:])}; images (c, h, w) have features")
-    extractor = find_extractor(parameters.extractor, context.device)
-    drawn = extractor.features(from_range(samples, *parameters.range), parameters.batch)
+    extractor = find_extractor(parameters.extractor_name, context.device)
+    drawn = extractor.features(from_range(samples, *parameters.ends), parameters.batch)
     context.keep("features", drawn.float())
     about: dict[str, Any] = {"extractor": extractor.label, "reference": data.hash, "n": len(drawn)}
     if data.statistics is not None:
         own = FeatureStatistics.from_features(drawn, extractor=extractor.label, resize=extractor.resize)
         return {"fd": Value(frechet_distance(data.statistics, own), **about)}
     real = data_features(data, extractor, parameters.batch)
-    value, interval = _with_interval(_frechet, real, drawn, context.seed)
+    value, interval = _with_interval(frechet_of_features, real, drawn, context.seed)
     kernel = kid(real, drawn)
     measures: dict[str, float | Value] = {
         "fd": Value(value, interval, **about),
         "kid": Value(kernel.value, _normal(kernel), **about)
     }  # fmt: skip
-    if found := _floor(_frechet, real, len(drawn), 1.0, context.seed):
+    if found := _floor(frechet_of_features, real, len(drawn), 1.0, context.seed):
         measures["fd_floor"] = Value(found.mean, (found.low, found.high), **about)
     return measures
 
@@ -230,7 +230,8 @@ def _floor(distance: Callable[[Tensor, Tensor], float], real: Tensor, n: int, po
         return None
 
 
-def _frechet(x: Tensor, y: Tensor) -> float:
+def frechet_of_features(x: Tensor, y: Tensor) -> float:
+    """The Frechet distance of two sets of features, (n, d) and (m, d)."""
     return frechet_distance(FeatureStatistics.from_features(x), FeatureStatistics.from_features(y))
 
 
@@ -290,7 +291,7 @@ def _solve_finely(start: Start, part: range, first: float, last: float, steps: i
 def _keep(parameters: ModelParameters, samples: Tensor, context: Context) -> None:
     """Store some samples as a picture, and all of them where that is asked for; images as uint8."""
     image = samples.ndim == 4 and samples.shape[1] in (1, 3)
-    shown = from_range(samples, *parameters.range) if image else samples.float()
+    shown = from_range(samples, *parameters.ends) if image else samples.float()
     context.keep("grid", shown[: GRID if image else 2000])
     if context.keep_samples:
         context.keep("samples", shown)

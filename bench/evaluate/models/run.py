@@ -18,7 +18,8 @@ from pydantic import ValidationError
 from bench.environment import check_device, import_from_here
 from bench.errors import UsageError, printable
 from bench.evaluate.models import quality as measuring
-from bench.evaluate.models.declarations import PAIRED, ModelParameters
+from bench.evaluate.models.declarations import EXTRACTOR, PAIRED, RANGE, ModelParameters
+from bench.evaluate.models.estimate import estimate_judging
 from bench.evaluate.models.inputs import (
     Data,
     find_extractor,
@@ -62,9 +63,9 @@ def evaluate_model(
     nfe: Sequence[int] = BUDGETS,
     schedule: str = "karras",
     data: str | None = None,
-    extractor: str = "fmnist",
+    extractor: str | None = None,
     condition: str | None = None,
-    range: tuple[float, float] = (-1.0, 1.0),
+    range: tuple[float, float] | None = None,
     seeds: int = 1,
     samples: int = 1000,
     batch: int = 64,
@@ -74,7 +75,8 @@ def evaluate_model(
 ) -> ModelReport:
     """Run samplers on a model of one's own, and report distance to data, solver error and latency of each.
 
-    ``model`` is a SPEC (``bench.models.spec``), ``data`` what ``fidmap evaluate images`` reads or MODULE:FUNCTION.
+    ``model`` is a SPEC (``bench.models.spec``), ``data`` what ``fidmap evaluate images`` reads or MODULE:FUNCTION. Of
+    images, ``extractor`` is fmnist and ``range`` (-1, 1) where they are not given; points take neither.
     Records go to ``out`` (default: runs/model-NAME), and what is stored there is not run again. ``tell`` is given lines
     on progress. A script that calls this must do so under ``if __name__ == "__main__"``, since the cells run in
     processes of their own. Raises UsageError on what is not accepted.
@@ -89,10 +91,16 @@ class DryRun:
 
     cells: list[tuple[str, str, int | None]]  # (run or stored, name, evaluations of one sample; None: not known)
     evaluations: int  # of one sample, of what is to run
-    minutes: float
+    network_minutes: float
+    judging_minutes: float  # of features, distances, their intervals and floors
     call_ms: float  # of one batch, the median of three calls
     batch: int
     warnings: list[str]
+
+    @property
+    def minutes(self) -> float:
+        """What is counted of the time in all."""
+        return self.network_minutes + self.judging_minutes
 
     def text(self) -> str:
         """The dry run in lines: one per cell, and what all that is to run takes."""
@@ -102,12 +110,16 @@ class DryRun:
         total = f"{self.evaluations:,} evaluations of one sample" + (
             ", and those that are not known" if unknown else ""
         )
-        time = f"about {self.minutes:.2g} minutes, from three calls of {self.call_ms:.3g} ms on {self.batch} samples"
+        time = (
+            f"about {self.minutes:.2g} minutes: {self.network_minutes:.2g} of the network, from three calls of "
+            f"{self.call_ms:.3g} ms on {self.batch} samples, and {self.judging_minutes:.2g} of the comparison with "
+            "data, from one call of each of its parts; the start of a process and pictures come on top"
+        )
         return "\n".join([*lines, f"{len(self.cells)} cells, {waiting} to run: {total}, {time}"])
 
     def as_dict(self) -> dict[str, Any]:
         """The dry run for JSON."""
-        return asdict(self)
+        return asdict(self) | {"minutes": self.minutes}
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +134,9 @@ class Plan:
 
     @classmethod
     def make(
-        cls, model: str, samplers: Sequence[str], nfe: Sequence[int], schedule: str, data: str | None, extractor: str,
-        condition: str | None, range: tuple[float, float], seeds: int, samples: int, batch: int, device: str,
+        cls, model: str, samplers: Sequence[str], nfe: Sequence[int], schedule: str, data: str | None,
+        extractor: str | None, condition: str | None, range: tuple[float, float] | None, seeds: int, samples: int,
+        batch: int, device: str,
     ) -> Plan:  # fmt: skip
         """Check every option, load model and data, and make the suite; raises UsageError on what is not accepted."""
         check_device(device)
@@ -134,10 +147,10 @@ class Plan:
             if number < 1:
                 raise UsageError(f"{option} is too small; at least {2 if option == '--samples' else 1} is accepted")
         settings = {
-            "model": model, "data": data, "extractor": extractor, "condition": condition, "range": list(range),
-            "samples": samples, "batch": batch,
+            "model": model, "data": data, "extractor": extractor, "condition": condition,
+            "range": None if range is None else list(range), "samples": samples, "batch": batch,
         }  # fmt: skip
-        found, quality = check_inputs(settings)
+        settings, found, quality = check_inputs(settings)
         settings["schedule"] = schedule
         suite = make_suite(
             settings, list(dict.fromkeys(samplers)), sorted(set(nfe)), seeds, quality=quality, xlabel=_xlabel(batch)
@@ -164,15 +177,22 @@ class Plan:
         store, found = self.store(out, repair=False), self.probe()
         cells = self._expand()
         waiting = {cell.identity.hash for cell in select_missing(cells, store)}
-        listed = [
-            ("run" if cell.identity.hash in waiting else "stored", cell.name, self._count(cell)) for cell in cells
-        ]
+        warnings = [found.warning] if found.warning else []
+        listed: list[tuple[str, str, int | None]] = []
+        for cell in cells:
+            try:
+                count = self._count(cell)
+            except Exception as error:  # a schedule that refuses the number of steps, or own code
+                reason = printable(f"{type(error).__name__}: {error}")
+                count, warnings = None, [*warnings, f"{cell.name}: its evaluations cannot be counted: {reason}"]
+            listed.append(("run" if cell.identity.hash in waiting else "stored", cell.name, count))
         total = sum(count or 0 for state, _, count in listed if state == "run")
         paired = {cell.identity.seed for cell in cells if cell.identity.hash in waiting and _is_paired(cell)}
         total += len(paired) * min(PAIRED, self.parameters.drawn) * 4 * (measuring.REFERENCE + measuring.REFERENCE // 2)
-        minutes = total / self.parameters.batch * found.seconds / 60
-        warnings = [found.warning] if found.warning else []
-        return DryRun(listed, total, minutes, 1e3 * found.seconds, self.parameters.batch, warnings)
+        network = total / self.parameters.batch * found.seconds / 60
+        seeds = {cell.identity.seed for cell in cells if cell.identity.hash in waiting}
+        judging = estimate_judging(self.parameters, self.data, self.device, len(waiting), len(seeds)) / 60
+        return DryRun(listed, total, network, judging, 1e3 * found.seconds, self.parameters.batch, warnings)
 
     def run(self, out: Path | str | None, tell: Tell) -> ModelReport:
         """Probe the model, run what is not stored, write tables and pictures, and report."""
@@ -226,7 +246,7 @@ def join_model(suite: Suite, settings: dict[str, Any], device: str, tell: Tell) 
     where the suite has no samplers at a budget, and on what ``evaluate_model`` does not accept.
     """
     require_samplers(suite)
-    data, quality = check_inputs(settings)
+    settings, data, quality = check_inputs(settings)
     parameters = ModelParameters.model_construct(**settings)
     if warning := ask(parameters, data, device).warning:
         tell(f"model {parameters.model}: {warning}")
@@ -251,7 +271,7 @@ def ask(parameters: ModelParameters, data: Data | None, device: str) -> Probe:
         if rows is None:
             return Probe((), (), _time_calls(denoiser, shape, n, conditions, device))
         no_pixels = data is None or data.kind != "images" or model.autoencoder is not None
-        range = None if no_pixels else parameters.range
+        range = None if no_pixels else parameters.ends
         found = probe(denoiser, rows, range=range, condition=conditions)
         return found._replace(seconds=found.seconds * parameters.batch / n)
     except Exception as error:  # the model's own code
@@ -261,21 +281,30 @@ def ask(parameters: ModelParameters, data: Data | None, device: str) -> Probe:
         ) from None
 
 
-def check_inputs(settings: dict[str, Any]) -> tuple[Data | None, str]:
-    """Load the model and all that it is compared with; returns the data, and the measure that decides the front.
+def check_inputs(settings: dict[str, Any]) -> tuple[dict[str, Any], Data | None, str]:
+    """Load the model and all that it is compared with.
 
-    ``settings`` are of the task ``model_quality``. Raises UsageError on what cannot be read, or does not fit the model.
+    ``settings`` are of the task ``model_quality``. They come back with the extractor and the range of images, where
+    there are images; then the data, and the measure that decides the front. Raises UsageError on what cannot be read,
+    or does not fit the model.
     """
-    low, high = settings["range"]
+    low, high = settings["range"] or RANGE
     if not -math.inf < low < high < math.inf:
         raise UsageError(f"--range {low:g},{high:g}: two finite numbers, the lower first, are accepted")
     found = load_data(settings["data"], low, high) if settings["data"] else None
-    find_shape(load_model(settings["model"]), found)
+    shape = find_shape(load_model(settings["model"]), found)
     if found is not None and found.kind != "points":
+        settings = settings | {"extractor": settings["extractor"] or EXTRACTOR}
         find_extractor(settings["extractor"])
+    elif settings["extractor"]:
+        raise UsageError(f"--extractor is of images: --data {settings['data'] or 'is not given'} has none")
+    if len(shape) == 3:
+        settings = settings | {"range": [low, high]}
+    elif settings["range"]:
+        raise UsageError(f"--range is of images: a sample of {settings['model']} has the shape {shape}")
     if settings["condition"]:
         load_conditions(settings["condition"], ModelParameters.model_construct(**settings).drawn)
-    return found, "solver_error" if found is None else "sliced_w2" if found.kind == "points" else "fd"
+    return settings, found, "solver_error" if found is None else "sliced_w2" if found.kind == "points" else "fd"
 
 
 def _is_paired(cell: Cell) -> bool:
