@@ -25,6 +25,7 @@ TASKS = Catalogue("tasks", Entry, [
     Entry("sampler_overhead", "bench.tasks.samplers.declarations:sampler_overhead", "time and memory per model call, without a model"),
     Entry("sampler_audit", "bench.tasks.samplers.declarations:sampler_audit", "thirteen checks of what is right and wrong with a sampler"),
     Entry("guidance_truth", "bench.tasks.guidance.declarations:guidance_truth", "what guidance samples beside p(x) p(c|x)^w, and its score"),
+    Entry("latency", "bench.tasks.networks.declarations:latency", "size, operations, time, images per second and memory of networks beside peers"),
     Entry("model_quality", "bench.evaluate.models.declarations:model_quality", "a model of one's own: distance to data, solver error, latency"),
     Entry("iou_regression", "bench.tasks.boxes.declarations:iou_regression", "the published regression experiments: DIoU's, WIoU's, PIoU's"),
     Entry("iou_properties", "bench.tasks.boxes.declarations:iou_properties", "which properties a box loss has, by search for counter-examples"),

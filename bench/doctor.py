@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 from dataclasses import dataclass
 from importlib import metadata
@@ -76,7 +75,7 @@ def _cuda() -> Requirement:
 
 
 def _compiler() -> Requirement:
-    compiler = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
+    compiler = environment.find_compiler()
     remedy = "apt-get install g++ (torch.compile uses it; eager code is used without)"
     return Requirement("C++ compiler", bool(compiler), Path(compiler).name if compiler else "none found", remedy)
 

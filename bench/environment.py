@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
+import shutil
 import subprocess
 import sys
+import sysconfig
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -120,6 +123,20 @@ def torch_state() -> dict[str, Any]:
     if torch.cuda.is_available():
         state["tf32"] = torch.backends.cudnn.allow_tf32
     return state
+
+
+def find_compiler() -> str | None:
+    """The path of the C++ compiler that torch.compile uses on a CPU; None where there is none."""
+    return shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
+
+
+def compiling_lacks(device: str) -> str:
+    """What torch.compile lacks on this machine to compile for a device, in words; empty where it lacks nothing."""
+    if device.startswith("cuda") and importlib.util.find_spec("triton") is None:
+        return "the package triton"
+    if find_compiler() is None:
+        return "a C++ compiler"
+    return "" if (Path(sysconfig.get_path("include")) / "Python.h").is_file() else "Python's header files"
 
 
 def check_device(device: str) -> None:

@@ -45,6 +45,13 @@ class TaskParameters(BaseModel):
         """
         return {}
 
+    def unavailable(self, device: str) -> str:
+        """Say why a cell of these parameters cannot run on this machine and device; empty where it can.
+
+        Such a cell is recorded as skipped, with this reason.
+        """
+        return ""
+
 
 def check_name(catalogue: Mapping[str, Any]) -> AfterValidator:
     """A pydantic validator for texts that must name an entry of ``catalogue``, or code as module:function.

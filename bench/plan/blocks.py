@@ -93,6 +93,7 @@ class BlockCells:
         found = environment.versions(tuple(dict.fromkeys((*environment.BASE, *task.packages, *sorted(others)))))
         if absent := [name for name in peers if name not in found]:
             reason = reason or f"not installed: {', '.join(absent)}"
+        reason = reason or admitted.unavailable(self.device) or None
         contents = {} if reason else admitted.contents()
         modules = (*RUNS, *reached.modules, *outside)
         hashed = self.common | {

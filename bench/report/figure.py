@@ -15,7 +15,7 @@ from bench.task import Direction
 Key = TypeVar("Key", bound=Hashable)
 
 EQUAL = 1e-9  # the relative difference that rounding may leave between figures that are one
-RATIO = "ratio"  # the measure of a contest that is an entry's time over that of another entry
+RATIO = "ratio"  # the measures of a contest that are an entry's time over that of another entry: ratio, ratio_...
 BY_SEEDS = (
     "t tests paired by seed, the deviation within seeds pooled over the entries (of logarithms if all are positive)"
 )
@@ -79,7 +79,7 @@ def figure_of(records: list[Record], name: str) -> Figure | None:
 
 def is_ratio(measure: Measurement) -> bool:
     """Whether a measure is a ratio of times."""
-    return measure.name == RATIO and not measure.deterministic
+    return measure.name.partition("_")[0] == RATIO and not measure.deterministic
 
 
 def show_ratio(value: float, interval: tuple[float, float] | None = None) -> str:

@@ -92,7 +92,11 @@ def label_edges(grid: np.ndarray, panels: int, xlabel: str, ylabel: str) -> None
 
 
 def require_array(arrays: dict[str, Any], name: str, record: Record) -> Any:
-    """The array of a record that ``name``, written ``@NAME``, refers to; raises UsageError where it has none."""
-    if name[1:] not in arrays:
+    """The array of a record that ``name``, written ``@NAME``, refers to; raises UsageError where it has none.
+
+    Of an entry of a contest it is ``NAME.ENTRY``, where there is one.
+    """
+    own = next((key for key in (f"{name[1:]}.{record.cell.entry}", name[1:]) if key in arrays), None)
+    if own is None:
         raise UsageError(f"{record.cell.entry} keeps no array {name!r}; it has {', '.join(arrays) or 'none'}")
-    return arrays[name[1:]]
+    return arrays[own]

@@ -19,4 +19,7 @@ NETWORKS = Catalogue("networks", NetworkEntry, [
                  preset={"size": 32, "patch": 2, "width": 384, "depth": 12, "heads": 6}),
     NetworkEntry("dit_large", _DIT, "DiT-XL/2, 32x32 latents; 675 M parameters", "2212.09748 (table 1)", family="dit",
                  preset={"size": 32, "patch": 2, "width": 1152, "depth": 28, "heads": 16}),
+    # other libraries', whose options are their own
+    NetworkEntry("diffusers_unet", "implementations.peers.diffusers_networks:unet", "UNet2DModel", family="peer", package="diffusers"),
+    NetworkEntry("diffusers_dit", "implementations.peers.diffusers_networks:dit", "DiTTransformer2DModel", family="peer", package="diffusers"),
 ])  # fmt: skip

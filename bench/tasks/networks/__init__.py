@@ -1,0 +1,1 @@
+"""Tasks of networks: what a pass costs."""
