@@ -25,6 +25,8 @@ TASKS = Catalogue("tasks", Entry, [
     Entry("sampler_overhead", "bench.tasks.samplers.declarations:sampler_overhead", "time and memory per model call, without a model"),
     Entry("sampler_audit", "bench.tasks.samplers.declarations:sampler_audit", "thirteen checks of what is right and wrong with a sampler"),
     Entry("guidance_truth", "bench.tasks.guidance.declarations:guidance_truth", "what guidance samples beside p(x) p(c|x)^w, and its score"),
+    Entry("objective_quality", "bench.tasks.objectives.declarations:objective_quality", "what a regression objective teaches a small network: samples and denoiser beside the truth"),
+    Entry("score_matching", "bench.tasks.objectives.declarations:score_matching", "value, variance of the gradient and cost of score matching losses on toys"),
     Entry("latency", "bench.tasks.networks.declarations:latency", "size, operations, time, images per second and memory of networks beside peers"),
     Entry("model_quality", "bench.evaluate.models.declarations:model_quality", "a model of one's own: distance to data, solver error, latency"),
     Entry("iou_regression", "bench.tasks.boxes.declarations:iou_regression", "the published regression experiments: DIoU's, WIoU's, PIoU's"),

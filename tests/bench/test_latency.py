@@ -15,7 +15,7 @@ from bench.plan.cells import expand
 from bench.plan.suite import find, read
 from bench.report.panels import require_array
 from bench.task import Context
-from bench.tasks.networks.cost import count_flops, measure_peak
+from bench.tasks.cost import count_flops, measure_peak
 from bench.tasks.networks.declarations import CHECKPOINTS, LatencyParameters, latency
 from bench.tasks.networks.equal import draw_inputs, make_networks
 from bench.tasks.networks.sizes import SIZES

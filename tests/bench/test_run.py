@@ -139,7 +139,7 @@ def test_only_and_limit_choose_cells(fidmap, site, tmp_path):
 
 
 OF_A_MODEL = {"model_quality"}  # which no suite names: its model is named on the command line
-TIMINGS = {"sampler_overhead", "sampler_latency", "nms_speed", "metric_speed"}
+TIMINGS = {"sampler_overhead", "sampler_latency", "nms_speed", "metric_speed", "latency", "score_matching"}
 EVERY_TASK = """
 name = "every_task"
 [[block]]
@@ -217,6 +217,10 @@ axes = { nms = ["hard", "soft_gaussian"] }
 task = "detection_ap"
 settings = { scenes = 10 }
 axes = { perturbation = ["jitter", "background"] }
+[[block]]
+task = "objective_quality"
+settings = { steps = 20, batch = 16, samples = 50, sampling = 4 }
+axes = { objective = ["v", "x0"] }
 [[block]]
 task = "guidance_truth"
 settings = { samples = 50, points = 5, steps = 5 }

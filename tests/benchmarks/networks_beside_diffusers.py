@@ -22,7 +22,7 @@ import diffusers
 import torch
 from torch import Tensor, nn
 
-from bench.tasks.networks.cost import measure_peak
+from bench.tasks.cost import measure_peak
 from bench.tasks.networks.equal import draw_inputs, make_networks
 from bench.tasks.networks.sizes import SIZES
 from bench.timing import paired_ratio

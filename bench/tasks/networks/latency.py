@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.task import ContestMeasurements, Context, Value
-from bench.tasks.networks.cost import count_flops, measure_peak
+from bench.tasks.cost import count_flops, measure_peak
 from bench.tasks.networks.declarations import ARCHITECTURES
 from bench.tasks.networks.equal import Inputs, draw_inputs, make_networks
 from bench.tasks.networks.sizes import SIZES
