@@ -74,7 +74,9 @@ SCHEDULES = {
     "sgm_uniform": Resolved("sgm_uniform"),
     "simple": Resolved("simple"),
     "ddim_uniform": Resolved("ddim_uniform", note="it may make more steps than asked for: 31 for 30"),
-    "beta": Resolved("beta", note="times are rounded to timesteps; from 139 steps on some coincide, and are one"),
+    "beta": Resolved(
+        "beta", note="times are rounded to timesteps, of 0 to 999; from 139 steps on some coincide, and are one"
+    ),
     "linear_quadratic": Resolved(
         "linear_quadratic", note="linear and quadratic in sigma/alpha where the model is no flow"
     ),
