@@ -209,7 +209,7 @@ def _say_type(annotation: Any, metadata: list[Any]) -> str:
     limits = [f"{sign} {getattr(one, key)}" for one in metadata for key, sign in LIMITS.items() if hasattr(one, key)]
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if named:
-        text = f"a name of {named}, or MODULE:FUNCTION"
+        text = f"a name of {named}, or {'FILE.safetensors' if named == 'weights' else 'MODULE:FUNCTION'}"
     elif origin is typing.Annotated:
         text = _say_type(arguments[0], list(arguments[1:]))
     elif origin is typing.Literal:

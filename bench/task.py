@@ -41,7 +41,7 @@ class TaskParameters(BaseModel):
     def contents(self) -> dict[str, str]:
         """Hashes of weights and data that the parameters name, which belong to the hash of a record beside the source.
 
-        They are taken where the cell is planned, and again in its worker.
+        They are taken where the cell is planned, and again in its worker. Raises ValueError where one is no such thing.
         """
         return {}
 
@@ -51,6 +51,10 @@ class TaskParameters(BaseModel):
         Such a cell is recorded as skipped, with this reason.
         """
         return ""
+
+    def runs_alone(self, timing: bool) -> bool:
+        """Whether nothing else may run beside the cell; ``timing`` is whether its task has a measure that is a time."""
+        return timing
 
 
 def check_name(catalogue: Mapping[str, Any]) -> AfterValidator:

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench.errors import printable
 
+OF_UNIONS = ("list[", "dict[", "literal[", "function-")  # parts of a place that say which of several types was tried
+
 
 class Strict(BaseModel):
     """Base of the models of TOML files: unknown keys are errors, and values cannot be changed."""
@@ -25,7 +27,7 @@ def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str
     """
     problems = []
     for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"] if not str(part).startswith(("list[", "dict[")))
+        key = ".".join(str(part) for part in item["loc"] if not str(part).startswith(OF_UNIONS))
         message = item["msg"].removeprefix("Value error, ")
         if not key:  # the model as a whole: its message names what is wrong
             problems.append(message)

@@ -108,6 +108,9 @@ def run(
             print(f"{state:<7} {cell.name}")
         tell(f"{len(cells)} cells, {len(waiting)} to run")
         return 0
+    if all(cell.skip and not cell.left_out for cell in cells):
+        reasons = dict.fromkeys(str(cell.skip) for cell in cells)
+        raise UsageError(f"{plan.name}: nothing can be run: {'; '.join(reasons)}")
     store.create()
     shown = {cell.identity.hash: cell.identity.key for cell in everything or cells}
     earlier = earlier_guests.find_earlier(store, plan.name, everything or [])

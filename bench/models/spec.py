@@ -1,7 +1,7 @@
 """SPEC, the name of a model on the command line, and the model that it stands for.
 
     MODULE:FUNCTION   a function without arguments that returns a Denoiser, or (path, module, head[, time])
-    NAME              a checkpoint that comes with fidmap
+    NAME              a checkpoint that comes with fidmap, or a file NAME.safetensors that fidmap train wrote
     FOLDER            a folder that diffusers saved, with a UNet2DModel or a DiT and scheduler_config.json
     hf:ORG/NAME       such a folder on the Hugging Face hub, or in its cache on this machine
 
@@ -95,9 +95,10 @@ def hash_numbers(thing: Any) -> str:
 
 
 def _find(spec: str) -> Found:
+    from implementations.catalogue import WEIGHTS
     from implementations.weights import load, shipped
 
-    if spec in shipped():
+    if spec in shipped() or spec in WEIGHTS or spec.endswith(".safetensors"):
         try:
             return _read_returned(spec, load(spec))
         except ValueError as error:

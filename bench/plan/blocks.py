@@ -107,7 +107,7 @@ class BlockCells:
         )  # fmt: skip
         shown = {k: v for k, v in values.items() if k != task.entry} | ({"seed": seed} if len(self.seeds) > 1 else {})
         return Cell(
-            identity, name_of(task.name, identity.entry, shown), self.index, task.timing,
+            identity, name_of(task.name, identity.entry, shown), self.index, admitted.runs_alone(task.timing),
             self.suite.timeout_s, self.suite.memory_gib, modules, source.source_hash(modules), outside, task.samples,
             reason, tuple(sorted(contents.items())), tuple(left_out),
         )  # fmt: skip
@@ -248,7 +248,8 @@ def find_entries(parameters: dict[str, Any], kind: str = "") -> Iterator[Entry]:
         for of, catalogue in catalogues.items():
             if name.startswith(OWN_SCHEDULER) and of != "samplers":
                 continue
-            if name in catalogue or names_code(name):
+            own_file = of == "weights" and name.endswith(".safetensors")
+            if name in catalogue or names_code(name) or own_file:
                 yield catalogue[name]
             elif ":" in name and of in ("samplers", "schedules"):  # a program's name
                 with contextlib.suppress(UnknownName):

@@ -263,6 +263,8 @@ def _modules_of(entry: Entry) -> Iterator[str]:
     if guidance := getattr(entry, "guidance", ""):  # of a sampler that has one, such as comfyui:euler_cfg_pp
         yield "implementations.guidance.sampler"
         yield from _modules_of(CATALOGUES["guidance"][guidance])
+    for network in getattr(entry, "networks", ()):  # of a checkpoint
+        yield from _modules_of(CATALOGUES["networks"][network])
 
 
 @cache

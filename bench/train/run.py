@@ -67,15 +67,10 @@ def make_job(plan: Recipe, folder: Path) -> Any:
 def _hand_over(job: Job, plan: Recipe, folder: Path, trained: Any, team: Team) -> dict[str, Any]:
     """Store the weights, measure what was stored, and write the card."""
     model = trained.model.eval().cpu()
-    kind = getattr(torch, plan.stored)
-    weights = {
-        name: (tensor.to(kind) if tensor.is_floating_point() else tensor).contiguous()
-        for name, tensor in model.state_dict().items()
-    }
     file = folder / f"{plan.name}.safetensors"
     if team.leads:
         facts = {"recipe": plan.model_dump_json(exclude_defaults=True), "recipe_hash": plan.hash, **job.facts}
-        write_atomic(file, save(weights, facts))
+        weights = write_weights(file, model, plan.stored, facts)
         _read_back(model, weights)
         card = make_card(
             recipe=plan,
@@ -91,6 +86,20 @@ def _hand_over(job: Job, plan: Recipe, folder: Path, trained: Any, team: Team) -
         write_atomic(file.with_suffix(".md"), render(card, pictures).encode())
     team.wait()
     return {"weights": str(file), **(card if team.leads else {})}
+
+
+def write_weights(file: Path, model: nn.Module, stored: str, facts: dict[str, str]) -> dict[str, torch.Tensor]:
+    """Write the weights of a model in the number format ``stored``, with facts as metadata; return them as written.
+
+    The fact ``model`` is the description by which ``implementations.weights.load`` builds the network again.
+    """
+    kind = getattr(torch, stored)
+    weights = {
+        name: (tensor.to(kind) if tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    write_atomic(file, save(weights, facts))
+    return weights
 
 
 def _read_back(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:

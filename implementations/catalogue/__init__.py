@@ -13,11 +13,13 @@ from implementations.catalogue.entry import Catalogue
 from implementations.catalogue.guidance import GUIDANCE
 from implementations.catalogue.networks import NETWORKS
 from implementations.catalogue.samplers import SAMPLERS
+from implementations.catalogue.weights import WEIGHTS
 
 __all__ = [
     "CATALOGUES", "CLASSIFICATION_LOSSES", "GUIDANCE", "LOSSES", "NETWORKS", "NMS", "PATHS", "SAMPLERS", "SCHEDULES",
+    "WEIGHTS",
 ]  # fmt: skip
 
 CATALOGUES: dict[str, Catalogue[Any]] = {
-    c.kind: c for c in (PATHS, SCHEDULES, SAMPLERS, GUIDANCE, LOSSES, CLASSIFICATION_LOSSES, NMS, NETWORKS)
+    c.kind: c for c in (PATHS, SCHEDULES, SAMPLERS, GUIDANCE, LOSSES, CLASSIFICATION_LOSSES, NMS, NETWORKS, WEIGHTS)
 }

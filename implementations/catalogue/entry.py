@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
 from importlib import metadata
 from numbers import Integral
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 
@@ -248,6 +249,27 @@ class NetworkEntry(Entry):
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         return self._resolved(*args, **{**self.preset, **options})
+
+
+@dataclass(frozen=True)
+class WeightsEntry(Entry):
+    """What the catalogue knows of a checkpoint without opening it; called with a device, it gives what was trained.
+
+    ``family`` is what that is, a denoiser or a classifier of noised samples. ``networks`` are those that its file may
+    be a state of. ``file`` is where it has to lie.
+    """
+
+    family: str = "denoiser"
+    networks: tuple[str, ...] = ("unet", "dit")
+
+    @property
+    def file(self) -> Path:
+        """The file of the weights: of a name the shipped one, of a path itself."""
+        own = Path(self.name)
+        return own if own.suffix else Path(__file__).parents[1] / "weights" / f"{self.name}.safetensors"
+
+    def __call__(self, device: str = "cpu") -> Any:
+        return self._resolved(self.name, device)
 
 
 E_ = TypeVar("E_", bound=Entry)

@@ -6,12 +6,13 @@ import difflib
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from implementations.catalogue import WEIGHTS
 from implementations.weights.keys import find_difference
 from implementations.weights.learned import Learned, build
 
@@ -23,6 +24,14 @@ def shipped() -> list[str]:
     return sorted(file.stem for file in FOLDER.glob("*.safetensors"))
 
 
+class Opened(NamedTuple):
+    """A file of weights that has been checked: their hash, the description of their network, and the network."""
+
+    hash: str
+    description: dict[str, Any]
+    module: nn.Module
+
+
 def load(name: str, device: str = "cpu") -> Any:
     """Load a shipped checkpoint by its name, or a file that ``fidmap train`` wrote: a denoiser or a noisy classifier.
 
@@ -30,15 +39,22 @@ def load(name: str, device: str = "cpu") -> Any:
     Raises ValueError, one line, on an unknown name, and on a file that is damaged, no safetensors, or of another
     network.
     """
+    return _hand_over(open_file(name), device)
+
+
+def open_file(name: str) -> Opened:
+    """Open and check a checkpoint by its name or file; raises ValueError as ``load`` does."""
     if name.endswith(".safetensors"):
-        return read(Path(name), device)
+        return _open(Path(name))
     if name not in shipped():
+        if name in WEIGHTS:
+            raise ValueError(f"no checkpoint named {name!r} is in {FOLDER}, where fidmap train {name} --out makes it")
         near = difflib.get_close_matches(name, shipped(), n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(shipped()) or 'none'}"
         raise ValueError(f"no checkpoint named {name!r}; {hint} (a file of your own ends in .safetensors)")
     file = FOLDER / f"{name}.safetensors"
     card = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
-    return read(file, device, card["weights_hash"])
+    return _open(file, card["weights_hash"])
 
 
 def read(file: Path, device: str = "cpu", expected: str | None = None) -> Any:
@@ -46,6 +62,10 @@ def read(file: Path, device: str = "cpu", expected: str | None = None) -> Any:
 
     Raises ValueError as ``load`` does.
     """
+    return _hand_over(_open(file, expected), device)
+
+
+def _open(file: Path, expected: str | None = None) -> Opened:
     try:
         with safe_open(file, "pt") as source:
             facts = source.metadata() or {}
@@ -56,7 +76,8 @@ def read(file: Path, device: str = "cpu", expected: str | None = None) -> Any:
         raise ValueError(f"weights {file}: no readable safetensors ({str(error).splitlines()[0]})") from None
     if "model" not in facts:
         raise ValueError(f"weights {file}: its metadata do not describe a network; a file of fidmap train is accepted")
-    if expected is not None and (found := hash_weights(weights)) != expected:
+    found = hash_weights(weights)
+    if expected is not None and found != expected:
         raise ValueError(f"weights {file}: their hash is {found}, the card's {expected}; one of the two was changed")
     try:
         description = json.loads(facts["model"])
@@ -64,8 +85,13 @@ def read(file: Path, device: str = "cpu", expected: str | None = None) -> Any:
     except (ValueError, TypeError) as error:
         raise ValueError(f"weights {file}: {error}") from None
     _fill(module, weights, file)
-    module.to(device).eval().requires_grad_(False)
-    return module if description["network"] == "noisy_classifier" else Learned(description, module)
+    return Opened(found, description, module)
+
+
+def _hand_over(opened: Opened, device: str) -> Any:
+    opened.module.to(device).eval().requires_grad_(False)
+    classifier = opened.description["network"] == "noisy_classifier"
+    return opened.module if classifier else Learned(opened.description, opened.module)
 
 
 def hash_weights(weights: dict[str, Tensor]) -> str:

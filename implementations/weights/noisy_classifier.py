@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ class NoisyClassifier(nn.Module):
         self,
         channels: int = 1,
         classes: int = 10,
-        widths: tuple[int, ...] = (32, 64, 96),
+        widths: Sequence[int] = (32, 64, 96),
         path: str = "edm",
         sigma_data: float = 0.7,
         features: int = 64,

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from bench.task import Measure, SamplerName, ScheduleName, TaskParameters, declare
-from bench.tasks.samplers.declarations import COSTS, Budgeted, require_budget
+from bench.tasks.budget import Budgeted, require_budget
+from bench.tasks.measures import COSTS
 
 RANGE, EXTRACTOR = (-1.0, 1.0), "fmnist"  # of images, where nothing else is said
 PAIRED = 256  # starts from which the solver's error is measured

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from bench.evaluate.models.declarations import ModelParameters
 from bench.evaluate.models.inputs import Data, find_extractor, find_shape, from_range, pictures_of
-from bench.evaluate.models.quality import RESAMPLES, frechet_of_features
 from bench.models.spec import load_model
+from bench.tasks.image_distances import RESAMPLES, frechet_of_features
 from metrics import energy_distance, kid, sliced_wasserstein
 
 FLOORS = 2 * 20  # draws of a floor at two sizes

@@ -17,7 +17,6 @@ from pydantic import ValidationError
 
 from bench.environment import check_device, import_from_here
 from bench.errors import UsageError, printable
-from bench.evaluate.models import quality as measuring
 from bench.evaluate.models.declarations import EXTRACTOR, PAIRED, RANGE, ModelParameters
 from bench.evaluate.models.estimate import estimate_judging
 from bench.evaluate.models.inputs import (
@@ -40,6 +39,7 @@ from bench.report.save import save
 from bench.run.reporter import Reporter
 from bench.run.session import run as execute
 from bench.run.session import select_missing
+from bench.tasks.model_samples import REFERENCE, TIMED
 from bench.tasks.samplers.problems import affordable, sampler_of
 from bench.toml import explain
 from implementations.catalogue import SAMPLERS, SCHEDULES
@@ -188,7 +188,7 @@ class Plan:
             listed.append(("run" if cell.identity.hash in waiting else "stored", cell.name, count))
         total = sum(count or 0 for state, _, count in listed if state == "run")
         paired = {cell.identity.seed for cell in cells if cell.identity.hash in waiting and _is_paired(cell)}
-        total += len(paired) * min(PAIRED, self.parameters.drawn) * 4 * (measuring.REFERENCE + measuring.REFERENCE // 2)
+        total += len(paired) * min(PAIRED, self.parameters.drawn) * 4 * (REFERENCE + REFERENCE // 2)
         network = total / self.parameters.batch * found.seconds / 60
         seeds = {cell.identity.seed for cell in cells if cell.identity.hash in waiting}
         judging = estimate_judging(self.parameters, self.data, self.device, len(waiting), len(seeds)) / 60
@@ -235,7 +235,7 @@ class Plan:
         if not SCHEDULES[budget.schedule].prepare:
             calls = sampler_of(budget).evaluations(affordable(budget, path), path=path, **budget.options)
         batch = min(own.batch, own.drawn)
-        extra = max(0, measuring.TIMED + 1 - own.drawn // batch) * batch
+        extra = max(0, TIMED + 1 - own.drawn // batch) * batch
         return (budget.nfe if calls is None else calls) * (own.drawn + extra)
 
 

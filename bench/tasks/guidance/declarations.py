@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from bench.task import GuidanceName, Measure, SamplerName, TaskParameters, declare
+from bench.task import GuidanceName, Measure, SamplerName, ScheduleName, TaskParameters, declare
+from bench.tasks.budget import require_budget
+from bench.tasks.checkpoints import CheckpointName, find_missing, hash_checkpoints
+from bench.tasks.measures import FIGURES, OF_MODELS
+from implementations.catalogue import GUIDANCE
 
 
 class TruthParameters(TaskParameters):
@@ -64,3 +68,66 @@ guidance_truth = declare(
         ),
     ],
 )
+
+
+class GuidedParameters(TaskParameters):
+    """A guidance scheme at a scale, on a learned model of Fashion-MNIST, with the checkpoints that it may need.
+
+    ``scale`` is the scheme's own; a correction of a guided prediction corrects classifier-free guidance of that scale,
+    and frequency_decoupled has w in its high band and (1 + w) / 2 in its low one. ``options`` are the scheme's beside
+    its scale; of posterior also ``operator``: inpainting (a hole of 14 x 14), blurring (2 pixels) or super_resolution
+    (from 7 x 7). ``nfe`` is the budget of the sampler's calls or, where ``counted`` is network, of evaluations of the
+    network per image, of which a guided call may take several.
+    """
+
+    guidance: GuidanceName = Field(examples=["classifier_free"])
+    scale: float = Field(default=2.0, ge=0)
+    options: dict[str, Any] = {}
+    network: CheckpointName = "fmnist-edm"
+    weak: CheckpointName = "fmnist-weak"
+    classifier: CheckpointName = "fmnist-noisy-classifier"
+    sampler: SamplerName = "dpmpp_2m"
+    schedule: ScheduleName = "karras"
+    nfe: int = Field(default=10, ge=1)
+    counted: Literal["calls", "network"] = "calls"
+    images: int = Field(default=10000, ge=130, le=10000)
+    samples: int = Field(default=1000, ge=65)
+
+    @model_validator(mode="after")
+    def _fits(self) -> GuidedParameters:
+        require_budget(self.sampler, self.nfe)
+        return self
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """The checkpoints that the scheme needs."""
+        needs = set(GUIDANCE[self.guidance].needs)
+        weak, classifier = "weak" in needs, bool({"classifier", "loss"} & needs)
+        return [self.network, *([self.weak] if weak else []), *([self.classifier] if classifier else [])]
+
+    def unavailable(self, device: str) -> str:
+        return find_missing(self.checkpoints)
+
+    def contents(self) -> dict[str, str]:
+        return hash_checkpoints(self.checkpoints)
+
+
+guidance_quality = declare(
+    "bench.tasks.guidance.quality:guidance_quality",
+    GuidedParameters,
+    entry="guidance",
+    catalogue="guidance",
+    samples=True,
+    measures=[
+        *FIGURES,
+        *OF_MODELS,
+        Measure("accuracy", "share of images that a classifier, which guides none, takes for their class",
+                direction="higher", window=0.01),
+        Measure("accuracy_real", "the same for real images", direction="target", window=0.0),
+        Measure("saturation", "share of pixels that are white", direction="target", window=0.05),
+        Measure("saturation_real", "the same for real images", direction="target", window=0.0),
+        Measure("misfit", "RMS distance to the measurement in units of its noise, of posterior", direction="target"),
+        Measure("evaluations", "calls of the guided model, the sampler's NFE", direction="target", window=0.0),
+        Measure("network_evaluations", "evaluations of the network, or a weaker one, per image", window=0.0),
+    ],
+)  # fmt: skip

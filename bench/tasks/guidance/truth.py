@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bench.task import Context, Measurements, Value
 from bench.tasks.draws import generator, seed_of
+from bench.tasks.guidance.schemes import make_scheme
 from bench.tasks.guidance.tilted import draw_tilted, noised_score, posterior, three_classes
 from bench.tasks.intervals import SETS, measure_floor
 from implementations.catalogue import GUIDANCE, SAMPLERS, SCHEDULES
@@ -72,25 +73,19 @@ def make_guided(parameters: TruthParameters, oracle: MixtureOracle, denoiser: De
     loss is ``-log p(c | x0)`` of clean data and guides the unconditional denoiser. Raises ValueError on a scheme that
     needs what is not here.
     """
-    entry, w, label = GUIDANCE[parameters.guidance], parameters.scale, parameters.condition
-    if lacking := [one for one in entry.needs if one not in GIVEN]:
-        raise ValueError(f"{entry.name} needs {' and '.join(lacking)}, which points of the plane do not have")
-    given: dict[str, Any] = dict(parameters.options)
-    if entry.wraps == "guided":
-        return entry(GUIDANCE["classifier_free"](denoiser, scale=w), **given), label
-    if "classifier" in entry.needs:
-        classes = oracle.labels.unique().tolist() if oracle.labels is not None else []
+    label, given = parameters.condition, dict[str, dict[str, Any]]()
+    classes = oracle.labels.unique().tolist() if oracle.labels is not None else []
 
-        def classify(x: Tensor, t: Tensor) -> Tensor:
-            return torch.stack([posterior(oracle, x, float(t[0]), c).log() for c in classes], 1)
+    def classify(x: Tensor, t: Tensor) -> Tensor:
+        return torch.stack([posterior(oracle, x, float(t[0]), c).log() for c in classes], 1)
 
-        given |= {"classifier": classify, "time": lambda t: t}
-    if "weak" in entry.needs:
-        given["weak"] = three_classes(PATH, WIDER)
-    if "loss" in entry.needs:
-        given["loss"] = lambda x0: -posterior(oracle, x0, 0.0, label).log()
-        return entry(denoiser, scale=w, **given), None
-    return entry(denoiser, scale=w, **given), label
+    given["classifier"] = {"classifier": classify, "time": lambda t: t}
+    given["weak"] = {"weak": three_classes(PATH, WIDER)}
+    given["loss"] = {"loss": lambda x0: -posterior(oracle, x0, 0.0, label).log()}
+    guided = make_scheme(
+        parameters.guidance, denoiser, parameters.scale, parameters.options, given, "points of the plane"
+    )
+    return guided, None if "loss" in GUIDANCE[parameters.guidance].needs else label
 
 
 class Truth(NamedTuple):

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from bench.task import Measure, PathName, SamplerName, ScheduleName, TaskParameters, declare
-from implementations.catalogue import SAMPLERS
+from bench.tasks.budget import Budgeted
+from bench.tasks.checkpoints import CheckpointName, find_missing, hash_checkpoints
+from bench.tasks.measures import COSTS, FIGURES, OF_MODELS
+from implementations.catalogue import WEIGHTS
 
 CHECKS = {  # of the audit, in the words of their functions
     "determinism": "A repeated call gives the same bits and leaves its arguments and the global generators alone.",
@@ -30,47 +33,23 @@ CHECKS = {  # of the audit, in the words of their functions
     "precision": "The state keeps the precision of its start, and float32 at least, whatever the precision of the "
     "network.",
 }
-COSTS = [
-    Measure("evaluations", "evaluations of the model, counted", direction="target", window=0.0),
-    Measure("prepare_evaluations", "evaluations spent once, to learn beforehand", direction="target", window=0.0),
-]
 
 
-def require_budget(sampler: str, nfe: int | None) -> None:
-    """Raise ValueError where a sampler goes from data to noise, or its budget ``nfe`` is missing or does not fit it."""
-    entry = SAMPLERS[sampler]
-    if entry.ascending:
-        raise ValueError(f"sampler: {sampler} goes from data to noise only")
-    if entry.adaptive and nfe is not None:
-        raise ValueError(f"nfe: {sampler} chooses its steps; set its tolerance in options")
-    if not entry.adaptive and nfe is None:
-        raise ValueError("nfe: a budget of evaluations is needed")
-    if nfe is not None and entry.source != "fidmap" and nfe < (stages := entry.load().stages):
-        raise ValueError(f"nfe: one step of {sampler} takes {stages} evaluations, the budget is {nfe}")
+class OnNetwork(Budgeted):
+    """Parameters of tasks whose oracle may also be a checkpoint, on the path that it was trained on."""
 
+    oracle: str
 
-class Budgeted(TaskParameters):
-    """Parameters of tasks of samplers: a sampler with at most ``nfe`` evaluations, on a path and a schedule.
+    @property
+    def checkpoint(self) -> str:
+        """The checkpoint that is asked; empty for an oracle."""
+        return self.oracle if self.oracle in WEIGHTS or self.oracle.endswith(".safetensors") else ""
 
-    It runs from exact draws at the first time of its schedule. A sampler that chooses its steps has a tolerance instead
-    of ``nfe``.
-    """
+    def unavailable(self, device: str) -> str:
+        return find_missing([self.checkpoint]) if self.checkpoint else ""
 
-    sampler: SamplerName = Field(examples=["dpmpp_2m"])
-    options: dict[str, Any] = {}
-    path: PathName = "vp"
-    schedule: ScheduleName = "karras"
-    schedule_options: dict[str, Any] = {}
-    nfe: int | None = Field(default=None, ge=1, examples=[10])  # none for a sampler that chooses its steps
-
-    @model_validator(mode="after")
-    def _fits(self) -> Budgeted:
-        require_budget(self.sampler, self.nfe)
-        if SAMPLERS[self.sampler].source != "fidmap":
-            from bench.tasks.samplers.calls import try_sampler
-
-            try_sampler(self.sampler, self.options, self.path, self.schedule, self.schedule_options)
-        return self
+    def contents(self) -> dict[str, str]:
+        return hash_checkpoints([self.checkpoint]) if self.checkpoint else {}
 
 
 class OrderParameters(TaskParameters):
@@ -118,10 +97,14 @@ sampler_order = declare(
 )  # fmt: skip
 
 
-class ErrorParameters(Budgeted):
-    """A sampler with a budget of evaluations, on an oracle whose exact flow and law are known."""
+class ErrorParameters(OnNetwork):
+    """A sampler with a budget of evaluations, on an oracle whose exact flow and law are known, or on a learned model.
 
-    oracle: Literal["gaussian", "mixture", "classes"] = "gaussian"
+    A checkpoint in place of an oracle is asked for each class in turn, from pure noise, and has no law to compare with:
+    rms_error is the distance to its own converged solution, and reference_error that of this solution.
+    """
+
+    oracle: Literal["gaussian", "mixture", "classes"] | CheckpointName = "gaussian"
     samples: int = Field(default=2000, ge=2)
 
 
@@ -131,7 +114,7 @@ sampler_error = declare(
     catalogue="samplers",
     samples=True,
     measures=[
-        Measure("rms_error", "RMS distance to the exact flow of the same start", window=0.02),
+        Measure("rms_error", "RMS distance to the exact flow of the same start, per coordinate", window=0.02),
         Measure("rms_in_basin", "the same over the paths that end in the basin of the exact flow", window=0.02),
         Measure("changed_basin", "share of paths that end in another basin", window=0.02, floor=1e-3),
         Measure("reference_error", "error of the fine solve that stands for the exact flow", direction="target"),
@@ -199,17 +182,7 @@ sampler_ledger = declare(
 )
 
 
-FIGURES = [
-    Measure("fd_fmnist", "Frechet distance of Fashion-MNIST features to the data", window=0.02),
-    Measure("fd_fmnist_floor", "the same for exact draws of the oracle", direction="target", window=0.02),
-    Measure("precision", "share of samples within the balls of the data (k = 3)", direction="higher", window=0.01),
-    Measure("precision_floor", "the same for exact draws of the oracle", direction="target", window=0.01),
-    Measure("recall", "share of the data within the balls of the samples (k = 3)", direction="higher", window=0.01),
-    Measure("recall_floor", "the same for exact draws of the oracle", direction="target", window=0.01),
-]
-
-
-class QualityParameters(Budgeted):
+class ImageParameters(Budgeted):
     """A sampler with a budget whose images are judged: on an exact denoiser, of Fashion-MNIST images or of its classes.
 
     ``empirical`` is the denoiser of the first ``images`` test images. ``classes`` is that of a mixture of one Gaussian
@@ -221,7 +194,24 @@ class QualityParameters(Budgeted):
     samples: int = Field(default=500, ge=65)  # more than the 64 features, so that covariances have full rank
 
 
-class LatencyParameters(QualityParameters):
+class QualityParameters(OnNetwork):
+    """A sampler with a budget whose images are judged, on an exact denoiser or on a learned model.
+
+    ``empirical`` is the denoiser of the first ``images`` test images of Fashion-MNIST. ``classes`` is that of a mixture
+    of one Gaussian per class; its data are ``images`` exact draws. A checkpoint is asked for each class in turn, from
+    pure noise, and its data are the first ``images`` test images; the time of a batch is measured where there are
+    eight.
+    """
+
+    oracle: Literal["empirical", "classes"] | CheckpointName = "empirical"
+    images: int = Field(default=2000, ge=65, le=10000)
+    samples: int = Field(default=500, ge=65)  # more than the 64 features, so that covariances have full rank
+
+    def runs_alone(self, timing: bool) -> bool:
+        return timing and bool(self.checkpoint)
+
+
+class LatencyParameters(ImageParameters):
     """A sampler with a budget whose latency is measured.
 
     A model call on ``batch`` images is taken to cost ``model_ms``.
@@ -238,7 +228,11 @@ sampler_quality = declare(
     entry="sampler",
     catalogue="samplers",
     samples=True,
-    measures=[*FIGURES, *COSTS],
+    measures=[
+        *FIGURES,
+        *OF_MODELS,
+        *COSTS,
+    ],
 )
 
 

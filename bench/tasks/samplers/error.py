@@ -3,7 +3,7 @@
 Pathwise, to the exact flow of the same start: in closed form on the Gaussian, and by a fine solve on the mixture, whose
 error is reported. On the mixture a path may end in another basin than the exact one; a single such path dominates the
 RMS error, so their share is reported separately. In distribution, to exact draws, together with the floor that other
-exact draws reach.
+exact draws reach. On a learned model, pathwise to its own converged solution (``bench.tasks.samplers.learned``).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 from bench.task import Context, Measurements, Value
 from bench.tasks.intervals import measure_floor
 from bench.tasks.samplers.grids import make_path
+from bench.tasks.samplers.learned import learned_error
 from bench.tasks.samplers.problems import (
     ORACLES,
     Solution,
@@ -43,8 +44,11 @@ SHOWN = 24  # trajectories that are stored
 def sampler_error(parameters: ErrorParameters, context: Context) -> Measurements:
     """Distance to the exact flow (for samplers without noise) and to exact draws, at the last time of the grid.
 
-    The oracle knows its exact flow and law, so that these are errors of the solver; exact draws give the floor.
+    The oracle knows its exact flow and law, so that these are errors of the solver; exact draws give the floor. On a
+    learned model the distance is to its own converged solution from the same starts.
     """
+    if parameters.checkpoint:
+        return learned_error(parameters, context)
     oracle = ORACLES[parameters.oracle](make_path(parameters.path), context.device)
     states: list[Tensor] = []
     solution = solve(

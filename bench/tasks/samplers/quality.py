@@ -1,7 +1,8 @@
 """Quality of the images that a sampler draws from an exact denoiser, over its budget and over its latency.
 
 There are two denoisers: the optimal one of a finite set of images, and that of the ten classes as Gaussians. Both are
-exact, so that the difference between a figure and its floor, which exact draws reach, is the error of the solver.
+exact, so that the difference between a figure and its floor, which exact draws reach, is the error of the solver. The
+third kind is a learned model (``bench.tasks.samplers.learned``).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from bench.task import Context, Measurements, Value
 from bench.tasks.intervals import SETS, measure_floor
 from bench.tasks.samplers.grids import make_path
 from bench.tasks.samplers.images import EXTRACTOR, class_mixture, empirical, features, mixture_pixels, pixels
+from bench.tasks.samplers.learned import learned_quality
 from bench.tasks.samplers.overhead import Idle
 from bench.tasks.samplers.problems import Solution, generator, sampler_of, solve
 from bench.timing import clock_for, measure, median_interval
@@ -27,7 +29,7 @@ from metrics import FeatureStatistics, frechet_distance
 from metrics.samples.balls import precision_recall
 
 if TYPE_CHECKING:
-    from bench.tasks.samplers.declarations import LatencyParameters, QualityParameters
+    from bench.tasks.samplers.declarations import ImageParameters, LatencyParameters, QualityParameters
 
 ImageOracleName = Literal["empirical", "classes"]
 POOL = 10_000  # exact draws of the mixture, from which floors are drawn
@@ -36,7 +38,12 @@ POOL = 10_000  # exact draws of the mixture, from which floors are drawn
 
 
 def sampler_quality(parameters: QualityParameters, context: Context) -> Measurements:
-    """fd_fmnist, precision and recall of the samples, beside the floors that as many exact draws reach."""
+    """fd_fmnist, precision and recall of the samples, beside the floors that as many exact draws or real images reach.
+
+    Of a learned model also KID, and the time of a batch.
+    """
+    if parameters.checkpoint:
+        return learned_quality(parameters, context)
     solution, found = _draw_images(parameters, context)
     drawn = features(found)
     data = f"{fashion_mnist.data_hash('test')}[:{parameters.images}]"
@@ -106,14 +113,16 @@ def image_figures(drawn: Float[Tensor, "n 64"], reference: DataFeatures, only: s
     return found
 
 
-def _oracle(parameters: QualityParameters, device: str) -> Any:
+def _oracle(parameters: ImageParameters | QualityParameters, device: str) -> Any:
     path = make_path(parameters.path)
     if parameters.oracle == "classes":
         return class_mixture(path, device)
     return empirical(path, parameters.images, device)
 
 
-def _draw_images(parameters: QualityParameters, context: Context) -> tuple[Solution, Float[Tensor, "n 1 28 28"]]:
+def _draw_images(
+    parameters: ImageParameters | QualityParameters, context: Context
+) -> tuple[Solution, Float[Tensor, "n 1 28 28"]]:
     solution = solve(parameters, _oracle(parameters, context.device), parameters.samples, context.seed)
     samples = solution.samples.cpu()
     return solution, mixture_pixels(samples) if parameters.oracle == "classes" else samples
