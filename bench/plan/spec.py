@@ -31,6 +31,7 @@ class TableSpec(Strict):
     sort: str | None = None  # a row's parameter, a measure (its best first), or "COLUMN VALUE"; without: as measured
     top: Annotated[int, Field(ge=1)] | None = None  # this many rows of each group
     says: list[str] = []  # measures of which a sentence is computed, above the table and at the head of its file
+    agrees: str | None = None  # a value of ``columns``, beside whose ranking of the rows that of each other one is held
     note: str = ""
 
     @model_validator(mode="after")
@@ -41,6 +42,8 @@ class TableSpec(Strict):
             raise ValueError(f"sort: {self.sort!r} is no row or value of the table; there are {', '.join(shown)}")
         if unknown := [name for name in self.says if name not in self.values]:
             raise ValueError(f"says: {unknown[0]!r} is no value of the table; there are {', '.join(self.values)}")
+        if self.agrees is not None and self.columns is None:
+            raise ValueError(f"agrees: {self.agrees!r} is a value of columns, and the table names no columns")
         return self
 
 

@@ -13,6 +13,7 @@ from bench.records.bundle import bundle
 from bench.records.frame import frame
 from bench.records.record import Measurement, Record
 from bench.records.store import Store
+from bench.report.agreement import compare_rankings
 from bench.report.best import NOTE as best_note
 from bench.report.best import Arrays, best
 from bench.report.figure import describe_test, figure_of, is_ratio, show_ratio
@@ -86,6 +87,8 @@ def lay_out(spec: TableSpec, records: list[Record], arrays: Arrays = lambda reco
     for record in records:
         groups.setdefault(tuple(label(lookup(record, name)) for name in names), []).append(record)
     says = [] if names_best else say(spec.says, names, entries, groups, columns)
+    if spec.agrees is not None and spec.columns is not None:
+        says += compare_rankings(groups, spec.values[0], spec.columns, spec.agrees)
     shown = arrange(spec, names, entries, groups, columns)
     if len(shown) < len(groups):
         notes.append(f"{len(shown)} of {len(groups)} rows; all are in measures.csv.")

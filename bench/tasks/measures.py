@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.task import Measure
 
+BATCH = 100  # images of a batch of a learned model, whose time is its latency
 COSTS = [
     Measure("evaluations", "evaluations of the model, counted", direction="target", window=0.0),
     Measure("prepare_evaluations", "evaluations spent once, to learn beforehand", direction="target", window=0.0),

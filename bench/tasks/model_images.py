@@ -20,7 +20,6 @@ from bench.tasks.samplers.images import EXTRACTOR, features, pixels
 from implementations.catalogue import WEIGHTS
 from implementations.diffusion.denoiser import Denoiser
 
-BATCH = 100  # samples of a batch, whose time is the latency
 SHOWN = 10  # images that are stored as a picture, one of each class
 SEEN = 256  # test images from which a sampler or a schedule learns before it runs
 

@@ -17,10 +17,10 @@ from bench.plan.suite import read
 from bench.task import Context
 from bench.tasks import model_images, model_samples
 from bench.tasks.guidance.declarations import GuidedParameters, guidance_quality
-from bench.tasks.guidance.quality import GuidedRun
+from bench.tasks.guidance.quality import SPREAD, GuidedRun
 from bench.tasks.samplers.declarations import ErrorParameters, QualityParameters, sampler_error, sampler_quality
 from implementations.catalogue import GUIDANCE, WEIGHTS
-from implementations.diffusion.denoiser import Denoiser
+from implementations.diffusion.denoiser import Denoiser, Prediction
 from implementations.diffusion.empirical import EmpiricalOracle
 from implementations.diffusion.path import EDM
 from tests.tiny import write_checkpoint
@@ -41,7 +41,7 @@ def small(monkeypatch):
         monkeypatch.setattr(f"bench.tasks.{module}.BATCH", 33)
     monkeypatch.setattr("bench.tasks.guidance.quality.TIMED", 1)
     monkeypatch.setattr("bench.tasks.image_distances.RESAMPLES", 4)
-    monkeypatch.setattr(model_samples, "REFERENCE", 16)
+    monkeypatch.setattr(model_samples, "REFERENCE", 12)
     cached = (model_images.open_model, model_samples.converged)
     for one in cached:
         one.cache_clear()
@@ -171,7 +171,7 @@ def test_the_error_falls_with_the_budget_to_that_of_the_converged_solution(files
     few, _, _ = error(files, sampler="heun", nfe=5)
     many, _, _ = error(files, sampler="heun", nfe=39)
     assert many["rms_error"] < few["rms_error"] / 10
-    fine, found, arrays = error(files, sampler="rk4", options={"coordinate": "angle"}, nfe=63)
+    fine, found, arrays = error(files, sampler="rk4", options={"coordinate": "angle"}, nfe=47)
     assert fine["rms_error"] < 2 * fine["reference_error"]  # as many steps of the same method as the solution has
     assert arrays["squares"].shape == (4,)
     assert found["rms_error"].interval[0] <= fine["rms_error"] <= found["rms_error"].interval[1]
@@ -190,9 +190,9 @@ def test_a_sampler_with_noise_has_no_solution_to_converge_to(files):
         error(files, sampler="ddpm")
 
 
-@pytest.mark.parametrize("sampler", ["amed", "plms", "dpm_fast", "picard"])
+@pytest.mark.parametrize("sampler", ["amed", "dpm_fast", "picard"])
 def test_samplers_of_every_kind_run_on_a_network(files, sampler):
-    """One that learns, one with a history, one of single steps, one that asks for a batch of times at once."""
+    """One that learns, one of single steps, one that asks for a batch of times at once."""
     measured, _, _ = error(files, sampler=sampler, nfe=6)
     assert math.isfinite(measured["rms_error"])
 
@@ -253,12 +253,24 @@ def test_equal_evaluations_of_the_network_are_the_most_that_the_budget_allows(fi
         guided(files, guidance="classifier_free", counted="network", nfe=1)
 
 
-def test_a_measurement_is_met_the_better_the_more_it_counts(monkeypatch, files):
-    stand_in(monkeypatch, Exact(first=0))  # what is measured is among its data
-    free, weighed = (
-        guided(files, guidance="posterior", scale=scale, nfe=10, samples=66)[0]["misfit"] for scale in (0.0, 1.0)
-    )
-    assert weighed < free / 2
+class Pixels(Denoiser):
+    """The optimal denoiser of independent Gaussian pixels as wide as posterior guidance takes the data to be."""
+
+    shape, classes, path, description = (1, 28, 28), 10, EDM(), {"path": "edm"}
+
+    def __call__(self, x, t, condition=None):
+        share = SPREAD**2 / (SPREAD**2 + torch.as_tensor(t) ** 2)
+        return Prediction(self.path, x, t, x0=x * share.to(x))
+
+
+def test_a_measurement_is_met_to_its_noise_where_the_posterior_is_exact(monkeypatch, files):
+    stand_in(monkeypatch, Pixels())
+    settings = {"guidance": "posterior", "sampler": "heun", "nfe": 39, "samples": 66}
+    free, exact = (guided(files, **settings, scale=scale)[0]["misfit"] for scale in (0.0, 1.0))
+    assert free > 10
+    assert (
+        0.8 < exact < 1.5
+    )  # an exact posterior draw has sqrt(2) at most: its own noise beside that of the measurement
 
 
 def test_what_a_scheme_cannot_have_is_one_line(files):

@@ -138,7 +138,7 @@ def test_only_and_limit_choose_cells(fidmap, site, tmp_path):
     assert names("--limit", "1") == ["faulty/well/index=1"]
 
 
-OF_A_MODEL = {"model_quality"}  # which no suite names: its model is named on the command line
+OF_A_MODEL = {"model_quality", "guidance_quality"}  # a user's model, and checkpoints
 TIMINGS = {"sampler_overhead", "sampler_latency", "nms_speed", "metric_speed", "latency", "score_matching"}
 EVERY_TASK = """
 name = "every_task"

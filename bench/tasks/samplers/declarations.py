@@ -13,7 +13,7 @@ from pydantic import Field
 from bench.task import Measure, PathName, SamplerName, ScheduleName, TaskParameters, declare
 from bench.tasks.budget import Budgeted
 from bench.tasks.checkpoints import CheckpointName, find_missing, hash_checkpoints
-from bench.tasks.measures import COSTS, FIGURES, OF_MODELS
+from bench.tasks.measures import BATCH, COSTS, FIGURES, OF_MODELS
 from implementations.catalogue import WEIGHTS
 
 CHECKS = {  # of the audit, in the words of their functions
@@ -208,7 +208,7 @@ class QualityParameters(OnNetwork):
     samples: int = Field(default=500, ge=65)  # more than the 64 features, so that covariances have full rank
 
     def runs_alone(self, timing: bool) -> bool:
-        return timing and bool(self.checkpoint)
+        return timing and bool(self.checkpoint) and self.samples >= 8 * BATCH
 
 
 class LatencyParameters(ImageParameters):
