@@ -37,7 +37,7 @@ def files(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Small batches that are not timed over and over, few resamples, and a coarser converged solution."""
-    for module in ("model_images", "guidance.quality", "samplers.learned"):
+    for module in ("guidance.quality", "samplers.learned"):
         monkeypatch.setattr(f"bench.tasks.{module}.BATCH", 33)
     monkeypatch.setattr("bench.tasks.guidance.quality.TIMED", 1)
     monkeypatch.setattr("bench.tasks.image_distances.RESAMPLES", 4)

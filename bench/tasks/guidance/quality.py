@@ -28,7 +28,8 @@ from bench.task import Context, Measurements, Value
 from bench.tasks.budget import Budgeted
 from bench.tasks.draws import generator
 from bench.tasks.guidance.schemes import make_scheme
-from bench.tasks.model_images import BATCH, SEEN, class_labels, judge, open_model, pixels, start_of, test_features
+from bench.tasks.measures import BATCH
+from bench.tasks.model_images import SEEN, class_labels, judge, open_model, pixels, start_of, test_features
 from bench.tasks.model_samples import TIMED, Drawn, Start, draw
 from implementations.catalogue import GUIDANCE, WEIGHTS
 from implementations.diffusion.denoiser import CountingDenoiser, Denoiser

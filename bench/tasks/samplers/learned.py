@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from bench.task import Context, Measurements
-from bench.tasks.model_images import BATCH, SEEN, judge, open_model, start_of
+from bench.tasks.measures import BATCH
+from bench.tasks.model_images import SEEN, judge, open_model, start_of
 from bench.tasks.model_samples import TIMED, draw, pair
 from bench.tasks.samplers.images import pixels
 from bench.tasks.samplers.problems import sampler_of
