@@ -8,7 +8,6 @@ from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator
 
-from bench.files import digest
 from bench.task import NameOf
 from implementations.catalogue import WEIGHTS
 
@@ -47,6 +46,7 @@ def _stamp(name: str) -> tuple[int, int]:
 
 @lru_cache(maxsize=32)
 def _hash(name: str, changed: int, size: int) -> str:
+    from bench.files import digest
     from implementations.weights.files import open_file
 
     opened = open_file(name)

@@ -15,7 +15,7 @@ from bench.models.spec import load_model
 from bench.plan.cells import expand
 from bench.plan.suite import read
 from bench.task import Context
-from bench.tasks import model_images, model_samples
+from bench.tasks import model_images, model_samples, trained
 from bench.tasks.guidance.declarations import GuidedParameters, guidance_quality
 from bench.tasks.guidance.quality import SPREAD, GuidedRun
 from bench.tasks.samplers.declarations import ErrorParameters, QualityParameters, sampler_error, sampler_quality
@@ -37,12 +37,12 @@ def files(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Small batches that are not timed over and over, few resamples, and a coarser converged solution."""
-    for module in ("guidance.quality", "samplers.learned"):
+    for module in ("guidance.quality", "samplers.learned_quality", "samplers.learned_error"):
         monkeypatch.setattr(f"bench.tasks.{module}.BATCH", 33)
     monkeypatch.setattr("bench.tasks.guidance.quality.TIMED", 1)
     monkeypatch.setattr("bench.tasks.image_distances.RESAMPLES", 4)
     monkeypatch.setattr(model_samples, "REFERENCE", 12)
-    cached = (model_images.open_model, model_samples.converged)
+    cached = (trained.open_model, model_samples.converged)
     for one in cached:
         one.cache_clear()
     yield
@@ -88,7 +88,7 @@ class Exact(Denoiser):
 
 
 def stand_in(monkeypatch, model):
-    for module in ("bench.tasks.guidance.quality", "bench.tasks.samplers.learned"):
+    for module in ("bench.tasks.guidance.quality", "bench.tasks.samplers.learned_quality"):
         monkeypatch.setattr(f"{module}.open_model", lambda name, device, path="": model)
 
 

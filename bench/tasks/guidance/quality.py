@@ -29,8 +29,9 @@ from bench.tasks.budget import Budgeted
 from bench.tasks.draws import generator
 from bench.tasks.guidance.schemes import make_scheme
 from bench.tasks.measures import BATCH
-from bench.tasks.model_images import SEEN, class_labels, judge, open_model, pixels, start_of, test_features
+from bench.tasks.model_images import judge, pixels, test_features
 from bench.tasks.model_samples import TIMED, Drawn, Start, draw
+from bench.tasks.trained import SEEN, class_labels, open_model, start_of
 from implementations.catalogue import GUIDANCE, WEIGHTS
 from implementations.diffusion.denoiser import CountingDenoiser, Denoiser
 from implementations.guidance.operators import blurring, inpainting, super_resolution

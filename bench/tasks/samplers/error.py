@@ -3,7 +3,7 @@
 Pathwise, to the exact flow of the same start: in closed form on the Gaussian, and by a fine solve on the mixture, whose
 error is reported. On the mixture a path may end in another basin than the exact one; a single such path dominates the
 RMS error, so their share is reported separately. In distribution, to exact draws, together with the floor that other
-exact draws reach. On a learned model, pathwise to its own converged solution (``bench.tasks.samplers.learned``).
+exact draws reach. On a learned model, pathwise to its own converged solution (``learned_error``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from bench.task import Context, Measurements, Value
 from bench.tasks.intervals import measure_floor
 from bench.tasks.samplers.grids import make_path
-from bench.tasks.samplers.learned import learned_error
+from bench.tasks.samplers.learned_error import learned_error
 from bench.tasks.samplers.problems import (
     ORACLES,
     Solution,

@@ -2,7 +2,7 @@
 
 There are two denoisers: the optimal one of a finite set of images, and that of the ten classes as Gaussians. Both are
 exact, so that the difference between a figure and its floor, which exact draws reach, is the error of the solver. The
-third kind is a learned model (``bench.tasks.samplers.learned``).
+third kind is a learned model (``learned_quality``).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bench.task import Context, Measurements, Value
 from bench.tasks.intervals import SETS, measure_floor
 from bench.tasks.samplers.grids import make_path
 from bench.tasks.samplers.images import EXTRACTOR, class_mixture, empirical, features, mixture_pixels, pixels
-from bench.tasks.samplers.learned import learned_quality
+from bench.tasks.samplers.learned_quality import learned_quality
 from bench.tasks.samplers.overhead import Idle
 from bench.tasks.samplers.problems import Solution, generator, sampler_of, solve
 from bench.timing import clock_for, measure, median_interval

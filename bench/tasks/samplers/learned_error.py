@@ -1,32 +1,18 @@
-"""A sampler on a learned model of Fashion-MNIST: quality and time of its images, and the error of the solver alone."""
+"""A sampler on a learned model of Fashion-MNIST: the error of the solver alone."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from bench.task import Context, Measurements
 from bench.tasks.measures import BATCH
-from bench.tasks.model_images import SEEN, judge, open_model, start_of
-from bench.tasks.model_samples import TIMED, draw, pair
+from bench.tasks.model_samples import draw, pair
 from bench.tasks.samplers.images import pixels
 from bench.tasks.samplers.problems import sampler_of
+from bench.tasks.trained import SEEN, open_model, start_of
 
 if TYPE_CHECKING:
-    from bench.tasks.samplers.declarations import ErrorParameters, QualityParameters
-
-
-def learned_quality(parameters: QualityParameters, context: Context) -> Measurements:
-    """Distances of the samples to the test images with intervals and floors, and the time of a batch."""
-    model = open_model(parameters.checkpoint, context.device, parameters.path)
-    start = start_of(model, parameters.samples, context, BATCH)
-    drawn = draw(start, parameters, pixels(SEEN), timed=0)
-    measures = judge(drawn.samples, parameters.images, context)
-    if len(drawn.seconds) >= TIMED:
-        measures["latency"] = drawn.latency(context.seed)
-        context.keep("seconds", torch.tensor(drawn.seconds, dtype=torch.float64))
-    return measures | drawn.costs
+    from bench.tasks.samplers.declarations import ErrorParameters
 
 
 def learned_error(parameters: ErrorParameters, context: Context) -> Measurements:
