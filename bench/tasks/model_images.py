@@ -1,4 +1,4 @@
-"""The figures of a learned model's images: their distances to the test images of Fashion-MNIST, precision and recall."""
+"""Figures of a learned model's images: distances to the test images of Fashion-MNIST, precision and recall."""
 
 from __future__ import annotations
 

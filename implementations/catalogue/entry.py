@@ -260,7 +260,7 @@ class WeightsEntry(Entry):
     """
 
     family: str = "denoiser"
-    networks: tuple[str, ...] = ("unet", "dit")
+    networks: tuple[str, ...] = ()
 
     @property
     def file(self) -> Path:

@@ -14,7 +14,7 @@ def of_file(catalogue: Any, name: str) -> WeightsEntry | None:
     """The entry of a file of one's own, whose name ends in .safetensors; None for another name."""
     if not name.endswith(".safetensors"):
         return None
-    return WeightsEntry(name, _LOAD, "a file of one's own")
+    return WeightsEntry(name, _LOAD, "a file of one's own", networks=("unet", "dit"))
 
 
 WEIGHTS = Catalogue("weights", WeightsEntry, [
