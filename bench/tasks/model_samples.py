@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from bench.task import Context, Value
-from bench.tasks.budget import Budgeted
 from bench.tasks.draws import seed_of
 from bench.tasks.samplers.problems import (
     Setup,
@@ -32,6 +31,9 @@ from implementations.diffusion.denoiser import CountingDenoiser, Denoiser, Predi
 from implementations.diffusion.noise import PerSampleNoise
 from implementations.diffusion.path import Images, Time
 from metrics.uncertainty import bootstrap
+
+if TYPE_CHECKING:
+    from bench.tasks.budget import Budgeted
 
 REFERENCE = 80  # steps of order four of the converged solution; its error is the difference from half as many
 TIMED = 7  # batches at least: the range of seven times covers their median in 98 % of repetitions

@@ -312,7 +312,7 @@ def test_the_hash_of_a_cell_covers_the_weights_of_what_it_names(tmp_path):
     first = cells(tmp_path, files)
     assert [len(cell.contents) for cell in first] == [1, 1, 1, 1, 2, 2]
     assert not any(cell.skip for cell in first)
-    assert [cell.timing for cell in first] == [True, True, False, True, True, True]
+    assert [cell.timing for cell in first] == [False, False, False, True, True, True]  # 65 images are not timed
     assert all("implementations.networks.unet" in cell.modules for cell in first)
     write_checkpoint(tmp_path, "weak", seed=1)
     second = cells(tmp_path, files)

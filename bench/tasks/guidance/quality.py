@@ -134,11 +134,11 @@ class GuidedRun:
         return (clean + NOISE * noise).to(self.context.device)
 
     def wrap(self, denoiser: Denoiser, part: range) -> Denoiser:
-        """The scheme around the model, for some of the samples."""
+        """The scheme around the model, for some of the samples; a scale per band is the larger in the high one."""
+        w = self.parameters.scale
+        scale = (w, (1 + w) / 2) if self.parameters.guidance == "frequency_decoupled" else w
         options = {key: value for key, value in self.parameters.options.items() if key != "operator"}
-        return make_scheme(
-            self.parameters.guidance, denoiser, self.parameters.scale, options, self.given(part), "images of this model"
-        )
+        return make_scheme(self.parameters.guidance, denoiser, scale, options, self.given(part), "images of this model")
 
     def given(self, part: range) -> dict[str, dict[str, Any]]:
         """The options that meet the scheme's needs, for some of the samples."""

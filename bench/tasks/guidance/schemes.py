@@ -10,13 +10,12 @@ from implementations.diffusion.denoiser import Denoiser
 
 
 def make_scheme(
-    name: str, denoiser: Denoiser, scale: float, options: Mapping[str, Any], given: Mapping[str, Any], what: str
+    name: str, denoiser: Denoiser, scale: Any, options: Mapping[str, Any], given: Mapping[str, Any], what: str
 ) -> Denoiser:
     """Make the scheme of a name on a denoiser; ``given`` has, for each need that can be met, the options that meet it.
 
-    A correction of a guided prediction corrects classifier-free guidance of that scale. A scheme with a scale per band
-    of frequencies has w in the high band and (1 + w) / 2 in the low one, as its paper has the first the larger. Raises
-    ValueError on a need that ``what``, points of the plane for example, does not meet.
+    A correction of a guided prediction corrects classifier-free guidance of that scale. Raises ValueError on a need
+    that ``what``, points of the plane for example, does not meet.
     """
     entry = GUIDANCE[name]
     if lacking := [need for need in entry.needs if need not in given]:
@@ -24,5 +23,4 @@ def make_scheme(
     if entry.wraps == "guided":
         return entry(GUIDANCE["classifier_free"](denoiser, scale=scale), **options)  # type: ignore[no-any-return]
     met = {key: value for need in entry.needs for key, value in given[need].items()}
-    own: Any = (scale, (1 + scale) / 2) if name == "frequency_decoupled" else scale
-    return entry(denoiser, scale=own, **{**met, **options})  # type: ignore[no-any-return]
+    return entry(denoiser, scale=scale, **{**met, **options})  # type: ignore[no-any-return]
