@@ -102,11 +102,12 @@ def run(
     cells = part.take(chosen, everything or chosen)[:limit] if part else chosen
     if dry_run:
         to_run = select_missing(cells, store, force=force, keep_samples=keep is not None)
-        waiting = {cell.identity.hash for cell in to_run}
+        waiting = {cell.identity.hash for cell in to_run if cell.skip is None}
         for cell in cells:
             state = "skip" if cell.skip else "run" if cell.identity.hash in waiting else "stored"
             print(f"{state:<7} {cell.name}")
-        tell(f"{len(cells)} cells, {len(waiting)} to run")
+        skipped = sum(cell.skip is not None for cell in cells)
+        tell(f"{len(cells)} cells, {len(waiting)} to run" + (f", {skipped} skipped" if skipped else ""))
         return 0
     if all(cell.skip and not cell.left_out for cell in cells):
         reasons = dict.fromkeys(str(cell.skip) for cell in cells)

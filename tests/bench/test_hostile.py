@@ -265,6 +265,13 @@ def test_options_that_a_named_sampler_does_not_take_are_one_line(folder, command
     assert says in said
 
 
+def test_a_dry_run_counts_what_runs_and_what_is_skipped(folder, command):
+    _, printed, said = command("run", "quick", "--sampler", "hostile_code:euler", "--only", "*_code*", "--dry-run")
+    states = [line.split()[0] for line in printed.splitlines()]
+    assert set(states) == {"run", "skip"}
+    assert said == f"{len(states)} cells, {states.count('run')} to run, {states.count('skip')} skipped\n"
+
+
 def test_a_damaged_exported_program_is_one_line(folder, fidmap):
     (folder / "network.pt2").write_bytes(b"PK\x03\x04 damaged")
     found = fidmap("evaluate", "images", "fashion_mnist", "fashion_mnist", "--extractor", "network.pt2")
