@@ -2,7 +2,8 @@
 
     MODULE:FUNCTION   a function without arguments that returns a Denoiser, or (path, module, head[, time])
     NAME              a checkpoint that comes with fidmap, or a file NAME.safetensors that fidmap train wrote
-    FOLDER            a folder that diffusers saved, with a UNet2DModel or a DiT and scheduler_config.json
+    FOLDER            a folder that diffusers saved, with a UNet2DModel or a DiT and scheduler_config.json; the network
+                      is fidmap's own where its key map covers the model, else diffusers'
     hf:ORG/NAME       such a folder on the Hugging Face hub, or in its cache on this machine
 
 Only a module that SPEC names is imported; from folders and the hub come numbers and JSON alone.

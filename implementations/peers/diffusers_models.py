@@ -1,5 +1,7 @@
 """Models that diffusers saved, UNet2DModel and DiT, as denoisers: the scheduler's file says path and head.
 
+The network is fidmap's own where the key map covers it (``implementations.weights.published``), else diffusers'.
+
 A folder holds ``unet`` or ``transformer``, ``scheduler`` and, for latent models, ``vae``, as a pipeline saves them; or
 the files of network and scheduler themselves. Numbers come from safetensors or by ``torch.load(weights_only=True)``,
 and nothing in a folder is executed.
@@ -19,8 +21,14 @@ from implementations.diffusion.denoiser import Denoiser, Head, Network, Predicti
 from implementations.diffusion.discrete import DiscreteVP
 from implementations.diffusion.path import EDM, VE, Images, RectifiedFlow, Time, Values, as_float64
 from implementations.diffusion.path import Path as Process
+from implementations.weights.keys import NotCovered
+from implementations.weights.published import load_published
 
-MODELS = ("UNet2DModel", "DiTTransformer2DModel")
+MODELS = {  # name in config.json -> the class that diffusers has for it now
+    "UNet2DModel": "UNet2DModel",
+    "DiTTransformer2DModel": "DiTTransformer2DModel",
+    "Transformer2DModel": "DiTTransformer2DModel",
+}
 PREDICTIONS: dict[str, Head] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 FLOWS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 PRECONDITIONED = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
@@ -64,11 +72,12 @@ def load(folder: Path) -> Loaded:
     place = next((folder / part for part in ("unet", "transformer") if (folder / part).is_dir()), folder)
     config, scheduler = _read(place / "config.json"), _read(_find_scheduler(folder, place))
     if (name := config.get("_class_name")) not in MODELS:
-        raise ValueError(f"{place / 'config.json'}: the model is {name}; {' and '.join(MODELS)} are accepted")
-    module = _load_module(name, place)
+        raise ValueError(f"{place / 'config.json'}: the model is {name}; {', '.join(MODELS)} are accepted")
+    module = _load_network(name, place)
     size = config.get("sample_size") or 32
     height, width = size if isinstance(size, list | tuple) else (size, size)
-    shape = (module.config.in_channels, height, width)
+    own = getattr(module, "configuration", None)
+    shape = (own["channels"] if own else module.config.in_channels, height, width)
     coder = Autoencoder(_load_module("AutoencoderKL", folder / "vae")) if (folder / "vae").is_dir() else None
     return Loaded(as_denoiser(module, scheduler), shape, coder)
 
@@ -143,6 +152,14 @@ def _betas(kind: str, scheduler: dict[str, Any]) -> Tensor:
         known = ", ".join([*FLOWS, *PRECONDITIONED, "ScoreSdeVeScheduler"])
         raise ValueError(f"the scheduler is {kind or 'not named'}; one with a table of betas, or {known} is accepted")
     return table.double()
+
+
+def _load_network(name: str, place: Path) -> Any:
+    """The network of a folder: fidmap's, with the weights through the key map, or diffusers' where it has none."""
+    try:
+        return load_published(place)
+    except NotCovered:
+        return _load_module(MODELS[name], place)
 
 
 def _load_module(name: str, place: Path) -> Any:

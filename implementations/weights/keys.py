@@ -14,6 +14,10 @@ import torch
 from torch import Tensor, nn
 
 
+class NotCovered(ValueError):
+    """Raised on a checkpoint that may be sound, but is not of a network of this package."""
+
+
 @dataclass(frozen=True)
 class KeyMap:
     """``parts`` has for each key of a network those of the checkpoint, in order; ``copies`` has key -> its original.
@@ -34,13 +38,13 @@ class KeyMap:
         """Copy a checkpoint into a network of this map.
 
         Raises ValueError, which names a key, where the checkpoint lacks one, has one too many or one of another shape,
-        and where a copy differs from its original.
+        and NotCovered where a copy differs from its original.
         """
         if difference := find_difference(set(self.keys()), state.keys()):
             raise ValueError(f"weights of another network: {difference}")
         for copy, original in self.copies.items():
             if not torch.equal(state[copy], state[original]):
-                raise ValueError(f"{copy} differs from {original}: a network has these weights once")
+                raise NotCovered(f"{copy} differs from {original}: a network has these weights once")
         own = network.state_dict()
         joined = {key: self._join(key, own[key], state) for key in self.parts}
         network.load_state_dict(joined)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from implementations.networks import NETWORKS
 from implementations.weights import keys_dit, keys_unet
-from implementations.weights.keys import KeyMap
+from implementations.weights.keys import KeyMap, NotCovered
 
 FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 CLASSES = {
@@ -31,8 +31,8 @@ def load_published(folder: str | Path, sha256: str | None = None) -> nn.Module:
     """Load a network from a folder that diffusers saved, with ``config.json`` and one file of weights.
 
     ``sha256`` is the hash in hex that the file of weights must have. Raises ValueError, one line, on a file that is
-    missing, truncated, of another hash or a pickle of anything but tensors, on a configuration that is not covered, and
-    on weights of another network.
+    missing, truncated, of another hash or a pickle of anything but tensors, and on weights of another network;
+    NotCovered, which is one, on a model that is not covered.
     """
     place = Path(folder)
     try:
@@ -41,12 +41,12 @@ def load_published(folder: str | Path, sha256: str | None = None) -> nn.Module:
         raise ValueError(f"{place / 'config.json'}: no readable JSON ({str(error).splitlines()[0]})") from None
     file = next((place / name for name in FILES if (place / name).is_file()), None)
     if file is None:
-        raise ValueError(f"{place}: has no weights; {' or '.join(FILES)} is accepted")
+        raise NotCovered(f"{place}: has no weights; {' or '.join(FILES)} is accepted")
     state = read_state(file, sha256)
     try:
         return from_diffusers(config, state)
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
+        raise type(error)(f"{file}: {error}") from None
 
 
 def from_diffusers(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> nn.Module:
@@ -64,17 +64,17 @@ def from_diffusers(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> nn
 def build(config: Mapping[str, Any]) -> tuple[nn.Module, KeyMap]:
     """Build the network of a configuration of diffusers, whose weights are not set, and its key map.
 
-    Raises ValueError on a configuration that is not covered.
+    Raises NotCovered, a ValueError, on a configuration that is not covered.
     """
     name = config.get("_class_name") if isinstance(config, Mapping) else None
     if name not in CLASSES:
-        raise ValueError(f"the model is {name}; {', '.join(CLASSES)} are covered")
+        raise NotCovered(f"the model is {name}; {', '.join(CLASSES)} are covered")
     kind = CLASSES[name]
     keys: Any = keys_unet if kind == "unet" else keys_dit
     try:
         network = NETWORKS[kind](**keys.configure(config))
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+        raise NotCovered(f"{name}: {error}") from None
     return network, keys.map_keys(network)
 
 

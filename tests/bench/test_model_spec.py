@@ -12,6 +12,8 @@ from implementations.diffusion import VP, GaussianOracle, Network
 
 diffusers = pytest.importorskip("diffusers")
 
+from implementations.peers import diffusers_models  # noqa: E402
+
 TINY = {
     "sample_size": 8, "in_channels": 1, "out_channels": 1, "layers_per_block": 1, "block_out_channels": (8, 8),
     "down_block_types": ("DownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "UpBlock2D"),
@@ -26,10 +28,10 @@ def unet():
 
 def dit(**options):
     torch.manual_seed(2)
-    options = {"in_channels": 1, "out_channels": 1} | options
+    options = {"in_channels": 1, "out_channels": 1, "num_layers": 1} | options
     made = diffusers.DiTTransformer2DModel(
-        num_attention_heads=2, attention_head_dim=4, num_layers=1, sample_size=4, patch_size=2,
-        num_embeds_ada_norm=1000, norm_num_groups=1, **options,
+        num_attention_heads=2, attention_head_dim=4, sample_size=4, patch_size=2, num_embeds_ada_norm=1000,
+        norm_num_groups=1, **options,
     )  # fmt: skip
     for parameter in made.parameters():  # adaLN begins with zeros, which would hide the time and the label
         torch.nn.init.normal_(parameter, std=0.3)
@@ -100,6 +102,58 @@ def test_a_dit_takes_labels_and_gives_its_variance_apart(tmp_path, part):
     assert not torch.allclose(other.eps, found.eps, atol=1e-3)
 
 
+def both_ways(folder, x, t, labels=None):
+    """What the loaded model gives, and what diffusers' own network does in its place; and which network was loaded."""
+    model = load_model(str(folder))
+    place = next(folder / part for part in ("unet", "transformer") if (folder / part).is_dir())
+    kind = diffusers.UNet2DModel if place.name == "unet" else diffusers.DiTTransformer2DModel
+    scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    theirs = diffusers_models.as_denoiser(kind.from_pretrained(place).eval(), scheduler)
+    with torch.no_grad():
+        return model.on("cpu")(x, t, labels), theirs(x, t, labels), model.denoiser.network
+
+
+def many_layers(equal):
+    """A DiT of two blocks, whose embedders are equal, as in checkpoints that were published, or are not."""
+    made = dit(num_layers=2)
+    first, second = made.transformer_blocks
+    if equal:
+        second.norm1.emb.load_state_dict(first.norm1.emb.state_dict())
+    return made
+
+
+@pytest.mark.parametrize(
+    ("network", "part", "name"),
+    [
+        (unet, "unet", "UNet2DModel"),
+        (lambda: many_layers(equal=True), "transformer", "DiTTransformer2DModel"),
+        (lambda: many_layers(equal=True), "transformer", "Transformer2DModel"),  # as DiT was called before
+    ],
+)
+def test_the_own_network_gives_what_diffusers_does(tmp_path, network, part, name):
+    save(tmp_path, network(), diffusers.DDIMScheduler(), part)
+    rewrite(tmp_path / part / "config.json", _class_name=name)
+    side = 8 if part == "unet" else 4
+    labels = None if part == "unet" else torch.tensor([1, 5, 999])
+    ours, theirs, module = both_ways(tmp_path, torch.randn(3, 1, side, side), 300.0, labels)
+    assert type(module).__module__.startswith("implementations.networks")
+    torch.testing.assert_close(ours.eps, theirs.eps, rtol=1e-5, atol=1e-5)
+
+
+def test_what_the_key_map_does_not_cover_is_loaded_by_diffusers(tmp_path):
+    """Unlike embedders in the blocks of a DiT, an option that no own network has, and weights in several files."""
+    pools = diffusers.UNet2DModel(**TINY, downsample_type="resnet").eval()
+    save(tmp_path / "a", many_layers(equal=False), diffusers.DDIMScheduler(), "transformer")
+    save(tmp_path / "b", pools, diffusers.DDIMScheduler())
+    save(tmp_path / "c", unet(), diffusers.DDIMScheduler())
+    unet().save_pretrained(tmp_path / "c" / "unet", max_shard_size="10KB")
+    (tmp_path / "c" / "unet" / "diffusion_pytorch_model.safetensors").unlink(missing_ok=True)
+    for name, side, labels in (("a", 4, torch.tensor([1, 5])), ("b", 8, None), ("c", 8, None)):
+        ours, theirs, module = both_ways(tmp_path / name, torch.randn(2, 1, side, side), 300.0, labels)
+        assert type(module).__module__.startswith("diffusers")
+        assert torch.equal(ours.eps, theirs.eps)
+
+
 def tiny_autoencoder():
     torch.manual_seed(4)
     return diffusers.AutoencoderKL(
@@ -166,7 +220,7 @@ def test_a_pickle_of_numbers_is_read_and_one_with_code_is_not(tmp_path):
     marker = tmp_path / "executed"
     torch.save({"a": Evil(str(marker))}, tmp_path / "bin" / "unet" / "diffusion_pytorch_model.bin")
     load_model.cache_clear()
-    with pytest.raises(UsageError, match="weights cannot be read"):
+    with pytest.raises(UsageError, match="is a pickle of more than tensors, which is not opened"):
         load_model(folder)
     assert not marker.exists()
 
