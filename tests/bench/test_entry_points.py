@@ -1,4 +1,4 @@
-"""The nine groups of entry points, from an installed-looking package: each works by its name, by the real command."""
+"""The ten groups of entry points, from an installed-looking package: each works by its name, by the real command."""
 
 import json
 
@@ -16,6 +16,7 @@ import torch
 
 from bench.task import Measure, TaskParameters, task
 from implementations.diffusion import SCHEDULES, VP
+from implementations.guidance import GUIDANCE
 from implementations.samplers import SAMPLERS
 
 Path("imported").touch()
@@ -29,6 +30,11 @@ def sampler(denoiser, x, times, *, condition=None, noise=None, callback=None, we
 def schedule(path, steps, *, rho=3.0):
     """Karras's levels with another exponent."""
     return SCHEDULES["karras"](path, steps, rho=rho)
+
+
+def guidance(denoiser, *, scale=2.0, further=0.5):
+    """Classifier-free guidance that goes further."""
+    return GUIDANCE["classifier_free"](denoiser, scale=scale + further)
 
 
 class Path_(VP):
@@ -84,6 +90,11 @@ axes.schedule = ["ep_schedule"]
 axes.path = ["ep_path"]
 
 [[block]]
+task = "guidance_truth"
+settings = { samples = 20, points = 4, steps = 4 }
+zip = { guidance = ["ep_guidance", "classifier_free"], scale = [1.5, 2.0] }
+
+[[block]]
 task = "iou_gradient"
 settings = { points = 4 }
 axes.loss = ["ep_loss"]
@@ -104,8 +115,8 @@ axes.word = ["one", "three"]
 axes.times = [2]
 """
 POINTS = {
-    "samplers": "sampler", "schedules": "schedule", "paths": "Path_", "losses": "loss", "nms": "nms",
-    "metrics": "metric", "extractors": "extractor", "tasks": "count_letters", "suites": "suite.toml",
+    "samplers": "sampler", "schedules": "schedule", "guidance": "guidance", "paths": "Path_", "losses": "loss",
+    "nms": "nms", "metrics": "metric", "extractors": "extractor", "tasks": "count_letters", "suites": "suite.toml",
 }  # fmt: skip
 SINGULAR = {kind: "nms" if kind == "nms" else kind.removesuffix("es" if kind == "losses" else "s") for kind in POINTS}
 
@@ -136,7 +147,10 @@ def test_each_entry_point_is_listed_and_runs_by_its_name(fidmap, site, tmp_path)
     records = Store(tmp_path / "store").records()
     assert {record.status for record in records} == {"ok"}
     values = {record.cell.entry: record for record in records}
-    assert set(values) == {"ep_sampler", "euler", "ep_loss", "ep_nms", "ep_metric", "one", "three"}
+    names = {"ep_sampler", "euler", "ep_guidance", "classifier_free", "ep_loss", "ep_nms", "ep_metric", "one", "three"}
+    assert set(values) == names
+    further, plain = values["ep_guidance"], values["classifier_free"]
+    assert further.value("purity") == plain.value("purity")  # the same samples: 1.5 and further by 0.5
     assert values["ep_sampler"].cell.parameters["path"] == "ep_path"
     assert values["ep_sampler"].cell.parameters["schedule"] == "ep_schedule"
     assert values["three"].cell.task == "ep_task"
@@ -144,13 +158,16 @@ def test_each_entry_point_is_listed_and_runs_by_its_name(fidmap, site, tmp_path)
     source = site / "ep_package" / "__init__.py"
     assert " 0 to run" in fidmap("run", "ep_suite", "--out", "store", "--dry-run", site=site).stderr
     source.write_text(source.read_text() + "\nCHANGED = True\n")
-    assert " 7 to run" in fidmap("run", "ep_suite", "--out", "store", "--dry-run", site=site).stderr
+    changed = len(names) - 1  # all but classifier_free, whose cell names nothing of the package
+    assert f" {changed} to run" in fidmap("run", "ep_suite", "--out", "store", "--dry-run", site=site).stderr
 
 
 def test_each_entry_point_is_described(fidmap, site):
     says = {
         "sampler": ["Euler in t, of the package.", "weight", "optional"], "schedule": ["another exponent", "rho"],
-        "path": ["VP with a weaker end"], "loss": ["Absolute differences"], "nms": ["Everything is kept"],
+        "path": ["VP with a weaker end"],
+        "guidance": ["goes further", "scale", "further"],
+        "loss": ["Absolute differences"], "nms": ["Everything is kept"],
         "metric": ["Distance of the means", "fidmap evaluate images REAL GENERATED --metrics ep_metric"],
         "extractor": ["Mean and deviation"], "suite": ["fidmap run ep_suite"],
         "task": ["letters", "of the word", "times", "task = \"ep_task\""],
