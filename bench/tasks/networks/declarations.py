@@ -76,7 +76,7 @@ latency = declare(
     entry="networks",
     catalogue="networks",
     measures=[
-        Measure("parameters", "numbers that are learned", direction="target", window=0.0),
+        Measure("parameters", "millions of numbers that are learned", "M", direction="target", window=0.0),
         Measure("flops", "operations per image, a multiply-add counted as two", "GFLOP", window=0.001),
         Measure("time", "median time of a pass at batch 1", "ms", deterministic=False),
         Measure("ratio", "median of the paired ratios of that time to the first network's", deterministic=False),

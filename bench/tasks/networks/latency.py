@@ -57,7 +57,7 @@ def latency(parameters: LatencyParameters, context: Context) -> ContestMeasureme
         for name, timed in networks.items():
             given = _moved(timed.draw(1), parameters, context)
             measures[name] |= {
-                "parameters": sum(p.numel() for p in timed.module.parameters()),
+                "parameters": sum(p.numel() for p in timed.module.parameters()) / 1e6,
                 "flops": count_flops(partial(timed.module, *given)) / 1e9,
                 "difference": float((outputs[name] - outputs[first]).abs().max() / outputs[first].abs().max()),
                 "memory": _peak(passes[name], clock) / 1e6,
