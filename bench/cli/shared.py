@@ -31,10 +31,12 @@ def columns() -> int:
 def refuse_empty(arguments: Sequence[str]) -> None:
     """Raise UsageError where an argument or the value of an option is an empty text, as an unset variable gives.
 
-    No command takes one, and as a path it would be the working folder.
+    As a path it would be the working folder. ``--columns`` takes one: no columns beside those of the ranking.
     """
     for before, one in itertools.pairwise(["fidmap", *arguments]):
         option = before if one == "" else one.removesuffix("=")
+        if option == "--columns":
+            continue
         if option.startswith("-") and (one == "" or ("=" not in option and option != one)):
             raise UsageError(f"{option} is empty; a value is accepted, or the command without this option")
         if one == "":
