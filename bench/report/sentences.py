@@ -68,7 +68,9 @@ def compare_times(groups: Mapping[str, Group]) -> list[str]:
 
     That one has the ratio 1. More than a few settings are summed up in one clause.
     """
-    clauses, faster, slower = [], {}, {}
+    clauses: list[str] = []
+    faster: list[tuple[float, str]] = []
+    slower: list[tuple[float, str]] = []
     for setting, figures in groups.items():
         reference = next((entry for entry, one in figures.items() if one.value == 1), None)
         others = {entry: one for entry, one in figures.items() if entry != reference}
@@ -76,23 +78,33 @@ def compare_times(groups: Mapping[str, Group]) -> list[str]:
             continue
         order = sorted(others, key=lambda entry: others[entry].value)
         ends = list(dict.fromkeys([order[0], order[-1]]))
-        told = " and ".join(f"{entry} is {show_ratio(others[entry].value)}" for entry in ends)
-        if others[order[0]].value < 1:
-            faster[f"{order[0]} than {reference}"] = others[order[0]].value
-        if others[order[-1]].value > 1:
-            slower[f"{order[-1]} than {reference}"] = others[order[-1]].value
-        clauses.append(f"{told} than {reference}" + (f" ({setting})" if setting else ""))
+        told = " and ".join(f"{entry} is {_beside(others[entry], reference)}" for entry in ends)
+        apart = [entry for entry in order if not _as_fast(others[entry])]
+        if apart and others[apart[0]].value < 1:
+            faster.append((others[apart[0]].value, f"{apart[0]} than {reference}"))
+        if apart and others[apart[-1]].value > 1:
+            slower.append((others[apart[-1]].value, f"{apart[-1]} than {reference}"))
+        clauses.append(told + (f" ({setting})" if setting else ""))
     if len(clauses) <= NAMED + 1:
         return clauses
     parts = []
     if faster:
-        pair = min(faster, key=lambda each: faster[each])
+        most, pair = min(faster)
         parts.append(f"{len(faster)} of {len(clauses)} are faster than what they are held to, most of all "
-                     f"{pair} ({show_ratio(faster[pair])})")  # fmt: skip
+                     f"{pair} ({show_ratio(most)})")  # fmt: skip
     if slower:
-        pair = max(slower, key=lambda each: slower[each])
-        parts.append(f"{len(slower)} of {len(clauses)} are slower, most of all {pair} ({show_ratio(slower[pair])})")
-    return ["; ".join(parts)]
+        most, pair = max(slower)
+        parts.append(f"{len(slower)} of {len(clauses)} are slower, most of all {pair} ({show_ratio(most)})")
+    return ["; ".join(parts) or f"none of {len(clauses)} is told from what it is held to by its time"]
+
+
+def _as_fast(ratio: Figure) -> bool:
+    """Whether the interval of a ratio of times holds 1."""
+    return ratio.ends is not None and ratio.ends[0] <= 1 <= ratio.ends[1]
+
+
+def _beside(ratio: Figure, reference: str) -> str:
+    return f"as fast as {reference}" if _as_fast(ratio) else f"{show_ratio(ratio.value)} than {reference}"
 
 
 def answer(name: str, figures: Mapping[str, Figure]) -> str:

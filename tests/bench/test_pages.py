@@ -119,6 +119,18 @@ def test_sentences_follow_from_the_records(cell):
     )
 
 
+def test_a_ratio_of_times_whose_interval_holds_one_is_called_neither_faster_nor_slower(cell):
+    records = [cell("a", 1.0, ratio=0.86), cell("b", 1.0, ratio=1.0), cell("c", 1.0, ratio=1.5)]
+    records[0].measures[1].interval, records[2].measures[1].interval = (0.7, 1.1), (1.4, 1.6)
+    said = lay_out(records, values=["ratio"], says=["ratio"]).says
+    assert said == ("a is as fast as b and c is 1.5 times slower than b.",)
+    many = [cell(name, 1.0, nfe, ratio=ratio) for nfe in range(6) for name, ratio in (("a", 0.86), ("b", 1.0))]
+    for record in many[:4:2]:  # two of six settings are not told apart
+        record.measures[1].interval = (0.7, 1.1)
+    said = lay_out(many, rows=["nfe", "sampler"], values=["ratio"], says=["ratio"]).says
+    assert said == ("4 of 6 are faster than what they are held to, most of all a than b (1.16 times faster).",)
+
+
 def test_a_ratio_of_times_is_in_words_and_the_record_keeps_it(cell):
     records = [cell("a", 1.0, ratio=0.05855), cell("b", 2.0, ratio=1.0)]
     assert [row[1] for row in lay_out(records, values=["ratio"]).rows] == ["17 times faster", "the reference"]
