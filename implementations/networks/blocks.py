@@ -76,8 +76,8 @@ class LabelEmbedding(nn.Embedding):
     def forward(self, labels: Int64[Tensor, " n"] | None, x: Tensor) -> Float[Tensor, "n width"]:  # type: ignore[override]
         """The vectors of the labels of a batch ``x``; None drops all labels.
 
-        Raises ValueError on labels of another type, number or range; labels on a GPU are not read, which would wait
-        for it.
+        Raises ValueError on labels of another type, number or range. The range of labels on a GPU is not looked at,
+        which would wait for it, nor that in a compiled network, which it would break in two.
         """
         if labels is None:
             if not self.droppable:
@@ -86,7 +86,7 @@ class LabelEmbedding(nn.Embedding):
         if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.shape not in ((len(x),), (1,)):
             given = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
             raise ValueError(f"the condition is class labels, int64 of shape ({len(x)},), got {given}")
-        if labels.device.type == "cpu" and len(labels):
+        if labels.device.type == "cpu" and len(labels) and not torch.compiler.is_compiling():
             low, high = int(labels.min()), int(labels.max())
             if low < 0 or high >= self.num_embeddings:
                 dropped = f", of which {self.classes} is the dropped one" if self.droppable else ""

@@ -1,6 +1,8 @@
 import copy
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -304,3 +306,19 @@ def test_every_path_has_its_time_for_a_network():
 def assert_close(found, expected, tolerance=2e-5):
     """Equal but for the rounding of float32 over some ten layers, which other batch sizes and layouts add otherwise."""
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+
+
+IN_ONE_PIECE = """
+import torch
+from tests.implementations.networks.small import build, inputs
+for name in ("unet-classes", "dit"):
+    network, (x, time, condition) = build(name), inputs(name)
+    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(x, time, condition), network(x, time, condition)), name
+"""
+
+
+def test_a_network_is_compiled_in_one_piece():
+    """Without a break, where Python would run between two graphs; in a process without the tests' shape checks."""
+    done = subprocess.run([sys.executable, "-c", IN_ONE_PIECE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
