@@ -285,9 +285,9 @@ def test_a_function_gives_a_denoiser_or_its_parts(tmp_path, monkeypatch):
 
 
 def test_an_unknown_name_says_what_is_accepted(tmp_path, monkeypatch):
+    monkeypatch.setattr("implementations.weights.files.FOLDER", tmp_path)
     with pytest.raises(UsageError, match="no such folder or name; no model comes with fidmap yet; MODULE:FUNCTION"):
         load_model("cifar")
-    monkeypatch.setattr("implementations.weights.files.FOLDER", tmp_path)
     (tmp_path / "mine.safetensors").write_bytes(b"damaged")
     (tmp_path / "mine.json").write_text('{"weights_hash": "0"}')
     with pytest.raises(UsageError, match="there are mine"):
