@@ -109,7 +109,7 @@ def run(
         skipped = sum(cell.skip is not None for cell in cells)
         tell(f"{len(cells)} cells, {len(waiting)} to run" + (f", {skipped} skipped" if skipped else ""))
         return 0
-    if all(cell.skip and not cell.left_out for cell in cells):
+    if cells and part is None and all(cell.skip and not cell.left_out for cell in cells):
         reasons = dict.fromkeys(str(cell.skip) for cell in cells)
         raise UsageError(f"{plan.name}: nothing can be run: {'; '.join(reasons)}")
     store.create()

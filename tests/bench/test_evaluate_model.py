@@ -28,6 +28,7 @@ from bench.records.store import Store
 from bench.report.front import Figure
 from bench.run.worker import _run_cell
 from bench.task import Context
+from bench.tasks import image_distances
 from metrics.extractors import fmnist
 from tests.bench.test_model_spec import dit, tiny_autoencoder
 
@@ -188,18 +189,18 @@ def test_the_dry_run_counts_what_a_comparison_with_data_calls(scratch, command, 
         model="pictures:load" if images else "mymodel:load", sampler="ddim", nfe=5, data=data, samples=120
     )
     loaded = load_data(data, -1.0, 1.0)
-    name = "frechet_of_features" if images else "sliced_wasserstein"
-    plain, calls = getattr(quality, name), 0
+    place, name = (image_distances, "frechet_of_features") if images else (quality, "sliced_wasserstein")
+    plain, calls = getattr(place, name), 0
 
     def count(*sides):
         nonlocal calls
         calls += 1
         return plain(*sides)
 
-    monkeypatch.setattr(quality, name, count)
+    monkeypatch.setattr(place, name, count)
     samples = torch.randn(120, *loaded.shape)
     quality._compare(parameters, samples, loaded, Context())
-    monkeypatch.setattr(quality, name, plain)
+    monkeypatch.setattr(place, name, plain)
     monkeypatch.setattr(estimate, "_time", lambda function, *arguments: (function(*arguments), 1.0))
     found = estimate.estimate_judging(parameters, loaded, "cpu", 1, 1)
     features = (2 * 120 + 400) / 64 if images else 0  # decoded and extracted in batches of 64

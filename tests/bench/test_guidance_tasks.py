@@ -10,6 +10,7 @@ from bench.plan.cells import expand
 from bench.plan.suite import find, read
 from bench.task import Context
 from bench.tasks.draws import generator
+from bench.tasks.guidance import schemes
 from bench.tasks.guidance import truth as module
 from bench.tasks.guidance.declarations import TruthParameters, guidance_truth
 from bench.tasks.guidance.tilted import draw_tilted, noised_score, posterior, three_classes
@@ -153,7 +154,8 @@ def run_with(monkeypatch, scheme, scale):
         def __call__(self, denoiser, **options):
             return scheme(denoiser, **options)
 
-    monkeypatch.setattr(module, "GUIDANCE", {"classifier_free": Entry()})
+    for place in (module, schemes):
+        monkeypatch.setattr(place, "GUIDANCE", {"classifier_free": Entry()})
     return run(guidance="classifier_free", scale=scale, samples=1000)
 
 

@@ -135,7 +135,7 @@ def test_every_axis_has_words_its_unit_and_the_better_direction(spec, record):
     one = record(measures=declared, task=spec.task)
     for axis in ("x", "y", "z"):
         name = getattr(spec, axis, None)
-        if not name or isinstance(spec, BoxesPlot):
+        if not name or isinstance(spec, BoxesPlot | SamplesPlot):
             continue
         words = getattr(spec, f"{axis}label", "")
         text = label_axis(words, name, [one], getattr(spec, "better", None))

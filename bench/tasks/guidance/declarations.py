@@ -124,7 +124,7 @@ guidance_quality = declare(
         Measure("accuracy", "share of images that a classifier, which guides none, takes for their class",
                 direction="higher", window=0.01),
         Measure("accuracy_real", "the same for real images", direction="target", window=0.0),
-        Measure("saturation", "share of pixels that are white", direction="target", window=0.05),
+        Measure("saturation", "share of pixels that are white", direction="target", window=0.02),
         Measure("saturation_real", "the same for real images", direction="target", window=0.0),
         Measure("misfit", "RMS distance to the measurement in units of its noise, of posterior", direction="target"),
         Measure("evaluations", "calls of the guided model, the sampler's NFE", direction="target", window=0.0),

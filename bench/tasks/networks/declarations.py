@@ -80,7 +80,7 @@ latency = declare(
         Measure("flops", "operations per image, a multiply-add counted as two", "GFLOP", window=0.001),
         Measure("time", "median time of a pass at batch 1", "ms", deterministic=False),
         Measure("ratio", "median of the paired ratios of that time to the first network's", deterministic=False),
-        Measure("memory", "peak memory of a pass at batch 1, beside weights and input", "MB", window=0.05),
+        Measure("memory", "peak memory of a pass at batch 1, beside weights and input", "MB", window=0.02),
         Measure("throughput", "images per second at the best batch", "1/s", "higher", deterministic=False),
         Measure("batch", "the batch at which images per second are most", "", "target", deterministic=False),
         Measure(

@@ -83,7 +83,9 @@ class ScoreMatchingParameters(TaskParameters):
     ``draws`` are those of the value, ``groups`` batches of ``batch`` those of the gradient's variance.
     """
 
-    objectives: Annotated[list[str], AfterValidator(_are_scores)] = Field(default=list(SCORES), min_length=1)
+    objectives: Annotated[list[str], AfterValidator(_are_scores)] = Field(
+        default=list(SCORES), min_length=1, examples=[list(SCORES)]
+    )
     toy: Literal["two_moons", "rings", "eight_gaussians"] = "eight_gaussians"
     sigma: float = Field(default=0.3, gt=0)
     fitted: bool = False
@@ -116,7 +118,7 @@ score_matching = declare(
         ),
         Measure("loss_deviation", "standard deviation of the loss of one draw", window=0.02),
         Measure(
-            "gradient_variance", "total variance of one draw's gradient, over that with the score known", window=0.05
+            "gradient_variance", "total variance of one draw's gradient, over that with the score known", window=0.02
         ),
         Measure("cost", "operations of a step, in passes of the network", unit="passes", window=0.001),
         Measure("time", "median time of a step on a batch", unit="ms", deterministic=False),
