@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from implementations.networks.half import GroupNorm, attend
+
 Tokens: TypeAlias = Float[Tensor, "n tokens width"]
 
 
@@ -18,7 +20,7 @@ class SelfAttention(nn.Module):
     ``attend(q, k, v)`` is softmax(q k^T / sqrt(d)) v, on (n, heads, tokens, d); guidance replaces it.
     """
 
-    attend = staticmethod(F.scaled_dot_product_attention)
+    attend = staticmethod(attend)
 
     def __init__(self, width: int, heads: int, bias: bool = True):
         super().__init__()
@@ -43,7 +45,7 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tokens, context: Float[Tensor, "n others k"]) -> Tokens:
         (q,), (k, v) = split(self.query(x), 1, self.heads), split(self.key_value(context), 2, self.heads)
-        return self.out(merge(F.scaled_dot_product_attention(q, k, v)))  # type: ignore[no-any-return]
+        return self.out(merge(attend(q, k, v)))  # type: ignore[no-any-return]
 
 
 class AttentionBlock(nn.Module):
@@ -51,7 +53,7 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, width: int, heads: int, groups: int, eps: float):
         super().__init__()
-        self.norm = nn.GroupNorm(groups, width, eps)
+        self.norm = GroupNorm(groups, width, eps)
         self.attention = SelfAttention(width, heads)
 
     def forward(self, x: Float[Tensor, "n c h w"], context: None = None) -> Float[Tensor, "n c h w"]:
@@ -81,7 +83,7 @@ class Transformer(nn.Module):
 
     def __init__(self, width: int, context: int, heads: int, groups: int, depth: int = 1):
         super().__init__()
-        self.norm = nn.GroupNorm(groups, width, eps=1e-6)
+        self.norm = GroupNorm(groups, width, eps=1e-6)
         self.enter = nn.Linear(width, width)
         self.blocks = nn.ModuleList(TransformerBlock(width, context, heads) for _ in range(depth))
         self.leave = nn.Linear(width, width)

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from implementations.networks.half import GroupNorm
+
 Embedding = Literal["sinusoidal", "fourier"]
 PERIOD = 10_000.0  # of the slowest frequency, in units of 2 pi
 
@@ -108,9 +110,9 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.scale_shift, self.dropout = scale_shift, dropout
         self.modulated = leave * (2 if scale_shift else 1)  # numbers that it takes of a time
-        self.norm1 = nn.GroupNorm(groups, enter, eps)
+        self.norm1 = GroupNorm(groups, enter, eps)
         self.conv1 = nn.Conv2d(enter, leave, 3, padding=1)
-        self.norm2 = nn.GroupNorm(groups, leave, eps)
+        self.norm2 = GroupNorm(groups, leave, eps)
         self.conv2 = nn.Conv2d(leave, leave, 3, padding=1)
         self.shortcut = nn.Conv2d(enter, leave, 1) if enter != leave else None
 

@@ -22,6 +22,7 @@ from implementations.networks.blocks import (
     shrink,
     silu,
 )
+from implementations.networks.half import GroupNorm
 
 
 class UNet(nn.Module):
@@ -123,7 +124,7 @@ class UNet(nn.Module):
                     Upsample(own) if level else None,
                 )
             )
-        self.norm = nn.GroupNorm(groups, width, eps)
+        self.norm = GroupNorm(groups, width, eps)
         self.head = nn.Conv2d(width, (out_channels or channels) * pixels, 3, padding=1)
         self.sizes = [block.modulated for block in self.residual_blocks().values()]
         self.modulation = nn.Linear(time_width, sum(self.sizes))  # of all blocks, in one product

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from implementations.catalogue import PATHS
+from implementations.networks.half import GroupNorm
 
 
 class NoisyClassifier(nn.Module):
@@ -64,7 +65,7 @@ class NoisyClassifier(nn.Module):
 class _Block(nn.Module):
     def __init__(self, channels: int, out: int, features: int, stride: int):
         super().__init__()
-        self.norms = nn.ModuleList([nn.GroupNorm(8, channels), nn.GroupNorm(8, out)])
+        self.norms = nn.ModuleList([GroupNorm(8, channels), GroupNorm(8, out)])
         self.convolutions = nn.ModuleList(
             [nn.Conv2d(channels, out, 3, stride, padding=1), nn.Conv2d(out, out, 3, padding=1)]
         )

@@ -13,6 +13,7 @@ from implementations.diffusion import EDM, VP, Network, RectifiedFlow
 from implementations.networks import NETWORKS, Preconditioned
 from implementations.networks.blocks import TimeEmbedding
 from implementations.networks.dit import positions
+from implementations.networks.half import GroupNorm, attend
 from tests.implementations.networks.small import CONFIGURATIONS, build, inputs
 
 NAMES = list(CONFIGURATIONS)
@@ -306,6 +307,23 @@ def test_every_path_has_its_time_for_a_network():
 def assert_close(found, expected, tolerance=2e-5):
     """Equal but for the rounding of float32 over some ten layers, which other batch sizes and layouts add otherwise."""
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_norms_and_attention_of_half_precision_round_once(dtype):
+    """Computed in float32 and rounded: no value is further from float64's than half of its last place, within 1 %."""
+    x, q, k, v = (torch.randn(2, 4, 6, 8, generator=torch.Generator().manual_seed(s)).to(dtype) for s in range(4))
+    norm, q = GroupNorm(2, 4), q.requires_grad_()
+    for found, exact in (
+        (norm.to(dtype)(x), F.group_norm(x.double(), 2)),
+        (attend(q, k, v), F.scaled_dot_product_attention(q.double(), k.double(), v.double())),
+    ):
+        assert found.dtype == dtype
+        place = torch.finfo(dtype).eps * 2.0 ** exact.abs().log2().floor()
+        assert ((found.double() - exact).abs() <= 0.505 * place + 1e-7).all()
+    plain = attend(q, k, v)
+    with torch.autocast("cpu", torch.bfloat16):  # which would round what it is given
+        assert torch.equal(attend(q, k, v), plain)
 
 
 IN_ONE_PIECE = """
