@@ -8,6 +8,7 @@ JSON. Progress bars consist of control characters, and therefore go to ``sys.__s
 from __future__ import annotations
 
 import codecs
+import contextlib
 import io
 import os
 import re
@@ -41,6 +42,11 @@ def prepare() -> None:
         encoding = getattr(getattr(sys, name), "encoding", "utf-8")
         line_buffering = number == 2 or raw.isatty()
         setattr(sys, name, open_escaping(io.BufferedWriter(raw), encoding, line_buffering=line_buffering))
+
+
+def prints_aside() -> contextlib.redirect_stdout[Any]:
+    """Send to stderr what code that is not fidmap's prints meanwhile: it is no result, and would be amid one."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 def open_escaping(buffer: Any, encoding: str, *, line_buffering: bool = False) -> io.TextIOWrapper:

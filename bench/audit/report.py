@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Iterator
-from contextlib import redirect_stdout
 
 from bench.audit import audit
 from bench.audit.finding import VERDICTS, Finding
 from bench.audit.peers import of_library
 from bench.audit.subject import Subject, subjects
+from bench.output import prints_aside
 from implementations.catalogue import SAMPLERS
 
 UNMEASURED = ("error", "fail", "not applicable")  # verdicts that a check may have without a figure
@@ -31,7 +30,7 @@ def choose_subjects(names: Iterable[str], peers: Iterable[str]) -> list[Subject]
 def findings(found: Iterable[Subject], checks: Iterable[str]) -> Iterator[list[Finding]]:
     """Audit one sampler after another by these checks; yields the list of findings of each."""
     for subject in found:
-        with redirect_stdout(sys.stderr):  # what a sampler prints is no result
+        with prints_aside():
             of_one = list(audit(subject, checks))
         yield of_one
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from contextlib import redirect_stdout
 from typing import Annotated
 
 import typer
@@ -18,6 +16,7 @@ from bench.cli.shared import (
     tell,
 )
 from bench.errors import UsageError
+from bench.output import prints_aside
 
 
 def audit(
@@ -63,7 +62,7 @@ def audit(
             raise UsageError(f"--like and {given[0]}: one of them is accepted")
         return _hold_against(like, [*(names or ()), *guests], as_json)
     try:
-        with redirect_stdout(sys.stderr):
+        with prints_aside():
             for name in names or ():
                 SAMPLERS[name].resolve()
             subjects = report.choose_subjects([*(names or ()), *guests], peer or ())
@@ -94,7 +93,7 @@ def _hold_against(like: str, names: list[str], as_json: bool) -> int:
     if not names:
         raise UsageError("--like NAME needs what is held against it: --sampler, --scheduler or a name")
     try:
-        with redirect_stdout(sys.stderr):  # what a sampler prints is no result
+        with prints_aside():
             other = find_subject(like)
             if fault := open_audit(other).fault:
                 raise UsageError(f"--like {like}: it does not run: {fault}")

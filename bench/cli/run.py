@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +17,7 @@ from bench.cli.shared import (
     tell,
 )
 from bench.errors import UsageError
+from bench.output import prints_aside
 
 
 def run(
@@ -94,7 +93,7 @@ def run(
     elif given := [name for name, value in own.items() if value is not None]:
         raise UsageError(f"--{given[0]} goes with --model")
     store = Store(out or Path("runs") / plan.name, repair=not dry_run)
-    with redirect_stdout(sys.stderr):  # what own code prints is no result
+    with prints_aside():
         stream = expansion.stream(plan, seed=seed, device=device, guests=guests, where=str(file.name))
         # With a limit, no more cells are made than needed; a shard is one of all cells.
         everything = list(stream) if part or not limit else None

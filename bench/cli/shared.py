@@ -6,13 +6,13 @@ import itertools
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from bench.errors import UsageError
+from bench.output import prints_aside
 
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the records  [default: the newest in runs/]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON in place of text.")]
@@ -77,7 +77,7 @@ def check_own(kind: str, option: str, name: str, prefix: str = "") -> str:
         raise UsageError(f"{option} {name!r}: expected {form}")
     import_from_here()
     try:
-        with redirect_stdout(sys.stderr):  # what it prints is no result
+        with prints_aside():
             found: Any = kinds()[kind][prefix + name].resolve()
     except ImportError as error:
         raise UsageError(f"{option} {error}") from None
@@ -94,7 +94,7 @@ def check_returns(guests: Mapping[str, Sequence[str]]) -> None:
         for name in names:
             from bench.tasks.trial import find_wrong_return  # late: it needs torch
 
-            with redirect_stdout(sys.stderr):  # what it prints is no result
+            with prints_aside():
                 wrong = find_wrong_return(kind, name)
             if wrong:
                 raise UsageError(wrong)

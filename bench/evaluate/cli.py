@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from bench.evaluate.models.command import model
+from bench.output import prints_aside
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Evaluate images, detections or a model of your own."
@@ -66,7 +67,6 @@ def images(
     """
     import json
     import sys
-    from contextlib import redirect_stdout
 
     from bench.environment import check_device
     from bench.errors import UsageError
@@ -78,7 +78,7 @@ def images(
     if len(generated) > 1:
         for name in sorted(_given(context) & {"record", "resamples"}):
             raise UsageError(f"--{name} is for one set of generated images; {len(generated)} are compared")
-        with redirect_stdout(sys.stderr):  # what metrics and extractors print
+        with prints_aside():
             comparison = image_comparison.compare(
                 real, generated, names=names, all_pairs=all_pairs, extractor=extractor, metrics=metrics, batch=batch,
                 seed=seed, device=device, weights=weights, save_stats=save_stats, cache=cache, skip_bad=skip_bad,
@@ -91,7 +91,7 @@ def images(
     for name in sorted(_given(context) & {"names", "all_pairs"}):
         raise UsageError(f"--{name.replace('_', '-')} is for several sets of generated images; there is one")
     began = _begin(record)
-    with redirect_stdout(sys.stderr):  # what metrics and extractors print
+    with prints_aside():
         result = module.evaluate(
             real, generated[0], extractor=extractor, metrics=metrics, batch=batch, resamples=resamples, seed=seed,
             device=device, weights=weights, save_stats=save_stats, cache=cache, skip_bad=skip_bad, workers=workers,

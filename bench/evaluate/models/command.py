@@ -6,13 +6,13 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from bench.errors import UsageError
+from bench.output import prints_aside
 
 if TYPE_CHECKING:
     from bench.plan.suite import Suite
@@ -60,7 +60,7 @@ def model(
     budgets, ends = _numbers("--nfe", nfe, int), read_range(range)
     from bench.evaluate.models.run import Plan
 
-    with redirect_stdout(sys.stderr):  # what a model prints
+    with prints_aside():
         plan = Plan.make(
             spec, split_names(samplers), budgets, schedule, data, extractor, condition, ends, seeds, samples, batch,
             device,
@@ -71,7 +71,7 @@ def model(
             _tell(f"model {spec}: {line}")
         print(json.dumps(asked.as_dict(), indent=1) if as_json else asked.text())
         return 0
-    with redirect_stdout(sys.stderr):
+    with prints_aside():
         report = plan.run(out, _tell)
     print(json.dumps(report.as_dict(), indent=1) if as_json else report.table())
     return int(any(row.status != "ok" and not row.status.startswith("diverged") for row in report.rows))
