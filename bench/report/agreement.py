@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from statistics import fmean, stdev
+from statistics import fmean
 
 from bench.records.record import Record
+from bench.report.figure import Figure
 from bench.report.select import label, lookup, show
 
 Rows = dict[tuple[str, ...], list[Record]]
@@ -64,10 +65,8 @@ def _correlate(function: Callable[..., tuple[float, float]], pairs: Sequence[lis
 
 def _interval(values: list[float]) -> str:
     """The mean with Student's interval of it, cut to [-1, 1]; of one value itself."""
-    mean = fmean(values)
-    if len(values) == 1:
-        return show(mean)
-    from scipy.special import stdtrit
-
-    reach = float(stdtrit(len(values) - 1, 0.975)) * stdev(values) / math.sqrt(len(values))
-    return f"{show(mean)} [{show(max(mean - reach, -1.0))}, {show(min(mean + reach, 1.0))}]"
+    figure = Figure(dict(enumerate(values)))
+    if figure.ends is None:
+        return show(figure.value)
+    low, high = figure.ends
+    return f"{show(figure.value)} [{show(max(low, -1.0))}, {show(min(high, 1.0))}]"

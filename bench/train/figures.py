@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64, UInt8
 from scipy import stats
 from torch import Tensor
 
+from bench.tasks.image_distances import RESAMPLES, normal
 from bench.train.data import Images, read_fashion_mnist
 from bench.train.recipe import Recipe
 from metrics.extractors import load_extractor
@@ -22,7 +23,6 @@ from metrics.samples.neighbours import find_nearest
 from metrics.samples.subsets import share_precision_recall
 from metrics.uncertainty import bootstrap, split_figures
 
-RESAMPLES = 50
 COMPARED = 10_000  # images of each side, at most
 SOUGHT = 2000  # samples whose neighbours are looked for
 GROUPS = 10  # of these samples, whose deviation gives the interval of the mean ratio
@@ -137,9 +137,8 @@ def _compare(
     """Distances and shares of samples against a reference, with intervals, each beside that of real images."""
     found: dict[str, dict[str, Any]] = {"fd": {"value": frechet_distance_from_features(features, reference)}}
     found["fd"]["interval"] = bootstrap(frechet_distance_from_features, features, reference, resamples=RESAMPLES)
-    found["kid"] = {"value": (estimate := kid(features, reference)).value}
-    reach = stats.norm.ppf(0.975) * estimate.standard_error
-    found["kid"]["interval"] = (estimate.value - reach, estimate.value + reach)
+    estimate = kid(features, reference)
+    found["kid"] = {"value": estimate.value, "interval": normal(estimate)}
     of_rows = share_precision_recall(reference, features)
     rows = torch.arange(len(reference)), torch.arange(len(reference), len(reference) + len(features))
     for name, part in split_figures(lambda a, b: of_rows(a, b)._asdict(), ("precision", "recall")):
